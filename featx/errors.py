@@ -1,0 +1,76 @@
+"""The error tree: everything featx raises on purpose.
+
+Nothing comes in; the names go out to every room. A message answers three
+questions: what happened (with what was received), what was expected, what to
+type next. The command line prints the message alone and exits with 1.
+
+* FeatxError
+    * OptionError           a setting that cannot be (also a ValueError)
+        * UnknownLayerError a layer VGG19 does not have
+    * ExistsError           the output is already there
+    * ImagesError           no usable list of images
+    * ImageError            one image that cannot be read
+    * WeightsError          a weights file that is missing, damaged or does not fit
+    * StoreError            a store that cannot be read or written
+        * RecipeMismatchError  codes made by another recipe
+    * FitError              labels or codes that no classifier can be fitted on
+    * BundleError           a saved classifier that cannot be read
+"""
+
+__all__ = [
+    "BundleError",
+    "ExistsError",
+    "FeatxError",
+    "FitError",
+    "ImageError",
+    "ImagesError",
+    "OptionError",
+    "RecipeMismatchError",
+    "StoreError",
+    "UnknownLayerError",
+    "WeightsError",
+]
+
+
+class FeatxError(Exception):
+    """Base of all errors that featx raises on purpose."""
+
+
+class OptionError(FeatxError, ValueError):
+    """A setting has a value that it cannot have."""
+
+
+class UnknownLayerError(OptionError):
+    """VGG19 has no layer of that name."""
+
+
+class ExistsError(FeatxError):
+    """The output exists, and nothing said that it may be replaced."""
+
+
+class ImagesError(FeatxError):
+    """No usable list of images: a missing folder, a manifest without paths."""
+
+
+class ImageError(FeatxError):
+    """One image cannot be read; the message is the reason."""
+
+
+class WeightsError(FeatxError):
+    """A weights file is missing, damaged, or does not fit VGG19."""
+
+
+class StoreError(FeatxError):
+    """A store cannot be read or written."""
+
+
+class RecipeMismatchError(StoreError):
+    """Codes were made by another recipe than the one expected."""
+
+
+class FitError(FeatxError):
+    """No classifier can be fitted: labels, splits or codes are missing."""
+
+
+class BundleError(FeatxError):
+    """A saved classifier cannot be read."""

@@ -1,0 +1,216 @@
+"""VGG19 as a table: every layer that codes can be taken from.
+
+Nothing comes in; names, shapes, weights' shapes and costs go out. This file
+knows no TensorFlow, so that a command can check a layer name, or list all of
+them, in milliseconds.
+
+References
+----------
+.. [1] K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for
+   Large-Scale Image Recognition", 2014. https://arxiv.org/abs/1409.1556
+   (VGG19 is configuration E.)
+"""
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from featx.errors import OptionError, UnknownLayerError
+
+__all__ = [
+    "FC_SIZE",
+    "LAYERS",
+    "Layer",
+    "activation_shape",
+    "deepest",
+    "find_layer",
+    "gflop",
+    "layers_up_to",
+    "weight_shapes",
+]
+
+#: The one image size, (height, width), at which the fully connected layers exist.
+FC_SIZE = (224, 224)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One named place in VGG19.
+
+    Parameters
+    ----------
+    name : str
+        Keras's name of the layer.
+    kind : {"conv", "pool", "dense"}
+        3x3 convolution with ReLU, 2x2 maximum, or fully connected with ReLU.
+    channels : int
+        Channels that the layer puts out.
+    stride : int
+        Pixels of the image between neighbouring places of the activation.
+    """
+
+    name: str
+    kind: Literal["conv", "pool", "dense"]
+    channels: int
+    stride: int
+
+
+LAYERS: tuple[Layer, ...] = (
+    # block 1
+    Layer("block1_conv1", "conv", 64, 1),
+    Layer("block1_conv2", "conv", 64, 1),
+    Layer("block1_pool", "pool", 64, 2),
+    # block 2
+    Layer("block2_conv1", "conv", 128, 2),
+    Layer("block2_conv2", "conv", 128, 2),
+    Layer("block2_pool", "pool", 128, 4),
+    # block 3
+    Layer("block3_conv1", "conv", 256, 4),
+    Layer("block3_conv2", "conv", 256, 4),
+    Layer("block3_conv3", "conv", 256, 4),
+    Layer("block3_conv4", "conv", 256, 4),
+    Layer("block3_pool", "pool", 256, 8),
+    # block 4
+    Layer("block4_conv1", "conv", 512, 8),
+    Layer("block4_conv2", "conv", 512, 8),
+    Layer("block4_conv3", "conv", 512, 8),
+    Layer("block4_conv4", "conv", 512, 8),
+    Layer("block4_pool", "pool", 512, 16),
+    # block 5
+    Layer("block5_conv1", "conv", 512, 16),
+    Layer("block5_conv2", "conv", 512, 16),
+    Layer("block5_conv3", "conv", 512, 16),
+    Layer("block5_conv4", "conv", 512, 16),
+    Layer("block5_pool", "pool", 512, 32),
+    # the classifier of ImageNet, without its last layer
+    Layer("fc1", "dense", 4096, 32),
+    Layer("fc2", "dense", 4096, 32),
+)
+
+_BY_NAME = {layer.name: layer for layer in LAYERS}
+
+
+def find_layer(name: str) -> Layer:
+    """Return the layer called `name`.
+
+    Raises
+    ------
+    UnknownLayerError
+        VGG19 has no such layer; the nearest names are given.
+
+    Examples
+    --------
+    >>> find_layer("block2_pool").channels
+    128
+    """
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    near = difflib.get_close_matches(name, _BY_NAME, n=1)
+    guess = f" Did you mean '{near[0]}'?" if near else ""
+    message = f"No layer '{name}' in VGG19.{guess} All names: featx layers"
+    raise UnknownLayerError(message)
+
+
+def deepest(names: Iterable[str]) -> str:
+    """Return the name that stands last in the network.
+
+    Examples
+    --------
+    >>> deepest(["block4_pool", "block2_pool"])
+    'block4_pool'
+    """
+    return max((find_layer(name) for name in names), key=LAYERS.index).name
+
+
+def layers_up_to(name: str) -> tuple[Layer, ...]:
+    """Return the layers from the image to `name`, which is included."""
+    return LAYERS[: LAYERS.index(find_layer(name)) + 1]
+
+
+def activation_shape(name: str, size: tuple[int, int]) -> tuple[int, ...]:
+    """Return the shape of one image's activation.
+
+    Parameters
+    ----------
+    name : str
+        A layer.
+    size : tuple of int
+        Image size, (height, width), in pixels.
+
+    Returns
+    -------
+    tuple of int
+        (height, width, channels), or (width,) for a fully connected layer.
+
+    Raises
+    ------
+    UnknownLayerError
+        VGG19 has no such layer.
+    OptionError
+        The layer does not exist at this size.
+
+    Examples
+    --------
+    >>> activation_shape("block2_pool", (224, 224))
+    (56, 56, 128)
+    """
+    layer = find_layer(name)
+    height, width = size
+    if layer.kind == "dense":
+        if size != FC_SIZE:
+            message = (
+                f"Layer '{name}' exists only at size 224: its weights expect a 7x7x512 map. "
+                f"Received size {height}x{width}. Use --size 224, or a conv or pool layer."
+            )
+            raise OptionError(message)
+        return (layer.channels,)
+    if min(size) < layer.stride:
+        message = (
+            f"Layer '{name}' needs images of at least {layer.stride}x{layer.stride} pixels. "
+            f"Received size {height}x{width}. Use --size {max(layer.stride, 224)}."
+        )
+        raise OptionError(message)
+    return (height // layer.stride, width // layer.stride, layer.channels)
+
+
+def weight_shapes(name: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return the shapes of a layer's kernel and bias, or None if it has none.
+
+    Examples
+    --------
+    >>> weight_shapes("block2_conv1")
+    ((3, 3, 64, 128), (128,))
+    """
+    layer = find_layer(name)
+    if layer.kind == "pool":
+        return None
+    before = layers_up_to(name)[:-1]
+    channels = before[-1].channels if before else 3  # red, green, blue
+    if layer.kind == "conv":
+        return (3, 3, channels, layer.channels), (layer.channels,)
+    if before[-1].kind == "dense":
+        return (channels, layer.channels), (layer.channels,)
+    flattened = math.prod(activation_shape(before[-1].name, FC_SIZE))
+    return (flattened, layer.channels), (layer.channels,)
+
+
+def gflop(name: str, size: tuple[int, int]) -> float:
+    """Return the cost of one image up to a layer, in GFLOP.
+
+    A multiplication and an addition count as two; biases, ReLU and maxima,
+    under one per cent together, are not counted.
+
+    Examples
+    --------
+    >>> round(gflop("block2_pool", (256, 256)), 1)
+    12.2
+    """
+    total = 0
+    for layer in layers_up_to(name):
+        shapes = weight_shapes(layer.name)
+        if shapes is not None:
+            places = math.prod(activation_shape(layer.name, size)[:-1])
+            total += 2 * places * math.prod(shapes[0])
+    return total / 1e9

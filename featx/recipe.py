@@ -1,0 +1,204 @@
+"""The recipe: the facts that determine a code's numbers, and nothing else.
+
+Settings come in and are checked; a frozen, flat value goes out that every
+store and every bundle carries. A fact belongs here if changing it changes the
+codes. Who made them, when, on which device and in what batches is provenance,
+kept beside the recipe and never compared. This file knows no file and no
+TensorFlow.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from featx.errors import OptionError
+from featx.layers import LAYERS, activation_shape, find_layer
+
+__all__ = [
+    "Difference",
+    "Dtype",
+    "Pool",
+    "Precision",
+    "Preprocess",
+    "Recipe",
+    "Resize",
+    "parse_size",
+]
+
+Pool = Literal["none", "avg", "max"]
+Resize = Literal["squash", "crop", "pad"]
+Preprocess = Literal["caffe", "unit"]
+Precision = Literal["float32"]
+Dtype = Literal["float32", "float16"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "pool": get_args(Pool),
+    "resize": get_args(Resize),
+    "preprocess": get_args(Preprocess),
+    "precision": get_args(Precision),
+    "dtype": get_args(Dtype),
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field in which two recipes differ.
+
+    Parameters
+    ----------
+    field : str
+        Name of the field; the command line's flag has the same name.
+    received, expected : str
+        Both values, as the command line spells them.
+    """
+
+    field: str
+    received: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.field} is {self.received}, expected {self.expected}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The facts that determine a code's numbers.
+
+    Parameters
+    ----------
+    weights : str
+        sha256 of the weights file in hexadecimal, or "random:SEED".
+    layers : tuple of str
+        Layers that codes are taken from, in the network's order.
+    pool : {"none", "avg", "max"}, default="none"
+        What becomes of a map of (height, width, channels): kept whole, or its
+        mean or maximum over the places. Fully connected layers have one place.
+    size : tuple of int, default=(224, 224)
+        Image size that the network sees, (height, width), in pixels.
+    resize : {"squash", "crop", "pad"}, default="squash"
+        How an image of another shape gets there: stretched, its middle cut
+        out, or a border added. Always antialiased bilinear.
+    preprocess : {"caffe", "unit"}, default="caffe"
+        BGR minus ImageNet's mean, or RGB / 255.
+    precision : {"float32"}, default="float32"
+        Arithmetic of the network.
+    dtype : {"float32", "float16"}, default="float32"
+        Numbers that the store keeps.
+
+    Raises
+    ------
+    OptionError
+        A value that cannot be, or a layer that does not exist at this size.
+
+    Examples
+    --------
+    >>> recipe = Recipe(weights="random:0", layers=("block2_pool",))
+    >>> recipe.code_shape("block2_pool"), recipe.code_size("block2_pool")
+    ((56, 56, 128), 401408)
+    """
+
+    weights: str
+    layers: tuple[str, ...]
+    pool: Pool = "none"
+    size: tuple[int, int] = (224, 224)
+    resize: Resize = "squash"
+    preprocess: Preprocess = "caffe"
+    precision: Precision = "float32"
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        for field, choices in _CHOICES.items():
+            value = getattr(self, field)
+            if value not in choices:
+                message = (
+                    f"No such {field}: {value!r}. Expected one of {', '.join(choices)}. "
+                    f"Use --{field} {choices[0]}."
+                )
+                raise OptionError(message)
+        if not self.layers:
+            message = "No layer was given. Use --layer NAME; all names: featx layers"
+            raise OptionError(message)
+        for name in self.layers:
+            activation_shape(name, self.size)
+        in_order = tuple(sorted(set(self.layers), key=lambda n: LAYERS.index(find_layer(n))))
+        # Frozen, so the order that the user happened to type is settled here, once.
+        object.__setattr__(self, "layers", in_order)
+
+    def code_shape(self, layer: str) -> tuple[int, ...]:
+        """Return the shape of one image's code: (h, w, c), or (d,)."""
+        shape = activation_shape(layer, self.size)
+        return shape if self.pool == "none" else shape[-1:]
+
+    def code_size(self, layer: str) -> int:
+        """Return how many numbers one image's code at `layer` holds."""
+        return math.prod(self.code_shape(layer))
+
+    def code_bytes(self) -> int:
+        """Return the bytes that one image's codes take in a store, all layers together."""
+        itemsize = {"float32": 4, "float16": 2}[self.dtype]
+        return itemsize * sum(self.code_size(layer) for layer in self.layers)
+
+    def narrowed(self, layers: Iterable[str]) -> "Recipe":
+        """Return the same recipe for other layers."""
+        return dataclasses.replace(self, layers=tuple(layers))
+
+    def to_json(self) -> str:
+        """Return the recipe as one JSON object, keys in the order of the fields."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        OptionError
+            The text holds a field that this version of featx does not know.
+        """
+        fields = json.loads(text)
+        unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            message = (
+                f"The recipe holds {', '.join(unknown)}, which this version of featx does not "
+                "know. A newer featx wrote it: pip install --upgrade featx"
+            )
+            raise OptionError(message)
+        return cls(**{**fields, "layers": tuple(fields["layers"]), "size": tuple(fields["size"])})
+
+    def differences(self, expected: "Recipe") -> list[Difference]:
+        """Return the fields in which this recipe is not the expected one."""
+        return [
+            Difference(field.name, *(_spelt(getattr(r, field.name)) for r in (self, expected)))
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != getattr(expected, field.name)
+        ]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read an image size: "224", or "HEIGHTxWIDTH".
+
+    Raises
+    ------
+    OptionError
+        The text is neither.
+
+    Examples
+    --------
+    >>> parse_size("224"), parse_size("192x256")
+    ((224, 224), (192, 256))
+    """
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        message = f"No such size: {text!r}. Expected pixels, as --size 224 or --size 192x256."
+        raise OptionError(message)
+    return int(parts[0]), int(parts[-1])
+
+
+def _spelt(value: object) -> str:
+    """Spell a field's value as the command line does."""
+    if isinstance(value, tuple):
+        return ("x" if all(isinstance(v, int) for v in value) else "+").join(map(str, value))
+    return str(value)
