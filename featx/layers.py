@@ -205,7 +205,7 @@ def gflop(name: str, size: tuple[int, int]) -> float:
     Examples
     --------
     >>> round(gflop("block2_pool", (256, 256)), 1)
-    12.2
+    12.3
     """
     total = 0
     for layer in layers_up_to(name):
