@@ -1,0 +1,162 @@
+"""A store as one plain file, for people who want no HDF5 and no Python.
+
+A store and a file name come in; Parquet, CSV or npz goes out, streamed, so
+that memory stays at a few rows whatever the store's size. This file does not
+know what reads them.
+"""
+
+import csv
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featx.errors import ExistsError, OptionError
+from featx.store.frames import code_names, select_rows
+from featx.store.reading import Store, open_store
+
+__all__ = ["WIDEST_TABLE", "export"]
+
+#: Codes wider than this do not become one column a number.
+WIDEST_TABLE = 20_000
+_FACTS = ("path", "label", "split", "group")
+_BLOCK_BYTES = 32_000_000
+
+
+def export(
+    codes: Path | str, output: Path | str, *, overwrite: bool = False, split: str | None = None
+) -> Path:
+    """Write the done rows of a store into a Parquet, CSV or npz file.
+
+    Parquet and CSV have the columns path, label, split and group, then one
+    column a number. Codes wider than 20,000 numbers become one column a layer
+    in Parquet, each cell a list, since a column a number takes Parquet
+    gigabytes of metadata. An npz holds the facts as arrays of text and the
+    codes of each layer under its name, with the store's shape.
+
+    Parameters
+    ----------
+    codes : Path or str
+        A store.
+    output : Path or str
+        A name that ends in .parquet, .csv or .npz.
+    overwrite : bool, default=False
+        Whether a file of that name may be replaced.
+    split : {"train", "val", "test"}, optional
+        Only the images of that split.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    OptionError
+        Another ending, or a CSV of codes wider than 20,000 numbers.
+    ExistsError
+        The file exists and may not be replaced.
+    StoreError
+        The store cannot be read.
+    """
+    output = Path(output)
+    write = _writer(output)
+    store = open_store(codes)
+    width = sum(map(store.recipe.code_size, store.recipe.layers))
+    if output.suffix == ".csv" and width > WIDEST_TABLE:
+        message = (
+            f"A CSV of {width:,} columns opens nowhere; the limit is {WIDEST_TABLE:,}. "
+            f"Extract with --pool avg, or export to {output.with_suffix('.parquet')}."
+        )
+        raise OptionError(message)
+    if output.exists() and not overwrite:
+        message = f"{output} exists. Use --overwrite to replace it, or another -o."
+        raise ExistsError(message)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        write(store, select_rows(store, split), temporary)
+        temporary.replace(output)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return output
+
+
+def _writer(output: Path) -> Callable[[Store, NDArray[np.integer], Path], None]:
+    writers = {".parquet": _write_parquet, ".csv": _write_csv, ".npz": _write_npz}
+    if output.suffix not in writers:
+        message = (
+            f"Cannot tell a format from {output.name}. Expected a name that ends in "
+            f"{', '.join(writers)}. Use -o codes.parquet."
+        )
+        raise OptionError(message)
+    return writers[output.suffix]
+
+
+def _blocks(store: Store, rows: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
+    """Yield the rows in stretches of a few megabytes of codes."""
+    step = max(1, _BLOCK_BYTES // store.recipe.code_bytes())
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step]
+
+
+def _matrix(store: Store, rows: NDArray[np.integer]) -> NDArray[np.floating]:
+    return np.hstack([store.read_rows(layer, rows) for layer in store.recipe.layers])
+
+
+def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    layers = store.recipe.layers
+    number = pa.from_numpy_dtype(np.dtype(store.recipe.dtype))
+    widths = {layer: store.recipe.code_size(layer) for layer in layers}
+    as_lists = sum(widths.values()) > WIDEST_TABLE
+    if as_lists:
+        columns = [(layer, pa.list_(number, width)) for layer, width in widths.items()]
+    else:
+        columns = [(name, number) for name in code_names(store, layers)]
+    schema = pa.schema([(name, pa.string()) for name in _FACTS] + columns)
+    # Compressing codes costs ten times as long as writing them, and saves a tenth.
+    with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
+        for block in _blocks(store, rows):
+            arrays = [pa.array(getattr(store.images, name)[block], pa.string()) for name in _FACTS]
+            if as_lists:
+                for layer, width in widths.items():
+                    flat = store.read_rows(layer, block).reshape(-1)
+                    arrays.append(pa.FixedSizeListArray.from_arrays(flat, width))
+            else:
+                arrays += [pa.array(column) for column in _matrix(store, block).T]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _write_csv(store: Store, rows: NDArray[np.integer], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow([*_FACTS, *code_names(store, store.recipe.layers)])
+        for block in _blocks(store, rows):
+            facts = zip(*(getattr(store.images, name)[block] for name in _FACTS), strict=True)
+            for fact, code in zip(facts, _matrix(store, block), strict=True):
+                # str of a NumPy number is the shortest text that reads back as the same number.
+                writer.writerow([*(value or "" for value in fact), *map(str, code)])
+
+
+def _write_npz(store: Store, rows: NDArray[np.integer], path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in _FACTS:
+            values = [value or "" for value in getattr(store.images, name)[rows]]
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.array(values, str), allow_pickle=False)
+        for layer in store.recipe.layers:
+            dtype = np.dtype(store.recipe.dtype)
+            header = {
+                "descr": np.lib.format.dtype_to_descr(dtype),
+                "fortran_order": False,
+                "shape": (len(rows), *store.recipe.code_shape(layer)),
+            }
+            with archive.open(f"{layer}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array_header_2_0(file, header)
+                for block in _blocks(store, rows):
+                    file.write(store.read_rows(layer, block).tobytes())

@@ -1,0 +1,181 @@
+"""Format 1 of the store: what stands where in the file, and its creation.
+
+A recipe and the columns that describe the images come in; a file of its final
+size goes out, all rows pending. This file does not know where images or codes
+come from.
+
+The file is ordinary HDF5. Everything in it is laid out once, here: the
+datasets are contiguous and allocated early, so each row has an address, and
+after creation rows are written at that address without HDF5. Its metadata
+never changes again, which is why a kill at any instant leaves a valid file.
+
+========================  =======================  ==================================
+name                      type                     meaning
+========================  =======================  ==================================
+attribute format          str                      "featx-codes"
+attribute format_version  int                      1
+attribute recipe          str (JSON)               what determines the codes' numbers
+attribute provenance      str (JSON)               who made them, when, from where
+/classes                  str (k,)                 names of the labels
+/complete                 uint8 (1,)               1 when no row is pending
+/images/path              str (n,)                 relative, with "/"
+/images/label             int32 (n,)               index into /classes, -1 for none
+/images/split             str (n,)                 train, val, test, or "" for none
+/images/group             str (n,)                 "" for none
+/images/status            uint8 (n,)               0 pending, 1 done, 2 failed
+/images/reason            bytes (n,) of 256        why a failed image failed, UTF-8
+/images/sha256            bytes (n,) of 64         of the file's bytes, hexadecimal
+/images/thumbnail         uint8 (n, 32, 32, 3)     the image, small
+/images/phash             uint64 (n,)              its perceptual hash
+/codes/LAYER              float (n, h, w, c)       or (n, d); NaN where failed,
+                                                   meaningless where pending
+========================  =======================  ==================================
+"""
+
+import enum
+import errno
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from featx.errors import StoreError
+from featx.recipe import Recipe
+
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "REASON_BYTES",
+    "THUMBNAIL_SHAPE",
+    "Status",
+    "create_store",
+    "encode_path",
+]
+
+FORMAT = "featx-codes"
+FORMAT_VERSION = 1
+THUMBNAIL_SHAPE = (32, 32, 3)
+REASON_BYTES = 256
+# Rows that start on a page can be memory-mapped without a copy.
+_PAGE = 4096
+
+
+class Status(enum.IntEnum):
+    """What is known of a row."""
+
+    PENDING = 0
+    DONE = 1
+    FAILED = 2
+
+
+def create_store(
+    path: Path,
+    recipe: Recipe,
+    columns: Mapping[str, Sequence[str | None]],
+    provenance: Mapping[str, object],
+) -> None:
+    """Create a store in which every row is pending, its space reserved.
+
+    The file gets its name only when it is whole; a file that stood there
+    before is replaced.
+
+    Parameters
+    ----------
+    path : Path
+        Where the store will be.
+    recipe : Recipe
+        Of the codes to come.
+    columns : mapping of str to sequence of str or None
+        "path", "label", "split" and "group" of the images, in order.
+    provenance : mapping
+        Anything JSON can hold.
+
+    Raises
+    ------
+    StoreError
+        The folder is missing or cannot be written, or the disk is too small.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["format_version"] = FORMAT_VERSION
+            file.attrs["recipe"] = recipe.to_json()
+            file.attrs["provenance"] = json.dumps(provenance)
+            _lay_out_images(file, columns)
+            for layer in recipe.layers:
+                shape = (len(columns["path"]), *recipe.code_shape(layer))
+                _reserve(file, f"codes/{layer}", shape, np.dtype(recipe.dtype))
+        _reserve_space(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(_cannot_create(path, error)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def encode_path(path: str) -> bytes:
+    """Encode a stored path; names that are not UTF-8 keep their bytes."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _lay_out_images(file: h5py.File, columns: Mapping[str, Sequence[str | None]]) -> None:
+    n_images = len(columns["path"])
+    classes = sorted({label for label in columns["label"] if label is not None})
+    index = {label: i for i, label in enumerate(classes)}
+    text = h5py.string_dtype("utf-8")
+    file.create_dataset("classes", data=[encode_path(label) for label in classes], dtype=text)
+    images = file.create_group("images")
+    for name in ("path", "split", "group"):
+        values = [encode_path(value or "") for value in columns[name]]
+        images.create_dataset(name, data=values, dtype=text)
+    labels = [-1 if label is None else index[label] for label in columns["label"]]
+    images.create_dataset("label", data=np.array(labels, np.int32))
+    for name, dtype in (
+        ("status", "u1"),
+        ("reason", f"S{REASON_BYTES}"),
+        ("sha256", "S64"),
+        ("phash", "u8"),
+    ):
+        _reserve(file, f"images/{name}", (n_images,), np.dtype(dtype))
+    _reserve(file, "images/thumbnail", (n_images, *THUMBNAIL_SHAPE), np.dtype("u1"))
+    _reserve(file, "complete", (1,), np.dtype("u1"))
+
+
+def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Give a dataset its address now, and leave its bytes a hole in the file, which reads as 0."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.CONTIGUOUS)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    links.set_create_intermediate_group(True)
+    kind = h5py.h5t.py_create(dtype, logical=True)
+    h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), plan, lcpl=links)
+
+
+def _reserve_space(path: Path) -> None:
+    """Turn the holes into reserved space, so that a disk too small is known now."""
+    n_bytes = path.stat().st_size
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+    elif shutil.disk_usage(path.parent).free < n_bytes:  # macOS cannot reserve, only look
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _cannot_create(path: Path, error: OSError) -> str:
+    folder = path.parent
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        free = shutil.disk_usage(folder).free / 1e9
+        return (
+            f"No room for {path}: {free:.2f} GB are free in {folder}, the codes need more. "
+            "Use --pool avg, --dtype float16, or -o on another disk."
+        )
+    if not folder.is_dir():
+        return f"No folder {folder} to write {path.name} into. Make it, or choose another -o."
+    return f"Cannot write {path}: {error.strerror or error}. Choose another -o."

@@ -1,0 +1,305 @@
+"""Reading a store: its facts at once, its codes when asked.
+
+A path comes in; a checked, read-only view goes out. Codes are memory-mapped
+where they lie contiguous in the file, which is how featx writes them; a copy
+that another tool has rewritten in chunks is read through HDF5. This file does
+not know what the codes are for.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from featx.errors import FeatxError, OptionError, StoreError
+from featx.recipe import Recipe
+from featx.store.layout import FORMAT, FORMAT_VERSION, Status
+
+__all__ = ["ImageTable", "Store", "open_store", "runs"]
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """The facts of the images, one array a fact, rows in the store's order.
+
+    Parameters
+    ----------
+    path : ndarray of str, shape (n,)
+        Relative to the images' root, with "/".
+    label, split, group : ndarray of str or None, shape (n,)
+        None where there is none.
+    status : ndarray of uint8, shape (n,)
+        See `Status`.
+    reason, sha256 : ndarray of str, shape (n,)
+        Why a failed image failed; hash of the file's bytes. Empty if unknown.
+    phash : ndarray of uint64, shape (n,)
+        Perceptual hash.
+    """
+
+    path: NDArray[np.object_]
+    label: NDArray[np.object_]
+    split: NDArray[np.object_]
+    group: NDArray[np.object_]
+    status: NDArray[np.uint8]
+    reason: NDArray[np.object_]
+    sha256: NDArray[np.object_]
+    phash: NDArray[np.uint64]
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """Which rows hold codes, shape (n,)."""
+        return np.asarray(self.status == Status.DONE)
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store that was opened for reading; `open_store` makes it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    recipe : Recipe
+        Of its codes.
+    provenance : dict
+        Who made them, when and from where.
+    classes : tuple of str
+        Names of the labels, sorted.
+    images : ImageTable
+        The facts of the images.
+    complete : bool
+        Whether no row is pending.
+    """
+
+    path: Path
+    recipe: Recipe
+    provenance: dict[str, Any]
+    classes: tuple[str, ...]
+    images: ImageTable
+    complete: bool
+
+    def codes(self, layer: str) -> NDArray[np.floating]:
+        """Return the codes of a layer, every row, as (n, h, w, c) or (n, d).
+
+        Read-only and memory-mapped where the file allows. Rows that are not
+        done mean nothing.
+
+        Raises
+        ------
+        OptionError
+            The store holds no codes of that layer.
+        """
+        if layer not in self.recipe.layers:
+            held = ", ".join(self.recipe.layers)
+            message = (
+                f"{self.path} holds codes of {held}, not of '{layer}'. "
+                "Use --layer with one of them."
+            )
+            raise OptionError(message)
+        with h5py.File(self.path, "r") as file:
+            dataset = file["codes"][layer]
+            offset = dataset.id.get_offset()
+            if offset is None:
+                return np.asarray(dataset[...])
+            shape, dtype = dataset.shape, dataset.dtype
+        return np.memmap(self.path, dtype, "r", offset, shape)
+
+    def flat_codes(self, layer: str) -> NDArray[np.floating]:
+        """Return the codes of a layer as a matrix, (n, d)."""
+        codes = self.codes(layer)
+        return codes.reshape(len(codes), -1)
+
+    def read_rows(
+        self, layer: str, rows: NDArray[np.integer], out: NDArray[np.floating] | None = None
+    ) -> NDArray[np.floating]:
+        """Read some rows of a layer into memory, as (m, d).
+
+        Neighbouring rows are read together, straight into their place: half
+        the time of copying out of a memory map, which faults page by page.
+
+        Parameters
+        ----------
+        layer : str
+            A layer of the store.
+        rows : ndarray of int, shape (m,)
+            Rows of the store.
+        out : ndarray of shape (m, d), optional
+            Where to put them, with the store's dtype and its rows contiguous.
+        """
+        codes = self.flat_codes(layer)
+        if out is None:
+            out = np.empty((len(rows), codes.shape[1]), codes.dtype)
+        whole_rows = out.strides[0] == codes.strides[0]
+        if isinstance(codes, np.memmap) and whole_rows:
+            with self.path.open("rb", buffering=0) as file:
+                for part in runs(rows):
+                    file.seek(codes.offset + int(rows[part.start]) * codes.strides[0])
+                    _read_into(file, out[part])
+        else:
+            for i, row in enumerate(rows):
+                out[i] = codes[row]
+        return out
+
+    def thumbnails(self) -> NDArray[np.uint8]:
+        """Return the thumbnails, (n, 32, 32, 3); zeros where a row is not done."""
+        with h5py.File(self.path, "r") as file:
+            return np.asarray(file["images/thumbnail"][...])
+
+    def check_layers(self, layers: str | Iterable[str] | None) -> tuple[str, ...]:
+        """Return the layers asked for, in the store's order; all of them for None.
+
+        Raises
+        ------
+        OptionError
+            The store holds no codes of one of them.
+        """
+        if layers is None:
+            return self.recipe.layers
+        wanted = (layers,) if isinstance(layers, str) else tuple(layers)
+        for layer in wanted:
+            self.codes(layer)
+        return self.recipe.narrowed(wanted).layers
+
+    def digests(self) -> dict[str, str]:
+        """Return the sha256 of the recipe, of the images' facts and of the codes.
+
+        Two stores with equal digests hold the same; provenance, which holds
+        times, does not count. Rows that are not done count by their status.
+        """
+        images = hashlib.sha256(json.dumps(self.classes).encode())
+        for name in self.images.__dataclass_fields__:
+            images.update(_bytes(getattr(self.images, name)))
+        images.update(self.thumbnails().tobytes())
+        codes = hashlib.sha256()
+        for layer in self.recipe.layers:
+            matrix = self.flat_codes(layer)
+            for row in np.flatnonzero(self.images.done):
+                codes.update(np.ascontiguousarray(matrix[row]).data)
+        return {
+            "recipe": hashlib.sha256(self.recipe.to_json().encode()).hexdigest(),
+            "images": images.hexdigest(),
+            "codes": codes.hexdigest(),
+        }
+
+
+def open_store(path: Path | str) -> Store:
+    """Open a store for reading.
+
+    Raises
+    ------
+    StoreError
+        There is no such file, it is damaged, or it is not a store that this
+        version of featx can read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        message = (
+            f"No store {path}. Make one first: featx extract IMAGES --layer block2_pool -o {path}"
+        )
+        raise StoreError(message)
+    try:
+        with h5py.File(path, "r") as file:
+            _check_format(path, file)
+            return _read(path, file)
+    except FeatxError:
+        raise
+    except (OSError, KeyError, ValueError) as error:
+        message = (
+            f"{path} cannot be read as a store: {_first_line(error)}. It is damaged, truncated, or "
+            "no HDF5 file. Make it again: featx extract --overwrite"
+        )
+        raise StoreError(message) from error
+
+
+def _check_format(path: Path, file: h5py.File) -> None:
+    if file.attrs.get("format") != FORMAT:
+        message = (
+            f"{path} is an HDF5 file, but not a featx store. See what it holds: featx info {path}"
+        )
+        raise StoreError(message)
+    version = int(file.attrs["format_version"])
+    if version > FORMAT_VERSION:
+        message = (
+            f"{path} has format {version}; this featx reads format {FORMAT_VERSION}. "
+            "Use a newer one: pip install --upgrade featx"
+        )
+        raise StoreError(message)
+
+
+def _read(path: Path, file: h5py.File) -> Store:
+    images, classes = file["images"], _text(file["classes"])
+    # -1 takes the last of the names, which is None.
+    names = np.array([*classes, None], dtype=object)
+    table = ImageTable(
+        path=_text(images["path"]),
+        label=names[images["label"][...]],
+        split=_none_if_empty(_text(images["split"])),
+        group=_none_if_empty(_text(images["group"])),
+        status=images["status"][...],
+        reason=_fixed_text(images["reason"][...]),
+        sha256=_fixed_text(images["sha256"][...]),
+        phash=images["phash"][...],
+    )
+    return Store(
+        path=path,
+        recipe=Recipe.from_json(file.attrs["recipe"]),
+        provenance=json.loads(file.attrs["provenance"]),
+        classes=tuple(classes),
+        images=table,
+        complete=bool(file["complete"][0]),
+    )
+
+
+def _text(dataset: h5py.Dataset) -> NDArray[np.object_]:
+    values = dataset.asstr("utf-8", "surrogateescape")[...]
+    return np.asarray(values, dtype=object)
+
+
+def _fixed_text(values: NDArray[np.bytes_]) -> NDArray[np.object_]:
+    return np.array([value.decode("utf-8", "replace") for value in values], dtype=object)
+
+
+def _none_if_empty(values: NDArray[np.object_]) -> NDArray[np.object_]:
+    return np.array([value or None for value in values], dtype=object)
+
+
+def _read_into(file: FileIO, out: NDArray[np.generic]) -> None:
+    left = out.reshape(-1).view(np.uint8).data
+    while left:  # one call reads at most 2 GB
+        left = left[file.readinto(left) :]
+
+
+def _bytes(values: NDArray[Any]) -> bytes:
+    if values.dtype != object:
+        return values.tobytes()
+    return json.dumps(list(values)).encode()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0]
+
+
+def runs(rows: NDArray[np.integer]) -> Iterator[slice]:
+    """Yield the stretches of consecutive numbers in `rows`, as slices of `rows`.
+
+    Examples
+    --------
+    >>> [(part.start, part.stop) for part in runs(np.array([3, 4, 5, 9, 10]))]
+    [(0, 3), (3, 5)]
+    """
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    edges = [0, *breaks.tolist(), len(rows)]
+    for start, stop in itertools.pairwise(edges):
+        if stop > start:
+            yield slice(start, stop)

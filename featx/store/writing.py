@@ -1,0 +1,191 @@
+"""Writing rows into a store that was created before.
+
+Codes and the facts of their images come in; bytes go to the rows' addresses,
+and a row is marked done only when its bytes are safe on the disk. HDF5 takes
+no part in it, so that a kill at any instant leaves the file valid. This file
+does not know how codes are made.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from featx.errors import StoreError
+from featx.store.layout import REASON_BYTES, Status
+from featx.store.reading import runs
+
+__all__ = ["ImageFacts", "StoreWriter"]
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is learned of an image by reading it.
+
+    Parameters
+    ----------
+    sha256 : str
+        Of the file's bytes, hexadecimal.
+    phash : int
+        Perceptual hash, 64 bits.
+    thumbnail : ndarray of uint8, shape (32, 32, 3)
+        The image, small.
+    """
+
+    sha256: str
+    phash: int
+    thumbnail: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a dataset lies in the file."""
+
+    offset: int
+    row_shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+class StoreWriter:
+    """Writes rows of an existing store, in place; a context manager.
+
+    Parameters
+    ----------
+    path : Path
+        A store that `create_store` made.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be opened for writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with h5py.File(path, "r") as file:
+            self._layers = tuple(file["codes"])
+            names = [f"codes/{layer}" for layer in self._layers]
+            names += [f"images/{n}" for n in ("status", "reason", "sha256", "phash", "thumbnail")]
+            self._places = {name: _place(file[name]) for name in [*names, "complete"]}
+        try:
+            self._file = os.open(path, os.O_RDWR)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.close(self._file)
+
+    def write_done(
+        self,
+        rows: NDArray[np.integer],
+        codes: Mapping[str, NDArray[np.floating]],
+        facts: Sequence[ImageFacts],
+    ) -> None:
+        """Write the codes of some rows, then mark them done.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (m,)
+            Rows of the store, ascending.
+        codes : mapping of str to ndarray of shape (m, ...)
+            One array for each layer of the store.
+        facts : sequence of ImageFacts, length m
+            Of the images.
+
+        Raises
+        ------
+        StoreError
+            The disk is full, or a value does not fit float16.
+        """
+        for layer in self._layers:
+            place = self._places[f"codes/{layer}"]
+            self._write(f"codes/{layer}", rows, _fitting(codes[layer], place.dtype, layer))
+        self._write("images/sha256", rows, np.array([f.sha256.encode() for f in facts], "S64"))
+        self._write("images/phash", rows, np.array([f.phash for f in facts], np.uint64))
+        self._write("images/thumbnail", rows, np.stack([f.thumbnail for f in facts]))
+        self._mark(rows, Status.DONE)
+
+    def write_failed(self, row: int, reason: str, sha256: str | None) -> None:
+        """Mark a row failed, with its reason; its codes become NaN."""
+        rows = np.array([row])
+        for layer in self._layers:
+            place = self._places[f"codes/{layer}"]
+            self._write(f"codes/{layer}", rows, np.full((1, *place.row_shape), np.nan, place.dtype))
+        text = reason.encode("utf-8", "replace")[:REASON_BYTES]
+        self._write("images/reason", rows, np.array([text], f"S{REASON_BYTES}"))
+        self._write("images/sha256", rows, np.array([(sha256 or "").encode()], "S64"))
+        self._mark(rows, Status.FAILED)
+
+    def finish(self) -> None:
+        """Say in the file that no row is pending."""
+        self._sync()
+        self._write("complete", np.array([0]), np.ones(1, np.uint8))
+        self._sync()
+
+    def _mark(self, rows: NDArray[np.integer], status: Status) -> None:
+        # The order is the promise: a row that says it is done has its codes on the disk.
+        self._sync()
+        self._write("images/status", rows, np.full(len(rows), status, np.uint8))
+
+    def _write(self, name: str, rows: NDArray[np.integer], values: NDArray[np.generic]) -> None:
+        place = self._places[name]
+        for part in runs(rows):
+            data = _bytes(values[part], place.dtype)
+            position = place.offset + int(rows[part.start]) * place.row_bytes
+            try:
+                while data:  # one call writes at most 2 GB
+                    written = os.pwrite(self._file, data, position)
+                    data, position = data[written:], position + written
+            except OSError as error:
+                raise self._cannot_write(error) from error
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"Cannot write {self.path}: {error.strerror}. The rows done so far are kept. "
+            "Mend that, then run the same command again: it goes on where it stopped."
+        )
+
+
+def _place(dataset: h5py.Dataset) -> _Place:
+    return _Place(dataset.id.get_offset(), dataset.shape[1:], dataset.dtype)
+
+
+def _bytes(values: NDArray[np.generic], dtype: np.dtype) -> memoryview:
+    return np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8).data
+
+
+def _fitting(codes: NDArray[np.floating], dtype: np.dtype, layer: str) -> NDArray[np.floating]:
+    """Convert codes to the store's dtype, or refuse where a value would become infinite."""
+    limit = np.finfo(dtype).max
+    largest = float(np.abs(codes).max(initial=0))
+    if largest > limit:
+        message = (
+            f"A code of {layer} is {largest:.6g}; {dtype} holds at most {limit:.6g}. "
+            "Use --dtype float32 --overwrite."
+        )
+        raise StoreError(message)
+    return codes.astype(dtype, copy=False)
