@@ -10,7 +10,7 @@ TensorFlow.
 import dataclasses
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -25,7 +25,7 @@ __all__ = [
     "Preprocess",
     "Recipe",
     "Resize",
-    "parse_size",
+    "image_size",
 ]
 
 Pool = Literal["none", "avg", "max"]
@@ -61,6 +61,15 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.field} is {self.received}, expected {self.expected}"
+
+    @property
+    def flag(self) -> str:
+        """What to type to get the expected value."""
+        if self.field == "layers":
+            return " ".join(f"--layer {name}" for name in self.expected.split("+"))
+        if self.field == "weights" and not self.expected.startswith("random:"):
+            return f"--weights with the file of sha256 {self.expected[:8]}…"
+        return f"--{self.field} {self.expected}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,22 +186,28 @@ class Recipe:
         ]
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Read an image size: "224", or "HEIGHTxWIDTH".
+def image_size(size: "int | str | Sequence[int]") -> tuple[int, int]:
+    """Return an image size as (height, width), however it is spelt.
+
+    Parameters
+    ----------
+    size : int, str or pair of int
+        One number for a square, (height, width), or the command line's
+        "224" or "HEIGHTxWIDTH".
 
     Raises
     ------
     OptionError
-        The text is neither.
+        It is none of these.
 
     Examples
     --------
-    >>> parse_size("224"), parse_size("192x256")
+    >>> image_size(224), image_size("192x256")
     ((224, 224), (192, 256))
     """
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        message = f"No such size: {text!r}. Expected pixels, as --size 224 or --size 192x256."
+    parts = str(size).lower().split("x") if isinstance(size, int | str) else [*map(str, size)]
+    if len(parts) not in {1, 2} or not all(p.isdecimal() and int(p) > 0 for p in parts):
+        message = f"No such size: {size!r}. Expected pixels, as --size 224 or --size 192x256."
         raise OptionError(message)
     return int(parts[0]), int(parts[-1])
 

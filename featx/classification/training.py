@@ -1,0 +1,274 @@
+"""Fitting: a store in, a bundle with an honest score out.
+
+What is chosen is chosen inside the training part. With given splits the
+classifier is fitted on train and scored on val, or on train and val and scored
+on test; without, five stratified folds are scored, each with a search of its
+own, and the classifier is then fitted on all. This file knows codes, never
+images.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+
+from featx.classification.bundle import Bundle
+from featx.classification.classifiers import ClassifierKind, find_classifier
+from featx.classification.division import (
+    Rows,
+    check_complete,
+    check_leaks,
+    divide,
+    small_classes,
+    usable_rows,
+)
+from featx.classification.evaluation import Evaluation, evaluate
+from featx.classification.folds import make_folds, together
+from featx.classification.span import ExactSpan, UnitRows
+from featx.errors import ExistsError, FitError, OptionError
+from featx.store import Store, open_store
+
+__all__ = ["Fit", "fit"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted classifier, how it was fitted, and how good it is.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The classifier; its summary holds all that `to_dict` returns.
+    evaluation : Evaluation
+        Of images that the search and the fit behind each prediction never saw.
+    notes : tuple of str
+        What the user should know: images left out, small classes, and so on.
+    """
+
+    bundle: Bundle
+    evaluation: Evaluation
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return scores and facts as plain values that JSON can hold."""
+        return self.bundle.summary
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The labelled rows of a store, on their exact span."""
+
+    span: ExactSpan
+    y: NDArray[np.str_]
+    keys: NDArray[np.int32]  # equal where images belong together
+    kind: ClassifierKind
+    seed: int
+
+    def part(self, rows: Rows) -> tuple[NDArray[np.floating], NDArray[np.str_]]:
+        return self.span.coordinates[rows], self.y[rows]
+
+
+def fit(
+    codes: Path | str = "codes.h5",
+    *,
+    clf: str = "logistic",
+    layer: str | Sequence[str] | None = None,
+    output: Path | str | None = None,
+    overwrite: bool = False,
+    partial: bool = False,
+    seed: int = 0,
+) -> Fit:
+    """Fit a classifier on a store and score it honestly.
+
+    Rows are made unit length; the strength of the penalty is searched by
+    cross-validation inside the training part. Images of one group and files
+    with equal bytes never stand on both sides of a fold. The fit runs on the
+    exact span (see `ExactSpan`), so memory does not grow with the codes' width.
+
+    Parameters
+    ----------
+    codes : Path or str, default="codes.h5"
+        A store.
+    clf : {"logistic", "ridge", "linear-svm"}, default="logistic"
+        L2-penalised multinomial logistic regression, the choice where
+        probabilities matter; ridge regression on the labels, the fastest; or a
+        linear support vector machine, one class against the rest. The last two
+        get probabilities by temperature scaling on folds of the training part.
+    layer : str or sequence of str, optional
+        Layers to use; all of the store by default, joined with equal weight.
+    output : Path or str, optional
+        Where to save the bundle, NAME.skops; not saved by default.
+    overwrite : bool, default=False
+        Whether a file of that name may be replaced.
+    partial : bool, default=False
+        Whether a store that is not complete may be used as it is.
+    seed : int, default=0
+        Of the folds.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    OptionError, ExistsError
+        A setting that cannot be; checked before any work.
+    StoreError
+        The store cannot be read or is not complete.
+    FitError
+        The labels allow no classifier or no score.
+    """
+    began = time.perf_counter()
+    kind = find_classifier(clf)
+    path = _checked_output(output, overwrite=overwrite)
+    store = open_store(codes)
+    layers = store.check_layers(layer)
+    notes = check_complete(store, partial=partial)
+    rows, left_out = usable_rows(store)
+    division, unsplit = divide(store, rows)
+    data = _Data(
+        span=ExactSpan([store.flat_codes(name) for name in layers], rows),
+        y=store.images.label[rows].astype(str),
+        keys=together(store.images.group[rows], store.images.sha256[rows]),
+        kind=kind,
+        seed=seed,
+    )
+    notes += [*left_out, *unsplit, *check_leaks(data.y, data.keys, division)]
+    final = _search(data, division.train, notes)
+    if division.scored_on == "folds":
+        scored_on, evaluation = _score_folds(data, division.train, notes)
+    else:
+        scored_on, evaluation = division.scored_on, _score(final, data, division.scored)
+    chosen = {kind.parameter: final.get_params()[kind.parameter]}
+    estimator = _on_codes(final, data, division.train)
+    summary = {
+        "codes": str(store.path),
+        "layers": list(layers),
+        "classifier": clf,
+        "parameters": chosen,
+        "seed": seed,
+        "n_train": len(division.train),
+        "scored_on": scored_on,
+        **evaluation.to_dict(),
+        "notes": notes,
+        "seconds": round(time.perf_counter() - began, 2),
+        "model": None if path is None else str(path),
+    }
+    bundle = Bundle(
+        Pipeline([("unit", _unit_rows(store, layers)), ("classifier", estimator)]),
+        store.recipe.narrowed(layers),
+        _provenance(store),
+        summary,
+    )
+    if path is not None:
+        bundle.save(path)
+    return Fit(bundle, evaluation, tuple(notes))
+
+
+def _checked_output(output: Path | str | None, *, overwrite: bool) -> Path | None:
+    if output is None:
+        return None
+    path = Path(output)
+    if path.suffix != ".skops":
+        message = f"Cannot save a bundle as {path.name}. Expected -o NAME.skops."
+        raise OptionError(message)
+    if path.exists() and not overwrite:
+        message = f"{path} exists. Use --overwrite to replace it, or another -o."
+        raise ExistsError(message)
+    if not path.absolute().parent.is_dir():
+        message = f"No folder {path.parent} to write {path.name} into. Make it, or another -o."
+        raise OptionError(message)
+    return path
+
+
+def _score(final: BaseEstimator, data: _Data, rows: Rows) -> Evaluation:
+    """Score on rows that were kept apart."""
+    X, y = data.part(rows)
+    return evaluate(y, final.predict(X), data.keys[rows], seed=data.seed)
+
+
+def _score_folds(data: _Data, rows: Rows, notes: list[str]) -> tuple[str, Evaluation]:
+    """Score on folds, each predicted after a search of its own on the others."""
+    y, keys = data.y[rows], data.keys[rows]
+    pairs = make_folds(y, keys, data.seed)
+    if not pairs:
+        message = (
+            "Fewer than two classes have two images that do not belong together, so nothing can "
+            "be held out to score. Add images, or a val split: data/train/CLASS, data/val/CLASS."
+        )
+        raise FitError(message)
+    notes += small_classes(y, keys)
+    predicted = np.empty(len(rows), y.dtype)
+    for train, test in pairs:
+        search = _search(data, rows[train], notes)
+        predicted[test] = search.predict(data.span.coordinates[rows[test]])
+    return f"{len(pairs)} folds", evaluate(y, predicted, keys, seed=data.seed)
+
+
+def _search(data: _Data, rows: Rows, notes: list[str]) -> BaseEstimator:
+    """Fit on some rows, the penalty's strength chosen by folds inside them."""
+    X, y = data.part(rows)
+    estimator, kind = data.kind.make(data.seed), data.kind
+    if len(np.unique(y)) < 2:
+        message = "The training images are all of one class. A classifier needs two."
+        raise FitError(message)
+    pairs = make_folds(y, data.keys[rows], data.seed)
+    if not pairs:
+        note = f"Too few images to choose {kind.parameter}: scikit-learn's default was used."
+        notes += [] if note in notes else [note]
+        return estimator.fit(X, y)
+    # error_score: a fold that cannot be fitted is a bug, not a bad score.
+    search = GridSearchCV(estimator, {kind.parameter: kind.values}, cv=pairs, error_score="raise")
+    return search.fit(X, y).best_estimator_
+
+
+def _on_codes(final: BaseEstimator, data: _Data, rows: Rows) -> BaseEstimator:
+    """Return the classifier that is saved: coefficients on codes, and probabilities."""
+    if data.kind.has_probabilities:
+        return _moved(final, data.span)
+    X, y = data.part(rows)
+    pairs = make_folds(y, data.keys[rows], data.seed)
+    if not pairs:
+        message = (
+            f"Too few images to give {data.kind.name} probabilities: they are fitted on images "
+            "held out of the training part. Use --clf logistic."
+        )
+        raise FitError(message)
+    calibrated = CalibratedClassifierCV(final, method="temperature", cv=pairs, ensemble=False)
+    calibrated.fit(X, y)
+    inner = _moved(calibrated.calibrated_classifiers_[0].estimator, data.span)
+    # The coordinates are of no use to a prediction; the unfitted copy stays a copy.
+    calibrated.set_params(cv=None)
+    calibrated.estimator = clone(final)
+    calibrated.n_features_in_ = inner.n_features_in_
+    return calibrated
+
+
+def _moved(estimator: BaseEstimator, span: ExactSpan) -> BaseEstimator:
+    estimator.coef_ = span.to_code_space(estimator.coef_)
+    estimator.n_features_in_ = estimator.coef_.shape[1]
+    return estimator
+
+
+def _unit_rows(store: Store, layers: Sequence[str]) -> UnitRows:
+    return UnitRows(tuple(store.recipe.code_size(name) for name in layers))
+
+
+def _provenance(store: Store) -> dict[str, Any]:
+    return {
+        "codes": str(store.path.absolute()),
+        "extraction": store.provenance,
+        "scikit-learn": sklearn.__version__,
+        "numpy": np.__version__,
+        "fitted": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
