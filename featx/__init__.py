@@ -1,0 +1,66 @@
+"""featx: CNN codes from any layer of VGG19, and classifiers you can trust on them.
+
+The public names are here; each is imported when it is first asked for, so that
+``import featx`` is quick and TensorFlow is loaded only by what needs it.
+"""
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featx.classification import Bundle, Fit, fit, load_bundle
+    from featx.extraction import Extraction, VGG19Codes, extract
+    from featx.recipe import Recipe
+    from featx.store import Store, export, open_store, read_arrays, read_frame
+    from featx.workflows import predict
+
+__version__ = version("featx")
+
+__all__ = [
+    "Bundle",
+    "Extraction",
+    "Fit",
+    "Recipe",
+    "Store",
+    "VGG19Codes",
+    "errors",
+    "export",
+    "extract",
+    "fit",
+    "load_bundle",
+    "open_store",
+    "predict",
+    "read_arrays",
+    "read_frame",
+]
+
+_ROOMS = {
+    "Bundle": "classification",
+    "Extraction": "extraction",
+    "Fit": "classification",
+    "Recipe": "recipe",
+    "Store": "store",
+    "VGG19Codes": "extraction",
+    "export": "store",
+    "extract": "extraction",
+    "fit": "classification",
+    "load_bundle": "classification",
+    "open_store": "store",
+    "predict": "workflows",
+    "read_arrays": "store",
+    "read_frame": "store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("featx.errors")
+    if name not in _ROOMS:
+        message = f"module 'featx' has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(importlib.import_module(f"featx.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

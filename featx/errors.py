@@ -53,7 +53,19 @@ class ImagesError(FeatxError):
 
 
 class ImageError(FeatxError):
-    """One image cannot be read; the message is the reason."""
+    """One image cannot be read; the message is the reason.
+
+    Parameters
+    ----------
+    reason : str
+        The reason in a few words, without the path.
+    sha256 : str or None, default=None
+        Digest of the file's bytes, if they could be read.
+    """
+
+    def __init__(self, reason: str, sha256: str | None = None) -> None:
+        super().__init__(reason)
+        self.sha256 = sha256
 
 
 class WeightsError(FeatxError):

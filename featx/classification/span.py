@@ -181,7 +181,8 @@ def _column_blocks(codes: NDArray[np.floating], n: int) -> list[slice]:
 
 def _block(codes: NDArray[np.floating], rows: NDArray[np.integer], part: slice) -> Matrix:
     # Columns first: a view, so that only the pages of the block are read.
-    return codes[:, part][rows].astype(np.float64)
+    block: Matrix = codes[:, part][rows].astype(np.float64)
+    return block
 
 
 def _factor(inner: Matrix) -> tuple[Matrix, Matrix]:

@@ -1,0 +1,22 @@
+"""Images: a folder or a table to a list, a file to pixels."""
+
+from featx.images.colours import to_rgb
+from featx.images.decoding import THUMBNAIL_SIZE, Picture, read_picture
+from featx.images.folders import SUFFIXES
+from featx.images.listing import list_images
+from featx.images.records import ImageRecord, Listing
+from featx.images.resizing import PAD_COLOUR, resize_array, resized
+
+__all__ = [
+    "PAD_COLOUR",
+    "SUFFIXES",
+    "THUMBNAIL_SIZE",
+    "ImageRecord",
+    "Listing",
+    "Picture",
+    "list_images",
+    "read_picture",
+    "resize_array",
+    "resized",
+    "to_rgb",
+]

@@ -3,7 +3,7 @@
 A recipe and weights come in; a callable goes out that turns a batch of images
 into the codes of every layer of the recipe, from one forward pass. Keras 3
 runs on TensorFlow, JAX or PyTorch; this file imports it only when a backbone
-is built. It does not know where images or weights come from.
+is built. It does not know where images come from.
 
 References
 ----------
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.layers import Layer, deepest, layers_up_to
+from featx.network.weights import WeightsSource, read_weights
 from featx.recipe import Recipe
 
-__all__ = ["Backbone", "VGG19Backbone", "build_backbone", "device_name"]
+__all__ = ["Backbone", "VGG19Backbone", "build_backbone", "device_name", "load_backbone"]
 
 #: ImageNet's mean of blue, green and red, from 0 to 255, which the training of
 #: VGG subtracted; Keras's "caffe" preprocessing has the same numbers.
@@ -99,11 +100,24 @@ def build_backbone(recipe: Recipe, weights: Weights) -> VGG19Backbone:
         made[layer.name] = _keras_layer(layer)
         x = made[layer.name](x)
         activations[layer.name] = x
-    model = keras.Model(images, {name: _pooled(activations[name], recipe) for name in recipe.layers})
+    model = keras.Model(
+        images, {name: _pooled(activations[name], recipe) for name in recipe.layers}
+    )
     for name, (kernel, bias) in weights.items():
         made[name].set_weights([kernel, bias])
     model.trainable = False
     return VGG19Backbone(recipe, model)
+
+
+def load_backbone(recipe: Recipe, source: WeightsSource) -> VGG19Backbone:
+    """Read the weights that a recipe needs and build its backbone.
+
+    Raises
+    ------
+    WeightsError
+        The file does not hold every layer with the right shape.
+    """
+    return build_backbone(recipe, read_weights(source, recipe.layers))
 
 
 def device_name() -> str:

@@ -1,0 +1,64 @@
+"""The command `featx`: its verbs, and what happens when one fails.
+
+An error that featx raises on purpose is printed as one message on stderr, with
+exit code 1; a command line that cannot be read exits with 2.
+"""
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from featx.cli import export, extract, fit, info, layers, predict, weights
+from featx.errors import FeatxError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="featx",
+    help="CNN codes from any layer of VGG19 into HDF5, and classifiers you can trust on them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for verb in (extract, fit, predict, export, layers, info):
+    app.command(verb.NAME)(verb.command)
+app.add_typer(weights.app, name="weights")
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    # TensorFlow's C++ side reads this when it is first imported; a user's own value wins.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(format="note: %(message)s", level=logging.WARNING)
+    try:
+        app()
+    except FeatxError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("Stopped. Rows that were done are kept.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        import featx
+
+        print(f"featx {featx.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """CNN codes from any layer of VGG19 into HDF5, and classifiers you can trust on them."""

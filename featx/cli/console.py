@@ -1,0 +1,159 @@
+"""What the verbs share: results on stdout, progress on stderr, common flags.
+
+Text and numbers come in; what a person reads, or one JSON object, goes out.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+__all__ = [
+    "AsJson",
+    "Overwrite",
+    "Quiet",
+    "gigabytes",
+    "print_json",
+    "print_table",
+    "progress_bar",
+    "say",
+    "start_backend",
+]
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+
+# Without a terminal, a line of progress now and then is enough for a log.
+_SECONDS_BETWEEN_LINES = 10
+
+
+def say(text: str, *, quiet: bool) -> None:
+    """Print a line for the user on stderr, unless it should be quiet."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    print(json.dumps(content, indent=2))
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table on stdout; columns of numbers stand to the right."""
+    cells = [list(map(str, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    right = [
+        all(row[k][:1].isdigit() or row[k] in {"", "-"} for row in cells)
+        for k in range(len(header))
+    ]
+    for row in [list(header), *cells]:
+        padded = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        print("  ".join(padded).rstrip())
+
+
+def gigabytes(n_bytes: int) -> str:
+    """Spell an amount of bytes.
+
+    Examples
+    --------
+    >>> gigabytes(963_379_200), gigabytes(4_915_200)
+    ('0.96 GB', '4.92 MB')
+    """
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.2f} MB"
+
+
+@contextmanager
+def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function of (done, total) that shows progress on stderr.
+
+    A bar with the rate and the time left where stderr is a terminal, else a
+    line every ten seconds.
+    """
+    if quiet:
+        yield lambda done, total: None
+    elif sys.stderr.isatty():
+        with _bar() as bar:
+            task = bar.add_task(what, total=None, rate="")
+
+            def show(done: int, total: int) -> None:
+                speed = bar.tasks[0].finished_speed or bar.tasks[0].speed or 0
+                bar.update(task, completed=done, total=total, rate=f"{speed:.1f} images/s")
+
+            yield show
+    else:
+        yield _lines(what)
+
+
+def start_backend() -> str:
+    """Import Keras's backend and return the name of its device.
+
+    TensorFlow greets its user with a dozen lines on stderr that are no
+    concern of featx's user; they are kept back unless the start fails.
+    """
+    with _native_stderr_kept_back():
+        import keras
+
+        from featx.network import device_name
+
+        device = device_name()
+        keras.ops.zeros(1)
+    return f"{device} ({keras.backend.backend()})"
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    rate = TextColumn("{task.fields[rate]}", justify="right")
+    console = Console(stderr=True)
+    return Progress(*columns, rate, TimeLeft(), console=console, transient=True)
+
+
+def _lines(what: str) -> Callable[[int, int], None]:
+    began = last = time.monotonic()
+    first: int | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal last, first
+        now = time.monotonic()
+        if first is None:  # the network compiles during the first batch
+            first, last = done, now
+        elif now - last >= _SECONDS_BETWEEN_LINES and done < total:
+            rate = done / (now - began)
+            left = (total - done) / rate
+            print(
+                f"{what}: {done} of {total}, {rate:.1f} images/s, {left:.0f} s left",
+                file=sys.stderr,
+            )
+            last = now
+
+    return show
+
+
+@contextmanager
+def _native_stderr_kept_back() -> Iterator[None]:
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        saved = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(saved, kept.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,0 +1,181 @@
+"""`featx info`: what a store, a bundle or a weights file holds."""
+
+import json
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from featx.cli.console import AsJson, Quiet, gigabytes, print_json, print_table
+from featx.errors import OptionError
+
+if TYPE_CHECKING:
+    from featx.store import Store
+
+NAME = "info"
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="A store, a bundle or a weights file.")],
+    bad: Annotated[
+        bool, typer.Option("--bad", help="List the images that could not be read, with reasons.")
+    ] = False,
+    digest: Annotated[
+        bool, typer.Option("--digest", help="Hash the recipe, the images' facts and the codes.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what a store, a bundle or a weights file holds."""
+    if not file.is_file():
+        message = f"No file {file}."
+        raise OptionError(message)
+    kind = _kind(file)
+    if kind != "store" and (bad or digest):
+        message = f"{file} is no store: --bad and --digest ask about the images and codes of one."
+        raise OptionError(message)
+    facts = _store(file, digest=digest) if kind == "store" else _FACTS[kind](file)
+    if as_json:
+        print_json({"kind": kind, "file": str(file), **facts})
+    elif bad:
+        rows = [(image["path"], image["reason"]) for image in facts["bad"]]
+        print_table(("path", "reason"), rows)
+    else:
+        _print(kind, facts)
+
+
+def _kind(file: Path) -> str:
+    """Tell what a file is by its content; its name does not decide."""
+    import h5py
+
+    from featx.store import FORMAT
+
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            return "bundle" if "schema.json" in archive.namelist() else "weights"
+    if h5py.is_hdf5(file):
+        try:
+            with h5py.File(file, "r") as opened:
+                return "store" if opened.attrs.get("format") == FORMAT else "weights"
+        except OSError:  # truncated: whoever reads it says so
+            return "weights"
+    return "weights"
+
+
+def _store(file: Path, *, digest: bool) -> dict[str, Any]:
+    from featx.store import Status, open_store
+
+    store = open_store(file)
+    images = store.images
+    facts: dict[str, Any] = {
+        "complete": store.complete,
+        "images": len(images),
+        "status": {s.name.lower(): int((images.status == s).sum()) for s in Status},
+        "splits": _counts(store, "split"),
+        "classes": _counts(store, "label"),
+        "groups": len({group for group in images.group if group is not None}),
+        "codes": {
+            name: {
+                "shape": store.recipe.code_shape(name),
+                "width": store.recipe.code_size(name),
+            }
+            for name in store.recipe.layers
+        },
+        "bytes": store.path.stat().st_size,
+        "bad": [
+            {"path": _printable(images.path[row]), "reason": images.reason[row]}
+            for row in (images.status == Status.FAILED).nonzero()[0]
+        ],
+        "recipe": json.loads(store.recipe.to_json()),
+        "provenance": store.provenance,
+    }
+    if digest:
+        facts["digest"] = store.digests()
+    return facts
+
+
+def _bundle(file: Path) -> dict[str, Any]:
+    from featx.classification import load_bundle
+
+    bundle = load_bundle(file)
+    return {
+        "classes": list(bundle.classes),
+        "recipe": json.loads(bundle.recipe.to_json()),
+        "summary": bundle.summary,
+        "provenance": bundle.provenance,
+    }
+
+
+def _weights(file: Path) -> dict[str, Any]:
+    from featx.network import inspect_weights
+
+    found = inspect_weights(file)
+    return {
+        "layout": found.layout,
+        "layers": [
+            {
+                "name": group.name,
+                "shapes": group.shapes,
+                "dtype": group.dtype,
+                "vgg19_layer": group.vgg19_layer,
+            }
+            for group in found.groups
+        ],
+        "covers": list(found.covers),
+        "how": found.how,
+        "missing": list(found.missing),
+        "mismatched": list(found.mismatched),
+        "twice": list(found.twice),
+    }
+
+
+_FACTS = {"bundle": _bundle, "weights": _weights}
+
+
+def _counts(store: "Store", column: str) -> dict[str, int]:
+    values = Counter(value for value in getattr(store.images, column) if value is not None)
+    return dict(sorted(values.items()))
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _print(kind: str, facts: dict[str, Any]) -> None:
+    if kind == "weights":
+        print(f"weights, {facts['layout']}, told apart {facts['how']}")
+        rows = [
+            (g["name"], " ".join(str(s) for s in g["shapes"]), g["dtype"], g["vgg19_layer"] or "")
+            for g in facts["layers"]
+        ]
+        print_table(("layer", "shapes", "numbers", "in VGG19"), rows)
+        for word in ("covers", "missing", "mismatched", "twice"):
+            if facts[word]:
+                print(f"{word}: {', '.join(facts[word])}")
+        return
+    for name, value in {"kind": kind, **facts}.items():
+        if name == "bytes":
+            print(f"size: {gigabytes(value)}")
+        elif name == "bad":
+            print(f"bad: {len(value)} images{' (reasons: --bad)' if value else ''}")
+        elif isinstance(value, dict):
+            print(f"{name}:")
+            _print_lines(value)
+        else:
+            print(f"{name}: {_text(value)}")
+
+
+def _print_lines(facts: dict[str, Any]) -> None:
+    for name, value in facts.items():
+        print(f"  {name}: {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(v)}" for name, v in value.items())
+    if isinstance(value, list | tuple):
+        joint = "x" if value and all(isinstance(v, int) for v in value) else ", "
+        return joint.join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,46 @@
+"""`featx layers`: the layers of VGG19 and what their codes cost."""
+
+from typing import Annotated
+
+import typer
+
+from featx.cli.console import Quiet, gigabytes, print_table
+from featx.errors import OptionError
+from featx.layers import LAYERS, gflop
+from featx.recipe import Recipe, image_size
+
+NAME = "layers"
+
+
+def command(
+    size: Annotated[str, typer.Option(help="Image size for the network: 224 or HxW.")] = "224",
+    pool: Annotated[str, typer.Option(help="none, avg or max: what becomes of a map.")] = "none",
+    dtype: Annotated[
+        str, typer.Option(help="float32 or float16: numbers in the store.")
+    ] = "float32",
+    quiet: Quiet = False,
+) -> None:
+    """List the layers: shape, width and bytes of the codes, GFLOP an image."""
+    print_layers(image_size(size), pool, dtype)
+
+
+def print_layers(size: tuple[int, int], pool: str, dtype: str) -> None:
+    """Print the layers as a table on stdout."""
+    # Any layer serves to check the settings: a wrong one is an error, not a dash.
+    recipe = Recipe(weights="", layers=("block1_conv1",), size=size, pool=pool, dtype=dtype)  # type: ignore[arg-type]
+    header = ("layer", "codes", "width", "an image", "GFLOP")
+    print_table(header, (_row(layer.name, recipe) for layer in LAYERS))
+
+
+def _row(name: str, settings: Recipe) -> tuple[str, ...]:
+    try:
+        recipe = settings.narrowed((name,))
+    except OptionError:  # the layer does not exist at this size
+        return name, "-", "-", "-", "-"
+    return (
+        name,
+        "x".join(map(str, recipe.code_shape(name))),
+        f"{recipe.code_size(name):,}",
+        gigabytes(recipe.code_bytes()),
+        f"{gflop(name, recipe.size):.2f}",
+    )

@@ -1,0 +1,43 @@
+"""`featx predict`: images or a store to a table of labels and probabilities."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featx.cli.console import Overwrite, Quiet, progress_bar, say, start_backend
+
+NAME = "predict"
+
+
+def command(
+    inputs: Annotated[list[Path], typer.Argument(help="Images, folders of images, or one store.")],
+    model: Annotated[Path, typer.Option(help="The bundle.")] = Path("model.skops"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="NAME.csv or NAME.parquet.")
+    ] = Path("predictions.csv"),
+    weights: Annotated[
+        str | None, typer.Option(help="Where the weights lie, if not where extract found them.")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Predict labels and probabilities: columns path, label, and p_CLASS for each class."""
+    from featx.workflows import predict
+
+    if not all(path.suffix in {".h5", ".hdf5"} for path in inputs):
+        say(f"device {start_backend()}", quiet=quiet)
+    with progress_bar("predict", quiet=quiet) as progress:
+        frame = predict(
+            inputs,
+            model=model,
+            output=output,
+            overwrite=overwrite,
+            weights=weights,
+            progress=progress,
+        )
+    n_failed = int(frame["label"].isna().sum())
+    failed = f"; {n_failed} could not be read and have no label" if n_failed else ""
+    print(f"{output}: {len(frame) - n_failed} predictions{failed}")
+    for label, n in frame["label"].value_counts().items():
+        say(f"  {n:6} {label}", quiet=quiet)

@@ -1,0 +1,233 @@
+"""Codes as a scikit-learn transformer, for pipelines of the user's own.
+
+Paths or arrays come in; a matrix of codes goes out. Nothing is stored: for
+more images than memory holds codes, `featx.extract` writes a store.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from featx.errors import ImageError, OptionError
+from featx.extraction.pipeline import auto_batch_size, run_padded, stream_codes
+from featx.images import resize_array
+from featx.network import Backbone, find_weights, load_backbone
+from featx.recipe import Pool, Preprocess, Recipe, Resize, image_size
+
+__all__ = ["VGG19Codes"]
+
+Codes = NDArray[np.float32]
+
+
+class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Turns images into CNN codes of VGG19 [1]_.
+
+    It learns nothing from the images; `fit` checks the settings and finds the
+    weights.
+
+    Parameters
+    ----------
+    layer : str or sequence of str, default="block5_pool"
+        Layers to take codes from; their names: ``featx layers``.
+    pool : {"none", "avg", "max"}, default="none"
+        Keep the whole map of a layer, flattened, or its mean or maximum over
+        the places. Early layers are wide: 401,408 numbers at block2_pool.
+    size : int, str or (int, int), default=224
+        Image size that the network sees, in pixels: one number, "HxW" or
+        (height, width).
+    resize : {"squash", "crop", "pad"}, default="squash"
+        Stretch the image to that size, cut out its middle, or add a border.
+    weights : str, default="bundled"
+        "bundled", "imagenet", an h5 or keras file, or "random:SEED".
+    preprocess : {"caffe", "unit"}, default="caffe"
+        BGR minus ImageNet's mean, which VGG19's weights expect, or RGB / 255.
+    batch_size : int or "auto", default="auto"
+        Images that the network sees at once.
+
+    Attributes
+    ----------
+    recipe_ : Recipe
+        What determines the codes' numbers.
+
+    References
+    ----------
+    .. [1] K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for
+       Large-Scale Image Recognition", 2014. https://arxiv.org/abs/1409.1556
+
+    Examples
+    --------
+    >>> codes = VGG19Codes("block1_pool", pool="avg", size=32)
+    >>> codes.fit_transform(np.zeros((2, 48, 64, 3), np.uint8)).shape
+    (2, 64)
+    """
+
+    def __init__(
+        self,
+        layer: str | Sequence[str] = "block5_pool",
+        *,
+        pool: Pool = "none",
+        size: int | str | tuple[int, int] = 224,
+        resize: Resize = "squash",
+        weights: str = "bundled",
+        preprocess: Preprocess = "caffe",
+        batch_size: int | Literal["auto"] = "auto",
+    ) -> None:
+        self.layer = layer
+        self.pool = pool
+        self.size = size
+        self.resize = resize
+        self.weights = weights
+        self.preprocess = preprocess
+        self.batch_size = batch_size
+
+    def fit(self, X: Any, y: object = None) -> Self:
+        """Check the settings and the weights.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as `transform` takes them.
+        y : ignored
+
+        Raises
+        ------
+        OptionError, WeightsError
+            A setting cannot be, or there are no such weights.
+        """
+        _as_images(X)
+        layers = (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
+        self._source = find_weights(self.weights, layers)
+        self.recipe_ = Recipe(
+            weights=self._source.identity,
+            layers=layers,
+            pool=self.pool,
+            size=image_size(self.size),
+            resize=self.resize,
+            preprocess=self.preprocess,
+        )
+        self._backbone: Backbone | None = None
+        return self
+
+    def transform(self, X: Any) -> Codes:
+        """Return the codes of images.
+
+        Parameters
+        ----------
+        X : array-like
+            Paths, of shape (n,) or (n, 1); or uint8 images, of shape
+            (n, h, w, 3) in RGB, (n, h, w) in grey, or a list of such of any
+            sizes. They are not changed.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, code_size)
+            All layers side by side.
+
+        Raises
+        ------
+        ImageError
+            A file cannot be read.
+        OptionError
+            X is something else.
+        """
+        check_is_fitted(self)
+        images = _as_images(X)
+        size = self.batch_size
+        if size == "auto":
+            size = auto_batch_size(self.recipe_, len(images))
+        out = np.empty((len(images), sum(map(self.recipe_.code_size, self.recipe_.layers))), "f4")
+        if isinstance(images, tuple):
+            self._of_files(images, size, out)
+        else:
+            self._of_arrays(images, size, out)
+        return out
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """Return the names of the columns: LAYER_0, LAYER_1 and so on.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        ndarray of str, shape (code_size,)
+        """
+        check_is_fitted(self)
+        names = [
+            f"{layer}_{k}"
+            for layer in self.recipe_.layers
+            for k in range(self.recipe_.code_size(layer))
+        ]
+        return np.array(names, dtype=object)
+
+    def _network(self) -> Backbone:
+        if self._backbone is None:
+            self._backbone = load_backbone(self.recipe_, self._source)
+        return self._backbone
+
+    def _of_files(self, files: Sequence[Path], batch_size: int, out: Codes) -> None:
+        for batch in stream_codes(files, self._network(), batch_size):
+            for failure in batch.failures:
+                message = f"{files[failure.row]} cannot be read: {failure.reason}."
+                raise ImageError(message, failure.sha256)
+            self._put(batch.codes, out[batch.rows[0] : batch.rows[-1] + 1])
+
+    def _of_arrays(self, images: Sequence[NDArray[np.uint8]], batch_size: int, out: Codes) -> None:
+        recipe = self.recipe_
+        for start in range(0, len(images), batch_size):
+            part = images[start : start + batch_size]
+            fitting = [resize_array(image, recipe.size, recipe.resize) for image in part]
+            codes = run_padded(self._network(), fitting, batch_size)
+            self._put(codes, out[start : start + batch_size])
+
+    def _put(self, codes: dict[str, Codes], out: Codes) -> None:
+        start = 0
+        for layer in self.recipe_.layers:
+            width = self.recipe_.code_size(layer)
+            out[:, start : start + width] = codes[layer].reshape(len(out), width)
+            start += width
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The compiled network is built again where the copy is used.
+        state: dict[str, Any] = dict(super().__getstate__())
+        return {**state, "_backbone": None} if "_backbone" in state else state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _as_images(X: Any) -> tuple[Path, ...] | list[NDArray[np.uint8]]:
+    """Return a tuple of paths, or a list of RGB arrays of shape (h, w, 3)."""
+    items = X if isinstance(X, list | tuple | np.ndarray) else np.asarray(X)
+    if isinstance(items, np.ndarray) and items.ndim == 2 and items.shape[1] == 1:
+        items = items[:, 0]
+    if len(np.shape(items)[:1]) == 0 or len(items) == 0:
+        message = f"Found no images in X. Expected paths or uint8 images, received {X!r}."
+        raise OptionError(message)
+    if all(isinstance(item, str | Path) for item in items):
+        return tuple(Path(item) for item in items)
+    return [_as_rgb(item) for item in items]
+
+
+def _as_rgb(item: Any) -> NDArray[np.uint8]:
+    image = np.asarray(item)
+    if image.dtype != np.uint8 or image.ndim not in {2, 3} or image.shape[2:] not in {(), (3,)}:
+        message = (
+            f"Expected paths, or uint8 images of shape (n, height, width, 3). Received an item of "
+            f"shape {image.shape} and dtype {image.dtype}. Images from 0 to 1 become uint8 by "
+            "(255 * X).round().astype('uint8')."
+        )
+        raise OptionError(message)
+    return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)

@@ -1,0 +1,91 @@
+"""Notes: sentences for the user about what a listing left out or merged.
+
+What was found and what was kept come in; lists of sentences, empty where there
+is nothing to say, go out. This file decides nothing.
+"""
+
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+
+from featx.images.folders import TABLE_NAME, Found
+from featx.images.records import ImageRecord, counted, shown, shown_all
+from featx.images.tables import SPLIT_NAMES
+
+__all__ = ["beside", "loops", "merged", "unlabelled", "unlisted", "unmatched", "without_images"]
+
+
+def beside(folders: Counter[str]) -> list[str]:
+    """Name the folders that lie beside the splits."""
+    return [
+        f"Folder {shown(name)} lies beside the splits and was left out: {counted(number, 'image')}."
+        for name, number in sorted(folders.items())
+    ]
+
+
+def merged(images: Iterable[str]) -> list[str]:
+    """Name folders that became one split."""
+    names: dict[str, set[str]] = {}
+    for path in images:
+        folder, slash, _ = path.partition("/")
+        if slash and folder.lower() in SPLIT_NAMES:
+            names.setdefault(SPLIT_NAMES[folder.lower()], set()).add(folder)
+    return [
+        f"Folders {shown_all(sorted(folders))} were merged into the split {split}."
+        for split, folders in sorted(names.items())
+        if len(folders) > 1
+    ]
+
+
+def unlisted(found: Found, named: Container[str]) -> list[str]:
+    """Count images that a table in their folder, or above, does not name."""
+    if not found.tables:
+        return []
+    below = tuple(table.removesuffix(TABLE_NAME) for table in found.tables)
+    missing = sorted(p for p in found.images if p not in named and p.startswith(below))
+    if not missing:
+        return []
+    images = counted(len(missing), "image")
+    return [f"Not named in {TABLE_NAME}, so taken by folder: {images}, {shown_all(missing, 1)}."]
+
+
+def without_images(found: Found, by_split: bool) -> list[str]:
+    """Name class folders in which no file is an image."""
+    depth = 2 if by_split else 1
+    classes = {tuple(path.split("/")[:depth]) for path in found.images}
+    others = Counter(
+        parts[:depth]
+        for path in found.others
+        if len(parts := tuple(path.split("/"))) > depth
+        and (not by_split or parts[0].lower() in SPLIT_NAMES)
+    )
+    return [
+        f"Folder {shown('/'.join(parts))} holds no image and was left out: "
+        f"{counted(number, 'other file')}."
+        for parts, number in sorted(others.items())
+        if parts not in classes
+    ]
+
+
+def unmatched(paths: Sequence[str]) -> list[str]:
+    """Count images that the pattern of groups does not match."""
+    if not paths:
+        return []
+    images = counted(len(paths), "image")
+    return [f"Not matched by --group, so without a group: {images}, {shown_all(paths, 1)}."]
+
+
+def loops(found: Found) -> list[str]:
+    """Name links that lead back to where they lie."""
+    return [
+        f"Link {shown(path)} leads back to a folder that it lies in, and was not followed."
+        for path in sorted(found.loops)
+    ]
+
+
+def unlabelled(records: Sequence[ImageRecord]) -> list[str]:
+    """Count images without a label, if others have one."""
+    without = [record.path for record in records if record.label is None]
+    if not without or len(without) == len(records):
+        return []
+    images = f"{len(without):,} of {counted(len(records), 'image')}"
+    return [f"Without a label: {images}, {shown_all(without, 1)}."]

@@ -1,0 +1,91 @@
+"""The list of images as values: a record for each image, and the listing of all.
+
+Nothing comes in; what `featx.images.listing` returns goes out, and the words
+its notes and errors are made of. This file opens nothing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["ImageRecord", "Listing", "counted", "shown", "shown_all"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image in the list.
+
+    Parameters
+    ----------
+    path : str
+        Path as it is stored: relative, with forward slashes. Bytes that are no
+        UTF-8 are kept as surrogates (`os.fsencode` gives them back).
+    file : Path
+        Where the image lies now.
+    label : str or None
+        Its class, if it has one.
+    split : {"train", "val", "test"} or None
+        The part of the data it belongs to, if the data are parted.
+    group : str or None
+        Images of one group stay on the same side of any split.
+    """
+
+    path: str
+    file: Path
+    label: str | None
+    split: str | None
+    group: str | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All images of a folder or table, in a fixed order.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that the records' paths are relative to.
+    records : tuple of ImageRecord
+        The images: sorted by path, or in the order of the manifest.
+    notes : tuple of str
+        Sentences for the user: what was left out or merged.
+    """
+
+    root: Path
+    records: tuple[ImageRecord, ...]
+    notes: tuple[str, ...]
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "image"), counted(12000, "image")
+    ('1 image', '12,000 images')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shown(name: object) -> str:
+    r"""Return a name in quotes, in characters that can be printed anywhere.
+
+    Examples
+    --------
+    >>> shown("caf\udce9.jpg")
+    "'caf\\udce9.jpg'"
+    """
+    return f"'{str(name).encode('utf-8', 'backslashreplace').decode()}'"
+
+
+def shown_all(names: Iterable[str], limit: int = 5) -> str:
+    """Return some names in quotes, with commas, and how many more there are.
+
+    Examples
+    --------
+    >>> shown_all("abcdefg")
+    "'a', 'b', 'c', 'd', 'e' and 2 more"
+    """
+    every = list(names)
+    more = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(map(shown, every[:limit])) + more

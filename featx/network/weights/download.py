@@ -1,0 +1,178 @@
+"""Keras's release of VGG19: taken from a cache, or downloaded and verified.
+
+With or without the fully connected layers, that is all that comes in; a path
+to a file of the right md5 goes out. This file does not know what a weights
+file holds.
+"""
+
+import hashlib
+import logging
+import os
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from featx.errors import WeightsError
+
+__all__ = ["IMAGENET_URL", "NOTOP", "TOP", "Release", "fetch_imagenet"]
+
+logger = logging.getLogger(__name__)
+
+#: Folder of Keras's release files.
+IMAGENET_URL = "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
+
+
+@dataclass(frozen=True)
+class Release:
+    """One file of Keras's release.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file.
+    md5 : str
+        Its md5 in hexadecimal, as keras.applications.vgg19 has it.
+    size : str
+        Its size, in words.
+    """
+
+    name: str
+    md5: str
+    size: str
+
+
+#: The 16 convolutions.
+NOTOP = Release(
+    "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5", "253f8cb515780f3b799900260a226db6", "80 MB"
+)
+#: The 16 convolutions and the classifier of ImageNet.
+TOP = Release(
+    "vgg19_weights_tf_dim_ordering_tf_kernels.h5", "cbe5617147190e668d6c5d5026f83318", "575 MB"
+)
+
+
+def fetch_imagenet(*, top: bool, progress: bool = False) -> Path:
+    """Return Keras's release file, from a cache or downloaded.
+
+    Keras's own cache comes first, then featx's, which the environment variable
+    FEATX_CACHE may move. What is downloaded gets its name once its md5 is right.
+
+    Parameters
+    ----------
+    top : bool
+        The file that has fc1 and fc2 as well.
+    progress : bool, default=False
+        Draw a bar on stderr during a download.
+
+    Returns
+    -------
+    Path
+        The file; its md5 is right.
+
+    Raises
+    ------
+    WeightsError
+        There is no such file in a cache, and it cannot be downloaded.
+    """
+    release = TOP if top else NOTOP
+    keras_file = _keras_cache() / release.name
+    if keras_file.is_file():
+        if _md5(keras_file) == release.md5:
+            return keras_file
+        logger.warning("%s is not Keras's release (another md5): not used.", keras_file)
+    return _retrieve(release, progress=progress)
+
+
+def _retrieve(release: Release, *, progress: bool) -> Path:
+    """Take a file from featx's cache, or download it there."""
+    import pooch  # lazy: it imports requests, which is slow
+
+    folder = Path(os.environ.get("FEATX_CACHE") or pooch.os_cache("featx")).expanduser()
+    url = IMAGENET_URL + release.name
+    if not (folder / release.name).is_file():
+        logger.info("Downloading %s (%s) to %s", url, release.size, folder)
+    pooch.get_logger().setLevel(logging.WARNING)  # its news on stderr are ours, said above
+    with ExitStack() as stack:
+        bar = stack.enter_context(_Bar(release.name)) if progress else False
+        try:
+            found = pooch.retrieve(
+                url,
+                known_hash=f"md5:{release.md5}",
+                fname=release.name,
+                path=folder,
+                downloader=pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16),
+            )
+        except (OSError, ValueError) as error:
+            _hang_up(error)
+            raise WeightsError(_failure(error, url, release, folder)) from error
+    return Path(found)
+
+
+def _hang_up(error: Exception) -> None:
+    """Close the answer of a server that refused; pooch leaves it open."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        response.close()
+
+
+def _failure(error: Exception, url: str, release: Release, folder: Path) -> str:
+    """Say why a download failed, and what else can be done."""
+    response = getattr(error, "response", None)
+    if isinstance(error, OSError) and error.strerror:
+        reason = f"{folder} cannot be written: {error.strerror}"
+    elif response is not None:
+        reason = f"the server answered {response.status_code}"
+    elif isinstance(error, OSError):
+        reason = f"the connection to {urlsplit(url).netloc} failed ({type(error).__name__})"
+    else:
+        reason = "what arrived has another md5, and was deleted"
+    only = " with a layer up to block5_pool" if release is TOP else ""
+    return (
+        f"Could not download {url}: {reason}. Expected {release.size} of md5 {release.md5}, to be "
+        f"kept in {folder} (FEATX_CACHE moves it). Use --weights bundled{only}, or download the "
+        "file by hand and use --weights FILE."
+    )
+
+
+class _Bar:
+    """A progress bar on stderr, with the methods that pooch calls."""
+
+    total = 0  # bytes; pooch sets it
+
+    def __init__(self, name: str) -> None:
+        from rich.console import Console  # lazy: only drawn for a person
+        from rich.progress import DownloadColumn, Progress
+
+        columns = (*Progress.get_default_columns(), DownloadColumn())
+        terminal = sys.stderr.isatty()
+        self._progress = Progress(*columns, console=Console(stderr=True), disable=not terminal)
+        self._task = self._progress.add_task(name, total=None)
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def update(self, n_bytes: int) -> None:
+        self._progress.update(self._task, advance=n_bytes, total=self.total)
+
+    def reset(self) -> None:
+        self._progress.update(self._task, completed=0)
+
+    def close(self) -> None:
+        """Do nothing: the bar closes with its context, after a failure as well."""
+
+
+def _keras_cache() -> Path:
+    """Return the folder in which Keras keeps its own downloads."""
+    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        # A checksum that Keras chose, not a signature: allowed in FIPS mode too.
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

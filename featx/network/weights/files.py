@@ -1,0 +1,123 @@
+"""A weights file, opened: plain HDF5, or the HDF5 inside a .keras archive.
+
+A path comes in; an open h5py file and the model's config go out. What a file
+is, its first bytes say; its extension is not asked. This file knows nothing of
+layers.
+"""
+
+import json
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import h5py
+
+from featx.errors import WeightsError
+
+__all__ = ["READ_FAILURES", "damaged", "open_weights"]
+
+#: What h5py, zipfile and json raise on bytes that are not what they should be.
+READ_FAILURES = (
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+_ZIP_SIGNATURE = b"PK\x03\x04"
+_INSIDE = "model.weights.h5"
+
+
+@contextmanager
+def open_weights(path: Path) -> Iterator[tuple[h5py.File, object]]:
+    """Open a weights file for reading.
+
+    Parameters
+    ----------
+    path : Path
+        An HDF5 file or a .keras archive, whatever its name ends in.
+
+    Yields
+    ------
+    file : h5py.File
+        The weights.
+    config : object
+        The config of a .keras archive, as json.loads returned it, else None.
+
+    Raises
+    ------
+    WeightsError
+        The file cannot be opened, is damaged, or is something else.
+    """
+    start = _first_bytes(path)
+    with ExitStack() as stack:
+        try:
+            if start.startswith(_ZIP_SIGNATURE):
+                file, config = _open_archive(path, stack)
+            else:
+                file, config = _open_hdf5(path, start, stack), None
+        except READ_FAILURES as error:
+            raise damaged(path) from error
+        if str(file.attrs.get("format")) == "featx-codes":
+            message = (
+                f"{path} is a store of codes, not weights. Expected a VGG19 saved by Keras. "
+                "Use --weights FILE with another file, or --weights bundled."
+            )
+            raise WeightsError(message)
+        yield file, config
+
+
+def damaged(path: Path) -> WeightsError:
+    """Return the error that says a file was cut short or damaged."""
+    message = (
+        f"{path} is cut short or damaged: it begins as a weights file, but cannot be read to its "
+        f"end ({path.stat().st_size:,} bytes). Copy or download it again, or use --weights bundled."
+    )
+    return WeightsError(message)
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(24)
+    except OSError as error:
+        message = (
+            f"{path} cannot be opened: {error.strerror}. Expected a weights file that you may "
+            "read. Use --weights FILE with another file, or --weights bundled."
+        )
+        raise WeightsError(message) from error
+
+
+def _open_hdf5(path: Path, start: bytes, stack: ExitStack) -> h5py.File:
+    if not h5py.is_hdf5(path):
+        message = (
+            f"{path} is not a weights file: it begins with {start!r}. Expected HDF5 or a .keras "
+            "archive. Use --weights FILE with another file, or --weights bundled."
+        )
+        raise WeightsError(message)
+    return stack.enter_context(h5py.File(path, "r"))
+
+
+def _open_archive(path: Path, stack: ExitStack) -> tuple[h5py.File, object]:
+    archive = stack.enter_context(zipfile.ZipFile(path))
+    if _INSIDE not in archive.namelist():
+        message = (
+            f"{path} is a zip archive without {_INSIDE}. Expected a .keras archive. "
+            "Save the model again with Keras: model.save('vgg19.keras')"
+        )
+        raise WeightsError(message)
+    config = json.loads(archive.read("config.json"))
+    # HDF5 jumps back and forth, which a zip cannot; a copy on disk costs no memory.
+    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (the stack closes it)
+    with archive.open(_INSIDE) as packed:
+        shutil.copyfileobj(packed, copy)
+    return stack.enter_context(h5py.File(copy, "r")), config

@@ -1,0 +1,178 @@
+"""Predictions: images or a store and a bundle in, a table of probabilities out.
+
+Images are turned into codes by the bundle's own recipe, with the same weights
+or not at all, and classified as they come; their codes are not kept.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from featx.classification import Bundle, load_bundle
+from featx.errors import ExistsError, ImagesError, OptionError, RecipeMismatchError
+from featx.extraction import auto_batch_size, stream_codes
+from featx.images import list_images
+from featx.network import find_weights, load_backbone
+from featx.store import open_store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["predict"]
+
+Progress = Callable[[int, int], None]
+Inputs = Path | str | Sequence[Path | str]
+_Probabilities = NDArray[np.floating]
+
+
+def predict(
+    inputs: Inputs,
+    *,
+    model: Path | str | Bundle = "model.skops",
+    output: Path | str | None = None,
+    overwrite: bool = False,
+    weights: str | None = None,
+    progress: Progress | None = None,
+) -> "pd.DataFrame":
+    """Predict labels and probabilities.
+
+    Parameters
+    ----------
+    inputs : Path, str or sequence of them
+        Images and folders of images, or one store.
+    model : Path, str or Bundle, default="model.skops"
+        What `featx fit` made.
+    output : Path or str, optional
+        Where to write the table, NAME.csv or NAME.parquet; not written by
+        default.
+    overwrite : bool, default=False
+        Whether a file of that name may be replaced.
+    weights : str, optional
+        Where the weights lie now, if not where they lay at extraction.
+    progress : callable, optional
+        Called with (images done, images in all).
+
+    Returns
+    -------
+    DataFrame of shape (n_images, 2 + n_classes)
+        Columns path, label, and p_CLASS for each class. Images that cannot be
+        read have no label, and NaN for probabilities.
+
+    Raises
+    ------
+    OptionError, ExistsError, BundleError, StoreError, ImagesError
+        Checked before work starts.
+    RecipeMismatchError
+        Codes or weights are not those that the bundle was fitted on.
+    """
+    import pandas as pd
+
+    target = _checked_output(output, overwrite=overwrite)
+    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    paths = [Path(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    stores = [path for path in paths if path.is_file() and h5py.is_hdf5(path)]
+    if stores and len(paths) > 1:
+        message = f"One store at a time, and no images beside it. Received {len(paths)} inputs."
+        raise OptionError(message)
+    if stores:
+        names, probabilities = _of_store(stores[0], bundle)
+    else:
+        names, probabilities = _of_images(paths, bundle, weights, progress)
+    readable = ~np.isnan(probabilities).any(axis=1)
+    labels = np.full(len(names), None, dtype=object)
+    labels[readable] = np.array(bundle.classes, object)[probabilities[readable].argmax(axis=1)]
+    columns = {"path": names, "label": labels}
+    for k, name in enumerate(bundle.classes):
+        columns[f"p_{name}"] = probabilities[:, k]
+    frame = pd.DataFrame(columns)
+    if target is not None:
+        _write(frame, target)
+    return frame
+
+
+def _checked_output(output: Path | str | None, *, overwrite: bool) -> Path | None:
+    if output is None:
+        return None
+    path = Path(output)
+    if path.suffix not in {".csv", ".parquet"}:
+        message = f"Cannot tell a format from {path.name}. Expected -o NAME.csv or -o NAME.parquet."
+        raise OptionError(message)
+    if path.exists() and not overwrite:
+        message = f"{path} exists. Use --overwrite to replace it, or another -o."
+        raise ExistsError(message)
+    return path
+
+
+def _of_store(path: Path, bundle: Bundle) -> tuple[list[str], _Probabilities]:
+    store = open_store(path)
+    bundle.check_recipe(store.recipe, str(path))
+    probabilities = np.full((len(store.images), len(bundle.classes)), np.nan)
+    done = np.flatnonzero(store.images.done)
+    step = max(1, 64_000_000 // store.recipe.code_bytes())
+    for start in range(0, len(done), step):
+        rows = done[start : start + step]
+        codes = np.hstack([store.read_rows(layer, rows) for layer in bundle.recipe.layers])
+        probabilities[rows] = bundle.predict_proba(codes)
+    return list(store.images.path), probabilities
+
+
+def _of_images(
+    inputs: Sequence[Path], bundle: Bundle, weights: str | None, progress: Progress | None
+) -> tuple[list[str], _Probabilities]:
+    files = list(_files(inputs))
+    recipe = bundle.recipe
+    spec = weights or bundle.provenance["extraction"]["weights"]
+    source = find_weights(spec, recipe.layers)
+    if source.identity != recipe.weights:
+        message = (
+            f"The weights {spec} are not those of the classifier's codes: {source.identity[:12]}, "
+            f"expected {recipe.weights[:12]}. Use --weights with the file that extract had."
+        )
+        raise RecipeMismatchError(message)
+    backbone = load_backbone(recipe, source)
+    probabilities = np.full((len(files), len(bundle.classes)), np.nan)
+    n_seen = 0
+    for batch in stream_codes(files, backbone, auto_batch_size(recipe, len(files))):
+        if len(batch.rows):
+            codes = [batch.codes[name].reshape(len(batch.rows), -1) for name in recipe.layers]
+            probabilities[batch.rows] = bundle.predict_proba(
+                _stored(np.hstack(codes), recipe.dtype)
+            )
+        n_seen += batch.n_images
+        if progress is not None:
+            progress(n_seen, len(files))
+    return [file.as_posix() for file in files], probabilities
+
+
+def _files(inputs: Sequence[Path]) -> Iterator[Path]:
+    """Yield image files by names that the user can open."""
+    for path in inputs:
+        if path.is_dir():
+            yield from (path / record.path for record in list_images(path).records)
+        elif path.exists():
+            yield path
+        else:
+            message = f"No image, folder or store {path}."
+            raise ImagesError(message)
+
+
+def _stored(codes: NDArray[np.float32], dtype: str) -> NDArray[np.floating]:
+    """Round codes as the store did that the classifier was fitted on."""
+    return codes.astype(dtype)
+
+
+def _write(frame: "pd.DataFrame", path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if path.suffix == ".csv":
+            frame.to_csv(temporary, index=False)
+        else:
+            frame.to_parquet(temporary, index=False)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
