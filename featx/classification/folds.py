@@ -86,4 +86,4 @@ def make_folds(
         # scikit-learn warns of classes smaller than the number of folds; the
         # caller says it in words.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        return list(splitter.split(np.zeros(len(y)), y, keys))
+        return list(splitter.split(np.zeros(len(y)), y, keys if grouped else None))

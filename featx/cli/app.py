@@ -46,9 +46,9 @@ def main() -> None:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        import featx
+        from importlib.metadata import version
 
-        print(f"featx {featx.__version__}")
+        print(f"featx {version('featx')}")
         raise typer.Exit
 
 

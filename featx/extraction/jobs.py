@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -352,10 +353,8 @@ def _write(writer: StoreWriter, batch: CodeBatch) -> None:
 def _provenance(job: ExtractionJob) -> dict[str, Any]:
     import keras
 
-    import featx
-
     return {
-        "featx": featx.__version__,
+        "featx": version("featx"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "root": os.fspath(job.listing.root.absolute()),
         "weights": _lasting_spec(job.source),

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from featx.errors import ImageError, OptionError
 from featx.extraction.pipeline import auto_batch_size, run_padded, stream_codes
 from featx.images import resize_array
-from featx.network import Backbone, find_weights, load_backbone
+from featx.network import Backbone, WeightsSource, find_weights, load_backbone
 from featx.recipe import Pool, Preprocess, Recipe, Resize, image_size
 
 __all__ = ["VGG19Codes"]
@@ -101,16 +101,16 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         _as_images(X)
         layers = (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
-        self._source = find_weights(self.weights, layers)
+        source = find_weights(self.weights, layers)
         self.recipe_ = Recipe(
-            weights=self._source.identity,
+            weights=source.identity,
             layers=layers,
             pool=self.pool,
             size=image_size(self.size),
             resize=self.resize,
             preprocess=self.preprocess,
         )
-        self._backbone: Backbone | None = None
+        self._backbone = _LazyBackbone(self.recipe_, source)
         return self
 
     def transform(self, X: Any) -> Codes:
@@ -166,13 +166,8 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ]
         return np.array(names, dtype=object)
 
-    def _network(self) -> Backbone:
-        if self._backbone is None:
-            self._backbone = load_backbone(self.recipe_, self._source)
-        return self._backbone
-
     def _of_files(self, files: Sequence[Path], batch_size: int, out: Codes) -> None:
-        for batch in stream_codes(files, self._network(), batch_size):
+        for batch in stream_codes(files, self._backbone, batch_size):
             for failure in batch.failures:
                 message = f"{files[failure.row]} cannot be read: {failure.reason}."
                 raise ImageError(message, failure.sha256)
@@ -183,7 +178,7 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         for start in range(0, len(images), batch_size):
             part = images[start : start + batch_size]
             fitting = [resize_array(image, recipe.size, recipe.resize) for image in part]
-            codes = run_padded(self._network(), fitting, batch_size)
+            codes = run_padded(self._backbone, fitting, batch_size)
             self._put(codes, out[start : start + batch_size])
 
     def _put(self, codes: dict[str, Codes], out: Codes) -> None:
@@ -193,11 +188,6 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             out[:, start : start + width] = codes[layer].reshape(len(out), width)
             start += width
 
-    def __getstate__(self) -> dict[str, Any]:
-        # The compiled network is built again where the copy is used.
-        state: dict[str, Any] = dict(super().__getstate__())
-        return {**state, "_backbone": None} if "_backbone" in state else state
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.one_d_array = True
@@ -206,6 +196,22 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+class _LazyBackbone:
+    """A backbone that is built when first called, and again after a pickle."""
+
+    def __init__(self, recipe: Recipe, source: WeightsSource) -> None:
+        self.recipe, self._source = recipe, source
+        self._built: Backbone | None = None
+
+    def __call__(self, images: NDArray[np.uint8]) -> dict[str, Codes]:
+        if self._built is None:
+            self._built = load_backbone(self.recipe, self._source)
+        return self._built(images)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_built": None}
 
 
 def _as_images(X: Any) -> tuple[Path, ...] | list[NDArray[np.uint8]]:

@@ -101,7 +101,8 @@ def _legacy(file: h5py.File, top: str) -> Iterable[Entry]:
         owners = _by_owner(_names(file[group], "weight_names"))
         for label, weights in owners.items():
             alone = len(owners) == 1  # else the layer is a model, nested
-            name = layer if alone or not label else _best_name(label.split("/")[::-1])
+            inner = label.split("/")[::-1]
+            name = _best_name([layer, *inner]) if alone else _best_name(inner) or layer
             place = top.rstrip("/") if alone else group
             yield _entry(file, name, place, [f"{group}/{weight}" for weight in weights])
 

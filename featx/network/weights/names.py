@@ -25,7 +25,7 @@ def vgg19_name(name: str) -> str | None:
     >>> vgg19_name("block1_conv1_1"), vgg19_name("block1_conv11")
     ('block1_conv1', None)
     """
-    plain = re.sub(r"(?<=\d)_\d+$", "", name)
+    plain = re.sub(r"_\d+$", "", name)
     return plain if plain in _WEIGHTED else None
 
 
