@@ -23,19 +23,15 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """Predict labels and probabilities: columns path, label, and p_CLASS for each class."""
-    from featx.workflows import predict
+    from featx.workflows import prepare_prediction, run_prediction
 
-    if not all(path.suffix in {".h5", ".hdf5"} for path in inputs):
+    job = prepare_prediction(
+        inputs, model=model, output=output, overwrite=overwrite, weights=weights
+    )
+    if job.store is None:
         say(f"device {start_backend()}", quiet=quiet)
     with progress_bar("predict", quiet=quiet) as progress:
-        frame = predict(
-            inputs,
-            model=model,
-            output=output,
-            overwrite=overwrite,
-            weights=weights,
-            progress=progress,
-        )
+        frame = run_prediction(job, progress=progress)
     n_failed = int(frame["label"].isna().sum())
     failed = f"; {n_failed} could not be read and have no label" if n_failed else ""
     print(f"{output}: {len(frame) - n_failed} predictions{failed}")

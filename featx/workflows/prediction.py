@@ -6,8 +6,9 @@ or not at all, and classified as they come; their codes are not kept.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import h5py
 import numpy as np
@@ -17,17 +18,18 @@ from featx.classification import Bundle, load_bundle
 from featx.errors import ExistsError, ImagesError, OptionError, RecipeMismatchError
 from featx.extraction import auto_batch_size, stream_codes
 from featx.images import list_images
-from featx.network import find_weights, load_backbone
-from featx.store import open_store
+from featx.network import WeightsSource, find_weights, load_backbone
+from featx.store import Store, open_store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["predict"]
+__all__ = ["PredictionJob", "predict", "prepare_prediction", "run_prediction"]
 
 Progress = Callable[[int, int], None]
 Inputs = Path | str | Sequence[Path | str]
 _Probabilities = NDArray[np.floating]
+_BLOCK_BYTES = 64_000_000
 
 
 def predict(
@@ -70,8 +72,53 @@ def predict(
     RecipeMismatchError
         Codes or weights are not those that the bundle was fitted on.
     """
-    import pandas as pd
+    job = prepare_prediction(
+        inputs, model=model, output=output, overwrite=overwrite, weights=weights
+    )
+    return run_prediction(job, progress=progress)
 
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """What a prediction will read and write; `prepare_prediction` makes it.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The classifier.
+    files : tuple of Path
+        Images, by names that the user can open; empty if there is a store.
+    store : Store or None
+        Codes that were extracted before.
+    source : WeightsSource or None
+        Weights that turn images into codes; None if there is a store.
+    output : Path or None
+        The table.
+    """
+
+    bundle: Bundle
+    files: tuple[Path, ...]
+    store: Store | None
+    source: WeightsSource | None
+    output: Path | None
+
+
+def prepare_prediction(
+    inputs: Inputs,
+    *,
+    model: Path | str | Bundle = "model.skops",
+    output: Path | str | None = None,
+    overwrite: bool = False,
+    weights: str | None = None,
+) -> PredictionJob:
+    """Check everything that a prediction needs; TensorFlow is not imported.
+
+    Parameters and errors are those of `predict`.
+
+    Returns
+    -------
+    PredictionJob
+    """
     target = _checked_output(output, overwrite=overwrite)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     paths = [Path(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
@@ -80,18 +127,29 @@ def predict(
         message = f"One store at a time, and no images beside it. Received {len(paths)} inputs."
         raise OptionError(message)
     if stores:
-        names, probabilities = _of_store(stores[0], bundle)
+        store = open_store(stores[0])
+        bundle.check_recipe(store.recipe, str(store.path))
+        return PredictionJob(bundle, (), store, None, target)
+    return PredictionJob(bundle, tuple(_files(paths)), None, _source(bundle, weights), target)
+
+
+def run_prediction(job: PredictionJob, *, progress: Progress | None = None) -> "pd.DataFrame":
+    """Run a job; parameters and result are those of `predict`."""
+    import pandas as pd
+
+    classes = job.bundle.classes
+    if job.store is not None:
+        names, probabilities = list(job.store.images.path), _of_store(job.store, job.bundle)
     else:
-        names, probabilities = _of_images(paths, bundle, weights, progress)
+        names, probabilities = [f.as_posix() for f in job.files], _of_images(job, progress)
     readable = ~np.isnan(probabilities).any(axis=1)
     labels = np.full(len(names), None, dtype=object)
-    labels[readable] = np.array(bundle.classes, object)[probabilities[readable].argmax(axis=1)]
+    labels[readable] = np.array(classes, object)[probabilities[readable].argmax(axis=1)]
     columns = {"path": names, "label": labels}
-    for k, name in enumerate(bundle.classes):
-        columns[f"p_{name}"] = probabilities[:, k]
+    columns |= {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
     frame = pd.DataFrame(columns)
-    if target is not None:
-        _write(frame, target)
+    if job.output is not None:
+        _write(frame, job.output)
     return frame
 
 
@@ -108,45 +166,46 @@ def _checked_output(output: Path | str | None, *, overwrite: bool) -> Path | Non
     return path
 
 
-def _of_store(path: Path, bundle: Bundle) -> tuple[list[str], _Probabilities]:
-    store = open_store(path)
-    bundle.check_recipe(store.recipe, str(path))
-    probabilities = np.full((len(store.images), len(bundle.classes)), np.nan)
-    done = np.flatnonzero(store.images.done)
-    step = max(1, 64_000_000 // store.recipe.code_bytes())
-    for start in range(0, len(done), step):
-        rows = done[start : start + step]
-        codes = np.hstack([store.read_rows(layer, rows) for layer in bundle.recipe.layers])
-        probabilities[rows] = bundle.predict_proba(codes)
-    return list(store.images.path), probabilities
-
-
-def _of_images(
-    inputs: Sequence[Path], bundle: Bundle, weights: str | None, progress: Progress | None
-) -> tuple[list[str], _Probabilities]:
-    files = list(_files(inputs))
-    recipe = bundle.recipe
+def _source(bundle: Bundle, weights: str | None) -> WeightsSource:
+    """Find the weights that the classifier's codes were made with."""
     spec = weights or bundle.provenance["extraction"]["weights"]
-    source = find_weights(spec, recipe.layers)
-    if source.identity != recipe.weights:
+    source = find_weights(spec, bundle.recipe.layers)
+    if source.identity != bundle.recipe.weights:
         message = (
             f"The weights {spec} are not those of the classifier's codes: {source.identity[:12]}, "
-            f"expected {recipe.weights[:12]}. Use --weights with the file that extract had."
+            f"expected {bundle.recipe.weights[:12]}. "
+            "Use --weights with the file that extract had."
         )
         raise RecipeMismatchError(message)
-    backbone = load_backbone(recipe, source)
-    probabilities = np.full((len(files), len(bundle.classes)), np.nan)
+    return source
+
+
+def _of_store(store: Store, bundle: Bundle) -> _Probabilities:
+    probabilities = np.full((len(store.images), len(bundle.classes)), np.nan)
+    done = np.flatnonzero(store.images.done)
+    step = max(1, _BLOCK_BYTES // store.recipe.code_bytes())
+    for start in range(0, len(done), step):
+        rows = done[start : start + step]
+        codes = [store.read_rows(layer, rows) for layer in bundle.recipe.layers]
+        probabilities[rows] = bundle.predict_proba(np.hstack(codes))
+    return probabilities
+
+
+def _of_images(job: PredictionJob, progress: Progress | None) -> _Probabilities:
+    recipe, files = job.bundle.recipe, job.files
+    backbone = load_backbone(recipe, cast("WeightsSource", job.source))
+    probabilities = np.full((len(files), len(job.bundle.classes)), np.nan)
     n_seen = 0
     for batch in stream_codes(files, backbone, auto_batch_size(recipe, len(files))):
         if len(batch.rows):
             codes = [batch.codes[name].reshape(len(batch.rows), -1) for name in recipe.layers]
-            probabilities[batch.rows] = bundle.predict_proba(
-                _stored(np.hstack(codes), recipe.dtype)
-            )
+            # Rounded as in the store that the classifier was fitted on.
+            stored = np.hstack(codes).astype(recipe.dtype)
+            probabilities[batch.rows] = job.bundle.predict_proba(stored)
         n_seen += batch.n_images
         if progress is not None:
             progress(n_seen, len(files))
-    return [file.as_posix() for file in files], probabilities
+    return probabilities
 
 
 def _files(inputs: Sequence[Path]) -> Iterator[Path]:
@@ -159,11 +218,6 @@ def _files(inputs: Sequence[Path]) -> Iterator[Path]:
         else:
             message = f"No image, folder or store {path}."
             raise ImagesError(message)
-
-
-def _stored(codes: NDArray[np.float32], dtype: str) -> NDArray[np.floating]:
-    """Round codes as the store did that the classifier was fitted on."""
-    return codes.astype(dtype)
 
 
 def _write(frame: "pd.DataFrame", path: Path) -> None:

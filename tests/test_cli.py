@@ -1,0 +1,351 @@
+"""The command line, run in this process: what it prints, where, and how it exits."""
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+import featx
+from featx.cli import main
+from featx.layers import LAYERS
+
+TINY = ("--pool", "avg", "--size", "32", "--weights", "random:0")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run `featx` with arguments; return exit code, stdout and stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["featx", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        else:
+            code = 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def folder(image_folder, monkeypatch):
+    """The current folder: it holds data/ and nothing else."""
+    monkeypatch.chdir(image_folder.parent)
+    return image_folder.parent
+
+
+def listing(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_main_job(folder, run):
+    """extract, fit and predict run as they stand in a folder with data/, and say what they made."""
+    code, out, err = run("extract", "--layer", "block1_pool", *TINY)
+    assert (code, listing(folder)) == (0, ["codes.h5", "data"])
+    assert re.fullmatch(r"codes.h5: codes of 27 images in \d+ s, [\d.]+ images/s.\n", out)
+    lines = err.splitlines()
+    assert re.fullmatch(r"codes.h5: 0.01 MB of codes \([\d.]+ [GM]B free\)", lines.pop(2))
+    assert lines == [
+        "27 images in data (train 18, val 9, 3 classes)",
+        "block1_pool: 64 = 64 numbers an image, float32",
+        "weights random:0 (random:0)",
+        "device CPU (tensorflow), 27 images at a time",
+        "Next: featx fit codes.h5 --clf logistic",
+    ]
+    code, out, err = run("fit", "--clf", "ridge")
+    assert code == 0
+    assert "scored on val, 9 images" in out
+    assert "accuracy           1.000 (95 % interval 0.701 to 1.000)" in out
+    assert "model.skops: ridge, fitted on 18 images" in out
+    code, out, err = run("predict", "data/val/red", "data/val/blue/0.png")
+    assert (code, out) == (0, "predictions.csv: 4 predictions\n")
+    assert (folder / "predictions.csv").read_text().splitlines()[0] == (
+        "path,label,p_blue,p_green,p_red"
+    )
+
+
+def test_json_is_one_object_with_scores(folder, run):
+    """fit --json prints one object; a score has value, low and high."""
+    run("extract", "--layer", "block1_pool", *TINY, "--quiet")
+    code, out, _ = run("fit", "--json", "--quiet")
+    facts = json.loads(out)
+    assert code == 0
+    assert set(facts) == {
+        *("codes", "layers", "classifier", "parameters", "seed", "n_train", "scored_on"),
+        *("n_images", "accuracy", "balanced_accuracy", "per_class", "confusion"),
+        *("notes", "seconds", "model"),
+    }
+    for name in ("accuracy", "balanced_accuracy"):
+        assert set(facts[name]) == {"value", "low", "high"}
+    assert facts["confusion"] == [[3, 0, 0], [0, 3, 0], [0, 0, 3]]
+    assert facts == featx.load_bundle("model.skops").summary
+
+
+def test_quiet_prints_results_only(folder, run):
+    """With --quiet stderr stays empty and stdout holds the result."""
+    code, out, err = run("extract", "--layer", "block1_pool", *TINY, "--quiet")
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    code, out, err = run("fit", "-q")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 5
+    code, out, err = run("predict", "data", "-q")
+    assert (code, err, out.count("\n")) == (0, "", 1)
+
+
+def test_extract_without_a_layer_lists_them(folder, run):
+    """Without --layer there is a table of the layers, no store, and the exit code of a bad call."""
+    code, out, err = run("extract")
+    assert code == 2
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [layer.name for layer in LAYERS]
+    assert err == "Choose one: featx extract --layer block2_pool\n"
+    assert listing(folder) == ["data"]
+
+
+def test_layers_shows_what_codes_cost(run):
+    """Shape, width, bytes and GFLOP follow size, pool and dtype; fc layers have one size only."""
+    _, out, _ = run("layers")
+    assert "block2_pool     56x56x128    401,408   1.61 MB   9.42" in out
+    _, out, _ = run("layers", "--size", "256", "--pool", "avg", "--dtype", "float16")
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
+    assert rows["block2_pool"] == ["128", "128", "0.00", "MB", "12.30"]
+    assert rows["fc1"] == ["-", "-", "-", "-"]
+    assert run("layers", "--pool", "mean")[0] == 1
+
+
+def wrong_names(folder):
+    with h5py.File(folder / "w.h5", "w") as file:
+        file.attrs["layer_names"] = [b"conv_a", b"conv_b"]
+        for name in ("conv_a", "conv_b"):
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [b"kernel", b"bias"]
+            group["kernel"] = np.zeros((5, 5, 3, 8), "f4")
+            group["bias"] = np.zeros(8, "f4")
+
+
+def truncated(folder):
+    with h5py.File(folder / "whole.h5", "w") as file:
+        file["x"] = np.zeros(1000)
+    (folder / "cut.h5").write_bytes((folder / "whole.h5").read_bytes()[:3000])
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "message"),
+    [
+        (
+            None,
+            ("extract", "--layer", "block2_pol"),
+            "No layer 'block2_pol' in VGG19. Did you mean 'block2_pool'? All names: featx layers",
+        ),
+        (
+            None,
+            ("extract", "photos", "--layer", "block2_pool"),
+            "No folder 'photos'. Expected a folder with a folder of images for each class, or one "
+            "image. Give the path of yours, or a table: --manifest FILE.csv",
+        ),
+        (
+            wrong_names,
+            ("extract", "--layer", "block1_pool", "--weights", "w.h5"),
+            "w.h5 does not fit VGG19 up to block1_pool: 0 of 2 layers with weights match.\n"
+            "  block1_conv1: not in the file\n"
+            "  block1_conv2: not in the file\n"
+            "The file holds: conv_a, conv_b.\n"
+            "No layer has a name of VGG19, nor do all 16 convolutions follow in order by shape.\n"
+            "Look inside: featx info w.h5",
+        ),
+        (
+            truncated,
+            ("extract", "--layer", "block1_pool", "--weights", "cut.h5"),
+            "cut.h5 is cut short or damaged: it begins as a weights file, but cannot be read to "
+            "its end (3,000 bytes). Copy or download it again, or use --weights bundled.",
+        ),
+        (
+            truncated,
+            ("fit", "cut.h5"),
+            "cut.h5 cannot be read as a store: it is cut short, damaged, or no HDF5 file. "
+            "Make it again: featx extract --overwrite",
+        ),
+        (
+            None,
+            ("fit",),
+            "No store codes.h5. Make one first: "
+            "featx extract IMAGES --layer block2_pool -o codes.h5",
+        ),
+        (
+            None,
+            ("fit", "--clf", "forest"),
+            "No classifier 'forest'. Use --clf with one of logistic, ridge, linear-svm.",
+        ),
+        (
+            None,
+            ("predict", "data"),
+            "No bundle model.skops. Make one first: featx fit CODES -o model.skops",
+        ),
+        (
+            None,
+            ("export", "-o", "codes.xlsx"),
+            "Cannot tell a format from codes.xlsx. Expected a name that ends in .parquet, .csv, "
+            ".npz. Use -o codes.parquet.",
+        ),
+        (None, ("info", "nothing.h5"), "No file nothing.h5."),
+        (
+            None,
+            ("weights", "fetch", "resnet"),
+            "No weights 'resnet' to fetch. Use: featx weights fetch imagenet",
+        ),
+        (
+            None,
+            ("extract", "--layer", "block1_pool", "--batch-size", "many"),
+            "No such batch size: many. Expected --batch-size auto, or 1 and more.",
+        ),
+    ],
+)
+def test_errors_are_one_message(folder, run, prepare, arguments, message):
+    """A mistake is answered by one message, exit code 1, and nothing is left behind."""
+    if prepare is not None:
+        prepare(folder)
+    before = listing(folder)
+    code, out, err = run(*arguments)
+    assert (code, out, err) == (1, "", f"error: {message}\n")
+    assert listing(folder) == before
+
+
+def test_a_store_of_another_recipe_is_refused(folder, run):
+    """predict names the field in which the codes differ from the classifier's."""
+    run("extract", "--layer", "block1_pool", *TINY)
+    run("fit")
+    run("extract", "--layer", "block1_pool", *TINY[2:], "-o", "wide.h5")
+    code, out, err = run("predict", "wide.h5")
+    assert (code, out) == (1, "")
+    assert err == (
+        "error: wide.h5 holds codes of another recipe than the classifier's: pool is none, "
+        "expected avg. Extract again with --pool avg.\n"
+    )
+    assert "predictions.csv" not in listing(folder)
+
+
+def test_fit_without_labels_is_refused(folder, run):
+    """Images without class folders cannot be fitted on; the message says where labels come from."""
+    run("extract", "data/val/red", "--layer", "block1_pool", *TINY)
+    code, out, err = run("fit")
+    assert (code, out) == (1, "")
+    assert err == (
+        "error: No image in codes.h5 has a label. Labels come from class folders (data/CLASS/… or "
+        "data/train/CLASS/…) or a manifest: featx extract --manifest table.csv\n"
+    )
+    assert "model.skops" not in listing(folder)
+
+
+def test_an_existing_model_is_kept(folder, run):
+    """A second fit into the same file says --overwrite at once, before the store is opened."""
+    (folder / "model.skops").write_text("precious")
+    code, _, err = run("fit", "no-store-at-all.h5")
+    assert code == 1
+    assert err == "error: model.skops exists. Use --overwrite to replace it, or another -o.\n"
+    assert (folder / "model.skops").read_text() == "precious"
+
+
+def test_bad_images_are_listed_and_counted(folder, run):
+    """extract counts unreadable images and exits 0; info --bad lists them; fit leaves them out."""
+    (folder / "data/train/red/0.png").write_bytes(b"")
+    code, out, _ = run("extract", "--layer", "block1_pool", *TINY)
+    assert code == 0
+    assert out.endswith("images/s. 1 could not be read: featx info codes.h5 --bad\n")
+    _, out, _ = run("info", "codes.h5", "--bad")
+    assert out == "path                reason\ntrain/red/0.png     empty file\n".replace(
+        "     ", " "
+    )
+    _, _, err = run("fit")
+    assert "note: 1 images could not be read and are left out: 1 of red." in err
+
+
+def test_all_bad_is_an_error(folder, run):
+    """If no image can be read the exit code is 1."""
+    for path in (folder / "data").rglob("*.png"):
+        path.write_bytes(b"")
+    code, _, err = run("extract", "--layer", "block1_pool", *TINY)
+    assert code == 1
+    assert err.endswith(
+        "error: None of the 27 images could be read. Reasons: featx info codes.h5 --bad\n"
+    )
+
+
+def test_info_tells_what_a_file_is(folder, run):
+    """A store, a bundle and a weights file are told apart by content, in words and as JSON."""
+    run("extract", "--layer", "block1_pool", *TINY)
+    run("fit")
+    _, out, _ = run("info", "codes.h5", "--json", "--digest")
+    facts = json.loads(out)
+    assert (facts["kind"], facts["images"], facts["status"]["done"]) == ("store", 27, 27)
+    assert facts["digest"] == featx.open_store("codes.h5").digests()
+    assert facts["recipe"]["layers"] == ["block1_pool"]
+    _, out, _ = run("info", "model.skops")
+    assert out.startswith("kind: bundle\nclasses: blue, green, red\n")
+    code, _, err = run("info", "model.skops", "--bad")
+    assert (code, err) == (
+        1,
+        "error: model.skops is no store: --bad and --digest ask about the images and codes of "
+        "one.\n",
+    )
+    bundled = featx.__path__[0] + "/network/vgg19_oxford_normalised.h5"
+    _, out, _ = run("info", bundled, "--json")
+    facts = json.loads(out)
+    assert facts["kind"] == "weights"
+    assert facts["covers"] == [layer.name for layer in LAYERS if layer.kind == "conv"]
+    assert facts["missing"] == ["fc1", "fc2"]
+
+
+def test_a_keras_archive_is_no_bundle(folder, run):
+    """A zip is a bundle only if skops wrote it; another is read as weights, with their message."""
+    with zipfile.ZipFile(folder / "x.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    code, _, err = run("info", "x.keras")
+    assert code == 1
+    assert err.startswith("error: ")
+    assert "bundle" not in err
+
+
+def test_export_prints_what_it_made(folder, run):
+    """export writes Parquet by default and says how large it is."""
+    run("extract", "--layer", "block1_pool", *TINY)
+    code, out, _ = run("export")
+    assert code == 0
+    assert re.fullmatch(r"codes.parquet: [\d.]+ MB\n", out)
+
+
+def test_a_wrong_call_exits_with_2(run):
+    """A flag that does not exist is the shell's kind of mistake."""
+    code, _, err = run("fit", "--classifier", "ridge")
+    assert code == 2
+    assert "No such option" in err
+
+
+def test_every_verb_has_help(run):
+    """Each verb and each of its options says what it is for."""
+    _, out, _ = run("--help")
+    verbs = re.findall(r"^  (\w+)  ", out, re.MULTILINE)
+    assert verbs == ["extract", "fit", "predict", "export", "layers", "info", "weights"]
+    for verb in verbs:
+        code, out, _ = run(verb, "--help")
+        assert code == 0
+        assert not re.findall(r"^  --[\w-]+ *\w*$", out, re.MULTILINE), out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["layers"], ["--version"]])
+def test_light_commands_import_no_tensorflow(arguments):
+    """Help and tables come without TensorFlow, Keras, pandas or scikit-learn."""
+    code = (
+        "import sys\nfrom featx.cli import main\n"
+        f"sys.argv = ['featx', *{arguments!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'tensorflow', 'keras', 'pandas', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
