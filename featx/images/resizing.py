@@ -15,7 +15,7 @@ from featx.recipe import Resize
 __all__ = ["PAD_COLOUR", "resize_array", "resized"]
 
 #: ImageNet's mean to within one grey level, so that a border is about zero for the network.
-PAD_COLOUR = (124, 116, 104)
+PAD_COLOUR = (124, 117, 104)
 
 _BILINEAR = Image.Resampling.BILINEAR
 

@@ -70,7 +70,7 @@ def read_table(file: Path, path_columns: tuple[str, ...]) -> list[Row]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             lines = csv.reader(stream, strict=True)
-            head = [cell.strip() for cell in next(lines, [])]
+            head = [cell.strip() for cell in next(filter(None, lines), [])]
             _check_head(file, head, path_columns)
             rows = [_row(file, lines.line_num, cells, head) for cells in lines if cells]
     except UnicodeDecodeError as error:
@@ -99,7 +99,7 @@ def _check_head(file: Path, head: list[str], path_columns: tuple[str, ...]) -> N
         raise ImagesError(message)
     if any(name in head for name in path_columns):
         return
-    received = f"its columns are {shown_all(head)}" if any(head) else "it is empty"
+    received = f"its columns are {shown_all(head)}" if any(head) else "its first line is empty"
     other = next((mark for mark in ";\t|" if any(mark in name for name in head)), None)
     hint = f" Separate the columns with commas, not {other!r}." if other else ""
     message = (
