@@ -189,7 +189,7 @@ def test_other_backends_give_the_same_codes(backend, images, tmp_path):
     expected = build_backbone(recipe, weights)(images)
     found = np.load(tmp_path / "codes.npz")
     for name in recipe.layers:
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+        assert np.abs(found[name] - expected[name]).max() <= 1e-5 * expected[name].max()
 
 
 def test_the_device_has_a_name():

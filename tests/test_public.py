@@ -21,7 +21,7 @@ def test_all_public_names_are_there():
     assert dir(featx) == sorted(featx.__all__)
     for name in featx.__all__:
         assert getattr(featx, name) is not None
-    with pytest.raises(AttributeError, match="^module 'featx' has no attribute 'embed'$"):
+    with pytest.raises(AttributeError, match=r"^module 'featx' has no attribute 'embed'$"):
         featx.embed  # noqa: B018
 
 

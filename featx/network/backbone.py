@@ -146,7 +146,7 @@ def _preprocessed(images: Any, recipe: Recipe) -> Any:
     x = ops.cast(images, "float32")
     if recipe.preprocess == "unit":
         return x / 255.0
-    return x[..., ::-1] - ops.convert_to_tensor(IMAGENET_MEAN_BGR, "float32")
+    return ops.flip(x, axis=-1) - ops.convert_to_tensor(IMAGENET_MEAN_BGR, "float32")
 
 
 def _keras_layer(layer: Layer) -> Any:

@@ -1,0 +1,25 @@
+"""The notebooks run from the first cell to the last."""
+
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("default")  # those of the notebook's own machinery are not ours
+def test_notebook_runs(path, tmp_path):
+    """Every cell runs; the images are found where the notebook looks for them."""
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    (tmp_path / "data").symlink_to(path.parents[1] / "data")
+    (tmp_path / "notebooks").mkdir()
+    notebook = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": tmp_path / "notebooks"}}
+    )
+    client.execute()
+    printed = [out for cell in notebook.cells for out in cell.get("outputs", [])]
+    assert any("accuracy" in out.get("text", "") for out in printed)
