@@ -39,9 +39,6 @@ def main() -> None:
     except FeatxError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("Stopped. Rows that were done are kept.", file=sys.stderr)
-        sys.exit(130)
 
 
 def _print_version(asked: bool) -> None:

@@ -86,8 +86,12 @@ def command(
     for line in _plan(job):
         say(line, quiet=quiet)
     say(f"device {start_backend()}, {job.batch_size} images at a time", quiet=quiet)
-    with progress_bar("extract", quiet=quiet) as progress:
-        made = run_extraction(job, progress=progress)
+    try:
+        with progress_bar("extract", quiet=quiet) as progress:
+            made = run_extraction(job, progress=progress)
+    except KeyboardInterrupt:
+        say(f"Stopped. {job.output} keeps what is done; the same command goes on.", quiet=False)
+        raise typer.Exit(130) from None
     _report(made)
     say(f"Next: featx fit {made.path} --clf logistic", quiet=quiet)
 
