@@ -82,6 +82,7 @@ def command(
         group=group,
         output=output,
         overwrite=overwrite,
+        show_download=not quiet,
     )
     for line in _plan(job):
         say(line, quiet=quiet)

@@ -19,7 +19,7 @@ def _group() -> None:
 def fetch(
     name: Annotated[str, typer.Argument(help="imagenet: Keras's release.")],
     top: Annotated[
-        bool, typer.Option("--top", help="With the layers fc1 and fc2 (574 MB, not 80 MB).")
+        bool, typer.Option("--top", help="With the layers fc1 and fc2 (575 MB, not 80 MB).")
     ] = False,
     quiet: Quiet = False,
 ) -> None:

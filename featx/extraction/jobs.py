@@ -20,8 +20,9 @@ from typing import Any, Literal
 import numpy as np
 import PIL
 
-from featx.errors import ExistsError, OptionError, RecipeMismatchError, StoreError
+from featx.errors import OptionError
 from featx.extraction.pipeline import CodeBatch, auto_batch_size, stream_codes
+from featx.extraction.resuming import open_started, rows_to_do
 from featx.images import Listing, list_images
 from featx.network import Backbone, WeightsSource, device_name, find_weights, load_backbone
 from featx.recipe import Dtype, Pool, Preprocess, Recipe, Resize, image_size
@@ -204,11 +205,13 @@ def prepare_extraction(  # noqa: PLR0913  those of `extract`
     group: str | None = None,
     output: Path | str = "codes.h5",
     overwrite: bool = False,
+    show_download: bool = False,
 ) -> ExtractionJob:
     """Check the settings of an extraction and say what it will make.
 
-    Parameters and errors are those of `extract`. Nothing is written, and
-    TensorFlow is not imported.
+    Parameters and errors are those of `extract`; `show_download` draws a bar if
+    "imagenet" weights are fetched. Nothing else is written, and TensorFlow is
+    not imported.
 
     Returns
     -------
@@ -234,25 +237,27 @@ def prepare_extraction(  # noqa: PLR0913  those of `extract`
     if not output.absolute().parent.is_dir():
         message = f"No folder {output.parent} to write {output.name} into. Make it, or another -o."
         raise OptionError(message)
+    started = None if overwrite else open_started(output)
     listing = list_images(images or "data", manifest=manifest, group=group)
-    source = find_weights(weights, layers)
+    source = find_weights(weights, layers, progress=show_download)
     recipe = dataclasses.replace(settings, weights=source.identity)
-    return _against_existing(
-        ExtractionJob(
-            listing=listing,
-            recipe=recipe,
-            source=source,
-            batch_size=(
-                auto_batch_size(recipe, len(listing.records))
-                if batch_size == "auto"
-                else batch_size
-            ),
-            output=output,
-            rows=tuple(range(len(listing.records))),
-            resumes=False,
-        ),
-        overwrite=overwrite,
+    n_images = len(listing.records)
+    if batch_size == "auto":
+        batch_size = auto_batch_size(recipe, n_images)
+    job = ExtractionJob(
+        listing=listing,
+        recipe=recipe,
+        source=source,
+        batch_size=batch_size,
+        output=output,
+        rows=tuple(range(n_images)),
+        resumes=False,
     )
+    if started is None:
+        return job
+    rows = rows_to_do(started, recipe, job.columns())
+    logger.info("%s: going on, %d of %d to do", output, len(rows), n_images)
+    return dataclasses.replace(job, rows=rows, resumes=True)
 
 
 def run_extraction(
@@ -306,40 +311,6 @@ def run_extraction(
         seconds=seconds,
         images_per_second=len(job.rows) / seconds,
     )
-
-
-def _against_existing(job: ExtractionJob, *, overwrite: bool) -> ExtractionJob:
-    """Refuse to replace a store, or go on with one that was left incomplete."""
-    if overwrite or not job.output.exists():
-        return job
-    try:
-        store = open_store(job.output)
-    except StoreError as error:
-        message = f"{job.output} exists and is no store. Use another -o, or --overwrite."
-        raise ExistsError(message) from error
-    if store.complete:
-        message = (
-            f"{job.output} exists: {len(store.images)} images, {'+'.join(store.recipe.layers)}. "
-            "Use --overwrite to make it again, or another -o."
-        )
-        raise ExistsError(message)
-    found = job.recipe.differences(store.recipe)
-    if found:
-        message = (
-            f"{job.output} was left incomplete by a run with other settings: "
-            f"{'; '.join(map(str, found))}. Go on with {' '.join(d.flag for d in found)}, "
-            "or use --overwrite, or another -o."
-        )
-        raise RecipeMismatchError(message)
-    if any(list(getattr(store.images, name)) != column for name, column in job.columns().items()):
-        message = (
-            f"{job.output} was left incomplete by a run over other images. "
-            "Use --overwrite to start again, or another -o."
-        )
-        raise StoreError(message)
-    pending = np.flatnonzero(store.images.status == Status.PENDING)
-    logger.info("%s: going on, %d of %d to do", job.output, len(pending), job.n_images)
-    return dataclasses.replace(job, rows=tuple(pending.tolist()), resumes=True)
 
 
 def _write(writer: StoreWriter, batch: CodeBatch) -> None:
