@@ -6,6 +6,7 @@ listed here, and a file that asks for others is refused. A bundle knows codes,
 never images.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from featx.errors import BundleError, FeatxError, RecipeMismatchError
+from featx.errors import BundleError, FeatxError, OptionError, RecipeMismatchError
 from featx.recipe import Recipe
 
 __all__ = ["Bundle", "load_bundle"]
@@ -134,7 +135,8 @@ class Bundle:
             message = f"Cannot write {path}: {error.strerror or error}. Choose another -o."
             raise BundleError(message) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def load_bundle(path: Path | str = "model.skops") -> Bundle:
@@ -160,6 +162,9 @@ def load_bundle(path: Path | str = "model.skops") -> Bundle:
         raise BundleError(message)
     try:
         return _unpack(_load(path))
+    except OptionError as error:  # of the recipe
+        message = f"{path} cannot be read: {error}"
+        raise BundleError(message) from error
     except FeatxError:
         raise
     # Whatever a damaged or foreign file makes the reader stumble over, the answer is the same.

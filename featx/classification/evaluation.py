@@ -140,7 +140,8 @@ def wilson(n_right: int, n: int) -> Score:
     width = 1 + _Z**2 / n
     middle = (share + _Z**2 / (2 * n)) / width
     half = _Z / width * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return Score(share, middle - half, middle + half)
+    # Rounding may leave the range by a hair, which would be printed as -0.000.
+    return Score(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def _balanced_accuracy(

@@ -74,7 +74,8 @@ def make_folds(
     Returns
     -------
     list of (ndarray of int, ndarray of int)
-        Training and test positions; empty where no division is possible.
+        Training and test positions; empty where no division is possible, or
+        groups of several classes leave a training part with one class.
     """
     n_folds = fold_count(y, keys)
     if n_folds == 0:
@@ -86,4 +87,5 @@ def make_folds(
         # scikit-learn warns of classes smaller than the number of folds; the
         # caller says it in words.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        return list(splitter.split(np.zeros(len(y)), y, keys if grouped else None))
+        pairs = list(splitter.split(np.zeros(len(y)), y, keys if grouped else None))
+    return pairs if all(len(np.unique(y[train])) > 1 for train, _ in pairs) else []

@@ -25,7 +25,7 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from featx.errors import StoreError
+from featx.errors import OptionError, StoreError
 
 __all__ = ["ExactSpan", "UnitRows", "gram"]
 
@@ -92,20 +92,21 @@ class ExactSpan:
 
         Parameters
         ----------
-        coefficients : array-like of shape (k, r)
+        coefficients : array-like of shape (k, r) or (r,)
             Of a linear model that was fitted on `coordinates`.
 
         Returns
         -------
-        ndarray of shape (k, d)
+        ndarray of shape (k, d) or (d,)
             All layers side by side. One more pass over the codes.
         """
-        weights = np.asarray(coefficients) @ self._inverse  # (k, n)
+        coefficients = np.asarray(coefficients)
+        weights = np.atleast_2d(coefficients) @ self._inverse  # (k, n)
         parts = [
             _combine(layer, self._rows, weights * scale)
             for layer, scale in zip(self._codes, self._scales, strict=True)
         ]
-        return np.hstack(parts)
+        return np.hstack(parts).reshape(*coefficients.shape[:-1], -1)
 
 
 class UnitRows(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -134,8 +135,20 @@ class UnitRows(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return True
 
     def transform(self, X: ArrayLike) -> Matrix:
-        """Return the rows, float64, at unit length; rows of zeros stay zeros."""
+        """Return the rows, float64, at unit length; rows of zeros stay zeros.
+
+        Raises
+        ------
+        OptionError
+            The columns are not those of the layers.
+        """
         unit = np.array(X, dtype=np.float64)
+        if unit.ndim != 2 or unit.shape[1] != sum(self.widths):
+            message = (
+                f"Expected codes of shape (n, {sum(self.widths)}), layers side by side. "
+                f"Received shape {unit.shape}."
+            )
+            raise OptionError(message)
         start = 0
         for width in self.widths:
             part = unit[:, start : start + width]
@@ -199,6 +212,7 @@ def _factor(inner: Matrix) -> tuple[Matrix, Matrix]:
         identity = np.eye(len(inner))
         return factor, scipy.linalg.solve_triangular(factor, identity, lower=True)
     values, vectors = np.linalg.eigh(inner)
-    kept = values > _SINGULAR * values.max(initial=0)
+    # What numpy.linalg.matrix_rank takes for rounding.
+    kept = values > values.max(initial=0) * len(values) * np.finfo(np.float64).eps
     lengths = np.sqrt(values[kept])
     return vectors[:, kept] * lengths, (vectors[:, kept] / lengths).T

@@ -237,7 +237,7 @@ def _on_codes(final: BaseEstimator, data: _Data, rows: Rows) -> BaseEstimator:
     if data.kind.has_probabilities:
         return _moved(final, data.span)
     X, y = data.part(rows)
-    pairs = make_folds(y, data.keys[rows], data.seed)
+    X, y, pairs = _learned_everywhere(X, y, make_folds(y, data.keys[rows], data.seed))
     if not pairs:
         message = (
             f"Too few images to give {data.kind.name} probabilities: they are fitted on images "
@@ -246,17 +246,33 @@ def _on_codes(final: BaseEstimator, data: _Data, rows: Rows) -> BaseEstimator:
         raise FitError(message)
     calibrated = CalibratedClassifierCV(final, method="temperature", cv=pairs, ensemble=False)
     calibrated.fit(X, y)
-    inner = _moved(calibrated.calibrated_classifiers_[0].estimator, data.span)
+    # The temperature is one number, so it also serves the classes that were left out above.
+    inner = calibrated.calibrated_classifiers_[0]
+    inner.estimator = _moved(final, data.span)
+    inner.classes = calibrated.classes_ = final.classes_
     # The coordinates are of no use to a prediction; the unfitted copy stays a copy.
     calibrated.set_params(cv=None)
     calibrated.estimator = clone(final)
-    calibrated.n_features_in_ = inner.n_features_in_
+    calibrated.n_features_in_ = final.n_features_in_
     return calibrated
+
+
+def _learned_everywhere(
+    X: NDArray[np.floating], y: NDArray[np.str_], pairs: Sequence[tuple[Rows, Rows]]
+) -> tuple[NDArray[np.floating], NDArray[np.str_], list[tuple[Rows, Rows]]]:
+    """Keep the classes that stand in the training part of every fold, as calibration needs."""
+    learned = [label for label in np.unique(y) if all(label in y[train] for train, _ in pairs)]
+    if len(learned) < 2:
+        return X, y, []
+    kept = np.isin(y, learned)
+    place = np.cumsum(kept) - 1
+    parts = [(place[train[kept[train]]], place[test[kept[test]]]) for train, test in pairs]
+    return X[kept], y[kept], [(train, test) for train, test in parts if len(test)]
 
 
 def _moved(estimator: BaseEstimator, span: ExactSpan) -> BaseEstimator:
     estimator.coef_ = span.to_code_space(estimator.coef_)
-    estimator.n_features_in_ = estimator.coef_.shape[1]
+    estimator.n_features_in_ = estimator.coef_.shape[-1]
     return estimator
 
 

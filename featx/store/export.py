@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.errors import ExistsError, OptionError
+from featx.errors import ExistsError, OptionError, StoreError
 from featx.store.frames import code_names, select_rows
 from featx.store.reading import Store, open_store
 
@@ -29,12 +29,13 @@ _BLOCK_BYTES = 32_000_000
 def export(
     codes: Path | str, output: Path | str, *, overwrite: bool = False, split: str | None = None
 ) -> Path:
-    """Write the done rows of a store into a Parquet, CSV or npz file.
+    r"""Write the done rows of a store into a Parquet, CSV or npz file.
 
     Parquet and CSV have the columns path, label, split and group, then one
     column a number. Codes wider than 20,000 numbers become one column a layer
     in Parquet, each cell a list, since a column a number takes Parquet
-    gigabytes of metadata. An npz holds the facts as arrays of text and the
+    gigabytes of metadata; bytes of a name that are not UTF-8 stand there as
+    ``\xNN``. An npz holds the facts as arrays of text and the
     codes of each layer under its name, with the store's shape.
 
     Parameters
@@ -56,14 +57,18 @@ def export(
     Raises
     ------
     OptionError
-        Another ending, or a CSV of codes wider than 20,000 numbers.
+        Another ending, a missing folder, or a CSV of codes wider than 20,000
+        numbers.
     ExistsError
         The file exists and may not be replaced.
     StoreError
-        The store cannot be read.
+        The store cannot be read, or the file cannot be written.
     """
     output = Path(output)
     write = _writer(output)
+    if not output.absolute().parent.is_dir():
+        message = f"No folder {output.parent} to write {output.name} into. Make it, or another -o."
+        raise OptionError(message)
     store = open_store(codes)
     width = sum(map(store.recipe.code_size, store.recipe.layers))
     if output.suffix == ".csv" and width > WIDEST_TABLE:
@@ -79,6 +84,9 @@ def export(
     try:
         write(store, select_rows(store, split), temporary)
         temporary.replace(output)
+    except OSError as error:
+        message = f"Cannot write {output}: {error.strerror or error}. Choose another -o."
+        raise StoreError(message) from error
     finally:
         temporary.unlink(missing_ok=True)
     return output
@@ -122,7 +130,8 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
     # Compressing codes costs ten times as long as writing them, and saves a tenth.
     with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
         for block in _blocks(store, rows):
-            arrays = [pa.array(getattr(store.images, name)[block], pa.string()) for name in _FACTS]
+            facts = [map(_utf8, getattr(store.images, name)[block]) for name in _FACTS]
+            arrays = [pa.array(values, pa.string()) for values in facts]
             if as_lists:
                 for layer, width in widths.items():
                     flat = store.read_rows(layer, block).reshape(-1)
@@ -130,6 +139,13 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
             else:
                 arrays += [pa.array(column) for column in _matrix(store, block).T]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _utf8(value: str | None) -> str | None:
+    r"""Spell bytes that are not UTF-8 as \xNN: Parquet's text cannot hold them."""
+    if value is None:
+        return None
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _write_csv(store: Store, rows: NDArray[np.integer], path: Path) -> None:

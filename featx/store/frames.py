@@ -114,7 +114,11 @@ def read_frame(
     codes[~table.done[rows]] = np.nan
     names = [Status(s).name.lower() for s in table.status[rows]]
     levels = [table.path[rows], table.label[rows], table.split[rows], table.group[rows], names]
-    index = pd.MultiIndex.from_arrays(levels, names=["path", "label", "split", "group", "status"])
+    # Objects, since pandas' own text holds only UTF-8, and a file's name may be anything.
+    index = pd.MultiIndex.from_arrays(
+        [pd.Index(level, dtype=object) for level in levels],
+        names=["path", "label", "split", "group", "status"],
+    )
     columns = pd.Index(code_names(store, layers), dtype=object)
     return pd.DataFrame(codes, index=index, columns=columns, copy=False)
 
@@ -192,7 +196,10 @@ def _are_neighbours(rows: NDArray[np.integer]) -> bool:
 
 
 def _index(selection: slice | ArrayLike) -> slice | NDArray[np.integer]:
-    return selection if isinstance(selection, slice) else np.asarray(selection)
+    if isinstance(selection, slice):
+        return selection
+    index = np.asarray(selection)
+    return index if index.size else index.astype(np.intp)  # an empty list is of floats
 
 
 def _read_columns(

@@ -32,6 +32,7 @@ attribute provenance      str (JSON)               who made them, when, from whe
 ========================  =======================  ==================================
 """
 
+import contextlib
 import enum
 import errno
 import json
@@ -115,7 +116,8 @@ def create_store(
     except OSError as error:
         raise StoreError(_cannot_create(path, error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def encode_path(path: str) -> bytes:

@@ -118,7 +118,7 @@ class Store:
     def flat_codes(self, layer: str) -> NDArray[np.floating]:
         """Return the codes of a layer as a matrix, (n, d)."""
         codes = self.codes(layer)
-        return codes.reshape(len(codes), -1)
+        return codes.reshape(len(codes), self.recipe.code_size(layer))
 
     def read_rows(
         self, layer: str, rows: NDArray[np.integer], out: NDArray[np.floating] | None = None
@@ -133,11 +133,13 @@ class Store:
         layer : str
             A layer of the store.
         rows : ndarray of int, shape (m,)
-            Rows of the store.
+            Rows of the store, in any order; as in NumPy, -1 is the last.
         out : ndarray of shape (m, d), optional
             Where to put them, with the store's dtype and its rows contiguous.
         """
         codes = self.flat_codes(layer)
+        # What follows computes addresses: a row that is not there must fail here.
+        rows = np.arange(len(codes))[rows]
         if out is None:
             out = np.empty((len(rows), codes.shape[1]), codes.dtype)
         whole_rows = out.strides[0] == codes.strides[0]
@@ -212,12 +214,16 @@ def open_store(path: Path | str) -> Store:
         with h5py.File(path, "r") as file:
             _check_format(path, file)
             return _read(path, file)
+    except OptionError as error:  # of the recipe
+        message = f"{path} cannot be read: {error}"
+        raise StoreError(message) from error
     except FeatxError:
         raise
-    except (OSError, KeyError, ValueError) as error:
+    # h5py and the JSON in the file meet damage with all of these.
+    except (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         message = (
-            f"{path} cannot be read as a store: {_first_line(error)}. It is damaged, truncated, or "
-            "no HDF5 file. Make it again: featx extract --overwrite"
+            f"{path} cannot be read as a store: it is cut short, damaged, or no HDF5 file. "
+            "Make it again: featx extract --overwrite"
         )
         raise StoreError(message) from error
 
@@ -251,9 +257,15 @@ def _read(path: Path, file: h5py.File) -> Store:
         sha256=_fixed_text(images["sha256"][...]),
         phash=images["phash"][...],
     )
+    recipe = Recipe.from_json(file.attrs["recipe"])
+    for layer in recipe.layers:
+        found, expected = file["codes"][layer].shape, (len(table), *recipe.code_shape(layer))
+        if found != expected:
+            message = f"codes of {layer} have the shape {found}, expected {expected}"
+            raise ValueError(message)
     return Store(
         path=path,
-        recipe=Recipe.from_json(file.attrs["recipe"]),
+        recipe=recipe,
         provenance=json.loads(file.attrs["provenance"]),
         classes=tuple(classes),
         images=table,
@@ -277,17 +289,17 @@ def _none_if_empty(values: NDArray[np.object_]) -> NDArray[np.object_]:
 def _read_into(file: FileIO, out: NDArray[np.generic]) -> None:
     left = out.reshape(-1).view(np.uint8).data
     while left:  # one call reads at most 2 GB
-        left = left[file.readinto(left) :]
+        n_read = file.readinto(left)
+        if not n_read:
+            message = f"{file.name} was cut short while it was read. Make it again."
+            raise StoreError(message)
+        left = left[n_read:]
 
 
 def _bytes(values: NDArray[Any]) -> bytes:
     if values.dtype != object:
         return values.tobytes()
     return json.dumps(list(values)).encode()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", maxsplit=1)[0]
 
 
 def runs(rows: NDArray[np.integer]) -> Iterator[slice]:

@@ -23,6 +23,9 @@ from featx.store.reading import runs
 
 __all__ = ["ImageFacts", "StoreWriter"]
 
+#: What becomes known of an image while the store is written.
+_WRITTEN = ("status", "reason", "sha256", "phash", "thumbnail")
+
 
 @dataclass(frozen=True)
 class ImageFacts:
@@ -67,20 +70,24 @@ class StoreWriter:
     Raises
     ------
     StoreError
-        The file cannot be opened for writing.
+        The file cannot be opened for writing, or was rewritten in chunks.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with h5py.File(path, "r") as file:
-            self._layers = tuple(file["codes"])
-            names = [f"codes/{layer}" for layer in self._layers]
-            names += [f"images/{n}" for n in ("status", "reason", "sha256", "phash", "thumbnail")]
-            self._places = {name: _place(file[name]) for name in [*names, "complete"]}
         try:
             self._file = os.open(path, os.O_RDWR)
         except OSError as error:
             raise self._cannot_write(error) from error
+        try:
+            with h5py.File(path, "r") as file:
+                self._layers = tuple(file["codes"])
+                names = [f"codes/{layer}" for layer in self._layers]
+                names += [f"images/{name}" for name in _WRITTEN]
+                self._places = {name: _place(path, file[name]) for name in [*names, "complete"]}
+        except BaseException:
+            os.close(self._file)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -170,8 +177,15 @@ class StoreWriter:
         )
 
 
-def _place(dataset: h5py.Dataset) -> _Place:
-    return _Place(dataset.id.get_offset(), dataset.shape[1:], dataset.dtype)
+def _place(path: Path, dataset: h5py.Dataset) -> _Place:
+    offset = dataset.id.get_offset()
+    if offset is None:
+        message = (
+            f"{path} is a copy in chunks ({dataset.name}), which cannot be written in place. "
+            "Go on with the original, or make it again: featx extract --overwrite"
+        )
+        raise StoreError(message)
+    return _Place(offset, dataset.shape[1:], dataset.dtype)
 
 
 def _bytes(values: NDArray[np.generic], dtype: np.dtype) -> memoryview:
@@ -180,12 +194,12 @@ def _bytes(values: NDArray[np.generic], dtype: np.dtype) -> memoryview:
 
 def _fitting(codes: NDArray[np.floating], dtype: np.dtype, layer: str) -> NDArray[np.floating]:
     """Convert codes to the store's dtype, or refuse where a value would become infinite."""
-    limit = np.finfo(dtype).max
-    largest = float(np.abs(codes).max(initial=0))
-    if largest > limit:
+    with np.errstate(over="ignore"):
+        fitting = codes.astype(dtype, copy=False)
+    if np.isinf(fitting).any():
         message = (
-            f"A code of {layer} is {largest:.6g}; {dtype} holds at most {limit:.6g}. "
-            "Use --dtype float32 --overwrite."
+            f"A code of {layer} is {np.nanmax(np.abs(codes)):.6g}; {dtype} holds at most "
+            f"{np.finfo(dtype).max:.6g}. Use --dtype float32 --overwrite."
         )
         raise StoreError(message)
-    return codes.astype(dtype, copy=False)
+    return fitting
