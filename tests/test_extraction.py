@@ -175,7 +175,11 @@ def test_a_complete_store_is_not_replaced(folder):
     with pytest.raises(ExistsError, match=f"^{re.escape(message)}$"):
         job_in(folder)
     job.output.write_text("precious")
-    message = f"{job.output} exists and is no store. Use another -o, or --overwrite."
+    message = (
+        f"{job.output} exists, and cannot be gone on with. {job.output} cannot be read as a store: "
+        "it is cut short, damaged, or no HDF5 file. Make it again: featx extract --overwrite. "
+        "Or use another -o."
+    )
     with pytest.raises(ExistsError, match=f"^{re.escape(message)}$"):
         job_in(folder)
     assert job.output.read_text() == "precious"

@@ -77,9 +77,7 @@ def test_the_json_keys_are_documented(tmp_path):
     from featx.classification import fit
     from featx.extraction import extract
 
-    extract(
-        ROOT / "data", layer="block1_pool", pool="avg", size=32, output=tmp_path / "codes.h5"
-    )
+    extract(ROOT / "data", layer="block1_pool", pool="avg", size=32, output=tmp_path / "codes.h5")
     keys = json.loads(json.dumps(fit(tmp_path / "codes.h5").to_dict()))
     assert set(keys) <= documented
 

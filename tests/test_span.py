@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
@@ -69,11 +69,19 @@ def test_coordinates_have_the_inner_products_of_unit_rows(n, widths, seed, twins
             layer[rows[-1]] = layer[rows[0]] * 2
         if zeros:
             layer[rows[n // 2]] = 0
+    assume(any(layer[rows].any() for layer in layers))
     span = ExactSpan(layers, rows)
     expected = sum(unit(layer[rows]) @ unit(layer[rows]).T for layer in layers) / len(layers)
     assert span.coordinates.shape[0] == n
     assert span.coordinates.shape[1] <= n
     np.testing.assert_allclose(span.coordinates @ span.coordinates.T, expected, atol=1e-9)
+
+
+def test_codes_of_zeros_alone_are_refused():
+    """Rows without any direction span nothing; that is an error rather than no columns."""
+    message = "All codes are zero. Look at the images and weights that extract was given."
+    with pytest.raises(StoreError, match=f"^{re.escape(message)}$"):
+        ExactSpan([np.zeros((3, 5))], np.arange(3))
 
 
 def test_coordinates_are_no_more_than_the_span_needs():

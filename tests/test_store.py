@@ -482,7 +482,7 @@ def test_a_disk_that_fails_to_sync_is_told(tmp_path, monkeypatch):
     assert open_store(path).complete is False
 
 
-@pytest.mark.parametrize("value", [65520.0, -70000.0, np.inf])
+@pytest.mark.parametrize("value", [65520.0, -70000.0])
 def test_a_value_too_large_for_float16_is_refused(tmp_path, value):
     """A code that would become infinite in the file is an error, and its row stays pending."""
     recipe = Recipe(
@@ -498,6 +498,24 @@ def test_a_value_too_large_for_float16_is_refused(tmp_path, value):
     assert message == (
         f"A code of block1_conv1 is {abs(value):.6g}; float16 holds at most 65504. "
         "Use --dtype float32 --overwrite."
+    )
+    assert open_store(path).images.status.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("value", "spelt"), [(np.nan, "nan"), (-np.inf, "-inf")])
+def test_a_value_that_is_not_finite_is_refused(tmp_path, value, spelt):
+    """NaN would be taken for a failed image; it is an error that points at the weights."""
+    recipe = Recipe(weights="random:0", layers=("block1_conv1",), pool="avg", size=(32, 32))
+    path, codes = tmp_path / "codes.h5", random_codes(2)["block1_conv1"]
+    create_store(path, recipe, columns_of(2), {})
+    codes[1, 7] = value
+    with StoreWriter(path) as writer:
+        message = refusal(
+            lambda: writer.write_done(np.arange(2), {"block1_conv1": codes}, facts_of([0, 1]))
+        )
+    assert message == (
+        f"The network gave a code of block1_conv1 that is {spelt}. "
+        "Its weights do not suit it: use others, or another --preprocess."
     )
     assert open_store(path).images.status.tolist() == [0, 0]
 

@@ -36,7 +36,8 @@ class ClassifierKind:
     values : tuple of float
         Values to try, strongest penalty first: of equal scores the first wins.
     has_probabilities : bool
-        Whether the estimator gives them itself; if not they are calibrated.
+        Whether the estimator has some of its own, for a training part that is
+        too small to calibrate on.
     """
 
     name: str

@@ -17,7 +17,7 @@ References
    https://doi.org/10.1093/biostatistics/kxh010
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import numpy as np
@@ -29,11 +29,9 @@ from featx.errors import OptionError, StoreError
 
 __all__ = ["ExactSpan", "UnitRows", "gram"]
 
-# One block of columns is converted to float64 at a time; larger ones are no faster.
-_BLOCK_BYTES = 128_000_000
-# A row nearer than this (squared, of unit length) to the span of the rows
-# before it makes Cholesky's way back lose half the digits of float64.
-_SINGULAR = 1e-10
+# One block of columns is converted to float64 at a time: large enough for the
+# matrix product, small enough to stay near the processor's cache.
+_BLOCK_BYTES = 32_000_000
 
 Matrix = NDArray[np.floating]
 
@@ -58,7 +56,7 @@ class ExactSpan:
     Raises
     ------
     StoreError
-        A code is not finite.
+        A code is not finite, or all are zero.
 
     Examples
     --------
@@ -85,6 +83,9 @@ class ExactSpan:
             scale = 1 / (np.where(norms > 0, norms, 1) * np.sqrt(len(codes)))
             self._scales.append(scale)
             total += inner * scale[:, None] * scale[None, :]
+        if not total.any():
+            message = "All codes are zero. Look at the images and weights that extract was given."
+            raise StoreError(message)
         self.coordinates, self._inverse = _factor(total)
 
     def to_code_space(self, coefficients: ArrayLike) -> Matrix:
@@ -173,8 +174,7 @@ def gram(codes: NDArray[np.floating], rows: NDArray[np.integer]) -> Matrix:
     ndarray of shape (n, n)
     """
     total = np.zeros((len(rows), len(rows)))
-    for part in _column_blocks(codes, len(rows)):
-        block = _block(codes, rows, part)
+    for _, block in _column_blocks(codes, rows):
         total += block @ block.T
     return total
 
@@ -182,37 +182,40 @@ def gram(codes: NDArray[np.floating], rows: NDArray[np.integer]) -> Matrix:
 def _combine(codes: NDArray[np.floating], rows: NDArray[np.integer], weights: Matrix) -> Matrix:
     """Return `weights @ codes[rows]`, (k, d)."""
     out = np.empty((len(weights), codes.shape[1]))
-    for part in _column_blocks(codes, len(rows)):
-        out[:, part] = weights @ _block(codes, rows, part)
+    for part, block in _column_blocks(codes, rows):
+        out[:, part] = weights @ block
     return out
 
 
-def _column_blocks(codes: NDArray[np.floating], n: int) -> list[slice]:
+def _column_blocks(
+    codes: NDArray[np.floating], rows: NDArray[np.integer]
+) -> Iterator[tuple[slice, Matrix]]:
+    """Yield blocks of columns of some rows, in float64; each is overwritten by the next."""
+    n = len(rows)
+    # Rows that are neighbours, as they mostly are, need no copy before the conversion.
+    whole = codes[rows[0] : rows[0] + n] if np.array_equal(rows, rows[0] + np.arange(n)) else None
     step = max(1, _BLOCK_BYTES // (8 * n))
-    return [slice(start, start + step) for start in range(0, codes.shape[1], step)]
-
-
-def _block(codes: NDArray[np.floating], rows: NDArray[np.integer], part: slice) -> Matrix:
-    # Columns first: a view, so that only the pages of the block are read.
-    block: Matrix = codes[:, part][rows].astype(np.float64)
-    return block
+    buffer = np.empty((n, min(step, codes.shape[1])))
+    for start in range(0, codes.shape[1], step):
+        part = slice(start, min(start + step, codes.shape[1]))
+        block = buffer[:, : part.stop - start]
+        # Columns first: a view, so that only the pages of the block are read.
+        block[...] = codes[:, part][rows] if whole is None else whole[:, part]
+        yield part, block
 
 
 def _factor(inner: Matrix) -> tuple[Matrix, Matrix]:
     """Return L with L Lᵀ = G, and the inverse of L that takes coefficients to rows.
 
-    Cholesky where G is safely regular; else, as with duplicates, the
-    eigenvectors of the eigenvalues that are not zero to rounding.
+    Cholesky where G is regular; else, as with duplicates, the eigenvectors of
+    the eigenvalues that are not zero to rounding.
     """
     try:
         factor = np.linalg.cholesky(inner)
     except np.linalg.LinAlgError:
-        factor = None
-    if factor is not None and factor.diagonal().min() ** 2 > _SINGULAR:
-        identity = np.eye(len(inner))
-        return factor, scipy.linalg.solve_triangular(factor, identity, lower=True)
-    values, vectors = np.linalg.eigh(inner)
-    # What numpy.linalg.matrix_rank takes for rounding.
-    kept = values > values.max(initial=0) * len(values) * np.finfo(np.float64).eps
-    lengths = np.sqrt(values[kept])
-    return vectors[:, kept] * lengths, (vectors[:, kept] / lengths).T
+        values, vectors = np.linalg.eigh(inner)
+        # What numpy.linalg.matrix_rank takes for rounding.
+        kept = values > values.max(initial=0) * len(values) * np.finfo(np.float64).eps
+        lengths = np.sqrt(values[kept])
+        return vectors[:, kept] * lengths, (vectors[:, kept] / lengths).T
+    return factor, scipy.linalg.solve_triangular(factor, np.eye(len(inner)), lower=True)

@@ -102,8 +102,9 @@ def fit(
     clf : {"logistic", "ridge", "linear-svm"}, default="logistic"
         L2-penalised multinomial logistic regression, the choice where
         probabilities matter; ridge regression on the labels, the fastest; or a
-        linear support vector machine, one class against the rest. The last two
-        get probabilities by temperature scaling on folds of the training part.
+        linear support vector machine, one class against the rest. All get their
+        probabilities by temperature scaling [1]_ on folds of the training part,
+        which changes no predicted class.
     layer : str or sequence of str, optional
         Layers to use; all of the store by default, joined with equal weight.
     output : Path or str, optional
@@ -127,9 +128,17 @@ def fit(
         The store cannot be read or is not complete.
     FitError
         The labels allow no classifier or no score.
+
+    References
+    ----------
+    .. [1] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of
+       Modern Neural Networks", 2017. https://arxiv.org/abs/1706.04599
     """
     began = time.perf_counter()
     kind = find_classifier(clf)
+    if seed < 0:
+        message = f"No such seed: {seed}. Expected --seed 0 or more."
+        raise OptionError(message)
     path = _checked_output(output, overwrite=overwrite)
     store = open_store(codes)
     layers = store.check_layers(layer)
@@ -234,10 +243,10 @@ def _search(data: _Data, rows: Rows, notes: list[str]) -> BaseEstimator:
 
 def _on_codes(final: BaseEstimator, data: _Data, rows: Rows) -> BaseEstimator:
     """Return the classifier that is saved: coefficients on codes, and probabilities."""
-    if data.kind.has_probabilities:
-        return _moved(final, data.span)
     X, y = data.part(rows)
     X, y, pairs = _learned_everywhere(X, y, make_folds(y, data.keys[rows], data.seed))
+    if not pairs and data.kind.has_probabilities:
+        return _moved(final, data.span)
     if not pairs:
         message = (
             f"Too few images to give {data.kind.name} probabilities: they are fitted on images "

@@ -29,7 +29,7 @@ def open_started(output: Path) -> Store | None:
     try:
         store = open_store(output)
     except StoreError as error:
-        message = f"{output} exists and is no store. Use another -o, or --overwrite."
+        message = f"{output} exists, and cannot be gone on with. {error}. Or use another -o."
         raise ExistsError(message) from error
     if store.complete:
         message = (

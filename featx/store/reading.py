@@ -100,13 +100,7 @@ class Store:
         OptionError
             The store holds no codes of that layer.
         """
-        if layer not in self.recipe.layers:
-            held = ", ".join(self.recipe.layers)
-            message = (
-                f"{self.path} holds codes of {held}, not of '{layer}'. "
-                "Use --layer with one of them."
-            )
-            raise OptionError(message)
+        self.check_layers(layer)
         with h5py.File(self.path, "r") as file:
             dataset = file["codes"][layer]
             offset = dataset.id.get_offset()
@@ -170,7 +164,13 @@ class Store:
             return self.recipe.layers
         wanted = (layers,) if isinstance(layers, str) else tuple(layers)
         for layer in wanted:
-            self.codes(layer)
+            if layer not in self.recipe.layers:
+                held = ", ".join(self.recipe.layers)
+                message = (
+                    f"{self.path} holds codes of {held}, not of '{layer}'. "
+                    "Use --layer with one of them."
+                )
+                raise OptionError(message)
         return self.recipe.narrowed(wanted).layers
 
     def digests(self) -> dict[str, str]:

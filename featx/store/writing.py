@@ -120,7 +120,7 @@ class StoreWriter:
         Raises
         ------
         StoreError
-            The disk is full, or a value does not fit float16.
+            The disk is full, a code is not finite, or does not fit float16.
         """
         for layer in self._layers:
             place = self._places[f"codes/{layer}"]
@@ -193,13 +193,19 @@ def _bytes(values: NDArray[np.generic], dtype: np.dtype) -> memoryview:
 
 
 def _fitting(codes: NDArray[np.floating], dtype: np.dtype, layer: str) -> NDArray[np.floating]:
-    """Convert codes to the store's dtype, or refuse where a value would become infinite."""
+    """Convert codes to the store's dtype, or refuse what is not finite there."""
     with np.errstate(over="ignore"):
         fitting = codes.astype(dtype, copy=False)
-    if np.isinf(fitting).any():
+    if np.isfinite(fitting).all():
+        return fitting
+    if not np.isfinite(codes).all():
         message = (
-            f"A code of {layer} is {np.nanmax(np.abs(codes)):.6g}; {dtype} holds at most "
-            f"{np.finfo(dtype).max:.6g}. Use --dtype float32 --overwrite."
+            f"The network gave a code of {layer} that is {codes[~np.isfinite(codes)][0]}. "
+            "Its weights do not suit it: use others, or another --preprocess."
         )
         raise StoreError(message)
-    return fitting
+    message = (
+        f"A code of {layer} is {np.abs(codes).max():.6g}; {dtype} holds at most "
+        f"{np.finfo(dtype).max:.6g}. Use --dtype float32 --overwrite."
+    )
+    raise StoreError(message)
