@@ -7,7 +7,8 @@ type next. The command line prints the message alone and exits with 1.
 * FeatxError
     * OptionError           a setting that cannot be (also a ValueError)
         * UnknownLayerError a layer VGG19 does not have
-    * ExistsError           the output is already there
+    * OutputError           a result that cannot be written
+        * ExistsError       the output is already there
     * ImagesError           no usable list of images
     * ImageError            one image that cannot be read
     * WeightsError          a weights file that is missing, damaged or does not fit
@@ -25,6 +26,7 @@ __all__ = [
     "ImageError",
     "ImagesError",
     "OptionError",
+    "OutputError",
     "RecipeMismatchError",
     "StoreError",
     "UnknownLayerError",
@@ -44,7 +46,11 @@ class UnknownLayerError(OptionError):
     """VGG19 has no layer of that name."""
 
 
-class ExistsError(FeatxError):
+class OutputError(FeatxError):
+    """A result cannot be written."""
+
+
+class ExistsError(OutputError):
     """The output exists, and nothing said that it may be replaced."""
 
 

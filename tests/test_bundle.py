@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from featx.classification import CLASSIFIERS, Bundle, UnitRows, fit, load_bundle
-from featx.errors import BundleError, OptionError, RecipeMismatchError
+from featx.errors import BundleError, OptionError, OutputError, RecipeMismatchError
 from featx.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -159,9 +160,8 @@ def test_saving_into_no_folder_leaves_nothing(tmp_path, folder):
     """A folder that is missing, or is a file, is an error of its own."""
     (tmp_path / "file").touch()
     path = tmp_path / folder / "model.skops"
-    reason = {"missing": "No such file or directory", "file": "Not a directory"}[folder]
-    assert refusal(lambda: bundle_of().save(path)) == (
-        f"Cannot write {path}: {reason}. Choose another -o."
+    assert refusal(lambda: bundle_of().save(path), OutputError) == (
+        f"No folder {path.parent} to write model.skops into. Make it, or another -o."
     )
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
@@ -177,8 +177,10 @@ def test_a_full_disk_keeps_the_old_bundle(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(skops.io, "dump", full)
-    assert refusal(lambda: bundle_of().save(path)) == (
-        f"Cannot write {path}: No space left on device. Choose another -o."
+    free = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=1_230_000_000))
+    assert refusal(lambda: bundle_of().save(path), OutputError) == (
+        f"No room for {path}: 1.23 GB are free in {tmp_path}. Make room, or use -o on another disk."
     )
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

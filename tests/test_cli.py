@@ -191,8 +191,8 @@ def truncated(folder):
         (
             None,
             ("export", "-o", "codes.xlsx"),
-            "Cannot tell a format from codes.xlsx. Expected a name that ends in .parquet, .csv, "
-            ".npz. Use -o codes.parquet.",
+            "Cannot tell a format from codes.xlsx. "
+            "Expected -o NAME.parquet or -o NAME.csv or -o NAME.npz.",
         ),
         (None, ("info", "nothing.h5"), "No file nothing.h5."),
         (

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featx.errors import ExistsError, OptionError, StoreError
+from featx.errors import ExistsError, OptionError, OutputError
 from featx.store import Store, export, open_store
 
 PATHS = ["a.png", "é, ü.png", "\udcff.png", 'c "d".png', "e.png"]
@@ -197,8 +198,8 @@ def test_a_wide_csv_is_refused(wide, tmp_path):
 def test_an_unknown_ending_is_refused_first(tmp_path):
     """The format is told from the name, before the store is looked at."""
     assert refusal(OptionError, tmp_path / "none.h5", tmp_path / "codes.xlsx") == (
-        "Cannot tell a format from codes.xlsx. Expected a name that ends in .parquet, .csv, .npz. "
-        "Use -o codes.parquet."
+        "Cannot tell a format from codes.xlsx. "
+        "Expected -o NAME.parquet or -o NAME.csv or -o NAME.npz."
     )
 
 
@@ -255,8 +256,11 @@ def test_a_full_disk_is_told(store, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Store, "read_rows", full)
     output = tmp_path / "out.csv"
-    assert refusal(StoreError, store.path, output) == (
-        f"Cannot write {output}: No space left on device. Choose another -o."
+    free = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=1_230_000_000))
+    assert refusal(OutputError, store.path, output) == (
+        f"No room for {output}: 1.23 GB are free in {tmp_path}. "
+        "Make room, or use -o on another disk."
     )
     assert files_in(tmp_path) == ["codes.h5"]
 

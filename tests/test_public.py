@@ -39,7 +39,7 @@ def test_import_loads_nothing_heavy():
 
 
 def public_objects():
-    for room in ("errors", "layers", "recipe", *ROOMS):
+    for room in ("errors", "layers", "outputs", "recipe", *ROOMS):
         module = importlib.import_module(f"featx.{room}")
         for name in module.__all__:
             thing = getattr(module, name)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from featx.errors import OptionError, StoreError
+from featx.errors import OptionError, OutputError, StoreError
 from featx.recipe import Recipe
 from featx.store import ImageFacts, Status, Store, StoreWriter, create_store, open_store
 
@@ -309,8 +309,8 @@ def test_creation_in_no_folder_is_refused(tmp_path, folder):
     """A folder that is missing, or is a file, is named in the message."""
     (tmp_path / "file").touch()
     path = tmp_path / folder / "codes.h5"
-    assert refusal(lambda: empty_store(path, 3)) == (
-        f"No folder {path.parent} to write codes.h5 into. Make it, or choose another -o."
+    assert refusal(lambda: empty_store(path, 3), OutputError) == (
+        f"No folder {path.parent} to write codes.h5 into. Make it, or another -o."
     )
 
 
@@ -318,7 +318,7 @@ def test_creation_over_a_folder_is_refused(tmp_path):
     """A folder of that name is not replaced, and no temporary file stays."""
     path = tmp_path / "codes.h5"
     path.mkdir()
-    assert refusal(lambda: empty_store(path, 3)) == (
+    assert refusal(lambda: empty_store(path, 3), OutputError) == (
         f"Cannot write {path}: Is a directory. Choose another -o."
     )
     assert files_in(tmp_path) == ["codes.h5"]

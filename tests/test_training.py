@@ -505,7 +505,7 @@ def test_an_existing_output_is_replaced_where_that_was_said(store_of, tmp_path):
 def test_another_ending_is_refused_before_any_work(tmp_path, name):
     """Bundles are skops files, and are called so."""
     assert refusal(OptionError, tmp_path / "none.h5", output=tmp_path / name) == (
-        f"Cannot save a bundle as {name}. Expected -o NAME.skops."
+        f"Cannot tell a format from {name}. Expected -o NAME.skops."
     )
 
 

@@ -6,10 +6,8 @@ listed here, and a file that asks for others is refused. A bundle knows codes,
 never images.
 """
 
-import contextlib
 import json
 import logging
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from featx.errors import BundleError, FeatxError, OptionError, RecipeMismatchError
+from featx.outputs import whole_file
 from featx.recipe import Recipe
 
 __all__ = ["Bundle", "load_bundle"]
@@ -113,7 +112,7 @@ class Bundle:
 
         Raises
         ------
-        BundleError
+        OutputError
             The file cannot be written.
         """
         import skops.io
@@ -127,16 +126,8 @@ class Bundle:
             "provenance": json.dumps(self.provenance),
             "summary": json.dumps(self.summary),
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with whole_file(path) as temporary:
             skops.io.dump(content, temporary)
-            temporary.replace(path)
-        except OSError as error:
-            message = f"Cannot write {path}: {error.strerror or error}. Choose another -o."
-            raise BundleError(message) from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
 
 def load_bundle(path: Path | str = "model.skops") -> Bundle:

@@ -35,7 +35,8 @@ from featx.classification.division import (
 from featx.classification.evaluation import Evaluation, evaluate
 from featx.classification.folds import make_folds, together
 from featx.classification.span import ExactSpan, UnitRows
-from featx.errors import ExistsError, FitError, OptionError
+from featx.errors import FitError, OptionError
+from featx.outputs import check_output
 from featx.store import Store, open_store
 
 __all__ = ["Fit", "fit"]
@@ -139,7 +140,9 @@ def fit(
     if seed < 0:
         message = f"No such seed: {seed}. Expected --seed 0 or more."
         raise OptionError(message)
-    path = _checked_output(output, overwrite=overwrite)
+    path = None
+    if output is not None:
+        path = check_output(output, overwrite=overwrite, suffixes=(".skops",))
     store = open_store(codes)
     layers = store.check_layers(layer)
     notes = check_complete(store, partial=partial)
@@ -182,22 +185,6 @@ def fit(
     if path is not None:
         bundle.save(path)
     return Fit(bundle, evaluation, tuple(notes))
-
-
-def _checked_output(output: Path | str | None, *, overwrite: bool) -> Path | None:
-    if output is None:
-        return None
-    path = Path(output)
-    if path.suffix != ".skops":
-        message = f"Cannot save a bundle as {path.name}. Expected -o NAME.skops."
-        raise OptionError(message)
-    if path.exists() and not overwrite:
-        message = f"{path} exists. Use --overwrite to replace it, or another -o."
-        raise ExistsError(message)
-    if not path.absolute().parent.is_dir():
-        message = f"No folder {path.parent} to write {path.name} into. Make it, or another -o."
-        raise OptionError(message)
-    return path
 
 
 def _score(final: BaseEstimator, data: _Data, rows: Rows) -> Evaluation:

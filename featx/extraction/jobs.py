@@ -25,6 +25,7 @@ from featx.extraction.pipeline import CodeBatch, auto_batch_size, stream_codes
 from featx.extraction.resuming import open_started, rows_to_do
 from featx.images import Listing, list_images
 from featx.network import Backbone, WeightsSource, device_name, find_weights, load_backbone
+from featx.outputs import check_output
 from featx.recipe import Dtype, Pool, Preprocess, Recipe, Resize, image_size
 from featx.store import ImageFacts, Status, StoreWriter, create_store, open_store
 
@@ -233,10 +234,7 @@ def prepare_extraction(  # noqa: PLR0913  those of `extract`
     if images is not None and manifest is not None:
         message = f"Images come from a folder or from a manifest: received {images} and {manifest}."
         raise OptionError(message)
-    output = Path(output)
-    if not output.absolute().parent.is_dir():
-        message = f"No folder {output.parent} to write {output.name} into. Make it, or another -o."
-        raise OptionError(message)
+    output = check_output(output, overwrite=True)  # what stands there may be gone on with
     started = None if overwrite else open_started(output)
     listing = list_images(images or "data", manifest=manifest, group=group)
     source = find_weights(weights, layers, progress=show_download)

@@ -6,15 +6,15 @@ know what reads them.
 """
 
 import csv
-import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.errors import ExistsError, OptionError, StoreError
+from featx.errors import OptionError
+from featx.outputs import check_output, whole_file
 from featx.store.frames import code_names, select_rows
 from featx.store.reading import Store, open_store
 
@@ -62,13 +62,11 @@ def export(
     ExistsError
         The file exists and may not be replaced.
     StoreError
-        The store cannot be read, or the file cannot be written.
+        The store cannot be read.
+    OutputError
+        The file cannot be written.
     """
-    output = Path(output)
-    write = _writer(output)
-    if not output.absolute().parent.is_dir():
-        message = f"No folder {output.parent} to write {output.name} into. Make it, or another -o."
-        raise OptionError(message)
+    output = check_output(output, overwrite=overwrite, suffixes=tuple(_WRITERS))
     store = open_store(codes)
     width = sum(map(store.recipe.code_size, store.recipe.layers))
     if output.suffix == ".csv" and width > WIDEST_TABLE:
@@ -77,30 +75,9 @@ def export(
             f"Extract with --pool avg, or export to {output.with_suffix('.parquet')}."
         )
         raise OptionError(message)
-    if output.exists() and not overwrite:
-        message = f"{output} exists. Use --overwrite to replace it, or another -o."
-        raise ExistsError(message)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        write(store, select_rows(store, split), temporary)
-        temporary.replace(output)
-    except OSError as error:
-        message = f"Cannot write {output}: {error.strerror or error}. Choose another -o."
-        raise StoreError(message) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(output) as temporary:
+        _WRITERS[output.suffix](store, select_rows(store, split), temporary)
     return output
-
-
-def _writer(output: Path) -> Callable[[Store, NDArray[np.integer], Path], None]:
-    writers = {".parquet": _write_parquet, ".csv": _write_csv, ".npz": _write_npz}
-    if output.suffix not in writers:
-        message = (
-            f"Cannot tell a format from {output.name}. Expected a name that ends in "
-            f"{', '.join(writers)}. Use -o codes.parquet."
-        )
-        raise OptionError(message)
-    return writers[output.suffix]
 
 
 def _blocks(store: Store, rows: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
@@ -176,3 +153,6 @@ def _write_npz(store: Store, rows: NDArray[np.integer], path: Path) -> None:
                 np.lib.format.write_array_header_2_0(file, header)
                 for block in _blocks(store, rows):
                     file.write(store.read_rows(layer, block).tobytes())
+
+
+_WRITERS = {".parquet": _write_parquet, ".csv": _write_csv, ".npz": _write_npz}

@@ -32,7 +32,6 @@ attribute provenance      str (JSON)               who made them, when, from whe
 ========================  =======================  ==================================
 """
 
-import contextlib
 import enum
 import errno
 import json
@@ -45,6 +44,7 @@ import h5py
 import numpy as np
 
 from featx.errors import StoreError
+from featx.outputs import is_full, whole_file
 from featx.recipe import Recipe
 
 __all__ = [
@@ -98,10 +98,11 @@ def create_store(
     Raises
     ------
     StoreError
-        The folder is missing or cannot be written, or the disk is too small.
+        The disk is too small.
+    OutputError
+        The folder is missing or cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole_file(path) as temporary:
         with h5py.File(temporary, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
             file.attrs["format"] = FORMAT
             file.attrs["format_version"] = FORMAT_VERSION
@@ -111,13 +112,10 @@ def create_store(
             for layer in recipe.layers:
                 shape = (len(columns["path"]), *recipe.code_shape(layer))
                 _reserve(file, f"codes/{layer}", shape, np.dtype(recipe.dtype))
-        _reserve_space(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreError(_cannot_create(path, error)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        try:
+            _reserve_space(temporary)
+        except OSError as error:
+            raise StoreError(_no_room(path)) if is_full(error) else error from error
 
 
 def encode_path(path: str) -> bytes:
@@ -170,14 +168,9 @@ def _reserve_space(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _cannot_create(path: Path, error: OSError) -> str:
-    folder = path.parent
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        free = shutil.disk_usage(folder).free / 1e9
-        return (
-            f"No room for {path}: {free:.2f} GB are free in {folder}, the codes need more. "
-            "Use --pool avg, --dtype float16, or -o on another disk."
-        )
-    if not folder.is_dir():
-        return f"No folder {folder} to write {path.name} into. Make it, or choose another -o."
-    return f"Cannot write {path}: {error.strerror or error}. Choose another -o."
+def _no_room(path: Path) -> str:
+    free = shutil.disk_usage(path.parent).free / 1e9
+    return (
+        f"No room for {path}: {free:.2f} GB are free in {path.parent}, the codes need more. "
+        "Use --pool avg, --dtype float16, or -o on another disk."
+    )

@@ -4,7 +4,6 @@ Images are turned into codes by the bundle's own recipe, with the same weights
 or not at all, and classified as they come; their codes are not kept.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.classification import Bundle, load_bundle
-from featx.errors import ExistsError, ImagesError, OptionError, RecipeMismatchError
+from featx.errors import ImagesError, OptionError, RecipeMismatchError
 from featx.extraction import auto_batch_size, stream_codes
 from featx.images import list_images
 from featx.network import WeightsSource, find_weights, load_backbone
+from featx.outputs import check_output, whole_file
 from featx.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ def prepare_prediction(
     -------
     PredictionJob
     """
-    target = _checked_output(output, overwrite=overwrite)
+    target = None
+    if output is not None:
+        target = check_output(output, overwrite=overwrite, suffixes=(".csv", ".parquet"))
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     paths = [Path(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     stores = [path for path in paths if path.is_file() and h5py.is_hdf5(path)]
@@ -151,19 +153,6 @@ def run_prediction(job: PredictionJob, *, progress: Progress | None = None) -> "
     if job.output is not None:
         _write(frame, job.output)
     return frame
-
-
-def _checked_output(output: Path | str | None, *, overwrite: bool) -> Path | None:
-    if output is None:
-        return None
-    path = Path(output)
-    if path.suffix not in {".csv", ".parquet"}:
-        message = f"Cannot tell a format from {path.name}. Expected -o NAME.csv or -o NAME.parquet."
-        raise OptionError(message)
-    if path.exists() and not overwrite:
-        message = f"{path} exists. Use --overwrite to replace it, or another -o."
-        raise ExistsError(message)
-    return path
 
 
 def _source(bundle: Bundle, weights: str | None) -> WeightsSource:
@@ -221,12 +210,8 @@ def _files(inputs: Sequence[Path]) -> Iterator[Path]:
 
 
 def _write(frame: "pd.DataFrame", path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole_file(path) as temporary:
         if path.suffix == ".csv":
             frame.to_csv(temporary, index=False)
         else:
             frame.to_parquet(temporary, index=False)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,0 +1,99 @@
+"""How featx writes files: nothing overwritten unasked, nothing half-written.
+
+A path comes in; it is checked before work starts, and later a file appears
+there whole or not at all. This file does not know what is in the files.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from featx.errors import ExistsError, OptionError, OutputError
+
+__all__ = ["check_output", "is_full", "whole_file"]
+
+
+def check_output(path: Path | str, *, overwrite: bool, suffixes: Sequence[str] = ()) -> Path:
+    """Make sure, before work starts, that a file may be written.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file to be.
+    overwrite : bool
+        Whether a file of that name may be replaced.
+    suffixes : sequence of str, optional
+        Endings that say its format; any by default.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    OptionError
+        The name has another ending, or its folder is missing.
+    ExistsError
+        The file exists and may not be replaced.
+    """
+    path = Path(path)
+    if suffixes and path.suffix not in suffixes:
+        names = " or ".join(f"-o NAME{suffix}" for suffix in suffixes)
+        message = f"Cannot tell a format from {path.name}. Expected {names}."
+        raise OptionError(message)
+    if not path.absolute().parent.is_dir():
+        raise OptionError(_no_folder(path))
+    if path.exists() and not overwrite:
+        message = f"{path} exists. Use --overwrite to replace it, or another -o."
+        raise ExistsError(message)
+    return path
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; the file gets its own name at the end.
+
+    A file that stood there is replaced at once; if the block fails, it stays,
+    and what was written is removed.
+
+    Raises
+    ------
+    OutputError
+        The system refused to write.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(_cannot_write(path, error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def is_full(error: OSError) -> bool:
+    """Say whether an error means that there is no room: disk, quota or file size."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def _no_folder(path: Path) -> str:
+    return f"No folder {path.parent} to write {path.name} into. Make it, or another -o."
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    if not path.absolute().parent.is_dir():
+        return _no_folder(path)
+    if is_full(error):
+        free = shutil.disk_usage(path.parent).free / 1e9
+        return (
+            f"No room for {path}: {free:.2f} GB are free in {path.parent}. "
+            "Make room, or use -o on another disk."
+        )
+    # HDF5 puts a paragraph where the system has a few words.
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return f"Cannot write {path}: {reason}. Choose another -o."
