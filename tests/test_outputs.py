@@ -15,9 +15,14 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         temporary.write_text("new")
         assert not path.exists()
     assert path.read_text() == "new"
-    with pytest.raises(KeyboardInterrupt), whole_file(path) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
+
+    def stopped():
+        with whole_file(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 
