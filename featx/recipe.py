@@ -145,10 +145,23 @@ class Recipe:
         """Return how many numbers one image's code at `layer` holds."""
         return math.prod(self.code_shape(layer))
 
+    @property
+    def width(self) -> int:
+        """How many numbers one image's codes hold, all layers side by side."""
+        return sum(self.code_size(layer) for layer in self.layers)
+
+    def code_names(self) -> list[str]:
+        """Return names for these numbers: LAYER_0, LAYER_1 and so on.
+
+        Number k of a map of (height, width, channels) stands at
+        ``numpy.unravel_index(k, (height, width, channels))``.
+        """
+        return [f"{layer}_{k}" for layer in self.layers for k in range(self.code_size(layer))]
+
     def code_bytes(self) -> int:
         """Return the bytes that one image's codes take in a store, all layers together."""
         itemsize = {"float32": 4, "float16": 2}[self.dtype]
-        return itemsize * sum(self.code_size(layer) for layer in self.layers)
+        return itemsize * self.width
 
     def narrowed(self, layers: Iterable[str]) -> "Recipe":
         """Return the same recipe for other layers."""

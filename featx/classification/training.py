@@ -25,6 +25,7 @@ from sklearn.pipeline import Pipeline
 from featx.classification.bundle import Bundle
 from featx.classification.classifiers import ClassifierKind, find_classifier
 from featx.classification.division import (
+    Division,
     Rows,
     check_complete,
     check_leaks,
@@ -145,22 +146,9 @@ def fit(
         path = check_output(output, overwrite=overwrite, suffixes=(".skops",))
     store = open_store(codes)
     layers = store.check_layers(layer)
-    notes = check_complete(store, partial=partial)
-    rows, left_out = usable_rows(store)
-    division, unsplit = divide(store, rows)
-    data = _Data(
-        span=ExactSpan([store.flat_codes(name) for name in layers], rows),
-        y=store.images.label[rows].astype(str),
-        keys=together(store.images.group[rows], store.images.sha256[rows]),
-        kind=kind,
-        seed=seed,
-    )
-    notes += [*left_out, *unsplit, *check_leaks(data.y, data.keys, division)]
+    data, division, notes = _load(store, layers, kind, seed, partial=partial)
     final = _search(data, division.train, notes)
-    if division.scored_on == "folds":
-        scored_on, evaluation = _score_folds(data, division.train, notes)
-    else:
-        scored_on, evaluation = division.scored_on, _score(final, data, division.scored)
+    scored_on, evaluation = _score(final, data, division, notes)
     chosen = {kind.parameter: final.get_params()[kind.parameter]}
     estimator = _on_codes(final, data, division.train)
     summary = {
@@ -187,10 +175,33 @@ def fit(
     return Fit(bundle, evaluation, tuple(notes))
 
 
-def _score(final: BaseEstimator, data: _Data, rows: Rows) -> Evaluation:
-    """Score on rows that were kept apart."""
-    X, y = data.part(rows)
-    return evaluate(y, final.predict(X), data.keys[rows], seed=data.seed)
+def _load(
+    store: Store, layers: Sequence[str], kind: ClassifierKind, seed: int, *, partial: bool
+) -> tuple[_Data, Division, list[str]]:
+    """Return the labelled rows on their span, their division, and what to know of them."""
+    notes = check_complete(store, partial=partial)
+    rows, left_out = usable_rows(store)
+    division, unsplit = divide(store, rows)
+    data = _Data(
+        span=ExactSpan([store.flat_codes(name) for name in layers], rows),
+        y=store.images.label[rows].astype(str),
+        keys=together(store.images.group[rows], store.images.sha256[rows]),
+        kind=kind,
+        seed=seed,
+    )
+    leaks = check_leaks(data.y, data.keys, division)
+    return data, division, [*notes, *left_out, *unsplit, *leaks]
+
+
+def _score(
+    final: BaseEstimator, data: _Data, division: Division, notes: list[str]
+) -> tuple[str, Evaluation]:
+    """Score on the rows that were kept apart, or else on folds."""
+    if division.scored_on == "folds":
+        return _score_folds(data, division.train, notes)
+    X, y = data.part(division.scored)
+    keys = data.keys[division.scored]
+    return division.scored_on, evaluate(y, final.predict(X), keys, seed=data.seed)
 
 
 def _score_folds(data: _Data, rows: Rows, notes: list[str]) -> tuple[str, Evaluation]:

@@ -140,7 +140,7 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         size = self.batch_size
         if size == "auto":
             size = auto_batch_size(self.recipe_, len(images))
-        out = np.empty((len(images), sum(map(self.recipe_.code_size, self.recipe_.layers))), "f4")
+        out = np.empty((len(images), self.recipe_.width), "f4")
         if isinstance(images, tuple):
             self._of_files(images, size, out)
         else:
@@ -159,12 +159,7 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ndarray of str, shape (code_size,)
         """
         check_is_fitted(self)
-        names = [
-            f"{layer}_{k}"
-            for layer in self.recipe_.layers
-            for k in range(self.recipe_.code_size(layer))
-        ]
-        return np.array(names, dtype=object)
+        return np.array(self.recipe_.code_names(), dtype=object)
 
     def _of_files(self, files: Sequence[Path], batch_size: int, out: Codes) -> None:
         for batch in stream_codes(files, self._backbone, batch_size):

@@ -1,7 +1,7 @@
 """The store: codes and the facts of their images in one HDF5 file, written and read."""
 
 from featx.store.export import export
-from featx.store.frames import code_names, read_arrays, read_frame
+from featx.store.frames import read_arrays, read_frame
 from featx.store.layout import FORMAT, FORMAT_VERSION, Status, create_store
 from featx.store.reading import ImageTable, Store, open_store
 from featx.store.writing import ImageFacts, StoreWriter
@@ -14,7 +14,6 @@ __all__ = [
     "Status",
     "Store",
     "StoreWriter",
-    "code_names",
     "create_store",
     "export",
     "open_store",

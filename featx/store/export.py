@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from featx.errors import OptionError
 from featx.outputs import check_output, whole_file
-from featx.store.frames import code_names, select_rows
+from featx.store.frames import select_rows
 from featx.store.reading import Store, open_store
 
 __all__ = ["WIDEST_TABLE", "export"]
@@ -68,7 +68,7 @@ def export(
     """
     output = check_output(output, overwrite=overwrite, suffixes=tuple(_WRITERS))
     store = open_store(codes)
-    width = sum(map(store.recipe.code_size, store.recipe.layers))
+    width = store.recipe.width
     if output.suffix == ".csv" and width > WIDEST_TABLE:
         message = (
             f"A CSV of {width:,} columns opens nowhere; the limit is {WIDEST_TABLE:,}. "
@@ -98,11 +98,11 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
     layers = store.recipe.layers
     number = pa.from_numpy_dtype(np.dtype(store.recipe.dtype))
     widths = {layer: store.recipe.code_size(layer) for layer in layers}
-    as_lists = sum(widths.values()) > WIDEST_TABLE
+    as_lists = store.recipe.width > WIDEST_TABLE
     if as_lists:
         columns = [(layer, pa.list_(number, width)) for layer, width in widths.items()]
     else:
-        columns = [(name, number) for name in code_names(store, layers)]
+        columns = [(name, number) for name in store.recipe.code_names()]
     schema = pa.schema([(name, pa.string()) for name in _FACTS] + columns)
     # Compressing codes costs ten times as long as writing them, and saves a tenth.
     with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
@@ -128,7 +128,7 @@ def _utf8(value: str | None) -> str | None:
 def _write_csv(store: Store, rows: NDArray[np.integer], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
-        writer.writerow([*_FACTS, *code_names(store, store.recipe.layers)])
+        writer.writerow([*_FACTS, *store.recipe.code_names()])
         for block in _blocks(store, rows):
             facts = zip(*(getattr(store.images, name)[block] for name in _FACTS), strict=True)
             for fact, code in zip(facts, _matrix(store, block), strict=True):

@@ -18,18 +18,9 @@ from featx.store.reading import Store, open_store
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["code_names", "labelled_rows", "read_arrays", "read_frame", "select_rows"]
+__all__ = ["labelled_rows", "read_arrays", "read_frame", "select_rows"]
 
 Which = Literal["done", "all"]
-
-
-def code_names(store: Store, layers: Sequence[str]) -> list[str]:
-    """Return the names of the codes' columns: LAYER_0, LAYER_1 and so on.
-
-    Number k of a map of (height, width, channels) stands at
-    ``numpy.unravel_index(k, (height, width, channels))``.
-    """
-    return [f"{layer}_{k}" for layer in layers for k in range(store.recipe.code_size(layer))]
 
 
 def select_rows(
@@ -119,7 +110,7 @@ def read_frame(
         [pd.Index(level, dtype=object) for level in levels],
         names=["path", "label", "split", "group", "status"],
     )
-    columns = pd.Index(code_names(store, layers), dtype=object)
+    columns = pd.Index(store.recipe.narrowed(layers).code_names(), dtype=object)
     return pd.DataFrame(codes, index=index, columns=columns, copy=False)
 
 
@@ -174,7 +165,7 @@ def read_arrays(
         return (codes if columns is None else codes[:, _index(columns)]), labels
     if columns is None:
         return _read_codes(store, layers, chosen), labels
-    positions = np.arange(sum(map(store.recipe.code_size, layers)))[_index(columns)]
+    positions = np.arange(store.recipe.narrowed(layers).width)[_index(columns)]
     return _read_columns(store, layers, chosen, positions), labels
 
 
