@@ -55,7 +55,7 @@ def test_the_main_job(folder, run):
     assert re.fullmatch(r"codes.h5: 0.01 MB of codes \([\d.]+ [GM]B free\)", lines.pop(2))
     assert lines == [
         "27 images in data (train 18, val 9, 3 classes)",
-        "block1_pool: 64 = 64 numbers an image, float32",
+        "block1_pool: 64 numbers an image, float32",
         "weights random:0 (random:0)",
         "device CPU (tensorflow), 27 images at a time",
         "Next: featx fit codes.h5 --clf logistic",

@@ -537,7 +537,7 @@ def test_a_code_that_is_not_finite_is_refused(store_of):
 def test_a_seed_below_zero_is_refused(store_of):
     """NumPy's own error would be a traceback."""
     message = refusal(OptionError, store_of(labels_of(20)), seed=-1)
-    assert message == "No such seed: -1. Expected --seed 0 or more."
+    assert message == "No such seed: -1. Expected --seed from 0 to 4294967295."
 
 
 def test_easy_data_gets_confident_probabilities(store_of):

@@ -95,7 +95,7 @@ def fit(
     Rows are made unit length; the strength of the penalty is searched by
     cross-validation inside the training part. Images of one group and files
     with equal bytes never stand on both sides of a fold. The fit runs on the
-    exact span (see `ExactSpan`), so memory does not grow with the codes' width.
+    exact span (see `ExactSpan`): the codes are never in memory as a whole.
 
     Parameters
     ----------
@@ -138,8 +138,8 @@ def fit(
     """
     began = time.perf_counter()
     kind = find_classifier(clf)
-    if seed < 0:
-        message = f"No such seed: {seed}. Expected --seed 0 or more."
+    if not 0 <= seed < 2**32:  # what NumPy takes
+        message = f"No such seed: {seed}. Expected --seed from 0 to 4294967295."
         raise OptionError(message)
     path = None
     if output is not None:

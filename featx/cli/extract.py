@@ -26,23 +26,30 @@ def command(
     ] = None,
     layer: Annotated[
         list[str] | None,
-        typer.Option("--layer", help="Layer to take codes from; may be repeated."),
+        typer.Option("--layer", metavar="NAME", help="Layer to take codes from; may be repeated."),
     ] = None,
-    pool: Annotated[str, typer.Option(help="none, avg or max: what becomes of a map.")] = "none",
-    size: Annotated[str, typer.Option(help="Image size for the network: 224 or HxW.")] = "224",
-    resize: Annotated[str, typer.Option(help="squash, crop or pad.")] = "squash",
+    pool: Annotated[
+        str, typer.Option(metavar="none|avg|max", help="What becomes of a map.")
+    ] = "none",
+    size: Annotated[
+        str, typer.Option(metavar="224|HxW", help="Image size for the network.")
+    ] = "224",
+    resize: Annotated[
+        str, typer.Option(metavar="squash|crop|pad", help="How an image gets there.")
+    ] = "squash",
     weights: Annotated[
-        str, typer.Option(help="bundled, imagenet, FILE or random:SEED.")
+        str, typer.Option(metavar="bundled|imagenet|FILE|random:SEED", help="Of the network.")
     ] = "bundled",
     preprocess: Annotated[
         str,
         typer.Option(
-            help="caffe (BGR minus ImageNet's mean, as VGG19 was trained) or unit (RGB/255)."
+            metavar="caffe|unit",
+            help="BGR minus ImageNet's mean, as VGG19 was trained, or RGB/255.",
         ),
     ] = "caffe",
-    batch_size: Annotated[str, typer.Option(help="Images at once: auto or a number.")] = "auto",
+    batch_size: Annotated[str, typer.Option(metavar="auto|N", help="Images at once.")] = "auto",
     dtype: Annotated[
-        str, typer.Option(help="float32 or float16: numbers in the store.")
+        str, typer.Option(metavar="float32|float16", help="Numbers in the store.")
     ] = "float32",
     manifest: Annotated[
         Path | None,
@@ -116,10 +123,9 @@ def _plan(job: "ExtractionJob") -> list[str]:
     lines = [f"{len(records)} images in {job.listing.root} ({', '.join(counts)})"]
     lines += [f"note: {note}" for note in job.listing.notes]
     for name in recipe.layers:
-        shape = "x".join(map(str, recipe.code_shape(name)))
-        lines.append(
-            f"{name}: {shape} = {recipe.code_size(name):,} numbers an image, {recipe.dtype}"
-        )
+        shape = recipe.code_shape(name)
+        places = f"{'x'.join(map(str, shape))} = " if len(shape) > 1 else ""
+        lines.append(f"{name}: {places}{recipe.code_size(name):,} numbers an image, {recipe.dtype}")
     free = shutil.disk_usage(job.output.absolute().parent).free
     lines.append(f"{job.output}: {gigabytes(job.n_bytes)} of codes ({gigabytes(free)} free)")
     if job.resumes:

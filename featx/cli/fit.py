@@ -15,10 +15,12 @@ NAME = "fit"
 
 def command(
     codes: Annotated[Path, typer.Argument(help="A store.")] = Path("codes.h5"),
-    clf: Annotated[str, typer.Option(help="logistic, ridge or linear-svm.")] = "logistic",
+    clf: Annotated[
+        str, typer.Option(metavar="logistic|ridge|linear-svm", help="The classifier.")
+    ] = "logistic",
     layer: Annotated[
         list[str] | None,
-        typer.Option("--layer", help="Layer to use; all of the store by default."),
+        typer.Option("--layer", metavar="NAME", help="Layer to use; all of the store by default."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle.")] = Path(
         "model.skops"

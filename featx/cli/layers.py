@@ -13,10 +13,14 @@ NAME = "layers"
 
 
 def command(
-    size: Annotated[str, typer.Option(help="Image size for the network: 224 or HxW.")] = "224",
-    pool: Annotated[str, typer.Option(help="none, avg or max: what becomes of a map.")] = "none",
+    size: Annotated[
+        str, typer.Option(metavar="224|HxW", help="Image size for the network.")
+    ] = "224",
+    pool: Annotated[
+        str, typer.Option(metavar="none|avg|max", help="What becomes of a map.")
+    ] = "none",
     dtype: Annotated[
-        str, typer.Option(help="float32 or float16: numbers in the store.")
+        str, typer.Option(metavar="float32|float16", help="Numbers in the store.")
     ] = "float32",
     quiet: Quiet = False,
 ) -> None:
