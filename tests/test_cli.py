@@ -56,7 +56,7 @@ def test_the_main_job(folder, run):
     assert lines == [
         "27 images in data (train 18, val 9, 3 classes)",
         "block1_pool: 64 numbers an image, float32",
-        "weights random:0 (random:0)",
+        "weights random:0 (random:0): all 2 layers made",
         "device CPU (tensorflow), 27 images at a time",
         "Next: featx fit codes.h5 --clf logistic",
     ]

@@ -9,6 +9,7 @@ import typer
 from featx.cli.console import Overwrite, Quiet, gigabytes, progress_bar, say, start_backend
 from featx.cli.layers import print_layers
 from featx.errors import ImagesError, OptionError
+from featx.layers import deepest, layers_up_to, weight_shapes
 
 if TYPE_CHECKING:
     from featx.extraction import Extraction, ExtractionJob
@@ -131,7 +132,11 @@ def _plan(job: "ExtractionJob") -> list[str]:
     if job.resumes:
         done = job.n_images - len(job.rows)
         lines.append(f"going on with {job.output}: {done} of {job.n_images} images are done")
-    lines.append(f"weights {job.source.spec} ({job.source.identity[:12]})")
+    n_layers = sum(weight_shapes(x.name) is not None for x in layers_up_to(deepest(recipe.layers)))
+    found = "made" if job.source.path is None else "found, their shapes are right"
+    lines.append(
+        f"weights {job.source.spec} ({job.source.identity[:12]}): all {n_layers} layers {found}"
+    )
     return lines
 
 
