@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import featx
-from featx.cli import main
+from featx.cli import console, main
 from featx.layers import LAYERS
 
 TINY = ("--pool", "avg", "--size", "32", "--weights", "random:0")
@@ -347,3 +347,13 @@ def test_light_commands_import_no_tensorflow(arguments):
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):
+    """A log gets a line every ten seconds, its rate counted from the first batch of this run."""
+    now = iter([100.0, 105.0, 112.0, 113.0, 130.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
+    with console.progress_bar("extract", quiet=False) as progress:
+        for done in (532, 564, 580, 590, 600):  # 500 were done by an earlier run
+            progress(done, 600)
+    assert capsys.readouterr().err == "extract: 580 of 600, 4.0 images/s, 5 s left\n"

@@ -122,22 +122,22 @@ def _bar() -> Any:
 
 
 def _lines(what: str) -> Callable[[int, int], None]:
-    began = last = time.monotonic()
+    began = last = 0.0
     first: int | None = None
 
     def show(done: int, total: int) -> None:
-        nonlocal last, first
+        nonlocal began, last, first
         now = time.monotonic()
-        if first is None:  # the network compiles during the first batch
-            first, last = done, now
+        # The rate counts from the first batch, in which the network compiles, and
+        # before which a run that goes on has rows of an earlier one.
+        if first is None:
+            began = last = now
+            first = done
         elif now - last >= _SECONDS_BETWEEN_LINES and done < total:
-            rate = done / (now - began)
-            left = (total - done) / rate
-            print(
-                f"{what}: {done} of {total}, {rate:.1f} images/s, {left:.0f} s left",
-                file=sys.stderr,
-            )
             last = now
+            rate = (done - first) / (now - began)
+            left = (total - done) / rate
+            say(f"{what}: {done} of {total}, {rate:.1f} images/s, {left:.0f} s left", quiet=False)
 
     return show
 
