@@ -131,6 +131,13 @@ def test_a_frame_may_be_changed(path):
     assert read_frame(path, "block1_conv1").iloc[0, 0] == 0
 
 
+def test_a_status_that_is_none_is_refused(path):
+    """A misspelt status is an error, not all rows."""
+    assert refusal(OptionError, read_frame, path, status="failed") == (
+        "No such status: 'failed'. Expected one of done, all."
+    )
+
+
 @pytest.mark.parametrize("read", [read_frame, read_arrays])
 def test_a_split_that_is_not_there_is_refused(path, tmp_path, make_store, read):
     """The message lists the splits that the store has."""

@@ -6,7 +6,7 @@ where a frame is made. This file does not know what is done with them.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,8 +31,11 @@ def select_rows(
     Raises
     ------
     OptionError
-        The store has no such split.
+        The store has no such split, or `status` is neither "done" nor "all".
     """
+    if status not in get_args(Which):
+        message = f"No such status: {status!r}. Expected one of {', '.join(get_args(Which))}."
+        raise OptionError(message)
     chosen = store.images.done if status == "done" else np.ones(len(store.images), bool)
     if split is not None:
         held = sorted({s for s in store.images.split if s is not None})
