@@ -1,6 +1,7 @@
 """The command line, run in this process: what it prints, where, and how it exits."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -357,3 +358,19 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, capsys)
         for done in (532, 564, 580, 590, 600):  # 500 were done by an earlier run
             progress(done, 600)
     assert capsys.readouterr().err == "extract: 580 of 600, 4.0 images/s, 5 s left\n"
+
+
+def test_labels_that_the_terminal_cannot_show_are_spelt_out(folder):
+    """In an ASCII terminal a label is printed with escapes; the fit is not lost."""
+    (folder / "data/train/red").rename(folder / "data/train/rosé")
+    (folder / "data/val/red").rename(folder / "data/val/rosé")
+    featx.extract("data", layer="block1_pool", pool="avg", size=32, weights="random:0")
+    code = "import sys; from featx.cli import main; sys.argv = ['featx', 'fit']; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    assert b"ros\\xe9" in ended.stdout
+    assert (folder / "model.skops").exists()

@@ -4,6 +4,7 @@ An error that featx raises on purpose is printed as one message on stderr, with
 exit code 1; a command line that cannot be read exits with 2.
 """
 
+import io
 import logging
 import os
 import sys
@@ -33,6 +34,9 @@ def main() -> None:
     """Run the command line and exit."""
     # TensorFlow's C++ side reads this when it is first imported; a user's own value wins.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A label or path that the terminal cannot show must not cost the result.
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="note: %(message)s", level=logging.WARNING)
     try:
         app()
