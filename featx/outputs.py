@@ -13,7 +13,7 @@ from pathlib import Path
 
 from featx.errors import ExistsError, OptionError, OutputError
 
-__all__ = ["check_output", "is_full", "whole_file"]
+__all__ = ["check_output", "is_full", "spelt", "whole_file"]
 
 
 def check_output(path: Path | str, *, overwrite: bool, suffixes: Sequence[str] = ()) -> Path:
@@ -36,7 +36,8 @@ def check_output(path: Path | str, *, overwrite: bool, suffixes: Sequence[str] =
     Raises
     ------
     OptionError
-        The name has another ending, or its folder is missing.
+        The name has another ending, its folder is missing or may not be
+        written, or it is a folder or a device.
     ExistsError
         The file exists and may not be replaced.
     """
@@ -47,6 +48,12 @@ def check_output(path: Path | str, *, overwrite: bool, suffixes: Sequence[str] =
         raise OptionError(message)
     if not path.absolute().parent.is_dir():
         raise OptionError(_no_folder(path))
+    if not os.access(path.absolute().parent, os.W_OK):
+        message = f"Cannot write {path}: nobody may write into {path.parent}. Choose another -o."
+        raise OptionError(message)
+    if path.exists() and not path.is_file():
+        message = f"{path} exists and is no ordinary file: it is not replaced. Choose another -o."
+        raise OptionError(message)
     if path.exists() and not overwrite:
         message = f"{path} exists. Use --overwrite to replace it, or another -o."
         raise ExistsError(message)
@@ -65,15 +72,27 @@ def whole_file(path: Path) -> Iterator[Path]:
     OutputError
         The system refused to write.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = path.resolve() if path.is_symlink() else path  # a link stays, its target is written
+    temporary = target.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
         raise OutputError(_cannot_write(path, error)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def spelt(name: str) -> str:
+    r"""Spell bytes of a file's name that are not UTF-8 as \xNN, for tables that hold text alone.
+
+    Examples
+    --------
+    >>> spelt("caf\udce9.png") == r"caf\xe9.png"
+    True
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_full(error: OSError) -> bool:

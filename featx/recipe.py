@@ -34,6 +34,9 @@ Preprocess = Literal["caffe", "unit"]
 Precision = Literal["float32"]
 Dtype = Literal["float32", "float16"]
 
+# Ten times what any camera's picture has to be for VGG19; beyond, memory fails without a word.
+_LARGEST_SIDE = 10_000
+
 _CHOICES: dict[str, tuple[str, ...]] = {
     "pool": get_args(Pool),
     "resize": get_args(Resize),
@@ -68,7 +71,7 @@ class Difference:
         if self.field == "layers":
             return " ".join(f"--layer {name}" for name in self.expected.split("+"))
         if self.field == "weights" and not self.expected.startswith("random:"):
-            return f"--weights with the file of sha256 {self.expected[:8]}…"
+            return f"--weights FILE (the one of sha256 {self.expected[:8]}…)"
         return f"--{self.field} {self.expected}"
 
 
@@ -218,11 +221,15 @@ def image_size(size: "int | str | Sequence[int]") -> tuple[int, int]:
     >>> image_size(224), image_size("192x256")
     ((224, 224), (192, 256))
     """
-    parts = str(size).lower().split("x") if isinstance(size, int | str) else [*map(str, size)]
+    parts = [*map(str, size)] if isinstance(size, tuple | list) else str(size).lower().split("x")
     if len(parts) not in {1, 2} or not all(p.isdecimal() and int(p) > 0 for p in parts):
         message = f"No such size: {size!r}. Expected pixels, as --size 224 or --size 192x256."
         raise OptionError(message)
-    return int(parts[0]), int(parts[-1])
+    height, width = int(parts[0]), int(parts[-1])
+    if max(height, width) > _LARGEST_SIDE:
+        message = f"No such size: {size!r}. Expected at most {_LARGEST_SIDE} pixels a side."
+        raise OptionError(message)
+    return height, width
 
 
 def _spelt(value: object) -> str:

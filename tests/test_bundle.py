@@ -313,7 +313,7 @@ SHA = "0123456789abcdef" * 4
             {},
             {"weights": SHA},
             f"weights is random:0, expected {SHA}",
-            "--weights with the file of sha256 01234567…",
+            "--weights FILE (the one of sha256 01234567…)",
         ),
         (
             {"layers": ("block2_pool",)},

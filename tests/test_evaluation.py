@@ -176,3 +176,9 @@ def _ends(score: dict) -> dict:
 def test_a_score_reads_as_a_sentence():
     """A score is printed with its interval."""
     assert str(wilson(8, 10)) == "0.800 (95 % interval 0.490 to 0.943)"
+
+
+def test_one_label_alone_is_scored_without_a_warning():
+    """Where all true and predicted labels are one, the matrix is one number."""
+    y = np.array(["a", "a"])
+    assert evaluate(y, y, np.arange(2)).confusion == ((2,),)

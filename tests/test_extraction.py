@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -20,7 +21,7 @@ from featx.errors import (
 from featx.extraction import auto_batch_size, prepare_extraction, run_extraction, stream_codes
 from featx.images import read_picture
 from featx.recipe import Recipe
-from featx.store import Status, open_store
+from featx.store import Status, create_store, open_store
 
 
 class MeanColour:
@@ -141,6 +142,55 @@ run_extraction(job, backbone=MeanColour(job.recipe), progress=kill)
     assert store.images.done.sum() == 12
     expected = expected_codes(folder, store.recipe)
     assert np.array_equal(store.codes("block1_pool")[:12], expected[:12])
+
+
+def test_a_run_that_goes_on_notices_other_pictures(folder):
+    """Pictures edited since the stop are done again; the store never mixes old and new."""
+    job = job_in(folder, batch_size=4)
+    with pytest.raises(KeyboardInterrupt):
+        run_extraction(job, backbone=MeanColour(job.recipe, stop_after=2))
+    edited = folder / "data" / job.listing.records[3].path
+    edited.write_bytes((folder / "data/val/red/2.png").read_bytes())
+    again = job_in(folder, batch_size=4)
+    assert again.rows == (3, *range(8, 27))
+    run_extraction(again, backbone=MeanColour(again.recipe))
+    store = open_store(job.output)
+    assert np.array_equal(store.codes("block1_pool"), expected_codes(folder, job.recipe))
+    assert (
+        store.images.sha256[3]
+        == store.images.sha256[list(store.images.path).index("val/red/2.png")]
+    )
+
+
+def test_a_store_that_another_run_replaced_is_said(folder):
+    """A run whose file was replaced under it does not claim the other's codes as its own."""
+    job = job_in(folder, batch_size=9)
+
+    def replace(done, total):
+        if done == 9:
+            create_store(job.output, job.recipe, job.columns(), {})
+
+    message = f"{job.output} was replaced by another run. Use one -o for each."
+    with pytest.raises(StoreError, match=f"^{re.escape(message)}$"):
+        run_extraction(job, backbone=MeanColour(job.recipe), progress=replace)
+
+
+def test_an_output_never_replaces_the_weights(folder):
+    """--overwrite with the weights file as output is refused."""
+    weights = folder / "w.h5"
+    weights.write_bytes(
+        (Path(featx.__path__[0]) / "network/vgg19_oxford_normalised.h5").read_bytes()
+    )
+    message = f"{weights} holds the weights: it is not replaced by codes. Choose another -o."
+    with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+        prepare_extraction(
+            folder / "data", output=weights, overwrite=True, **TINY | {"weights": str(weights)}
+        )
+
+
+def test_a_large_batch_size_is_cut_to_the_images(folder):
+    """A batch never holds more rows than there are images."""
+    assert job_in(folder, batch_size=10**12).batch_size == 27
 
 
 def test_other_settings_do_not_go_on_with_a_store(folder):

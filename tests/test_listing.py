@@ -13,7 +13,7 @@ from featx.images import ImageRecord, list_images
 
 DATA = Path(__file__).parent.parent / "data"
 
-SUFFIXES = ".jpg .jpeg .jfif .png .gif .bmp .tif .tiff .webp .ppm .pgm .pbm"
+SUFFIXES = ".jpg .jpeg .jfif .png .gif .bmp .tif .tiff .webp .ppm .pgm .pbm .avif .jp2"
 
 
 @pytest.fixture

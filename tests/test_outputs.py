@@ -1,6 +1,7 @@
 """Files are refused before work, appear whole, and never replace another unasked."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +61,21 @@ def test_an_output_is_checked_before_work(tmp_path):
     free = str(tmp_path / "new.csv")
     assert check_output(free, overwrite=False, suffixes=(".csv",)) == tmp_path / "new.csv"
     assert check_output(tmp_path / "old.csv", overwrite=True) == tmp_path / "old.csv"
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path):
+    """An output that is a link to another disk stays one."""
+    (tmp_path / "link.csv").symlink_to(tmp_path / "target.csv")
+    with whole_file(tmp_path / "link.csv") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "target.csv").read_text() == "new"
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_what_is_no_ordinary_file_is_never_replaced(tmp_path, overwrite):
+    """A folder or a device of that name is refused, --overwrite or not."""
+    for path in (tmp_path, Path("/dev/null")):
+        message = f"{path} exists and is no ordinary file: it is not replaced. Choose another -o."
+        with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+            check_output(path, overwrite=overwrite)

@@ -1,6 +1,8 @@
 """Predictions from images and from a store agree, and refuse what does not belong together."""
 
+import os
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -132,3 +134,35 @@ def test_a_store_comes_alone(made):
     message = "One store at a time, and no images beside it. Received 2 inputs."
     with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
         featx.predict([made / "codes.h5", made / "data"], model=made / "model.skops")
+
+
+def test_no_readable_image_is_an_error(made, tmp_path):
+    """If nothing could be predicted there is no table, and the first reason is said."""
+    bad = tmp_path / "notes.txt"
+    bad.write_text("hello")
+    message = (
+        f"None of the 1 images could be read. "
+        f"The first is {bad}: not an image that Pillow can read."
+    )
+    with pytest.raises(ImagesError, match=f"^{re.escape(message)}$"):
+        featx.predict(bad, model=made / "model.skops", output=tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_a_name_that_is_not_utf8_is_spelt_out(made, tmp_path, name):
+    """Tables hold text alone; bytes of another encoding become escapes."""
+    odd = tmp_path / os.fsdecode(b"caf\xe9.png")
+    odd.write_bytes((made / "data/val/red/0.png").read_bytes())
+    table = featx.predict(tmp_path, model=made / "model.skops", output=tmp_path / name)
+    assert list(table["path"]) == [f"{tmp_path}/caf\\xe9.png"]
+    assert (tmp_path / name).exists()
+
+
+def test_images_beside_the_splits_are_spoken_of(made, tmp_path, caplog):
+    """What the listing leaves out is a note, not silence."""
+    shutil.copytree(made / "data", tmp_path / "data")
+    (tmp_path / "data/new").mkdir()
+    shutil.copy(made / "data/val/red/0.png", tmp_path / "data/new/0.png")
+    featx.predict(tmp_path / "data", model=made / "model.skops")
+    assert "'new'" in caplog.text

@@ -189,3 +189,11 @@ def test_settings_are_checked_in_fit_not_in_the_constructor(arrays):
     message = "No layer 'block1_pol' in VGG19. Did you mean 'block1_pool'? All names: featx layers"
     with pytest.raises(UnknownLayerError, match=f"^{re.escape(message)}$"):
         codes.fit(arrays)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, "x", 2.5])
+def test_a_wrong_batch_size_is_refused(arrays, batch_size):
+    """Nothing but "auto" or a number from 1 is taken; no row is left unwritten."""
+    message = f"No such batch size: {batch_size}. Expected --batch-size auto, or 1 and more."
+    with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+        featx.VGG19Codes(**TINY, batch_size=batch_size).fit_transform(arrays)

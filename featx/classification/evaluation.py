@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 
 __all__ = ["ClassScore", "Evaluation", "Score", "evaluate", "wilson"]
 
@@ -113,7 +113,8 @@ def evaluate(
     Evaluation
     """
     labels = np.unique(np.concatenate([y_true, y_predicted]))
-    matrix = confusion_matrix(y_true, y_predicted, labels=labels)
+    matrix = np.zeros((len(labels), len(labels)), int)
+    np.add.at(matrix, (np.searchsorted(labels, y_true), np.searchsorted(labels, y_predicted)), 1)
     columns = precision_recall_fscore_support(y_true, y_predicted, labels=labels, zero_division=0)
     per_class = tuple(
         ClassScore(str(label), float(p), float(r), float(f), int(n))

@@ -7,6 +7,7 @@ own, and the classifier is then fitted on all. This file knows codes, never
 images.
 """
 
+import operator
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ def fit(
     .. [1] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of
        Modern Neural Networks", 2017. https://arxiv.org/abs/1706.04599
     """
-    began = time.perf_counter()
+    began, seed = time.perf_counter(), operator.index(seed)
     kind = find_classifier(clf)
     if not 0 <= seed < 2**32:  # what NumPy takes
         message = f"No such seed: {seed}. Expected --seed from 0 to 4294967295."
@@ -216,9 +217,11 @@ def _score_folds(data: _Data, rows: Rows, notes: list[str]) -> tuple[str, Evalua
         raise FitError(message)
     notes += small_classes(y, keys)
     predicted = np.empty(len(rows), y.dtype)
+    of_folds: list[str] = []
     for train, test in pairs:
-        search = _search(data, rows[train], notes)
+        search = _search(data, rows[train], of_folds)
         predicted[test] = search.predict(data.span.coordinates[rows[test]])
+    notes += [f"In a fold that was scored: {note}" for note in of_folds]
     return f"{len(pairs)} folds", evaluate(y, predicted, keys, seed=data.seed)
 
 

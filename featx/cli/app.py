@@ -43,6 +43,10 @@ def main() -> None:
     except FeatxError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:  # of the system, which the verb had no better words for
+        where = f" {error.filename}" if error.filename else ""
+        print(f"error: the system refused{where}: {error.strerror or error}.", file=sys.stderr)
+        sys.exit(1)
 
 
 def _print_version(asked: bool) -> None:

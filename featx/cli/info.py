@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featx.cli.console import AsJson, Quiet, gigabytes, print_json, print_table
-from featx.errors import OptionError
+from featx.errors import OptionError, StoreError
+from featx.outputs import spelt
 
 if TYPE_CHECKING:
     from featx.store import Store
@@ -30,7 +31,7 @@ def command(
 ) -> None:
     """Say what a store, a bundle or a weights file holds."""
     if not file.is_file():
-        message = f"No file {file}."
+        message = f"{file} is a folder." if file.is_dir() else f"No file {file}."
         raise OptionError(message)
     kind = _kind(file)
     if kind != "store" and (bad or digest):
@@ -59,9 +60,11 @@ def _kind(file: Path) -> str:
         try:
             with h5py.File(file, "r") as opened:
                 return "store" if opened.attrs.get("format") == FORMAT else "weights"
-        except OSError:  # truncated: whoever reads it says so
-            return "weights"
-    return "weights"
+        except OSError as error:
+            message = f"{file} is an HDF5 file that is cut short or damaged. Make or copy it again."
+            raise StoreError(message) from error
+    message = f"{file} is no store, no bundle and no weights file. Expected .h5, .keras or .skops."
+    raise OptionError(message)
 
 
 def _store(file: Path, *, digest: bool) -> dict[str, Any]:
@@ -85,7 +88,7 @@ def _store(file: Path, *, digest: bool) -> dict[str, Any]:
         },
         "bytes": store.path.stat().st_size,
         "bad": [
-            {"path": _printable(images.path[row]), "reason": images.reason[row]}
+            {"path": spelt(images.path[row]), "reason": images.reason[row]}
             for row in (images.status == Status.FAILED).nonzero()[0]
         ],
         "recipe": json.loads(store.recipe.to_json()),
@@ -137,10 +140,6 @@ _FACTS = {"bundle": _bundle, "weights": _weights}
 def _counts(store: "Store", column: str) -> dict[str, int]:
     values = Counter(value for value in getattr(store.images, column) if value is not None)
     return dict(sorted(values.items()))
-
-
-def _printable(path: str) -> str:
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _print(kind: str, facts: dict[str, Any]) -> None:

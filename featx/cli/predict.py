@@ -33,7 +33,7 @@ def command(
     with progress_bar("predict", quiet=quiet) as progress:
         frame = run_prediction(job, progress=progress)
     n_failed = int(frame["label"].isna().sum())
-    failed = f"; {n_failed} could not be read and have no label" if n_failed else ""
+    failed = f"; {n_failed} have no codes, and no label" if n_failed else ""
     print(f"{output}: {len(frame) - n_failed} predictions{failed}")
     for label, n in frame["label"].value_counts().items():
         say(f"  {n:6} {label}", quiet=quiet)

@@ -7,7 +7,13 @@ from featx.extraction.jobs import (
     prepare_extraction,
     run_extraction,
 )
-from featx.extraction.pipeline import CodeBatch, Failure, auto_batch_size, stream_codes
+from featx.extraction.pipeline import (
+    CodeBatch,
+    Failure,
+    auto_batch_size,
+    settle_batch_size,
+    stream_codes,
+)
 from featx.extraction.transformer import VGG19Codes
 
 __all__ = [
@@ -20,5 +26,6 @@ __all__ = [
     "extract",
     "prepare_extraction",
     "run_extraction",
+    "settle_batch_size",
     "stream_codes",
 ]

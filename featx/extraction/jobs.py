@@ -21,7 +21,7 @@ import numpy as np
 import PIL
 
 from featx.errors import OptionError
-from featx.extraction.pipeline import CodeBatch, auto_batch_size, stream_codes
+from featx.extraction.pipeline import CodeBatch, settle_batch_size, stream_codes
 from featx.extraction.resuming import open_started, rows_to_do
 from featx.images import Listing, list_images
 from featx.network import Backbone, WeightsSource, device_name, find_weights, load_backbone
@@ -228,32 +228,32 @@ def prepare_extraction(  # noqa: PLR0913  those of `extract`
         preprocess=preprocess,
         dtype=dtype,
     )
-    if batch_size != "auto" and batch_size < 1:
-        message = f"No such batch size: {batch_size}. Expected --batch-size auto, or 1 and more."
-        raise OptionError(message)
+    settle_batch_size(batch_size, settings, 1)  # a wrong one is refused before images are listed
     if images is not None and manifest is not None:
         message = f"Images come from a folder or from a manifest: received {images} and {manifest}."
         raise OptionError(message)
     output = check_output(output, overwrite=True)  # what stands there may be gone on with
     started = None if overwrite else open_started(output)
     listing = list_images(images or "data", manifest=manifest, group=group)
-    source = find_weights(weights, layers, progress=show_download)
+    source = find_weights(os.fspath(weights), layers, progress=show_download)
+    if source.path is not None and output.exists() and output.samefile(source.path):
+        message = f"{output} holds the weights: it is not replaced by codes. Choose another -o."
+        raise OptionError(message)
     recipe = dataclasses.replace(settings, weights=source.identity)
     n_images = len(listing.records)
-    if batch_size == "auto":
-        batch_size = auto_batch_size(recipe, n_images)
     job = ExtractionJob(
         listing=listing,
         recipe=recipe,
         source=source,
-        batch_size=batch_size,
+        batch_size=settle_batch_size(batch_size, recipe, n_images),
         output=output,
         rows=tuple(range(n_images)),
         resumes=False,
     )
     if started is None:
         return job
-    rows = rows_to_do(started, recipe, job.columns())
+    files = [record.file for record in listing.records]
+    rows = rows_to_do(started, recipe, job.columns(), files)
     logger.info("%s: going on, %d of %d to do", output, len(rows), n_images)
     return dataclasses.replace(job, rows=rows, resumes=True)
 
@@ -294,6 +294,8 @@ def run_extraction(
     began, n_before = time.perf_counter(), job.n_images - len(job.rows)
     n_seen = n_before
     with StoreWriter(job.output) as writer:
+        if job.resumes:
+            writer.forget(np.array(job.rows, np.int64))
         for batch in stream_codes(files, backbone, job.batch_size, job.rows):
             _write(writer, batch)
             n_seen += batch.n_images

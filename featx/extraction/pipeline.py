@@ -11,16 +11,24 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.errors import ImageError
+from featx.errors import ImageError, OptionError
 from featx.images import Picture, read_picture
 from featx.network import Backbone
 from featx.recipe import Recipe
 
-__all__ = ["CodeBatch", "Failure", "auto_batch_size", "run_padded", "stream_codes"]
+__all__ = [
+    "CodeBatch",
+    "Failure",
+    "auto_batch_size",
+    "run_padded",
+    "settle_batch_size",
+    "stream_codes",
+]
 
 # 32 images at 224x224 keep two cores or a small GPU busy in 1 to 2 GB; larger
 # batches were no faster on a CPU.
@@ -75,8 +83,24 @@ class CodeBatch:
         return len(self.rows) + len(self.failures)
 
 
+def settle_batch_size(batch_size: int | Literal["auto"], recipe: Recipe, n_images: int) -> int:
+    """Return how many images to give the network at once, at most `n_images`.
+
+    Raises
+    ------
+    OptionError
+        `batch_size` is neither "auto" nor a number from 1.
+    """
+    if batch_size == "auto":
+        return auto_batch_size(recipe, n_images)
+    if not isinstance(batch_size, int) or batch_size < 1:
+        message = f"No such batch size: {batch_size}. Expected --batch-size auto, or 1 and more."
+        raise OptionError(message)
+    return min(batch_size, n_images)
+
+
 def auto_batch_size(recipe: Recipe, n_images: int) -> int:
-    """Return how many images to give the network at once, at most `n_images`."""
+    """Return a batch size that suits the image size, at most `n_images`."""
     fitting = _BATCH_PIXELS // (recipe.size[0] * recipe.size[1])
     return max(1, min(fitting, _LARGEST_BATCH, n_images))
 

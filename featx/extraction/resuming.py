@@ -7,9 +7,8 @@ still to do go out, or an error that names what differs. Nothing is written.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from featx.errors import ExistsError, RecipeMismatchError, StoreError
+from featx.images import read_digest
 from featx.recipe import Recipe
 from featx.store import Status, Store, open_store
 
@@ -41,9 +40,14 @@ def open_started(output: Path) -> Store | None:
 
 
 def rows_to_do(
-    store: Store, recipe: Recipe, columns: Mapping[str, Sequence[str | None]]
+    store: Store,
+    recipe: Recipe,
+    columns: Mapping[str, Sequence[str | None]],
+    files: Sequence[Path],
 ) -> tuple[int, ...]:
-    """Return the pending rows of a store, if a run would make just this store.
+    """Return the rows of a store that a run has still to do, if it would make just this store.
+
+    These are the pending rows, and those whose file is another by now.
 
     Parameters
     ----------
@@ -53,6 +57,8 @@ def rows_to_do(
         Of the run.
     columns : mapping of str to sequence of str or None
         The run's images, as `create_store` takes them.
+    files : sequence of Path
+        Where they lie.
 
     Raises
     ------
@@ -75,4 +81,9 @@ def rows_to_do(
             "Use --overwrite to start again, or another -o."
         )
         raise StoreError(message)
-    return tuple(np.flatnonzero(store.images.status == Status.PENDING).tolist())
+    images = store.images
+    return tuple(
+        row
+        for row, file in enumerate(files)
+        if images.status[row] == Status.PENDING or read_digest(file) != images.sha256[row]
+    )

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from featx.errors import ImageError, OptionError
-from featx.extraction.pipeline import auto_batch_size, run_padded, stream_codes
+from featx.extraction.pipeline import run_padded, settle_batch_size, stream_codes
 from featx.images import resize_array
 from featx.network import Backbone, WeightsSource, find_weights, load_backbone
 from featx.recipe import Pool, Preprocess, Recipe, Resize, image_size
@@ -137,9 +137,7 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         images = _as_images(X)
-        size = self.batch_size
-        if size == "auto":
-            size = auto_batch_size(self.recipe_, len(images))
+        size = settle_batch_size(self.batch_size, self.recipe_, len(images))
         out = np.empty((len(images), self.recipe_.width), "f4")
         if isinstance(images, tuple):
             self._of_files(images, size, out)

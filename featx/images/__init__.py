@@ -1,7 +1,7 @@
 """Images: a folder or a table to a list, a file to pixels."""
 
 from featx.images.colours import to_rgb
-from featx.images.decoding import THUMBNAIL_SIZE, Picture, read_picture
+from featx.images.decoding import THUMBNAIL_SIZE, Picture, read_digest, read_picture
 from featx.images.folders import SUFFIXES
 from featx.images.listing import list_images
 from featx.images.records import ImageRecord, Listing
@@ -15,6 +15,7 @@ __all__ = [
     "Listing",
     "Picture",
     "list_images",
+    "read_digest",
     "read_picture",
     "resize_array",
     "resized",

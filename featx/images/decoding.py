@@ -41,7 +41,7 @@ from featx.images.colours import to_rgb
 from featx.images.resizing import resized
 from featx.recipe import Resize
 
-__all__ = ["THUMBNAIL_SIZE", "Picture", "read_picture"]
+__all__ = ["THUMBNAIL_SIZE", "Picture", "read_digest", "read_picture"]
 
 #: (height, width) of a thumbnail.
 THUMBNAIL_SIZE = (32, 32)
@@ -121,6 +121,14 @@ def read_picture(file: Path, size: tuple[int, int], resize: Resize) -> Picture:
         phash=_phash(thumbnail),
         sha256=sha256,
     )
+
+
+def read_digest(file: Path) -> str:
+    """Return the sha256 of a file's bytes in hexadecimal, or "" where there are none to read."""
+    try:
+        return hashlib.sha256(_read_bytes(file)).hexdigest()
+    except ImageError:
+        return ""
 
 
 def _read_bytes(file: Path) -> bytes:

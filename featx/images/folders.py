@@ -28,7 +28,7 @@ __all__ = [
 #: Endings of file names, in lower case, that make an entry an image.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp"),
-    *(".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"),
+    *(".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".avif", ".jp2"),
 )
 
 #: A table inside the tree, by the convention of Hugging Face's imagefolder.

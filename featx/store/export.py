@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import OptionError
-from featx.outputs import check_output, whole_file
+from featx.outputs import check_output, spelt, whole_file
 from featx.store.frames import select_rows
 from featx.store.reading import Store, open_store
 
@@ -107,7 +107,7 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
     # Compressing codes costs ten times as long as writing them, and saves a tenth.
     with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
         for block in _blocks(store, rows):
-            facts = [map(_utf8, getattr(store.images, name)[block]) for name in _FACTS]
+            facts = [_texts(getattr(store.images, name)[block]) for name in _FACTS]
             arrays = [pa.array(values, pa.string()) for values in facts]
             if as_lists:
                 for layer, width in widths.items():
@@ -118,11 +118,9 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
-def _utf8(value: str | None) -> str | None:
-    r"""Spell bytes that are not UTF-8 as \xNN: Parquet's text cannot hold them."""
-    if value is None:
-        return None
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _texts(values: NDArray[np.object_]) -> list[str | None]:
+    """Return facts as text that Parquet can hold."""
+    return [None if value is None else spelt(value) for value in values]
 
 
 def _write_csv(store: Store, rows: NDArray[np.integer], path: Path) -> None:

@@ -102,7 +102,10 @@ def create_store(
     OutputError
         The folder is missing or cannot be written.
     """
+    n_bytes = len(columns["path"]) * recipe.code_bytes()
     with whole_file(path) as temporary:
+        if shutil.disk_usage(path.absolute().parent).free < n_bytes:
+            raise StoreError(_no_room(path))  # before the attempt fills the disk for everybody
         with h5py.File(temporary, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
             file.attrs["format"] = FORMAT
             file.attrs["format_version"] = FORMAT_VERSION

@@ -263,6 +263,9 @@ def _read(path: Path, file: h5py.File) -> Store:
         if found != expected:
             message = f"codes of {layer} have the shape {found}, expected {expected}"
             raise ValueError(message)
+        if file["codes"][layer].dtype != recipe.dtype:
+            message = f"codes of {layer} are not {recipe.dtype}"
+            raise ValueError(message)
     return Store(
         path=path,
         recipe=recipe,

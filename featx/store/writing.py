@@ -141,8 +141,23 @@ class StoreWriter:
         self._write("images/sha256", rows, np.array([(sha256 or "").encode()], "S64"))
         self._mark(rows, Status.FAILED)
 
+    def forget(self, rows: NDArray[np.integer]) -> None:
+        """Mark rows pending, before their codes are written anew."""
+        self._write("images/reason", rows, np.zeros(len(rows), f"S{REASON_BYTES}"))
+        self._mark(rows, Status.PENDING)
+        self._sync()
+
     def finish(self) -> None:
-        """Say in the file that no row is pending."""
+        """Say in the file that no row is pending.
+
+        Raises
+        ------
+        StoreError
+            Another run has replaced the file meanwhile.
+        """
+        if not self.path.exists() or not os.path.samestat(os.fstat(self._file), self.path.stat()):
+            message = f"{self.path} was replaced by another run. Use one -o for each."
+            raise StoreError(message)
         self._sync()
         self._write("complete", np.array([0]), np.ones(1, np.uint8))
         self._sync()

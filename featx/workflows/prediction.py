@@ -4,6 +4,7 @@ Images are turned into codes by the bundle's own recipe, with the same weights
 or not at all, and classified as they come; their codes are not kept.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,15 @@ from featx.errors import ImagesError, OptionError, RecipeMismatchError
 from featx.extraction import auto_batch_size, stream_codes
 from featx.images import list_images
 from featx.network import WeightsSource, find_weights, load_backbone
-from featx.outputs import check_output, whole_file
+from featx.outputs import check_output, spelt, whole_file
 from featx.store import Store, open_store
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["PredictionJob", "predict", "prepare_prediction", "run_prediction"]
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 Inputs = Path | str | Sequence[Path | str]
@@ -124,6 +127,9 @@ def prepare_prediction(
         target = check_output(output, overwrite=overwrite, suffixes=(".csv", ".parquet"))
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     paths = [Path(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    if not paths:
+        message = "No images, folder or store was given."
+        raise ImagesError(message)
     stores = [path for path in paths if path.is_file() and h5py.is_hdf5(path)]
     if stores and len(paths) > 1:
         message = f"One store at a time, and no images beside it. Received {len(paths)} inputs."
@@ -144,6 +150,7 @@ def run_prediction(job: PredictionJob, *, progress: Progress | None = None) -> "
         names, probabilities = list(job.store.images.path), _of_store(job.store, job.bundle)
     else:
         names, probabilities = [f.as_posix() for f in job.files], _of_images(job, progress)
+    names = [spelt(name) for name in names]
     readable = ~np.isnan(probabilities).any(axis=1)
     labels = np.full(len(names), None, dtype=object)
     labels[readable] = np.array(classes, object)[probabilities[readable].argmax(axis=1)]
@@ -184,7 +191,7 @@ def _of_images(job: PredictionJob, progress: Progress | None) -> _Probabilities:
     recipe, files = job.bundle.recipe, job.files
     backbone = load_backbone(recipe, cast("WeightsSource", job.source))
     probabilities = np.full((len(files), len(job.bundle.classes)), np.nan)
-    n_seen = 0
+    n_seen, reasons = 0, []
     for batch in stream_codes(files, backbone, auto_batch_size(recipe, len(files))):
         if len(batch.rows):
             codes = [batch.codes[name].reshape(len(batch.rows), -1) for name in recipe.layers]
@@ -192,8 +199,12 @@ def _of_images(job: PredictionJob, progress: Progress | None) -> _Probabilities:
             stored = np.hstack(codes).astype(recipe.dtype)
             probabilities[batch.rows] = job.bundle.predict_proba(stored)
         n_seen += batch.n_images
+        reasons += [f"{files[failure.row]}: {failure.reason}" for failure in batch.failures]
         if progress is not None:
             progress(n_seen, len(files))
+    if len(reasons) == len(files):
+        message = f"None of the {len(files)} images could be read. The first is {reasons[0]}."
+        raise ImagesError(message)
     return probabilities
 
 
@@ -201,7 +212,10 @@ def _files(inputs: Sequence[Path]) -> Iterator[Path]:
     """Yield image files by names that the user can open."""
     for path in inputs:
         if path.is_dir():
-            yield from (path / record.path for record in list_images(path).records)
+            listing = list_images(path)
+            for note in listing.notes:
+                logger.warning("%s", note)
+            yield from (path / record.path for record in listing.records)
         elif path.exists():
             yield path
         else:
