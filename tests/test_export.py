@@ -3,7 +3,6 @@
 import csv
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ GROUPS = [None, "g", "g", None, None]
 FAILED = 3
 DONE = [0, 1, 2, 4]
 # The function has the name of its module, and hides it.
-MODULE = sys.modules["featx.store.export"]
 ENDINGS = ["parquet", "csv", "npz"]
 
 
@@ -90,7 +88,7 @@ def files_in(folder: Path) -> list[str]:
 @pytest.fixture(params=[32_000_000, 1600, 1], ids=["one block", "two rows", "row by row"])
 def blocks(request, monkeypatch):
     """Exports in one stretch, in stretches of 1600 bytes of codes, and of one row."""
-    monkeypatch.setattr(MODULE, "_BLOCK_BYTES", request.param)
+    monkeypatch.setattr("featx.store.reading._BLOCK_BYTES", request.param)
 
 
 @pytest.mark.usefixtures("blocks")
@@ -231,7 +229,7 @@ def test_a_failure_midway_leaves_nothing(store, tmp_path, monkeypatch, ending, b
     output = tmp_path / f"out.{ending}"
     if before:
         output.write_text(before)
-    monkeypatch.setattr(MODULE, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr("featx.store.reading._BLOCK_BYTES", 1)
     real, calls = Store.read_rows, []
 
     def fail_late(self, layer, rows, out=None):
@@ -251,7 +249,7 @@ def test_a_failure_midway_leaves_nothing(store, tmp_path, monkeypatch, ending, b
 def test_a_full_disk_is_told(store, tmp_path, monkeypatch):
     """Where the system cannot write, the message has its reason and no temporary file stays."""
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(Store, "read_rows", full)

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from featx.cli.console import Overwrite, Quiet, gigabytes, progress_bar, say, start_backend
+from featx.cli.console import (
+    Dtype,
+    Overwrite,
+    Pool,
+    Quiet,
+    Size,
+    gigabytes,
+    progress_bar,
+    say,
+    start_backend,
+)
 from featx.cli.layers import print_layers
 from featx.errors import ImagesError, OptionError
 from featx.layers import deepest, layers_up_to, weight_shapes
@@ -29,12 +39,8 @@ def command(
         list[str] | None,
         typer.Option("--layer", metavar="NAME", help="Layer to take codes from; may be repeated."),
     ] = None,
-    pool: Annotated[
-        str, typer.Option(metavar="none|avg|max", help="What becomes of a map.")
-    ] = "none",
-    size: Annotated[
-        str, typer.Option(metavar="224|HxW", help="Image size for the network.")
-    ] = "224",
+    pool: Pool = "none",
+    size: Size = "224",
     resize: Annotated[
         str, typer.Option(metavar="squash|crop|pad", help="How an image gets there.")
     ] = "squash",
@@ -49,9 +55,7 @@ def command(
         ),
     ] = "caffe",
     batch_size: Annotated[str, typer.Option(metavar="auto|N", help="Images at once.")] = "auto",
-    dtype: Annotated[
-        str, typer.Option(metavar="float32|float16", help="Numbers in the store.")
-    ] = "float32",
+    dtype: Dtype = "float32",
     manifest: Annotated[
         Path | None,
         typer.Option(help="A CSV with path and any of label, split, group, instead of IMAGES."),

@@ -1,10 +1,6 @@
 """`featx layers`: the layers of VGG19 and what their codes cost."""
 
-from typing import Annotated
-
-import typer
-
-from featx.cli.console import Quiet, gigabytes, print_table
+from featx.cli.console import Dtype, Pool, Quiet, Size, gigabytes, print_table
 from featx.errors import OptionError
 from featx.layers import LAYERS, gflop
 from featx.recipe import Recipe, image_size
@@ -13,15 +9,9 @@ NAME = "layers"
 
 
 def command(
-    size: Annotated[
-        str, typer.Option(metavar="224|HxW", help="Image size for the network.")
-    ] = "224",
-    pool: Annotated[
-        str, typer.Option(metavar="none|avg|max", help="What becomes of a map.")
-    ] = "none",
-    dtype: Annotated[
-        str, typer.Option(metavar="float32|float16", help="Numbers in the store.")
-    ] = "float32",
+    size: Size = "224",
+    pool: Pool = "none",
+    dtype: Dtype = "float32",
     quiet: Quiet = False,
 ) -> None:
     """List the layers: shape, width and bytes of the codes, GFLOP an image."""

@@ -77,6 +77,11 @@ class ExtractionJob:
         """Bytes of codes in the store."""
         return self.n_images * self.recipe.code_bytes()
 
+    @property
+    def files(self) -> list[Path]:
+        """Where the images lie, in order."""
+        return [record.file for record in self.listing.records]
+
     def columns(self) -> dict[str, list[str | None]]:
         """Return the facts of the images that are known before they are read."""
         return {name: [getattr(r, name) for r in self.listing.records] for name in _COLUMNS}
@@ -252,8 +257,7 @@ def prepare_extraction(  # noqa: PLR0913  those of `extract`
     )
     if started is None:
         return job
-    files = [record.file for record in listing.records]
-    rows = rows_to_do(started, recipe, job.columns(), files)
+    rows = rows_to_do(started, recipe, job.columns(), job.files)
     logger.info("%s: going on, %d of %d to do", output, len(rows), n_images)
     return dataclasses.replace(job, rows=rows, resumes=True)
 
@@ -290,13 +294,11 @@ def run_extraction(
         backbone = load_backbone(job.recipe, job.source)
     if not job.resumes:
         create_store(job.output, job.recipe, job.columns(), _provenance(job))
-    files = [record.file for record in job.listing.records]
-    began, n_before = time.perf_counter(), job.n_images - len(job.rows)
-    n_seen = n_before
+    began, n_seen = time.perf_counter(), job.n_images - len(job.rows)
     with StoreWriter(job.output) as writer:
         if job.resumes:
             writer.forget(np.array(job.rows, np.int64))
-        for batch in stream_codes(files, backbone, job.batch_size, job.rows):
+        for batch in stream_codes(job.files, backbone, job.batch_size, job.rows):
             _write(writer, batch)
             n_seen += batch.n_images
             if progress is not None:

@@ -7,7 +7,6 @@ know what reads them.
 
 import csv
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ __all__ = ["WIDEST_TABLE", "export"]
 #: Codes wider than this do not become one column a number.
 WIDEST_TABLE = 20_000
 _FACTS = ("path", "label", "split", "group")
-_BLOCK_BYTES = 32_000_000
 
 
 def export(
@@ -80,24 +78,12 @@ def export(
     return output
 
 
-def _blocks(store: Store, rows: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
-    """Yield the rows in stretches of a few megabytes of codes."""
-    step = max(1, _BLOCK_BYTES // store.recipe.code_bytes())
-    for start in range(0, len(rows), step):
-        yield rows[start : start + step]
-
-
-def _matrix(store: Store, rows: NDArray[np.integer]) -> NDArray[np.floating]:
-    return np.hstack([store.read_rows(layer, rows) for layer in store.recipe.layers])
-
-
 def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    layers = store.recipe.layers
     number = pa.from_numpy_dtype(np.dtype(store.recipe.dtype))
-    widths = {layer: store.recipe.code_size(layer) for layer in layers}
+    widths = {layer: store.recipe.code_size(layer) for layer in store.recipe.layers}
     as_lists = store.recipe.width > WIDEST_TABLE
     if as_lists:
         columns = [(layer, pa.list_(number, width)) for layer, width in widths.items()]
@@ -106,7 +92,7 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
     schema = pa.schema([(name, pa.string()) for name in _FACTS] + columns)
     # Compressing codes costs ten times as long as writing them, and saves a tenth.
     with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
-        for block in _blocks(store, rows):
+        for block in store.row_blocks(rows):
             facts = [_texts(getattr(store.images, name)[block]) for name in _FACTS]
             arrays = [pa.array(values, pa.string()) for values in facts]
             if as_lists:
@@ -114,7 +100,9 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
                     flat = store.read_rows(layer, block).reshape(-1)
                     arrays.append(pa.FixedSizeListArray.from_arrays(flat, width))
             else:
-                arrays += [pa.array(column) for column in _matrix(store, block).T]
+                arrays += [
+                    pa.array(column) for column in store.read_codes(store.recipe.layers, block).T
+                ]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
@@ -127,9 +115,9 @@ def _write_csv(store: Store, rows: NDArray[np.integer], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow([*_FACTS, *store.recipe.code_names()])
-        for block in _blocks(store, rows):
+        for block in store.row_blocks(rows):
             facts = zip(*(getattr(store.images, name)[block] for name in _FACTS), strict=True)
-            for fact, code in zip(facts, _matrix(store, block), strict=True):
+            for fact, code in zip(facts, store.read_codes(store.recipe.layers, block), strict=True):
                 # str of a NumPy number is the shortest text that reads back as the same number.
                 writer.writerow([*(value or "" for value in fact), *map(str, code)])
 
@@ -149,7 +137,7 @@ def _write_npz(store: Store, rows: NDArray[np.integer], path: Path) -> None:
             }
             with archive.open(f"{layer}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_2_0(file, header)
-                for block in _blocks(store, rows):
+                for block in store.row_blocks(rows):
                     file.write(store.read_rows(layer, block).tobytes())
 
 

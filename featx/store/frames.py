@@ -104,7 +104,7 @@ def read_frame(
     layers = store.check_layers(layer)
     rows = select_rows(store, split, status)
     table = store.images
-    codes = _read_codes(store, layers, rows)
+    codes = store.read_codes(layers, rows)
     codes[~table.done[rows]] = np.nan
     names = [Status(s).name.lower() for s in table.status[rows]]
     levels = [table.path[rows], table.label[rows], table.split[rows], table.group[rows], names]
@@ -167,22 +167,9 @@ def read_arrays(
         codes = store.flat_codes(layers[0])[chosen[0] : chosen[-1] + 1]
         return (codes if columns is None else codes[:, _index(columns)]), labels
     if columns is None:
-        return _read_codes(store, layers, chosen), labels
+        return store.read_codes(layers, chosen), labels
     positions = np.arange(store.recipe.narrowed(layers).width)[_index(columns)]
     return _read_columns(store, layers, chosen, positions), labels
-
-
-def _read_codes(
-    store: Store, layers: Sequence[str], rows: NDArray[np.integer]
-) -> NDArray[np.floating]:
-    """Read the codes of some layers side by side into one block."""
-    widths = [store.recipe.code_size(layer) for layer in layers]
-    block = np.empty((len(rows), sum(widths)), store.recipe.dtype)
-    start = 0
-    for layer, width in zip(layers, widths, strict=True):
-        store.read_rows(layer, rows, out=block[:, start : start + width])
-        start += width
-    return block
 
 
 def _are_neighbours(rows: NDArray[np.integer]) -> bool:

@@ -25,6 +25,8 @@ from featx.store.layout import FORMAT, FORMAT_VERSION, Status
 
 __all__ = ["ImageTable", "Store", "open_store", "runs"]
 
+_BLOCK_BYTES = 32_000_000
+
 
 @dataclass(frozen=True)
 class ImageTable:
@@ -146,6 +148,30 @@ class Store:
             for i, row in enumerate(rows):
                 out[i] = codes[row]
         return out
+
+    def read_codes(self, layers: Iterable[str], rows: NDArray[np.integer]) -> NDArray[np.floating]:
+        """Read some rows of some layers into one block, (m, d), layers side by side.
+
+        Parameters
+        ----------
+        layers : iterable of str
+            Layers of the store.
+        rows : ndarray of int, shape (m,)
+            Rows of the store, as `read_rows` takes them.
+        """
+        widths = {layer: self.recipe.code_size(layer) for layer in layers}
+        block = np.empty((len(rows), sum(widths.values())), self.recipe.dtype)
+        start = 0
+        for layer, width in widths.items():
+            self.read_rows(layer, rows, out=block[:, start : start + width])
+            start += width
+        return block
+
+    def row_blocks(self, rows: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
+        """Yield rows in stretches of a few megabytes of codes, so that n of them stream."""
+        step = max(1, _BLOCK_BYTES // self.recipe.code_bytes())
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step]
 
     def thumbnails(self) -> NDArray[np.uint8]:
         """Return the thumbnails, (n, 32, 32, 3); zeros where a row is not done."""

@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 Inputs = Path | str | Sequence[Path | str]
 _Probabilities = NDArray[np.floating]
-_BLOCK_BYTES = 64_000_000
 
 
 def predict(
@@ -178,12 +177,9 @@ def _source(bundle: Bundle, weights: str | None) -> WeightsSource:
 
 def _of_store(store: Store, bundle: Bundle) -> _Probabilities:
     probabilities = np.full((len(store.images), len(bundle.classes)), np.nan)
-    done = np.flatnonzero(store.images.done)
-    step = max(1, _BLOCK_BYTES // store.recipe.code_bytes())
-    for start in range(0, len(done), step):
-        rows = done[start : start + step]
-        codes = [store.read_rows(layer, rows) for layer in bundle.recipe.layers]
-        probabilities[rows] = bundle.predict_proba(np.hstack(codes))
+    for rows in store.row_blocks(np.flatnonzero(store.images.done)):
+        codes = store.read_codes(bundle.recipe.layers, rows)
+        probabilities[rows] = bundle.predict_proba(codes)
     return probabilities
 
 
