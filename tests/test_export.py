@@ -19,7 +19,6 @@ SPLITS = ["train", "val", None, "train", "val"]
 GROUPS = [None, "g", "g", None, None]
 FAILED = 3
 DONE = [0, 1, 2, 4]
-# The function has the name of its module, and hides it.
 ENDINGS = ["parquet", "csv", "npz"]
 
 
