@@ -14,12 +14,14 @@ type next. The command line prints the message alone and exits with 1.
     * WeightsError          a weights file that is missing, damaged or does not fit
     * StoreError            a store that cannot be read or written
         * RecipeMismatchError  codes made by another recipe
+        * CodeRangeError       a code that the store's numbers cannot hold
     * FitError              labels or codes that no classifier can be fitted on
     * BundleError           a saved classifier that cannot be read
 """
 
 __all__ = [
     "BundleError",
+    "CodeRangeError",
     "ExistsError",
     "FeatxError",
     "FitError",
@@ -84,6 +86,26 @@ class StoreError(FeatxError):
 
 class RecipeMismatchError(StoreError):
     """Codes were made by another recipe than the one expected."""
+
+
+class CodeRangeError(StoreError):
+    """A code is too large for the store's numbers.
+
+    Parameters
+    ----------
+    layer : str
+        Of the code.
+    value : float
+        The largest that was met.
+    """
+
+    def __init__(self, layer: str, value: float) -> None:
+        super().__init__(
+            f"A code of {layer} is {value:.6g}; float16 holds at most 65504. "
+            "Use --dtype float32 --overwrite."
+        )
+        self.layer = layer
+        self.value = value
 
 
 class FitError(FeatxError):

@@ -20,6 +20,7 @@ from featx.layers import LAYERS, activation_shape, find_layer
 __all__ = [
     "Difference",
     "Dtype",
+    "Jpeg",
     "Pool",
     "Precision",
     "Preprocess",
@@ -30,8 +31,9 @@ __all__ = [
 
 Pool = Literal["none", "avg", "max"]
 Resize = Literal["squash", "crop", "pad"]
+Jpeg = Literal["reduced", "full"]
 Preprocess = Literal["caffe", "unit"]
-Precision = Literal["float32"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 Dtype = Literal["float32", "float16"]
 
 # Ten times what any camera's picture has to be for VGG19; beyond, memory fails without a word.
@@ -40,6 +42,7 @@ _LARGEST_SIDE = 10_000
 _CHOICES: dict[str, tuple[str, ...]] = {
     "pool": get_args(Pool),
     "resize": get_args(Resize),
+    "jpeg": get_args(Jpeg),
     "preprocess": get_args(Preprocess),
     "precision": get_args(Precision),
     "dtype": get_args(Dtype),
@@ -93,10 +96,16 @@ class Recipe:
     resize : {"squash", "crop", "pad"}, default="squash"
         How an image of another shape gets there: stretched, its middle cut
         out, or a border added. Always antialiased bilinear.
+    jpeg : {"reduced", "full"}, default="reduced"
+        Whether a JPEG much larger than `size` is decoded at a half, a quarter
+        or an eighth of its size; `featx.images.decoding` says when, and what
+        it changes.
     preprocess : {"caffe", "unit"}, default="caffe"
         BGR minus ImageNet's mean, or RGB / 255.
-    precision : {"float32"}, default="float32"
-        Arithmetic of the network.
+    precision : {"float32", "tf32", "bfloat16"}, default="float32"
+        Arithmetic of the network: float32 throughout; factors of products
+        rounded to TF32, as NVIDIA's GPUs do; or products and activations in
+        bfloat16, pooling and codes in float32.
     dtype : {"float32", "float16"}, default="float32"
         Numbers that the store keeps.
 
@@ -117,6 +126,7 @@ class Recipe:
     pool: Pool = "none"
     size: tuple[int, int] = (224, 224)
     resize: Resize = "squash"
+    jpeg: Jpeg = "reduced"
     preprocess: Preprocess = "caffe"
     precision: Precision = "float32"
     dtype: Dtype = "float32"
@@ -191,6 +201,7 @@ class Recipe:
                 "know. A newer featx wrote it: pip install --upgrade featx"
             )
             raise OptionError(message)
+        fields.setdefault("jpeg", "full")  # before there was a choice
         return cls(**{**fields, "layers": tuple(fields["layers"]), "size": tuple(fields["size"])})
 
     def differences(self, expected: "Recipe") -> list[Difference]:

@@ -330,6 +330,7 @@ SHA = "0123456789abcdef" * 4
         ({"pool": "max"}, {}, "pool is max, expected avg", "--pool avg"),
         ({"size": (32, 48)}, {}, "size is 32x48, expected 32x32", "--size 32x32"),
         ({"resize": "crop"}, {}, "resize is crop, expected squash", "--resize squash"),
+        ({"jpeg": "full"}, {}, "jpeg is full, expected reduced", "--jpeg reduced"),
         ({"preprocess": "unit"}, {}, "preprocess is unit, expected caffe", "--preprocess caffe"),
         ({"dtype": "float16"}, {}, "dtype is float16, expected float32", "--dtype float32"),
         (
@@ -353,7 +354,7 @@ def test_codes_of_another_recipe_are_refused(change, expected, words, flags):
 
 
 def test_every_fact_of_a_recipe_is_compared():
-    """The table above forgets no field but precision, which has one value so far."""
+    """The table above forgets no field but precision, which is not compared so."""
     marks = test_codes_of_another_recipe_are_refused.pytestmark
     (table,) = [mark.args[1] for mark in marks if mark.name == "parametrize"]
     changed = {field for change, expected, *_ in table for field in {**change, **expected}}

@@ -69,6 +69,7 @@ def test_golden_stores_open_and_hold_what_was_written(path):
         pool="max",
         size=(32, 48),
         resize="squash",
+        jpeg="full",  # the file names none: it was written before there was a choice
         preprocess="caffe",
         precision="float32",
         dtype="float16",
@@ -137,6 +138,7 @@ def test_h5py_alone_reads_the_layout(tmp_path, make_store):
             "pool": "none",
             "size": [32, 32],
             "resize": "squash",
+            "jpeg": "reduced",
             "preprocess": "caffe",
             "precision": "float32",
             "dtype": "float32",

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.errors import StoreError
+from featx.errors import CodeRangeError, StoreError
 from featx.store.layout import REASON_BYTES, Status
 from featx.store.reading import runs
 
@@ -219,8 +219,4 @@ def _fitting(codes: NDArray[np.floating], dtype: np.dtype, layer: str) -> NDArra
             "Its weights do not suit it: use others, or another --preprocess."
         )
         raise StoreError(message)
-    message = (
-        f"A code of {layer} is {np.abs(codes).max():.6g}; {dtype} holds at most "
-        f"{np.finfo(dtype).max:.6g}. Use --dtype float32 --overwrite."
-    )
-    raise StoreError(message)
+    raise CodeRangeError(layer, float(np.abs(codes).max()))
