@@ -10,52 +10,14 @@ process of its own, and its peak of anonymous memory is sampled there.
 """
 
 import argparse
-import multiprocessing
-import os
 import tempfile
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from measuring import measured
 
 LAYER = "block2_pool"
 PENALTY = 100.0  # one C, so that both sides fit the same model once
-
-
-def anonymous_mb() -> float:
-    """Anonymous memory of this process now, in MB (Linux)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
-
-
-def measured(case: Callable[..., dict], *arguments: object) -> dict:
-    """Run a case in a process of its own; add its peak memory."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_run, args=(queue, case, arguments))
-    process.start()
-    result = queue.get()
-    process.join()
-    return result
-
-
-def _run(queue: multiprocessing.Queue, case: Callable[..., dict], arguments: tuple) -> None:
-    peak, stop = [0.0], threading.Event()
-
-    def sample() -> None:
-        while not stop.wait(0.02):
-            peak[0] = max(peak[0], anonymous_mb())
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    result = case(*arguments)
-    stop.set()
-    sampler.join()
-    queue.put(result | {"peak_mb": round(peak[0])})
 
 
 def network_alone(images: str) -> dict:
@@ -67,7 +29,7 @@ def network_alone(images: str) -> dict:
 
     job = prepare_extraction(images, layer=LAYER, output=Path(tempfile.gettempdir()) / "none.h5")
     backbone = load_backbone(job.recipe, job.source)
-    batch = np.random.default_rng(0).integers(0, 256, (job.batch_size, 224, 224, 3), dtype=np.uint8)
+    batch = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)
     backbone(batch)
     began = time.perf_counter()
     for _ in range(10):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featx.classification import Bundle, Fit, fit, load_bundle
-    from featx.extraction import Extraction, VGG19Codes, extract
+    from featx.extraction import Extraction, ExtractionPlan, VGG19Codes, extract, plan
     from featx.recipe import Recipe
     from featx.store import Store, export, open_store, read_arrays, read_frame
     from featx.workflows import predict
@@ -20,6 +20,7 @@ __version__ = version("featx")
 __all__ = [
     "Bundle",
     "Extraction",
+    "ExtractionPlan",
     "Fit",
     "Recipe",
     "Store",
@@ -30,6 +31,7 @@ __all__ = [
     "fit",
     "load_bundle",
     "open_store",
+    "plan",
     "predict",
     "read_arrays",
     "read_frame",
@@ -38,6 +40,7 @@ __all__ = [
 _ROOMS = {
     "Bundle": "classification",
     "Extraction": "extraction",
+    "ExtractionPlan": "extraction",
     "Fit": "classification",
     "Recipe": "recipe",
     "Store": "store",
@@ -47,6 +50,7 @@ _ROOMS = {
     "fit": "classification",
     "load_bundle": "classification",
     "open_store": "store",
+    "plan": "extraction",
     "predict": "workflows",
     "read_arrays": "store",
     "read_frame": "store",

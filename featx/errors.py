@@ -9,6 +9,7 @@ type next. The command line prints the message alone and exits with 1.
         * UnknownLayerError a layer VGG19 does not have
     * OutputError           a result that cannot be written
         * ExistsError       the output is already there
+        * BusyError         another run is writing it
     * ImagesError           no usable list of images
     * ImageError            one image that cannot be read
     * WeightsError          a weights file that is missing, damaged or does not fit
@@ -21,6 +22,7 @@ type next. The command line prints the message alone and exits with 1.
 
 __all__ = [
     "BundleError",
+    "BusyError",
     "CodeRangeError",
     "ExistsError",
     "FeatxError",
@@ -54,6 +56,10 @@ class OutputError(FeatxError):
 
 class ExistsError(OutputError):
     """The output exists, and nothing said that it may be replaced."""
+
+
+class BusyError(OutputError):
+    """Another run is writing the output."""
 
 
 class ImagesError(FeatxError):

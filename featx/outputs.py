@@ -6,14 +6,15 @@ there whole or not at all. This file does not know what is in the files.
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from featx.errors import ExistsError, OptionError, OutputError
+from featx.errors import BusyError, ExistsError, OptionError, OutputError
 
-__all__ = ["check_output", "is_full", "spelt", "whole_file"]
+__all__ = ["check_output", "is_full", "remove_leftovers", "sole_writer", "spelt", "whole_file"]
 
 
 def check_output(path: Path | str, *, overwrite: bool, suffixes: Sequence[str] = ()) -> Path:
@@ -73,7 +74,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         The system refused to write.
     """
     target = path.resolve() if path.is_symlink() else path  # a link stays, its target is written
-    temporary = target.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(target)
@@ -82,6 +83,47 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Keep every other run from writing `path` until the block ends.
+
+    The lock is one of the system, on a hidden file beside `path`: it ends with
+    its process, however that ends, and it does not hinder readers.
+
+    Raises
+    ------
+    BusyError
+        Another run, on this machine or on one that shares the folder, has it.
+    """
+    import filelock
+
+    target = path.resolve()
+    lock = filelock.FileLock(target.with_name(f".{target.name}.lock"), blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        message = (
+            f"{path} is being written by another run. Wait until that has ended, or use another -o."
+        )
+        raise BusyError(message) from error
+    except OSError as error:
+        raise OutputError(_cannot_write(path, error)) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            Path(lock.lock_file).unlink()  # while it is held: a later run makes its own
+        lock.release()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what runs that were killed in `whole_file` left; call it as the sole writer."""
+    target = path.resolve()
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
 
 
 def spelt(name: str) -> str:

@@ -109,7 +109,7 @@ def _make_store(
             ]
             writer.write_done(done, {layer: c[done] for layer, c in codes.items()}, facts)
         for row, reason in failed.items():
-            writer.write_failed(row, reason, sha256[row])
+            writer.write_failed(np.array([row]), [reason], [sha256[row]])
         if not pending:
             writer.finish()
     return path

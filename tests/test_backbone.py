@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from featx.layers import LAYERS, activation_shape, layers_up_to, weight_shapes
-from featx.network import build_backbone, device_name
+from featx.network import build_backbone
 from featx.recipe import Recipe
 
 CONV_AND_POOL = tuple(layer.name for layer in LAYERS if layer.kind != "dense")
@@ -190,8 +190,3 @@ def test_other_backends_give_the_same_codes(backend, images, tmp_path):
     found = np.load(tmp_path / "codes.npz")
     for name in recipe.layers:
         assert np.abs(found[name] - expected[name]).max() <= 1e-5 * expected[name].max()
-
-
-def test_the_device_has_a_name():
-    """The device is the processor or a numbered GPU."""
-    assert device_name().rstrip("0123456789") in {"CPU", "GPU:"}

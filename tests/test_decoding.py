@@ -608,17 +608,46 @@ def test_many_pixels_are_read_without_a_warning(tmp_path, noise, monkeypatch):
     assert read_picture(path, (40, 50), "squash").pixels.shape == (40, 50, 3)
 
 
-def test_too_many_pixels(tmp_path, noise, monkeypatch):
-    """Beyond twice Pillow's limit, a picture is refused before it is decoded."""
-    path = saved(tmp_path / "a.png", noise)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 50 // 2 - 1)
-    assert reason_of(path) == "too many pixels, 40x50: scale it down"
-    path = saved(tmp_path / "a.webp", noise)  # whose own reader refuses
-    assert reason_of(path) == "too many pixels: scale it down"
+def test_too_many_pixels(tmp_path, noise):
+    """Beyond the limit a picture is refused by its head; at the limit it is read."""
+    for suffix in ("png", "jpg", "webp"):
+        path = saved(tmp_path / f"a.{suffix}", noise)
+        with pytest.raises(ImageError) as caught:
+            read_picture(path, SIZE, "squash", max_pixels=40 * 50 - 1)
+        assert str(caught.value) == (
+            "too many pixels, 40x50, at most 1,999: scale it down, or use --max-pixels"
+        )
+        assert caught.value.sha256
+        assert read_picture(path, SIZE, "squash", max_pixels=40 * 50).pixels.shape == (32, 32, 3)
 
 
-def test_no_limit_on_pixels(tmp_path, noise, monkeypatch):
-    """A user who lifts Pillow's limit has lifted it here."""
-    path = saved(tmp_path / "a.png", noise)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert read_picture(path, SIZE, "squash").pixels.shape == (32, 32, 3)
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
+    """A head that claims 60,000 x 60,000 pixels costs nothing: its 3.6 billion are not made."""
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + head
+    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk
+    data += struct.pack(">I", zlib.crc32(chunk)) + b"\x00\x00\x00\x00IDAT"
+    path = tmp_path / "bomb.png"
+    path.write_bytes(data)
+    assert reason_of(path) == (
+        "too many pixels, 60000x60000, at most 178,956,970: scale it down, or use --max-pixels"
+    )
+
+
+def test_pillows_own_limit_does_not_matter(tmp_path, noise, monkeypatch):
+    """A limit that the user's program has set in Pillow changes nothing here."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    for suffix in ("png", "jpg", "gif"):
+        path = saved(tmp_path / f"a.{suffix}", noise)
+        assert read_picture(path, SIZE, "squash").pixels.shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(("shape", "read"), [((100, 1), True), ((1, 100), True), ((1, 101), False)])
+def test_an_absurd_shape(tmp_path, shape, read):
+    """A hundred to one is the longest picture; beyond, it is refused with its sides."""
+    path = tmp_path / "long.png"
+    Image.new("RGB", shape).save(path)
+    if read:
+        assert read_picture(path, SIZE, "squash").pixels.shape == (32, 32, 3)
+    else:
+        assert reason_of(path) == ("101x1 pixels: no picture has sides of more than 100 to 1")

@@ -8,39 +8,18 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from running import TINY, MeanColour, job_in, run, stop_after
 
 import featx
 from featx.errors import (
-    ExistsError,
     ImagesError,
     OptionError,
-    RecipeMismatchError,
-    StoreError,
     UnknownLayerError,
 )
-from featx.extraction import auto_batch_size, prepare_extraction, run_extraction, stream_codes
+from featx.extraction import prepare_extraction, stream_codes
 from featx.images import read_picture
 from featx.recipe import Recipe
-from featx.store import Status, create_store, open_store
-
-
-class MeanColour:
-    """A backbone without a network: the code is the image's mean colour, 64 wide."""
-
-    def __init__(self, recipe, stop_after=None):
-        self.recipe = recipe
-        self.shapes = []
-        self.stop_after = stop_after
-
-    def __call__(self, images):
-        if len(self.shapes) == self.stop_after:
-            raise KeyboardInterrupt
-        self.shapes.append(images.shape)
-        mean = images.astype("f4").mean(axis=(1, 2))
-        return {"block1_pool": np.tile(mean, (1, 22))[:, :64]}
-
-
-TINY = {"layer": "block1_pool", "pool": "avg", "size": 32, "weights": "random:0"}
+from featx.store import Status, open_store
 
 
 def expected_codes(folder, recipe):
@@ -59,16 +38,12 @@ def folder(image_folder):
     return image_folder.parent
 
 
-def job_in(folder, **settings):
-    return prepare_extraction(folder / "data", output=folder / "codes.h5", **TINY | settings)
-
-
 def test_the_store_holds_each_images_code_and_facts(folder):
     """Every row has the code of its own image, and path, label, split and hash beside it."""
     job = job_in(folder, batch_size=4)
     seen = []
     backbone = MeanColour(job.recipe)
-    made = run_extraction(job, backbone=backbone, progress=lambda *n: seen.append(n))
+    made = run(job, backbone, progress=lambda *n: seen.append(n))
     store = open_store(made.path)
     assert store.complete
     assert (made.n_done, made.n_failed) == (27, 0)
@@ -90,7 +65,7 @@ def test_a_bad_image_is_a_row_with_a_reason(folder):
     bad[0].write_bytes(bad[0].read_bytes()[:60])
     bad[1].write_text("not an image")
     job = job_in(folder, batch_size=9)
-    made = run_extraction(job, backbone=MeanColour(job.recipe))
+    made = run(job)
     images = open_store(made.path).images
     assert (made.n_done, made.n_failed) == (25, 2)
     failed = images.status == Status.FAILED
@@ -105,20 +80,20 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_store(folder):
     """Stopped after two batches, then run again: only the rest is done, the digests are equal."""
     job = job_in(folder, batch_size=4)
     with pytest.raises(KeyboardInterrupt):
-        run_extraction(job, backbone=MeanColour(job.recipe, stop_after=2))
+        run(job, progress=stop_after(8))
     with h5py.File(job.output) as file:
         assert list(file["images/status"][:9]) == [Status.DONE] * 8 + [Status.PENDING]
         assert file["complete"][0] == 0
     again = job_in(folder, batch_size=4)
-    assert again.resumes
-    assert again.rows == tuple(range(8, 27))
+    assert again.rest.resumes
+    assert again.rest.rows == tuple(range(8, 27))
     backbone = MeanColour(again.recipe)
-    made = run_extraction(again, backbone=backbone)
+    made = run(again, backbone)
     assert made.n_done == 27
     assert len(backbone.shapes) == 5
     digests = open_store(job.output).digests()
     straight = job_in(folder, batch_size=4, overwrite=True)
-    run_extraction(straight, backbone=MeanColour(straight.recipe))
+    run(straight)
     assert open_store(job.output).digests() == digests
 
 
@@ -128,11 +103,10 @@ def test_a_killed_run_leaves_a_valid_store(folder):
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from test_extraction import MeanColour, job_in
-from featx.extraction import run_extraction
+from running import job_in, run
 job = job_in(Path(sys.argv[1]), batch_size=4)
 kill = lambda done, total: os.kill(os.getpid(), signal.SIGKILL) if done >= 12 else None
-run_extraction(job, backbone=MeanColour(job.recipe), progress=kill)
+run(job, progress=kill)
 """
     here = __file__.rpartition("/")[0]
     ended = subprocess.run([sys.executable, "-c", code, folder, here], check=False)
@@ -148,31 +122,18 @@ def test_a_run_that_goes_on_notices_other_pictures(folder):
     """Pictures edited since the stop are done again; the store never mixes old and new."""
     job = job_in(folder, batch_size=4)
     with pytest.raises(KeyboardInterrupt):
-        run_extraction(job, backbone=MeanColour(job.recipe, stop_after=2))
+        run(job, progress=stop_after(8))
     edited = folder / "data" / job.listing.records[3].path
     edited.write_bytes((folder / "data/val/red/2.png").read_bytes())
     again = job_in(folder, batch_size=4)
-    assert again.rows == (3, *range(8, 27))
-    run_extraction(again, backbone=MeanColour(again.recipe))
+    assert again.rest.rows == (3, *range(8, 27))
+    run(again)
     store = open_store(job.output)
     assert np.array_equal(store.codes("block1_pool"), expected_codes(folder, job.recipe))
     assert (
         store.images.sha256[3]
         == store.images.sha256[list(store.images.path).index("val/red/2.png")]
     )
-
-
-def test_a_store_that_another_run_replaced_is_said(folder):
-    """A run whose file was replaced under it does not claim the other's codes as its own."""
-    job = job_in(folder, batch_size=9)
-
-    def replace(done, total):
-        if done == 9:
-            create_store(job.output, job.recipe, job.columns(), {})
-
-    message = f"{job.output} was replaced by another run. Use one -o for each."
-    with pytest.raises(StoreError, match=f"^{re.escape(message)}$"):
-        run_extraction(job, backbone=MeanColour(job.recipe), progress=replace)
 
 
 def test_an_output_never_replaces_the_weights(folder):
@@ -186,53 +147,6 @@ def test_an_output_never_replaces_the_weights(folder):
         prepare_extraction(
             folder / "data", output=weights, overwrite=True, **TINY | {"weights": str(weights)}
         )
-
-
-def test_a_large_batch_size_is_cut_to_the_images(folder):
-    """A batch never holds more rows than there are images."""
-    assert job_in(folder, batch_size=10**12).batch_size == 27
-
-
-def test_other_settings_do_not_go_on_with_a_store(folder):
-    """A store left incomplete by another recipe is refused field by field, with the flags."""
-    job = job_in(folder, batch_size=4)
-    with pytest.raises(KeyboardInterrupt):
-        run_extraction(job, backbone=MeanColour(job.recipe, stop_after=1))
-    message = (
-        f"{job.output} was left incomplete by a run with other settings: pool is max, expected "
-        "avg; size is 64x64, expected 32x32. Go on with --pool avg --size 32x32, or use "
-        "--overwrite, or another -o."
-    )
-    with pytest.raises(RecipeMismatchError, match=f"^{re.escape(message)}$"):
-        job_in(folder, pool="max", size=64)
-    (folder / "data/val/red/1.png").unlink()
-    message = (
-        f"{job.output} was left incomplete by a run over other images. "
-        "Use --overwrite to start again, or another -o."
-    )
-    with pytest.raises(StoreError, match=f"^{re.escape(message)}$"):
-        job_in(folder)
-
-
-def test_a_complete_store_is_not_replaced(folder):
-    """A finished store is kept unless --overwrite is given; a foreign file too."""
-    job = job_in(folder)
-    run_extraction(job, backbone=MeanColour(job.recipe))
-    message = (
-        f"{job.output} exists: 27 images, block1_pool. Use --overwrite to make it again, or "
-        "another -o."
-    )
-    with pytest.raises(ExistsError, match=f"^{re.escape(message)}$"):
-        job_in(folder)
-    job.output.write_text("precious")
-    message = (
-        f"{job.output} exists, and cannot be gone on with. {job.output} cannot be read as a store: "
-        "it is cut short, damaged, or no HDF5 file. Make it again: featx extract --overwrite. "
-        "Or use another -o."
-    )
-    with pytest.raises(ExistsError, match=f"^{re.escape(message)}$"):
-        job_in(folder)
-    assert job.output.read_text() == "precious"
 
 
 @pytest.mark.parametrize(
@@ -330,7 +244,7 @@ def test_several_layers_come_from_one_pass(folder):
 
 
 def test_memory_holds_a_few_batches_only(folder):
-    """Decoding runs at most three batches ahead of the network."""
+    """Three batches are decoded ahead of the two that are in the network, and no more."""
     files = [folder / "data/train/red/0.png"] * 40
     taken = []
 
@@ -342,14 +256,5 @@ def test_memory_holds_a_few_batches_only(folder):
     recipe = Recipe(weights="random:0", layers=("block1_pool",), pool="avg", size=(32, 32))
     stream = stream_codes(Files(files), MeanColour(recipe), 4)
     next(stream)
-    assert len(taken) == 12
+    assert len(taken) == 20
     assert sum(batch.n_images for batch in stream) == 36
-
-
-def test_the_batch_size_follows_the_image_size():
-    """32 images at 224, fewer of larger ones, never more than there are images."""
-    recipe = Recipe(weights="random:0", layers=("block1_pool",))
-    assert auto_batch_size(recipe, 1000) == 32
-    assert auto_batch_size(recipe, 3) == 3
-    larger = Recipe(weights="random:0", layers=("block1_pool",), size=(1024, 1024))
-    assert auto_batch_size(larger, 1000) == 1

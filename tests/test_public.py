@@ -51,7 +51,7 @@ def documented(thing):
     """Names in the docstring's section Parameters."""
     text = inspect.getdoc(thing) or ""
     section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", text, re.M | re.S)
-    heads = re.findall(r"^(\w[\w, ]*)(?: :.*)?$", section[1], re.M) if section else []
+    heads = re.findall(r"^\**(\w[\w, ]*)(?: :.*)?$", section[1], re.M) if section else []
     return [name for head in heads for name in head.split(", ")]
 
 

@@ -260,6 +260,10 @@ def test_creation_replaces_a_file_of_that_name(tmp_path):
     assert files_in(tmp_path) == ["codes.h5"]
 
 
+# What makes data safe on this system.
+SYNC = "fdatasync" if hasattr(os, "fdatasync") else "fsync"
+
+
 def test_a_disk_too_small_leaves_nothing(tmp_path, monkeypatch):
     """Where the space cannot be reserved no file is left, and the message says what to do."""
 
@@ -271,7 +275,7 @@ def test_a_disk_too_small_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     path = tmp_path / "codes.h5"
     assert refusal(lambda: empty_store(path, 3)) == (
-        f"No room for {path}: 1.23 GB are free in {tmp_path}, the codes need more. "
+        f"No room for {path}: 1.23 GB are free in {tmp_path}, the store needs 0.00 GB. "
         "Use --pool avg, --dtype float16, or -o on another disk."
     )
     assert files_in(tmp_path) == []
@@ -299,7 +303,7 @@ def test_without_posix_fallocate_the_free_space_is_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
     path = tmp_path / "codes.h5"
     assert refusal(lambda: empty_store(path, 3)) == (
-        f"No room for {path}: 0.00 GB are free in {tmp_path}, the codes need more. "
+        f"No room for {path}: 0.00 GB are free in {tmp_path}, the store needs 0.00 GB. "
         "Use --pool avg, --dtype float16, or -o on another disk."
     )
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9))
@@ -347,7 +351,7 @@ def test_a_failed_row_without_bytes_has_no_hash(tmp_path):
     """An image that could not even be opened has an empty hash."""
     path = empty_store(tmp_path / "codes.h5", 1)
     with StoreWriter(path) as writer:
-        writer.write_failed(0, "gone", None)
+        writer.write_failed(np.array([0]), ["gone"], [None])
     assert open_store(path).images.sha256.tolist() == [""]
 
 
@@ -359,8 +363,7 @@ def test_a_reason_is_cut_at_256_bytes(tmp_path, reason, kept):
     """A long reason is cut, and a character cut in two is shown as such."""
     path = empty_store(tmp_path / "codes.h5", 2)
     with StoreWriter(path) as writer:
-        writer.write_failed(0, reason, None)
-        writer.write_failed(1, "short", None)
+        writer.write_failed(np.array([0, 1]), [reason, "short"], [None, None])
     assert list(open_store(path).images.reason) == [kept, "short"]
 
 
@@ -421,7 +424,7 @@ def test_a_row_is_done_only_after_its_codes_are_synced(tmp_path, monkeypatch):
         written.clear()
 
     monkeypatch.setattr(os, "pwrite", pwrite)
-    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, SYNC, fsync)
     with StoreWriter(path) as writer:
         for rows in ([0, 1], [3, 5], [2, 4]):
             part = {"block1_conv1": codes["block1_conv1"][rows]}
@@ -432,10 +435,10 @@ def test_a_row_is_done_only_after_its_codes_are_synced(tmp_path, monkeypatch):
 
 
 # Runs of neighbouring rows are written at once: three batches of 1, 3 and 2 runs,
-# five datasets each, the status last.
+# six datasets each, the status last.
 @pytest.mark.parametrize(
     ("k", "n_done"),
-    [(0, 0), (4, 0), (5, 3), (17, 3), (18, 4), (19, 5), (20, 6), (28, 6), (29, 7)],
+    [(0, 0), (5, 0), (6, 3), (21, 3), (22, 4), (23, 5), (24, 6), (34, 6), (35, 7)],
 )
 def test_a_full_disk_leaves_a_true_store(tmp_path, monkeypatch, k, n_done):
     """Whichever write fails, h5py opens the file, and rows that say so have their codes."""
@@ -472,7 +475,7 @@ def test_a_disk_that_fails_to_sync_is_told(tmp_path, monkeypatch):
     def fsync(_):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, SYNC, fsync)
     with StoreWriter(path) as writer:
         assert refusal(lambda: writer.write_done(np.arange(2), random_codes(2), facts_of([0, 1])))
         message = refusal(writer.finish)

@@ -10,9 +10,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from featx.network import Device
 
 __all__ = [
     "AsJson",
@@ -100,20 +103,20 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
         yield _lines(what)
 
 
-def start_backend() -> str:
-    """Import Keras's backend and return the name of its device.
+def start_backend(device: str) -> "Device":
+    """Import Keras's backend and return the device that it will use.
 
     TensorFlow greets its user with a dozen lines on stderr that are no
     concern of featx's user; they are kept back unless the start fails.
     """
     with _native_stderr_kept_back():
+        from featx.network import find_device
+
+        found = find_device(device)
         import keras
 
-        from featx.network import device_name
-
-        device = device_name()
         keras.ops.zeros(1)
-    return f"{device} ({keras.backend.backend()})"
+    return found
 
 
 def _bar() -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from featx.cli.console import Overwrite, Quiet, progress_bar, say, start_backend
+from featx.cli.settings import Device
 
 NAME = "predict"
 
@@ -19,6 +20,11 @@ def command(
     weights: Annotated[
         str | None, typer.Option(help="Where the weights lie, if not where extract found them.")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="float32|tf32|bfloat16", help="Arithmetic, if not extract's."),
+    ] = None,
+    device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -26,10 +32,16 @@ def command(
     from featx.workflows import prepare_prediction, run_prediction
 
     job = prepare_prediction(
-        inputs, model=model, output=output, overwrite=overwrite, weights=weights
+        inputs,
+        model=model,
+        output=output,
+        overwrite=overwrite,
+        weights=weights,
+        precision=precision,  # type: ignore[arg-type]  # the recipe checks it
+        device=device,
     )
     if job.store is None:
-        say(f"device {start_backend()}", quiet=quiet)
+        say(f"device {start_backend(device).description}", quiet=quiet)
     with progress_bar("predict", quiet=quiet) as progress:
         frame = run_prediction(job, progress=progress)
     n_failed = int(frame["label"].isna().sum())

@@ -1,5 +1,6 @@
-"""From images to a store: the pipeline, the job, and codes as a scikit-learn transformer."""
+"""From images to a store: the pipeline, the job, its price, and codes as a transformer."""
 
+from featx.extraction.batching import BatchSize, settle_batch_size
 from featx.extraction.jobs import (
     Extraction,
     ExtractionJob,
@@ -7,23 +8,33 @@ from featx.extraction.jobs import (
     prepare_extraction,
     run_extraction,
 )
-from featx.extraction.pipeline import (
-    CodeBatch,
-    Failure,
-    auto_batch_size,
-    settle_batch_size,
-    stream_codes,
+from featx.extraction.pace import Shares
+from featx.extraction.pipeline import CodeBatch, Failure, stream_codes
+from featx.extraction.planning import (
+    ExtractionPlan,
+    Forecast,
+    PeakMemory,
+    anonymous_bytes,
+    plan,
+    plan_extraction,
 )
 from featx.extraction.transformer import VGG19Codes
 
 __all__ = [
+    "BatchSize",
     "CodeBatch",
     "Extraction",
     "ExtractionJob",
+    "ExtractionPlan",
     "Failure",
+    "Forecast",
+    "PeakMemory",
+    "Shares",
     "VGG19Codes",
-    "auto_batch_size",
+    "anonymous_bytes",
     "extract",
+    "plan",
+    "plan_extraction",
     "prepare_extraction",
     "run_extraction",
     "settle_batch_size",

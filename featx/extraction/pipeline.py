@@ -1,40 +1,35 @@
 """The pipeline: image files in, batches of codes out, a few in memory at a time.
 
 Files and a backbone come in; batches go out, each with the codes of its
-readable images and the reasons of the others. Decoding runs ahead in threads
-while the network works. This file does not know what becomes of the batches.
+readable images and the reasons of the others. Images are decoded ahead in
+threads, and two batches are in the network at once, so that it never waits for
+one of its own threads. A batch enters only when an earlier one was taken, so a
+slow taker holds up the network, not the memory. This file does not know what
+becomes of the batches.
 """
 
-import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.errors import ImageError, OptionError
-from featx.images import Picture, read_picture
+from featx.errors import ImageError
+from featx.extraction.batching import IN_NETWORK, Batcher
+from featx.extraction.pace import Pace
+from featx.images import MAX_PIXELS, Picture, read_picture
 from featx.network import Backbone
-from featx.recipe import Recipe
 
-__all__ = [
-    "CodeBatch",
-    "Failure",
-    "auto_batch_size",
-    "run_padded",
-    "settle_batch_size",
-    "stream_codes",
-]
+__all__ = ["CodeBatch", "Failure", "n_decoders", "stream_codes"]
 
-# 32 images at 224x224 keep two cores or a small GPU busy in 1 to 2 GB; larger
-# batches were no faster on a CPU.
-_BATCH_PIXELS = 32 * 224 * 224
-_LARGEST_BATCH = 64
-_BATCHES_AHEAD = 2
+# Batches that are decoded, or about to be, beside those in the network.
+_AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -64,8 +59,9 @@ class CodeBatch:
     ----------
     rows : ndarray of int, shape (m,)
         Positions of the readable images among the files, ascending.
-    codes : dict of str to ndarray of float32, shape (m, ...)
-        One array for each layer; empty where no image was readable.
+    codes : dict of str to ndarray, shape (m, ...)
+        One array for each layer, in the recipe's dtype; empty where no image
+        was readable.
     pictures : tuple of Picture, length m
         The images themselves.
     failures : tuple of Failure
@@ -73,7 +69,7 @@ class CodeBatch:
     """
 
     rows: NDArray[np.integer]
-    codes: dict[str, NDArray[np.float32]]
+    codes: dict[str, NDArray[np.floating]]
     pictures: tuple[Picture, ...]
     failures: tuple[Failure, ...]
 
@@ -83,31 +79,20 @@ class CodeBatch:
         return len(self.rows) + len(self.failures)
 
 
-def settle_batch_size(batch_size: int | Literal["auto"], recipe: Recipe, n_images: int) -> int:
-    """Return how many images to give the network at once, at most `n_images`.
-
-    Raises
-    ------
-    OptionError
-        `batch_size` is neither "auto" nor a number from 1.
-    """
-    if batch_size == "auto":
-        return auto_batch_size(recipe, n_images)
-    if not isinstance(batch_size, int) or batch_size < 1:
-        message = f"No such batch size: {batch_size}. Expected --batch-size auto, or 1 and more."
-        raise OptionError(message)
-    return min(batch_size, n_images)
-
-
-def auto_batch_size(recipe: Recipe, n_images: int) -> int:
-    """Return a batch size that suits the image size, at most `n_images`."""
-    fitting = _BATCH_PIXELS // (recipe.size[0] * recipe.size[1])
-    return max(1, min(fitting, _LARGEST_BATCH, n_images))
+def n_decoders() -> int:
+    """Return how many threads decode: one for each processor that this process may use."""
+    return int(joblib.cpu_count())
 
 
 def stream_codes(
-    files: Sequence[Path], backbone: Backbone, batch_size: int, rows: Sequence[int] | None = None
-) -> Iterator[CodeBatch]:
+    files: Sequence[Path],
+    backbone: Backbone,
+    batch_size: int,
+    rows: Sequence[int] | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    pace: Pace | None = None,
+) -> Generator[CodeBatch, None, None]:
     """Yield the codes of image files, batch by batch, in order.
 
     Parameters
@@ -115,54 +100,81 @@ def stream_codes(
     files : sequence of Path
         Images.
     backbone : Backbone
-        Turns images into codes.
+        Turns images into codes; it is called from two threads.
     batch_size : int
         Images at a time. The last batch is padded, so that the network sees
-        one shape.
+        one shape. Where memory ends the network gets half as many.
     rows : sequence of int, optional
         Positions of the files to use; all by default.
+    max_pixels : int, default=178956970
+        Larger images are refused, as images that cannot be read.
+    pace : Pace, optional
+        Told how long the stages work.
 
     Yields
     ------
     CodeBatch
     """
-    for part, futures in _decoded(files, backbone.recipe, batch_size, rows):
-        readable, pictures, failures = [], [], []
-        for row, future in zip(part, futures, strict=True):
-            try:
-                pictures.append(future.result())
-                readable.append(row)
-            except ImageError as error:
-                failures.append(Failure(row, str(error), error.sha256))
-        codes = {}
-        if pictures:
-            codes = run_padded(backbone, [picture.pixels for picture in pictures], batch_size)
-        yield CodeBatch(np.array(readable, np.int64), codes, tuple(pictures), tuple(failures))
-
-
-def run_padded(
-    backbone: Backbone, images: Sequence[NDArray[np.uint8]], batch_size: int
-) -> dict[str, NDArray[np.float32]]:
-    """Run at most `batch_size` images through a backbone, in a batch of just that size."""
-    batch = np.zeros((batch_size, *backbone.recipe.size, 3), np.uint8)
-    for i, image in enumerate(images):
-        batch[i] = image
-    return {layer: codes[: len(images)] for layer, codes in backbone(batch).items()}
-
-
-def _decoded(
-    files: Sequence[Path], recipe: Recipe, batch_size: int, rows: Sequence[int] | None
-) -> Iterator[tuple[Sequence[int], list[Future[Picture]]]]:
-    """Yield batches of pictures; those to come are read meanwhile."""
+    pace = pace or Pace(n_decoders())
+    recipe = backbone.recipe
     rows = range(len(files)) if rows is None else rows
-    ahead: deque[tuple[Sequence[int], list[Future[Picture]]]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            futures = [
-                pool.submit(read_picture, files[r], recipe.size, recipe.resize) for r in part
-            ]
-            ahead.append((part, futures))
-            if len(ahead) > _BATCHES_AHEAD:
-                yield ahead.popleft()
-        yield from ahead
+    read = partial(
+        read_picture,
+        size=recipe.size,
+        resize=recipe.resize,
+        jpeg=recipe.jpeg,
+        max_pixels=max_pixels,
+    )
+    batcher = Batcher(backbone, batch_size)
+    starts = iter(range(0, len(rows), batch_size))
+    decoded: deque[tuple[Sequence[int], list[Future[Picture]]]] = deque()
+    inside: deque[Future[CodeBatch]] = deque()
+    with _threads(pace.n_decoders) as decoders, _threads(IN_NETWORK) as network:
+
+        def decode_next() -> None:
+            start = next(starts, None)
+            if start is not None:
+                part = rows[start : start + batch_size]
+                futures = [decoders.submit(_timed, pace, read, files[row]) for row in part]
+                decoded.append((part, futures))
+
+        for _ in range(_AHEAD):
+            decode_next()
+        while decoded or inside:
+            while decoded and len(inside) < IN_NETWORK:
+                inside.append(network.submit(_coded, *decoded.popleft(), batcher, pace))
+                decode_next()
+            yield inside.popleft().result()
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that, at the end, leave what they have not begun."""
+    pool = ThreadPoolExecutor(number)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _timed(pace: Pace, read: Callable[[Path], Picture], file: Path) -> Picture:
+    with pace.decode.work():
+        return read(file)
+
+
+def _coded(
+    rows: Sequence[int], pictures: Sequence[Future[Picture]], batcher: Batcher, pace: Pace
+) -> CodeBatch:
+    """Wait for the pictures of a batch and give the readable ones to the network."""
+    readable, found, failures = [], [], []
+    for row, picture in zip(rows, pictures, strict=True):
+        try:
+            found.append(picture.result())
+            readable.append(row)
+        except ImageError as error:
+            failures.append(Failure(row, str(error), error.sha256))
+    codes = {}
+    if found:
+        with pace.network.work():
+            codes = batcher([picture.pixels for picture in found])
+    return CodeBatch(np.array(readable, np.int64), codes, tuple(found), tuple(failures))

@@ -6,7 +6,7 @@ more images than memory holds codes, `featx.extract` writes a store.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,18 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from featx.errors import ImageError, OptionError
-from featx.extraction.pipeline import run_padded, settle_batch_size, stream_codes
+from featx.extraction.batching import Batcher, BatchSize, settle_batch_size
+from featx.extraction.pipeline import stream_codes
 from featx.images import resize_array
-from featx.network import Backbone, WeightsSource, find_weights, load_backbone
-from featx.recipe import Pool, Preprocess, Recipe, Resize, image_size
+from featx.network import (
+    Backbone,
+    VGG19Backbone,
+    WeightsSource,
+    check_device,
+    find_weights,
+    load_backbone,
+)
+from featx.recipe import Jpeg, Pool, Precision, Preprocess, Recipe, Resize, image_size
 
 __all__ = ["VGG19Codes"]
 
@@ -42,12 +50,19 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         (height, width).
     resize : {"squash", "crop", "pad"}, default="squash"
         Stretch the image to that size, cut out its middle, or add a border.
+    jpeg : {"reduced", "full"}, default="reduced"
+        Whether JPEGs much larger than `size` may be decoded at a part of their
+        size, which is faster; see `featx.images.decoding`.
     weights : str, default="bundled"
         "bundled", "imagenet", an h5 or keras file, or "random:SEED".
     preprocess : {"caffe", "unit"}, default="caffe"
         BGR minus ImageNet's mean, which VGG19's weights expect, or RGB / 255.
+    precision : {"float32", "tf32", "bfloat16"}, default="float32"
+        Arithmetic of the network.
+    device : str, default="auto"
+        "auto" (a GPU if there is one), "cpu", "gpu" or "gpu:N".
     batch_size : int or "auto", default="auto"
-        Images that the network sees at once.
+        Images that the network sees at once; halved where memory ends.
 
     Attributes
     ----------
@@ -66,23 +81,29 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     (2, 64)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  those of `extract`
         self,
         layer: str | Sequence[str] = "block5_pool",
         *,
         pool: Pool = "none",
         size: int | str | tuple[int, int] = 224,
         resize: Resize = "squash",
+        jpeg: Jpeg = "reduced",
         weights: str = "bundled",
         preprocess: Preprocess = "caffe",
-        batch_size: int | Literal["auto"] = "auto",
+        precision: Precision = "float32",
+        device: str = "auto",
+        batch_size: BatchSize = "auto",
     ) -> None:
         self.layer = layer
         self.pool = pool
         self.size = size
         self.resize = resize
+        self.jpeg = jpeg
         self.weights = weights
         self.preprocess = preprocess
+        self.precision = precision
+        self.device = device
         self.batch_size = batch_size
 
     def fit(self, X: Any, y: object = None) -> Self:
@@ -100,6 +121,7 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             A setting cannot be, or there are no such weights.
         """
         _as_images(X)
+        check_device(self.device)
         layers = (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
         source = find_weights(self.weights, layers)
         self.recipe_ = Recipe(
@@ -108,9 +130,11 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             pool=self.pool,
             size=image_size(self.size),
             resize=self.resize,
+            jpeg=self.jpeg,
             preprocess=self.preprocess,
+            precision=self.precision,
         )
-        self._backbone = _LazyBackbone(self.recipe_, source)
+        self._backbone = _LazyBackbone(self.recipe_, source, self.device)
         return self
 
     def transform(self, X: Any) -> Codes:
@@ -137,12 +161,13 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         images = _as_images(X)
-        size = settle_batch_size(self.batch_size, self.recipe_, len(images))
+        backbone = self._backbone.load()
+        size = settle_batch_size(self.batch_size, self.recipe_, len(images), backbone.device)
         out = np.empty((len(images), self.recipe_.width), "f4")
         if isinstance(images, tuple):
-            self._of_files(images, size, out)
+            self._of_files(images, backbone, size, out)
         else:
-            self._of_arrays(images, size, out)
+            self._of_arrays(images, Batcher(backbone, size), out)
         return out
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
@@ -159,22 +184,23 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return np.array(self.recipe_.code_names(), dtype=object)
 
-    def _of_files(self, files: Sequence[Path], batch_size: int, out: Codes) -> None:
-        for batch in stream_codes(files, self._backbone, batch_size):
+    def _of_files(
+        self, files: Sequence[Path], backbone: Backbone, batch_size: int, out: Codes
+    ) -> None:
+        for batch in stream_codes(files, backbone, batch_size):
             for failure in batch.failures:
                 message = f"{files[failure.row]} cannot be read: {failure.reason}."
                 raise ImageError(message, failure.sha256)
             self._put(batch.codes, out[batch.rows[0] : batch.rows[-1] + 1])
 
-    def _of_arrays(self, images: Sequence[NDArray[np.uint8]], batch_size: int, out: Codes) -> None:
-        recipe = self.recipe_
-        for start in range(0, len(images), batch_size):
-            part = images[start : start + batch_size]
+    def _of_arrays(self, images: Sequence[NDArray[np.uint8]], batcher: Batcher, out: Codes) -> None:
+        recipe, step = self.recipe_, batcher.batch_size
+        for start in range(0, len(images), step):
+            part = images[start : start + step]
             fitting = [resize_array(image, recipe.size, recipe.resize) for image in part]
-            codes = run_padded(self._backbone, fitting, batch_size)
-            self._put(codes, out[start : start + batch_size])
+            self._put(batcher(fitting), out[start : start + step])
 
-    def _put(self, codes: dict[str, Codes], out: Codes) -> None:
+    def _put(self, codes: dict[str, NDArray[np.floating]], out: Codes) -> None:
         start = 0
         for layer in self.recipe_.layers:
             width = self.recipe_.code_size(layer)
@@ -192,16 +218,16 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class _LazyBackbone:
-    """A backbone that is built when first called, and again after a pickle."""
+    """A backbone that is built when it is first needed, and again after a pickle."""
 
-    def __init__(self, recipe: Recipe, source: WeightsSource) -> None:
-        self.recipe, self._source = recipe, source
-        self._built: Backbone | None = None
+    def __init__(self, recipe: Recipe, source: WeightsSource, device: str) -> None:
+        self._recipe, self._source, self._device = recipe, source, device
+        self._built: VGG19Backbone | None = None
 
-    def __call__(self, images: NDArray[np.uint8]) -> dict[str, Codes]:
+    def load(self) -> VGG19Backbone:
         if self._built is None:
-            self._built = load_backbone(self.recipe, self._source)
-        return self._built(images)
+            self._built = load_backbone(self._recipe, self._source, self._device)
+        return self._built
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_built": None}

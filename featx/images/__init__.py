@@ -1,13 +1,14 @@
 """Images: a folder or a table to a list, a file to pixels."""
 
 from featx.images.colours import to_rgb
-from featx.images.decoding import THUMBNAIL_SIZE, Picture, read_digest, read_picture
+from featx.images.decoding import MAX_PIXELS, THUMBNAIL_SIZE, Picture, read_digest, read_picture
 from featx.images.folders import SUFFIXES
 from featx.images.listing import list_images
 from featx.images.records import ImageRecord, Listing
 from featx.images.resizing import PAD_COLOUR, resize_array, resized
 
 __all__ = [
+    "MAX_PIXELS",
     "PAD_COLOUR",
     "SUFFIXES",
     "THUMBNAIL_SIZE",

@@ -3,10 +3,11 @@
 from featx.network.backbone import (
     Backbone,
     VGG19Backbone,
+    activation_bytes,
     build_backbone,
-    device_name,
     load_backbone,
 )
+from featx.network.devices import Device, check_device, find_device
 from featx.network.weights import (
     BUNDLED_SHA256,
     WeightsGroup,
@@ -21,13 +22,16 @@ from featx.network.weights import (
 __all__ = [
     "BUNDLED_SHA256",
     "Backbone",
+    "Device",
     "VGG19Backbone",
     "WeightsGroup",
     "WeightsInventory",
     "WeightsSource",
+    "activation_bytes",
     "build_backbone",
-    "device_name",
+    "check_device",
     "fetch_imagenet",
+    "find_device",
     "find_weights",
     "inspect_weights",
     "load_backbone",

@@ -2,7 +2,7 @@
 
 from featx.store.export import export
 from featx.store.frames import read_arrays, read_frame
-from featx.store.layout import FORMAT, FORMAT_VERSION, Status, create_store
+from featx.store.layout import FORMAT, FORMAT_VERSION, Status, create_store, store_bytes
 from featx.store.reading import ImageTable, Store, open_store
 from featx.store.writing import ImageFacts, StoreWriter
 
@@ -19,4 +19,5 @@ __all__ = [
     "open_store",
     "read_arrays",
     "read_frame",
+    "store_bytes",
 ]

@@ -35,9 +35,11 @@ attribute provenance      str (JSON)               who made them, when, from whe
 import enum
 import errno
 import json
+import math
 import os
+import resource
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -55,6 +57,7 @@ __all__ = [
     "Status",
     "create_store",
     "encode_path",
+    "store_bytes",
 ]
 
 FORMAT = "featx-codes"
@@ -63,6 +66,11 @@ THUMBNAIL_SHAPE = (32, 32, 3)
 REASON_BYTES = 256
 # Rows that start on a page can be memory-mapped without a copy.
 _PAGE = 4096
+# What a store takes beside its codes: HDF5's head with the gaps before the pages; a row of
+# /images with its references into HDF5's heap; and beside each string there, in eights.
+_HEAD_BYTES = 24_000
+_FACT_BYTES = math.prod(THUMBNAIL_SHAPE) + REASON_BYTES + 64 + 8 + 4 + 1 + 3 * 16
+_HEAP_ITEM = 16
 
 
 class Status(enum.IntEnum):
@@ -78,6 +86,8 @@ def create_store(
     recipe: Recipe,
     columns: Mapping[str, Sequence[str | None]],
     provenance: Mapping[str, object],
+    *,
+    fill: Callable[[Path], None] | None = None,
 ) -> None:
     """Create a store in which every row is pending, its space reserved.
 
@@ -94,6 +104,9 @@ def create_store(
         "path", "label", "split" and "group" of the images, in order.
     provenance : mapping
         Anything JSON can hold.
+    fill : callable, optional
+        Called with the file's temporary name, to write rows that must be in
+        it when it gets its own.
 
     Raises
     ------
@@ -102,10 +115,9 @@ def create_store(
     OutputError
         The folder is missing or cannot be written.
     """
-    n_bytes = len(columns["path"]) * recipe.code_bytes()
+    n_bytes = store_bytes(recipe, columns)
     with whole_file(path) as temporary:
-        if shutil.disk_usage(path.absolute().parent).free < n_bytes:
-            raise StoreError(_no_room(path))  # before the attempt fills the disk for everybody
+        _check_room(path, n_bytes)  # before the attempt fills the disk for everybody
         with h5py.File(temporary, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
             file.attrs["format"] = FORMAT
             file.attrs["format_version"] = FORMAT_VERSION
@@ -118,7 +130,23 @@ def create_store(
         try:
             _reserve_space(temporary)
         except OSError as error:
-            raise StoreError(_no_room(path)) if is_full(error) else error from error
+            raise StoreError(_no_room(path, n_bytes)) if is_full(error) else error from error
+        if fill is not None:
+            fill(temporary)
+
+
+def store_bytes(recipe: Recipe, columns: Mapping[str, Sequence[str | None]]) -> int:
+    """Return the bytes that a store will take on the disk, to within one per cent of a megabyte.
+
+    Parameters are those of `create_store`.
+    """
+    n_images = len(columns["path"])
+    names = sum(
+        _HEAP_ITEM + -len(encode_path(value or "")) // 8 * -8
+        for name in ("path", "split", "group")
+        for value in columns[name]
+    )
+    return _HEAD_BYTES + n_images * (_FACT_BYTES + recipe.code_bytes()) + names
 
 
 def encode_path(path: str) -> bytes:
@@ -171,9 +199,25 @@ def _reserve_space(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _no_room(path: Path) -> str:
-    free = shutil.disk_usage(path.parent).free / 1e9
+def _check_room(path: Path, n_bytes: int) -> None:
+    """Refuse what the disk, or the system's limit on a file, has no room for."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit != resource.RLIM_INFINITY and limit < n_bytes:
+        message = (
+            f"No room for {path}: the system lets a file have {limit / 1e9:.2f} GB (ulimit -f), "
+            f"the store needs {n_bytes / 1e9:.2f} GB. {_SMALLER}"
+        )
+        raise StoreError(message)
+    if shutil.disk_usage(path.absolute().parent).free < n_bytes:
+        raise StoreError(_no_room(path, n_bytes))
+
+
+def _no_room(path: Path, n_bytes: int) -> str:
+    free = shutil.disk_usage(path.parent).free
     return (
-        f"No room for {path}: {free:.2f} GB are free in {path.parent}, the codes need more. "
-        "Use --pool avg, --dtype float16, or -o on another disk."
+        f"No room for {path}: {free / 1e9:.2f} GB are free in {path.parent}, "
+        f"the store needs {n_bytes / 1e9:.2f} GB. {_SMALLER}"
     )
+
+
+_SMALLER = "Use --pool avg, --dtype float16, or -o on another disk."

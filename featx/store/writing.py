@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import CodeRangeError, StoreError
-from featx.store.layout import REASON_BYTES, Status
+from featx.store.layout import REASON_BYTES, THUMBNAIL_SHAPE, Status
 from featx.store.reading import runs
 
 __all__ = ["ImageFacts", "StoreWriter"]
@@ -125,25 +125,36 @@ class StoreWriter:
         for layer in self._layers:
             place = self._places[f"codes/{layer}"]
             self._write(f"codes/{layer}", rows, _fitting(codes[layer], place.dtype, layer))
-        self._write("images/sha256", rows, np.array([f.sha256.encode() for f in facts], "S64"))
-        self._write("images/phash", rows, np.array([f.phash for f in facts], np.uint64))
-        self._write("images/thumbnail", rows, np.stack([f.thumbnail for f in facts]))
+        self._write_facts(rows, facts, [""] * len(rows))
         self._mark(rows, Status.DONE)
 
-    def write_failed(self, row: int, reason: str, sha256: str | None) -> None:
-        """Mark a row failed, with its reason; its codes become NaN."""
-        rows = np.array([row])
+    def write_failed(
+        self, rows: NDArray[np.integer], reasons: Sequence[str], digests: Sequence[str | None]
+    ) -> None:
+        """Mark rows failed, each with its reason; their codes become NaN.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (m,)
+            Rows of the store, ascending.
+        reasons : sequence of str, length m
+            In words; 256 bytes are kept.
+        digests : sequence of str or None, length m
+            sha256 of the files' bytes, where they could be read.
+        """
         for layer in self._layers:
             place = self._places[f"codes/{layer}"]
-            self._write(f"codes/{layer}", rows, np.full((1, *place.row_shape), np.nan, place.dtype))
-        text = reason.encode("utf-8", "replace")[:REASON_BYTES]
-        self._write("images/reason", rows, np.array([text], f"S{REASON_BYTES}"))
-        self._write("images/sha256", rows, np.array([(sha256 or "").encode()], "S64"))
+            nan = np.full((1, *place.row_shape), np.nan, place.dtype)
+            for row in rows:  # one at a time: a thousand bad images need no thousand codes
+                self._write(f"codes/{layer}", np.array([row]), nan)
+        nothing = np.zeros(THUMBNAIL_SHAPE, np.uint8)
+        facts = [ImageFacts(digest or "", 0, nothing) for digest in digests]
+        self._write_facts(rows, facts, reasons)
         self._mark(rows, Status.FAILED)
 
     def forget(self, rows: NDArray[np.integer]) -> None:
-        """Mark rows pending, before their codes are written anew."""
-        self._write("images/reason", rows, np.zeros(len(rows), f"S{REASON_BYTES}"))
+        """Mark rows pending, and the store incomplete, before their codes are written anew."""
+        self._write("complete", np.array([0]), np.zeros(1, np.uint8))
         self._mark(rows, Status.PENDING)
         self._sync()
 
@@ -161,6 +172,16 @@ class StoreWriter:
         self._sync()
         self._write("complete", np.array([0]), np.ones(1, np.uint8))
         self._sync()
+
+    def _write_facts(
+        self, rows: NDArray[np.integer], facts: Sequence[ImageFacts], reasons: Sequence[str]
+    ) -> None:
+        # Every fact, whatever becomes of the row: an earlier run may have left others.
+        texts = [reason.encode("utf-8", "replace")[:REASON_BYTES] for reason in reasons]
+        self._write("images/reason", rows, np.array(texts, f"S{REASON_BYTES}"))
+        self._write("images/sha256", rows, np.array([f.sha256.encode() for f in facts], "S64"))
+        self._write("images/phash", rows, np.array([f.phash for f in facts], np.uint64))
+        self._write("images/thumbnail", rows, np.stack([f.thumbnail for f in facts]))
 
     def _mark(self, rows: NDArray[np.integer], status: Status) -> None:
         # The order is the promise: a row that says it is done has its codes on the disk.
@@ -181,7 +202,8 @@ class StoreWriter:
 
     def _sync(self) -> None:
         try:
-            os.fsync(self._file)
+            # The file's length is final from the start: its data alone must reach the disk.
+            os.fdatasync(self._file) if hasattr(os, "fdatasync") else os.fsync(self._file)
         except OSError as error:
             raise self._cannot_write(error) from error
 
@@ -210,8 +232,8 @@ def _bytes(values: NDArray[np.generic], dtype: np.dtype) -> memoryview:
 def _fitting(codes: NDArray[np.floating], dtype: np.dtype, layer: str) -> NDArray[np.floating]:
     """Convert codes to the store's dtype, or refuse what is not finite there."""
     with np.errstate(over="ignore"):
-        fitting = codes.astype(dtype, copy=False)
-    if np.isfinite(fitting).all():
+        fitting = np.ascontiguousarray(codes, dtype)
+    if _all_finite(fitting):
         return fitting
     if not np.isfinite(codes).all():
         message = (
@@ -220,3 +242,13 @@ def _fitting(codes: NDArray[np.floating], dtype: np.dtype, layer: str) -> NDArra
         )
         raise StoreError(message)
     raise CodeRangeError(layer, float(np.abs(codes).max()))
+
+
+def _all_finite(values: NDArray[np.floating]) -> bool:
+    if values.dtype == np.float16:
+        # NumPy converts every float16 for isfinite; codes are seldom negative, and
+        # then their bits, read as integers, have the order of their values.
+        infinity = np.array(np.inf, np.float16).view(np.uint16)
+        if values.view(np.uint16).max(initial=0) < infinity:
+            return True
+    return bool(np.isfinite(values).all())

@@ -4,6 +4,7 @@ Images are turned into codes by the bundle's own recipe, with the same weights
 or not at all, and classified as they come; their codes are not kept.
 """
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 
 from featx.classification import Bundle, load_bundle
 from featx.errors import ImagesError, OptionError, RecipeMismatchError
-from featx.extraction import auto_batch_size, stream_codes
+from featx.extraction import settle_batch_size, stream_codes
 from featx.images import list_images
-from featx.network import WeightsSource, find_weights, load_backbone
+from featx.network import WeightsSource, check_device, find_weights, load_backbone
 from featx.outputs import check_output, spelt, whole_file
+from featx.recipe import Precision, Recipe
 from featx.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -34,13 +36,15 @@ Inputs = Path | str | Sequence[Path | str]
 _Probabilities = NDArray[np.floating]
 
 
-def predict(
+def predict(  # noqa: PLR0913  flat, as on the command line
     inputs: Inputs,
     *,
     model: Path | str | Bundle = "model.skops",
     output: Path | str | None = None,
     overwrite: bool = False,
     weights: str | None = None,
+    precision: Precision | None = None,
+    device: str = "auto",
     progress: Progress | None = None,
 ) -> "pd.DataFrame":
     """Predict labels and probabilities.
@@ -58,6 +62,11 @@ def predict(
         Whether a file of that name may be replaced.
     weights : str, optional
         Where the weights lie now, if not where they lay at extraction.
+    precision : {"float32", "tf32", "bfloat16"}, optional
+        Arithmetic of the network, if not that of the extraction; probabilities
+        then differ a little.
+    device : str, default="auto"
+        "auto" (a GPU if there is one), "cpu", "gpu" or "gpu:N".
     progress : callable, optional
         Called with (images done, images in all).
 
@@ -75,7 +84,13 @@ def predict(
         Codes or weights are not those that the bundle was fitted on.
     """
     job = prepare_prediction(
-        inputs, model=model, output=output, overwrite=overwrite, weights=weights
+        inputs,
+        model=model,
+        output=output,
+        overwrite=overwrite,
+        weights=weights,
+        precision=precision,
+        device=device,
     )
     return run_prediction(job, progress=progress)
 
@@ -94,6 +109,10 @@ class PredictionJob:
         Codes that were extracted before.
     source : WeightsSource or None
         Weights that turn images into codes; None if there is a store.
+    recipe : Recipe
+        Of the images' codes.
+    device : str
+        Where the network is to run.
     output : Path or None
         The table.
     """
@@ -102,6 +121,8 @@ class PredictionJob:
     files: tuple[Path, ...]
     store: Store | None
     source: WeightsSource | None
+    recipe: Recipe
+    device: str
     output: Path | None
 
 
@@ -112,6 +133,8 @@ def prepare_prediction(
     output: Path | str | None = None,
     overwrite: bool = False,
     weights: str | None = None,
+    precision: Precision | None = None,
+    device: str = "auto",
 ) -> PredictionJob:
     """Check everything that a prediction needs; TensorFlow is not imported.
 
@@ -124,6 +147,7 @@ def prepare_prediction(
     target = None
     if output is not None:
         target = check_output(output, overwrite=overwrite, suffixes=(".csv", ".parquet"))
+    check_device(device)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     paths = [Path(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     if not paths:
@@ -136,8 +160,11 @@ def prepare_prediction(
     if stores:
         store = open_store(stores[0])
         bundle.check_recipe(store.recipe, str(store.path))
-        return PredictionJob(bundle, (), store, None, target)
-    return PredictionJob(bundle, tuple(_files(paths)), None, _source(bundle, weights), target)
+        return PredictionJob(bundle, (), store, None, store.recipe, device, target)
+    recipe = dataclasses.replace(bundle.recipe, precision=precision or bundle.recipe.precision)
+    bundle.check_recipe(recipe, "This run")
+    source = _source(bundle, weights)
+    return PredictionJob(bundle, tuple(_files(paths)), None, source, recipe, device, target)
 
 
 def run_prediction(job: PredictionJob, *, progress: Progress | None = None) -> "pd.DataFrame":
@@ -184,16 +211,15 @@ def _of_store(store: Store, bundle: Bundle) -> _Probabilities:
 
 
 def _of_images(job: PredictionJob, progress: Progress | None) -> _Probabilities:
-    recipe, files = job.bundle.recipe, job.files
-    backbone = load_backbone(recipe, cast("WeightsSource", job.source))
+    recipe, files = job.recipe, job.files
+    backbone = load_backbone(recipe, cast("WeightsSource", job.source), job.device)
+    batch_size = settle_batch_size("auto", recipe, len(files), backbone.device)
     probabilities = np.full((len(files), len(job.bundle.classes)), np.nan)
     n_seen, reasons = 0, []
-    for batch in stream_codes(files, backbone, auto_batch_size(recipe, len(files))):
+    for batch in stream_codes(files, backbone, batch_size):
         if len(batch.rows):
             codes = [batch.codes[name].reshape(len(batch.rows), -1) for name in recipe.layers]
-            # Rounded as in the store that the classifier was fitted on.
-            stored = np.hstack(codes).astype(recipe.dtype)
-            probabilities[batch.rows] = job.bundle.predict_proba(stored)
+            probabilities[batch.rows] = job.bundle.predict_proba(np.hstack(codes))
         n_seen += batch.n_images
         reasons += [f"{files[failure.row]}: {failure.reason}" for failure in batch.failures]
         if progress is not None:

@@ -39,7 +39,7 @@ def write_golden(path: Path) -> None:
     ]
     with StoreWriter(path) as writer:
         writer.write_done(rows, codes, facts)
-        writer.write_failed(2, "not an image: ü", "f" * 64)
+        writer.write_failed(np.array([2]), ["not an image: ü"], ["f" * 64])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,265 @@
+"""Extraction beside what bounds it, and beside what a user writes without featx.
+
+    python benchmarks/extraction.py ../shared/data/rsscn7_350
+
+One run, one machine, every case in a process of its own: (a) the network alone
+on arrays in memory, (b) decoding alone and (c) writing alone, in processor
+seconds an image, (d) featx from files to the store, (e) the script that one
+writes with Keras, (f) PyTorch with a DataLoader, if it is installed. The bound
+of (d) is 1 / (a + (b + c) / processors).
+"""
+
+import argparse
+import importlib.util
+import os
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from measuring import measured
+
+BATCH = 32  # of (e) and (f), as in Keras's examples
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is extracted."""
+
+    layer: str
+    size: int
+    precision: str
+    dtype: str
+
+
+SETTINGS = [
+    Setting("block2_pool", 256, "float32", "float32"),
+    Setting("block2_pool", 256, "bfloat16", "float16"),
+    Setting("block5_pool", 224, "float32", "float32"),
+    Setting("block5_pool", 224, "bfloat16", "float16"),
+]
+
+
+def prepared(images: str, setting: Setting, output: Path) -> object:
+    from featx.extraction import prepare_extraction
+
+    return prepare_extraction(
+        images,
+        layer=setting.layer,
+        size=setting.size,
+        precision=setting.precision,
+        dtype=setting.dtype,
+        output=output,
+        overwrite=True,
+    )
+
+
+def network_alone(images: str, setting: Setting) -> dict:
+    """Seconds an image of the network; the better of one and of two batches at once."""
+    import numpy as np
+
+    from featx.extraction import settle_batch_size
+    from featx.network import load_backbone
+
+    job = prepared(images, setting, Path(tempfile.gettempdir()) / "none.h5")
+    backbone = load_backbone(job.recipe, job.source)
+    size = settle_batch_size("auto", job.recipe, job.n_images, backbone.device)
+    shape = (size, setting.size, setting.size, 3)
+    batch = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    backbone(batch)
+    rates = []
+    for n_threads in (1, 2):
+        with ThreadPoolExecutor(n_threads) as pool:
+            began, n_done = time.perf_counter(), 0
+            while time.perf_counter() - began < 8:
+                n_done += sum(
+                    len(b["x"])
+                    for b in pool.map(lambda _: {"x": batch, **backbone(batch)}, range(8))
+                )
+            rates.append(n_done / (time.perf_counter() - began))
+    return {"seconds": 1 / max(rates), "batch": size}
+
+
+def decoding_alone(images: str, setting: Setting) -> dict:
+    """Processor seconds an image of reading and decoding."""
+    from featx.images import read_picture
+
+    job = prepared(images, setting, Path(tempfile.gettempdir()) / "none.h5")
+    recipe = job.recipe
+    read_picture(job.files[0], recipe.size, recipe.resize)
+    began = time.process_time()
+    for file in job.files:
+        read_picture(file, recipe.size, recipe.resize)
+    return {"seconds": (time.process_time() - began) / len(job.files)}
+
+
+def writing_alone(images: str, setting: Setting, batch: int) -> dict:
+    """Processor seconds an image of writing codes and facts into a store."""
+    import numpy as np
+
+    from featx.images import read_picture
+    from featx.store import ImageFacts, StoreWriter, create_store
+
+    with tempfile.TemporaryDirectory() as folder:
+        job = prepared(images, setting, Path(folder) / "codes.h5")
+        recipe = job.recipe
+        create_store(job.output, recipe, job.columns(), {})
+        shape = (batch, *recipe.code_shape(setting.layer))
+        codes = np.random.default_rng(0).random(shape, np.float32).astype(recipe.dtype)
+        picture = read_picture(job.files[0], recipe.size, recipe.resize)
+        facts = [ImageFacts(picture.sha256, picture.phash, picture.thumbnail)] * batch
+        starts = range(0, job.n_images - batch, batch)
+        with StoreWriter(job.output) as writer:
+            began = time.process_time()
+            for start in starts:
+                rows = np.arange(start, start + batch)
+                writer.write_done(rows, {setting.layer: codes}, facts)
+            seconds = time.process_time() - began
+    return {"seconds": seconds / (len(starts) * batch)}
+
+
+def featx_whole(images: str, setting: Setting) -> dict:
+    """From files to the store by featx: compilation included, weights loaded before."""
+    from featx.extraction import run_extraction
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = run_extraction(prepared(images, setting, Path(folder) / "codes.h5"))
+    return {"seconds": 1 / made.images_per_second, "shares": made.shares}
+
+
+def keras_script(images: str, setting: Setting) -> dict:
+    """Extract as Keras's documentation does: load_img, preprocess_input, predict, h5py."""
+    import h5py
+    import keras
+    import numpy as np
+    from keras.applications.vgg19 import VGG19, preprocess_input
+
+    from featx.network import find_weights, read_weights
+
+    size = (setting.size, setting.size)
+    files = sorted(Path(images).rglob("*.jpg"))
+    whole = VGG19(weights=None, include_top=False, input_shape=(*size, 3))
+    for name, arrays in read_weights(
+        find_weights("bundled", (setting.layer,)), (setting.layer,)
+    ).items():
+        whole.get_layer(name).set_weights(list(arrays))
+    model = keras.Model(whole.input, whole.get_layer(setting.layer).output)
+    began = time.perf_counter()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        h5py.File(Path(folder) / "codes.h5", "w") as store,
+    ):
+        codes = store.create_dataset("codes", (len(files), *model.output.shape[1:]), "f4")
+        for start in range(0, len(files), BATCH):
+            part = files[start : start + BATCH]
+            loaded = [
+                keras.utils.img_to_array(keras.utils.load_img(f, target_size=size)) for f in part
+            ]
+            codes[start : start + len(part)] = model.predict(
+                preprocess_input(np.stack(loaded)), verbose=0
+            )
+        store.flush()
+    return {"seconds": (time.perf_counter() - began) / len(files)}
+
+
+def torch_script(images: str, setting: Setting) -> dict:
+    """Extract as PyTorch's users do: an eager model, a DataLoader with workers, h5py."""
+    import h5py
+    import numpy as np
+    import torch
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+
+    from featx.layers import layers_up_to
+    from featx.network import find_weights, read_weights
+
+    class Images(Dataset):
+        def __init__(self, files: list[Path]) -> None:
+            self.files = files
+
+        def __len__(self) -> int:
+            return len(self.files)
+
+        def __getitem__(self, index: int) -> torch.Tensor:
+            image = Image.open(self.files[index]).convert("RGB")
+            pixels = np.asarray(image.resize((setting.size, setting.size), Image.BILINEAR), "f4")
+            return torch.from_numpy(pixels[..., ::-1] - np.array([103.939, 116.779, 123.68], "f4"))
+
+    weights = read_weights(find_weights("bundled", (setting.layer,)), (setting.layer,))
+    modules: list[torch.nn.Module] = []
+    for layer in layers_up_to(setting.layer):
+        if layer.kind == "pool":
+            modules.append(torch.nn.MaxPool2d(2))
+            continue
+        kernel, bias = weights[layer.name]
+        conv = torch.nn.Conv2d(kernel.shape[2], kernel.shape[3], 3, padding=1)
+        conv.weight.data = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
+        conv.bias.data = torch.from_numpy(bias)
+        modules += [conv, torch.nn.ReLU(inplace=True)]
+    kind = torch.bfloat16 if setting.precision == "bfloat16" else torch.float32
+    model = torch.nn.Sequential(*modules).to(kind).to(memory_format=torch.channels_last).eval()
+    files = sorted(Path(images).rglob("*.jpg"))
+    loader = DataLoader(Images(files), BATCH, num_workers=os.cpu_count() or 1)
+    began, start = time.perf_counter(), 0
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        h5py.File(Path(folder) / "codes.h5", "w") as store,
+    ):
+        codes = None
+        with torch.no_grad():
+            for batch in loader:
+                found = (
+                    model(batch.permute(0, 3, 1, 2).to(kind)).permute(0, 2, 3, 1).float().numpy()
+                )
+                if codes is None:
+                    codes = store.create_dataset(
+                        "codes", (len(files), *found.shape[1:]), setting.dtype
+                    )
+                codes[start : start + len(found)] = found
+                start += len(found)
+        store.flush()
+    return {"seconds": (time.perf_counter() - began) / len(files)}
+
+
+def main() -> None:
+    """Run all cases and print them as a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", help="A folder of JPEGs.")
+    images = parser.parse_args().images
+    n_cores = os.cpu_count() or 1
+    torch = importlib.util.find_spec("torch") is not None
+    print("| what | images/s | of the bound | times (e) | peak memory, MB | |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    script_float32 = 1.0
+    for setting in SETTINGS:
+        network = measured(network_alone, images, setting)
+        decode = measured(decoding_alone, images, setting)
+        write = measured(writing_alone, images, setting, network["batch"])
+        bound = network["seconds"] + (decode["seconds"] + write["seconds"]) / n_cores
+        whole = measured(featx_whole, images, setting)
+        rows = [
+            ("(a) network alone", network, f"{network['batch']} images at a time"),
+            ("(b) decoding, one processor", decode, f"{1e3 * decode['seconds']:.1f} ms an image"),
+            ("(c) writing, one processor", write, f"{1e3 * write['seconds']:.2f} ms an image"),
+            ("(d) featx", whole, f"network busy {whole['shares'].network:.0%} of the time"),
+        ]
+        if setting.precision == "float32":  # the script knows no other
+            script = measured(keras_script, images, setting)
+            script_float32 = script["seconds"]
+            rows.append(("(e) Keras's script, float32", script, ""))
+        if torch:
+            rows.append(("(f) PyTorch, DataLoader", measured(torch_script, images, setting), ""))
+        title = f"{setting.layer} at {setting.size}, {setting.precision}, store {setting.dtype}"
+        print(f"| **{title}** | | | | | |")
+        for name, row, note in rows:
+            seconds, ratios = row["seconds"], " | "
+            if name[:3] in {"(d)", "(e)", "(f)"}:
+                ratios = f"{bound / seconds:.3f} | {script_float32 / seconds:.2f}"
+            print(
+                f"| {name} | {1 / seconds:.1f} | {ratios} | {row['peak_mb']} | {note} |", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Running a case in a process of its own, and looking at its memory while it runs."""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def measured(case: Callable[..., dict], *arguments: object) -> dict:
+    """Run a case in a process of its own; add its peak of anonymous memory, in MB (Linux)."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_run, args=(queue, case, arguments))
+    process.start()
+    result = queue.get()
+    process.join()
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _run(queue: multiprocessing.Queue, case: Callable[..., dict], arguments: tuple) -> None:
+    from featx.extraction import PeakMemory
+
+    try:
+        with PeakMemory() as peak:
+            result = case(*arguments)
+        queue.put(result | {"peak_mb": round(peak.n_bytes / 1e6)})
+    except Exception as error:
+        queue.put(error)
+        raise

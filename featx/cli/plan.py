@@ -1,0 +1,111 @@
+"""`featx plan`: what an extraction will cost."""
+
+import dataclasses
+from pathlib import Path
+
+from featx.cli import settings
+from featx.cli.console import (
+    AsJson,
+    Dtype,
+    Overwrite,
+    Pool,
+    Quiet,
+    Size,
+    gigabytes,
+    print_json,
+    print_table,
+    say,
+    start_backend,
+)
+
+NAME = "plan"
+
+
+def command(
+    images: settings.Images = None,
+    layer: settings.Layers = None,
+    pool: Pool = "none",
+    size: Size = "224",
+    resize: settings.ResizeText = "squash",
+    jpeg: settings.JpegText = "reduced",
+    weights: settings.Weights = "bundled",
+    preprocess: settings.PreprocessText = "caffe",
+    precision: settings.PrecisionText = "float32",
+    device: settings.Device = "auto",
+    batch_size: settings.BatchSizeText = "auto",
+    dtype: Dtype = "float32",
+    max_pixels: settings.MaxPixels = 178_956_970,
+    manifest: settings.Manifest = None,
+    group: settings.Group = None,
+    output: settings.Store = Path("codes.h5"),
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what an extraction will cost: disk, memory and time.
+
+    The options are those of extract. It runs a few batches of the images, and
+    leaves nothing behind.
+    """
+    from featx.extraction import plan_extraction, prepare_extraction
+
+    # The recipe checks the words that mypy cannot.
+    job = prepare_extraction(
+        images,
+        layer=settings.need_layer(NAME, layer, size, pool, dtype),
+        pool=pool,  # type: ignore[arg-type]
+        size=size,
+        resize=resize,  # type: ignore[arg-type]
+        jpeg=jpeg,  # type: ignore[arg-type]
+        weights=weights,
+        preprocess=preprocess,  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
+        device=device,
+        batch_size=settings.batch_size(batch_size),
+        dtype=dtype,  # type: ignore[arg-type]
+        max_pixels=max_pixels,
+        manifest=manifest,
+        group=group,
+        output=output,
+        overwrite=overwrite,
+        show_download=not quiet,
+    )
+    for line in settings.job_lines(job):
+        say(line, quiet=quiet)
+    if job.n_to_compute:
+        start_backend(job.device)
+    plan = plan_extraction(job)
+    if as_json:
+        print_json(dataclasses.asdict(plan))
+        return
+    rows = [
+        ("images", f"{plan.n_images}"),
+        ("  through the network", f"{plan.n_computed}"),
+        ("  copied", f"{plan.n_copied}"),
+        ("numbers an image", f"{sum(plan.code_sizes.values()):,}"),
+        ("disk", f"{gigabytes(plan.new_bytes)} of {gigabytes(plan.free_bytes)} free"),
+        ("memory", gigabytes(plan.peak_bytes)),
+        ("time", f"{_duration(plan.seconds)} at {plan.images_per_second:.1f} images/s"),
+        ("device", f"{plan.device}, {plan.batch_size} images at a time"),
+        ("memory of a fit", f"{gigabytes(plan.fit_bytes)} for matrices of n x n"),
+    ]
+    print_table(("what", "how much"), rows)
+    if plan.new_bytes > plan.free_bytes:
+        say(
+            "The disk is too small: use --pool avg, --dtype float16, or -o on another disk.",
+            quiet=quiet,
+        )
+
+
+def _duration(seconds: float) -> str:
+    """Spell a time.
+
+    Examples
+    --------
+    >>> _duration(42.3), _duration(4_000), _duration(90_000)
+    ('42 s', '1 h 07 min', '25 h 00 min')
+    """
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

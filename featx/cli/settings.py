@@ -1,0 +1,153 @@
+"""The settings of an extraction as options, which `extract` and `plan` share.
+
+Options come in as the user typed them; a job that was checked goes out, and the
+lines that say what it will make.
+"""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featx.cli.console import gigabytes, say
+from featx.cli.layers import print_layers
+from featx.errors import OptionError
+from featx.layers import deepest, layers_up_to, weight_shapes
+
+if TYPE_CHECKING:
+    from featx.extraction import BatchSize, ExtractionJob
+
+__all__ = [
+    "BatchSizeText",
+    "Device",
+    "Group",
+    "Images",
+    "JpegText",
+    "Layers",
+    "Manifest",
+    "MaxPixels",
+    "PrecisionText",
+    "PreprocessText",
+    "ResizeText",
+    "Store",
+    "Weights",
+    "batch_size",
+    "job_lines",
+    "need_layer",
+]
+
+Images = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A folder of images, of class folders, or of train/, val/ and test/.",
+        show_default="data",
+    ),
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option("--layer", metavar="NAME", help="Layer to take codes from; may be repeated."),
+]
+ResizeText = Annotated[
+    str, typer.Option(metavar="squash|crop|pad", help="How an image gets there.")
+]
+JpegText = Annotated[
+    str,
+    typer.Option(metavar="reduced|full", help="Decode JPEGs that are much larger at less size."),
+]
+Weights = Annotated[
+    str, typer.Option(metavar="bundled|imagenet|FILE|random:SEED", help="Of the network.")
+]
+PreprocessText = Annotated[
+    str,
+    typer.Option(
+        metavar="caffe|unit",
+        help="BGR minus ImageNet's mean, as VGG19 was trained, or RGB/255.",
+    ),
+]
+PrecisionText = Annotated[
+    str, typer.Option(metavar="float32|tf32|bfloat16", help="Arithmetic of the network.")
+]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|gpu|gpu:N", help="Where the network runs.")]
+BatchSizeText = Annotated[
+    str, typer.Option("--batch-size", metavar="auto|N", help="Images at once.")
+]
+MaxPixels = Annotated[int, typer.Option(metavar="N", help="Refuse images of more pixels.")]
+Manifest = Annotated[
+    Path | None,
+    typer.Option(help="A CSV with path and any of label, split, group, instead of IMAGES."),
+]
+Group = Annotated[
+    str | None, typer.Option(help="Regular expression that finds the group in the path.")
+]
+Store = Annotated[Path, typer.Option("--output", "-o", help="The store.")]
+
+
+def need_layer(verb: str, layer: list[str] | None, size: str, pool: str, dtype: str) -> list[str]:
+    """Return the layers asked for; where there are none, list all and exit with 2."""
+    from featx.recipe import image_size
+
+    if layer:
+        return layer
+    print_layers(image_size(size), pool, dtype)
+    say(f"Choose one: featx {verb} --layer block2_pool", quiet=False)
+    raise typer.Exit(2)
+
+
+def batch_size(text: str) -> "BatchSize":
+    """Read a batch size.
+
+    Raises
+    ------
+    OptionError
+        It is neither "auto" nor a number.
+    """
+    if text == "auto":
+        return "auto"
+    if text.isdecimal():
+        return int(text)
+    message = f"No such batch size: {text}. Expected --batch-size auto, or 1 and more."
+    raise OptionError(message)
+
+
+def job_lines(job: "ExtractionJob") -> list[str]:
+    """Say what will be made, before it is."""
+    records, recipe, rest = job.listing.records, job.recipe, job.rest
+    splits = {s: sum(r.split == s for r in records) for s in ("train", "val", "test")}
+    counts = [f"{s} {n}" for s, n in splits.items() if n]
+    n_classes = len({r.label for r in records if r.label is not None})
+    counts.append(f"{n_classes} classes" if n_classes else "no labels")
+    lines = [f"{len(records)} images in {job.listing.root} ({', '.join(counts)})"]
+    lines += [f"note: {note}" for note in job.listing.notes]
+    for name in recipe.layers:
+        shape = recipe.code_shape(name)
+        places = f"{'x'.join(map(str, shape))} = " if len(shape) > 1 else ""
+        lines.append(f"{name}: {places}{recipe.code_size(name):,} numbers an image, {recipe.dtype}")
+    free = shutil.disk_usage(job.output.absolute().parent).free
+    if not rest.resumes:
+        lines.append(f"{rest.target}: {gigabytes(job.new_bytes)} of disk ({gigabytes(free)} free)")
+    lines += _earlier_lines(job)
+    n_layers = sum(weight_shapes(x.name) is not None for x in layers_up_to(deepest(recipe.layers)))
+    found = "made" if job.source.path is None else "found, their shapes are right"
+    lines.append(
+        f"weights {job.source.spec} ({job.source.identity[:12]}): all {n_layers} layers {found}"
+    )
+    return lines
+
+
+def _earlier_lines(job: "ExtractionJob") -> list[str]:
+    """Say what of an earlier run is kept."""
+    rest, lines = job.rest, []
+    if rest.resumes:
+        lines.append(
+            f"going on with {rest.target}: {rest.n_kept} of {job.n_images} images are done"
+        )
+    if rest.n_edited:
+        lines.append(f"{rest.n_edited} images were edited since: they are read anew")
+    if rest.copies:
+        lines.append(f"{len(rest.copies)} images are copied from the store that is there")
+    if rest.extended:
+        lines.append(f"{len(rest.extended)} images get the layers that they lack")
+    if rest.n_dropped:
+        lines.append(f"{rest.n_dropped} images of the store are not in the list: they go")
+    return lines

@@ -1,0 +1,141 @@
+"""Batches for the network: how many images at once, padded to one shape, fewer if memory ends.
+
+A recipe and a device come in and a batch size goes out; images come in and
+their codes go out. This file knows neither files nor stores.
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featx.errors import OptionError
+from featx.network import Backbone, Device, activation_bytes
+from featx.recipe import Recipe
+
+__all__ = ["IN_NETWORK", "BatchSize", "Batcher", "check_batch_size", "settle_batch_size"]
+
+logger = logging.getLogger(__name__)
+
+BatchSize = int | Literal["auto"]
+
+#: Batches that are in the network at once. While one waits for its last
+#: thread, or for its codes to be copied, the other computes.
+IN_NETWORK = 2
+
+# Measured on two cores: with two batches in the network, two images in each are as fast as 32;
+# eight leave little between batches. A GPU needs more to be full.
+_PIXELS = {"cpu": 8 * 224 * 224, "gpu": 64 * 224 * 224}
+_LARGEST = {"cpu": 64, "gpu": 512}
+# What is left is for what else runs, and for what the estimate of a batch misses.
+_SHARE_OF_MEMORY = 0.5
+
+
+def check_batch_size(batch_size: BatchSize) -> None:
+    """Refuse a batch size that is neither "auto" nor a number from 1.
+
+    Raises
+    ------
+    OptionError
+        It is not.
+    """
+    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        message = f"No such batch size: {batch_size}. Expected --batch-size auto, or 1 and more."
+        raise OptionError(message)
+
+
+def settle_batch_size(
+    batch_size: BatchSize, recipe: Recipe, n_images: int, device: Device | None = None
+) -> int:
+    """Return how many images to give the network at once, at most `n_images`.
+
+    "auto" takes as many as keep the device busy, fewer where two such batches
+    would fill more than half of its free memory.
+
+    Parameters
+    ----------
+    batch_size : int or "auto"
+        What was asked for.
+    recipe : Recipe
+        Says how much an image takes.
+    n_images : int
+        Images in all.
+    device : Device, optional
+        Where the network runs; a CPU by default.
+    """
+    check_batch_size(batch_size)
+    if batch_size != "auto":
+        return max(1, min(batch_size, n_images))
+    kind = device.kind if device is not None else "cpu"
+    fitting = _PIXELS[kind] // (recipe.size[0] * recipe.size[1])
+    free = device.free_bytes() if device is not None else None
+    if free is not None:
+        room = _SHARE_OF_MEMORY * free / (IN_NETWORK * activation_bytes(recipe))
+        fitting = min(fitting, int(room))
+    return max(1, min(fitting, _LARGEST[kind], n_images))
+
+
+class Batcher:
+    """Runs lists of images through a backbone, padded to one shape; from several threads.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Turns images into codes.
+    batch_size : int
+        Images at once. Where memory ends it is halved, for this list and all
+        that follow.
+    """
+
+    def __init__(self, backbone: Backbone, batch_size: int) -> None:
+        self.backbone = backbone
+        self.batch_size = batch_size
+        self._lock = threading.Lock()
+
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.floating]]:
+        """Return the codes of the images, an array for each layer.
+
+        Raises
+        ------
+        OptionError
+            Memory ends with a single image.
+        """
+        while True:
+            size = self.batch_size
+            try:
+                parts = [
+                    self._padded(images[start : start + size], size)
+                    for start in range(0, len(images), size)
+                ]
+            except MemoryError as error:
+                self._halve(size, error)
+            else:
+                if len(parts) == 1:
+                    return parts[0]
+                return {layer: np.concatenate([p[layer] for p in parts]) for layer in parts[0]}
+
+    def _padded(
+        self, images: Sequence[NDArray[np.uint8]], size: int
+    ) -> dict[str, NDArray[np.floating]]:
+        batch = np.zeros((size, *self.backbone.recipe.size, 3), np.uint8)
+        for i, image in enumerate(images):
+            batch[i] = image
+        return {layer: codes[: len(images)] for layer, codes in self.backbone(batch).items()}
+
+    def _halve(self, size: int, error: MemoryError) -> None:
+        with self._lock:
+            if self.batch_size < size:  # the other batch in the network met the same
+                return
+            if size == 1:
+                message = (
+                    "Memory ends with one image at a time in the network. Use a smaller --size, "
+                    "a layer that comes earlier, or --device cpu."
+                )
+                raise OptionError(message) from error
+            self.batch_size = size // 2
+        logger.warning(
+            "memory ended with %d images at a time: going on with %d", size, self.batch_size
+        )

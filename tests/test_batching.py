@@ -1,0 +1,209 @@
+"""Batches: their size, their one shape, halving where memory ends, and the pipeline around them."""
+
+import logging
+import re
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from running import MeanColour, job_in, run
+
+from featx.errors import OptionError
+from featx.extraction import settle_batch_size, stream_codes
+from featx.extraction.batching import Batcher
+from featx.extraction.pace import Pace, Stage
+from featx.network import activation_bytes
+from featx.recipe import Recipe
+from featx.store import open_store
+
+RECIPE = Recipe(weights="random:0", layers=("block1_pool",), pool="avg", size=(32, 32))
+
+
+@dataclass(frozen=True)
+class FakeDevice:
+    kind: str
+    free: int | None
+
+    def free_bytes(self):
+        return self.free
+
+
+class Small(MeanColour):
+    """A backbone whose memory ends above so many images."""
+
+    def __init__(self, recipe, most):
+        super().__init__(recipe)
+        self.most = most
+
+    def __call__(self, images):
+        codes = super().__call__(images)
+        if len(images) > self.most:
+            raise MemoryError
+        return codes
+
+
+def images(n):
+    return list(np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "n_images", "expected"),
+    [
+        ("cpu", 224, 1000, 8),
+        ("cpu", 256, 1000, 6),
+        ("cpu", 32, 1000, 64),  # never more, however small they are
+        ("cpu", 1024, 1000, 1),
+        ("cpu", 224, 3, 3),
+        ("gpu", 224, 1000, 64),
+        ("gpu", 32, 1000, 512),
+    ],
+)
+def test_auto_follows_the_device_and_the_image_size(kind, size, n_images, expected):
+    """So many pixels at once as keep the device busy, at most all images."""
+    recipe = Recipe(weights="random:0", layers=("block1_pool",), size=(size, size))
+    assert settle_batch_size("auto", recipe, n_images, FakeDevice(kind, None)) == expected
+
+
+def test_auto_leaves_half_of_the_memory(caplog):
+    """Two batches in the network take at most half of what is free, but one image is tried."""
+    recipe = Recipe(weights="random:0", layers=("block1_pool",))
+    per_image = activation_bytes(recipe)
+    free = 2 * 2 * 5 * per_image
+    assert settle_batch_size("auto", recipe, 1000, FakeDevice("gpu", free)) == 5
+    assert settle_batch_size("auto", recipe, 1000, FakeDevice("gpu", free - 1)) == 4
+    assert settle_batch_size("auto", recipe, 1000, FakeDevice("gpu", 1)) == 1
+
+
+@pytest.mark.parametrize("wrong", [0, -3, 2.5, "many"])
+def test_a_wrong_batch_size_is_refused(tmp_path, image_folder, wrong):
+    """Only auto, and numbers from 1."""
+    message = f"No such batch size: {wrong}. Expected --batch-size auto, or 1 and more."
+    with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+        job_in(image_folder.parent, batch_size=wrong)
+
+
+def test_a_large_batch_size_is_cut_to_the_images():
+    """A batch never holds more rows than there are images."""
+    assert settle_batch_size(10**12, RECIPE, 27, FakeDevice("cpu", None)) == 27
+
+
+def test_one_shape_whatever_the_number():
+    """A list is padded to the batch size, and the padding leaves no trace."""
+    backbone = MeanColour(RECIPE)
+    codes = Batcher(backbone, 8)(images(3))["block1_pool"]
+    assert backbone.shapes == [(8, 32, 32, 3)]
+    expected = MeanColour(RECIPE)(np.stack(images(3)))["block1_pool"]
+    np.testing.assert_array_equal(codes, expected)
+
+
+def test_where_memory_ends_the_batch_is_halved(caplog):
+    """The list is done all the same, in its order, and later lists begin with the smaller size."""
+    backbone = Small(RECIPE, most=2)
+    batcher = Batcher(backbone, 8)
+    expected = MeanColour(RECIPE)(np.stack(images(7)))["block1_pool"]
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_array_equal(batcher(images(7))["block1_pool"], expected)
+    assert [len_ for len_, *_ in backbone.shapes] == [8, 4, 2, 2, 2, 2]
+    assert [record.getMessage() for record in caplog.records] == [
+        "memory ended with 8 images at a time: going on with 4",
+        "memory ended with 4 images at a time: going on with 2",
+    ]
+    batcher(images(2))
+    assert backbone.shapes[-1] == (2, 32, 32, 3)
+
+
+def test_memory_that_ends_with_one_image_is_said():
+    """Nothing smaller is left to try."""
+    message = (
+        "Memory ends with one image at a time in the network. Use a smaller --size, a layer that "
+        "comes earlier, or --device cpu."
+    )
+    with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+        Batcher(Small(RECIPE, most=0), 4)(images(4))
+
+
+def test_a_run_goes_on_where_memory_ends(image_folder):
+    """The store of such a run equals that of one with memory enough."""
+    folder = image_folder.parent
+    run(job_in(folder, batch_size=8), Small(RECIPE, most=3))
+    digests = open_store(folder / "codes.h5").digests()
+    run(job_in(folder, batch_size=8, overwrite=True))
+    assert open_store(folder / "codes.h5").digests() == digests
+
+
+def test_two_batches_are_in_the_network_at_once(image_folder):
+    """The second batch enters while the first is inside; a third waits."""
+    inside, most, both = 0, 0, threading.Event()
+    lock = threading.Lock()
+
+    class Meeting(MeanColour):
+        def __call__(self, images):
+            nonlocal inside, most
+            with lock:
+                inside += 1
+                most = max(most, inside)
+                if inside == 2:
+                    both.set()
+            both.wait(10)
+            time.sleep(0.01)
+            with lock:
+                inside -= 1
+            return super().__call__(images)
+
+    files = sorted(image_folder.rglob("*.png"))
+    assert sum(b.n_images for b in stream_codes(files, Meeting(RECIPE), 3)) == 27
+    assert most == 2
+
+
+def test_a_slow_taker_holds_up_the_network(image_folder):
+    """While a batch is not taken, only the one beside it is computed."""
+    backbone = MeanColour(RECIPE)
+    files = sorted(image_folder.rglob("*.png"))
+    stream = stream_codes(files, backbone, 3)
+    next(stream)
+    time.sleep(0.3)
+    assert len(backbone.shapes) == 2
+    stream.close()
+
+
+def test_an_error_of_the_network_ends_the_run_and_keeps_what_is_done(image_folder):
+    """Whatever the network raises arrives, once; batches before it are in the store."""
+
+    class Breaking(MeanColour):
+        def __call__(self, images):
+            if len(self.shapes) >= 4:
+                raise RuntimeError("broken")
+            return super().__call__(images)
+
+    job = job_in(image_folder.parent, batch_size=3)
+    with pytest.raises(RuntimeError, match=r"^broken$"):
+        run(job, Breaking(job.recipe))
+    done = open_store(job.output).images.done
+    assert done[:6].all()
+    assert not done[15:].any()
+
+
+def test_shares_are_of_the_whole_time():
+    """Two workers at once cover a time once, and have worked it twice."""
+    stage = Stage()
+    ready = threading.Barrier(2)
+
+    def work():
+        with stage.work():
+            ready.wait(10)
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stage.worked >= 0.1
+    assert 0.05 <= stage.covered < stage.worked
+    pace = Pace(n_decoders=4)
+    pace.decode.worked, pace.network.covered, pace.write.covered = 8.0, 6.0, 1.0
+    shares = pace.shares(10.0)
+    assert (shares.decode, shares.network, shares.write) == (0.2, 0.6, 0.1)
+    assert shares.waiting == pytest.approx(0.4)
