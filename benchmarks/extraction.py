@@ -200,7 +200,8 @@ def torch_script(images: str, setting: Setting) -> dict:
     kind = torch.bfloat16 if setting.precision == "bfloat16" else torch.float32
     model = torch.nn.Sequential(*modules).to(kind).to(memory_format=torch.channels_last).eval()
     files = sorted(Path(images).rglob("*.jpg"))
-    loader = DataLoader(Images(files), BATCH, num_workers=os.cpu_count() or 1)
+    workers = {"num_workers": os.cpu_count() or 1, "multiprocessing_context": "fork"}
+    loader = DataLoader(Images(files), BATCH, **workers)
     began, start = time.perf_counter(), 0
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from featx.images import decoding
+from featx.images import decoding, reducing
 
 SHAPES = [((3, 4), 224), ((6, 8), 224), ((1, 1), 64), ((1, 1), 32)]  # tiles, image size
 N_IMAGES = 10
@@ -55,7 +55,7 @@ def main() -> None:
                 mosaic(sources, tiles, file)
             full, full_ms = read(files, size, "full")
             for ratio in (1, 2, 3, 4):
-                decoding._REDUCED = ratio
+                reducing._LEAST = ratio
                 reduced, reduced_ms = read(files, size, "reduced")
                 apart = np.abs(full - reduced)
                 print(

@@ -634,12 +634,32 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
     )
 
 
-def test_pillows_own_limit_does_not_matter(tmp_path, noise, monkeypatch):
-    """A limit that the user's program has set in Pillow changes nothing here."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    for suffix in ("png", "jpg", "gif"):
-        path = saved(tmp_path / f"a.{suffix}", noise)
-        assert read_picture(path, SIZE, "squash").pixels.shape == (32, 32, 3)
+@pytest.mark.parametrize("limit", [40 * 50 - 1, 10])  # Pillow would warn, and refuse
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif"])
+def test_pillows_own_limit_does_not_matter(tmp_path, noise, monkeypatch, suffix, limit):
+    """A limit that the user's program has set in Pillow changes nothing here, and stays there."""
+    path = saved(tmp_path / f"a.{suffix}", noise)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    assert read_picture(path, SIZE, "squash").pixels.shape == (32, 32, 3)
+    with pytest.raises((Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        Image.open(path)
+
+
+def test_faults_of_links_and_names(tmp_path, noise):
+    """Links in a circle, and a file that is gone, have reasons; a name that is no UTF-8 is read."""
+    (tmp_path / "a.jpg").symlink_to("b.jpg")
+    (tmp_path / "b.jpg").symlink_to("a.jpg")
+    assert reason_of(tmp_path / "a.jpg").startswith("cannot be opened: too many")
+    path = saved(tmp_path / "c.png", noise)
+    path.unlink()
+    assert reason_of(path) == "not found"
+    try:
+        path = path.with_name(os.fsdecode(b"\xff\xfe.png"))
+        noise.save(str(tmp_path / "d.png"))
+        (tmp_path / "d.png").rename(path)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    np.testing.assert_array_equal(read_picture(path, (40, 50), "squash").pixels, np.asarray(noise))
 
 
 @pytest.mark.parametrize(("shape", "read"), [((100, 1), True), ((1, 100), True), ((1, 101), False)])
@@ -650,4 +670,5 @@ def test_an_absurd_shape(tmp_path, shape, read):
     if read:
         assert read_picture(path, SIZE, "squash").pixels.shape == (32, 32, 3)
     else:
-        assert reason_of(path) == ("101x1 pixels: no picture has sides of more than 100 to 1")
+        reason = "101x1 pixels: no picture has sides of more than 100 to 1: crop it"
+        assert reason_of(path) == reason

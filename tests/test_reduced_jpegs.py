@@ -1,8 +1,10 @@
 """Large JPEGs, decoded at a part of their size: nearly the same pixels, and only where asked."""
 
+import struct
+
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from featx.images import read_picture, resized
 from featx.recipe import Recipe
@@ -35,7 +37,7 @@ def decoded_size(monkeypatch, path, size=SIZE, resize="squash", **settings):
     """The (width, height) at which a picture was decoded."""
     seen = []
     monkeypatch.setattr(
-        "featx.images.decoding.resized", lambda i, s, r: seen.append(i.size) or resized(i, s, r)
+        "featx.images.decoding.resized", lambda i, *rest: seen.append(i.size) or resized(i, *rest)
     )
     read_picture(path, size, resize, **settings)
     return seen[0]
@@ -61,47 +63,117 @@ def test_cmyk_keeps_its_colours(tmp_path, photograph):
 @pytest.mark.parametrize(
     ("size", "resize", "decoded"),
     [
-        ((320, 480), "squash", (960, 640)),  # just twice: nothing to gain
-        ((160, 240), "squash", (480, 320)),
-        ((161, 240), "squash", (960, 640)),  # a half would be less than twice 161
-        ((80, 120), "squash", (240, 160)),
-        ((32, 48), "squash", (120, 80)),  # an eighth is the least
-        ((160, 160), "crop", (480, 320)),
-        ((240, 160), "crop", (960, 640)),  # the box that is kept is 427 wide, 640 high
-        ((240, 160), "pad", (480, 320)),  # the whole is shown, 160 wide
+        ((107, 160), "squash", (960, 640)),  # a half is 320 high, less than 3 x 107
+        ((106, 160), "squash", (480, 320)),
+        ((106, 161), "squash", (960, 640)),  # a half is 480 wide, less than 3 x 161
+        ((53, 80), "squash", (240, 160)),
+        ((26, 40), "squash", (120, 80)),
+        ((2, 3), "squash", (120, 80)),  # an eighth is the least
+        ((106, 106), "crop", (480, 320)),
+        ((107, 80), "crop", (960, 640)),  # the box that is kept is 640 high
+        ((160, 107), "pad", (480, 320)),  # the whole is shown, 107 wide, 71 high
+        ((213, 159), "pad", (480, 320)),
+        ((213, 161), "pad", (960, 640)),
     ],
 )
 def test_the_scale_that_is_taken(tmp_path, monkeypatch, photograph, size, resize, decoded):
-    """The smallest that is still twice what is needed, both ways."""
+    """The smallest that is still three times what is needed, both ways."""
     photograph.save(tmp_path / "a.jpg")
     assert decoded_size(monkeypatch, tmp_path / "a.jpg", size, resize) == decoded
     assert decoded_size(monkeypatch, tmp_path / "a.jpg", size, resize, jpeg="full") == (960, 640)
 
 
-def test_a_side_that_the_scale_does_not_divide(tmp_path, monkeypatch, photograph):
-    """964 = 4 x 241: a quarter is exact, an eighth would shift the picture."""
-    photograph.resize((964, 640)).save(tmp_path / "a.jpg")
-    assert decoded_size(monkeypatch, tmp_path / "a.jpg") == (241, 160)
+#: What a camera does to an upright picture to store it, by orientation of EXIF.
+TO_STORED = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, -1),
+}
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_a_turned_photograph(tmp_path, monkeypatch, photograph, orientation):
-    """EXIF swaps the sides after decoding; the scale follows the picture as it is shown."""
+@pytest.mark.parametrize("orientation", TO_STORED)
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+def test_sides_that_the_scale_does_not_divide(
+    tmp_path, monkeypatch, photograph, orientation, resize
+):
+    """961 x 633, rounded up to 121 x 80 at an eighth, is not shifted, however it is turned."""
+    upright = np.asarray(photograph.resize((961, 633)))
+    stored = Image.fromarray(np.ascontiguousarray(TO_STORED[orientation](upright)))
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    photograph.save(tmp_path / "a.jpg", exif=exif, quality=92)
-    assert difference(tmp_path / "a.jpg", (120, 80)).mean() < 0.5
-    # Shown upright the picture is 960 wide and 640 high, turned 640 wide and 960 high.
-    turned = orientation in {6, 8}
-    expected = (320, 480) if turned else (960, 640)
-    assert decoded_size(monkeypatch, tmp_path / "a.jpg", (240, 160)) == expected
+    path = tmp_path / "a.jpg"
+    stored.save(path, exif=exif, quality=92)
+    size = (20, 30) if resize != "crop" else (26, 20)
+    with Image.open(path) as image:  # the truth is Pillow's alone
+        expected = np.asarray(resized(ImageOps.exif_transpose(image), size, resize), int)
+    apart = np.abs(read_picture(path, size, resize).pixels - expected)
+    assert apart.mean() < 0.5
+    assert apart.max() <= 4
+    assert decoded_size(monkeypatch, path, size, resize) == (121, 80)
+
+
+def test_a_turned_photograph_has_the_scale_of_the_upright_one(tmp_path, monkeypatch, photograph):
+    """The sides that count are those of the picture as it is shown."""
+    exif = Image.Exif()
+    for orientation, expected in ((1, (960, 640)), (3, (960, 640)), (6, (320, 480))):
+        exif[ExifTags.Base.Orientation] = orientation
+        photograph.save(tmp_path / "a.jpg", exif=exif)
+        assert decoded_size(monkeypatch, tmp_path / "a.jpg", (160, 106)) == expected
+
+
+def test_fine_detail_shows_that_less_was_decoded(tmp_path):
+    """One-pixel noise, the worst there is, is changed, and by few levels."""
+    noise = np.random.default_rng(0).integers(0, 256, (384, 384, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jpg", quality=92)
+    apart = difference(tmp_path / "a.jpg", (64, 64))
+    assert 0.2 < apart.mean() < 2
+    assert apart.max() <= 8
+
+
+def test_thumbnail_of_a_reduced_picture(tmp_path, photograph):
+    """The thumbnail is the whole picture, whatever the pixels were reduced for."""
+    photograph.resize((961, 633)).save(tmp_path / "a.jpg", quality=92)
+    full = read_picture(tmp_path / "a.jpg", (20, 30), "crop", jpeg="full")
+    reduced = read_picture(tmp_path / "a.jpg", (20, 30), "crop")
+    apart = np.abs(full.thumbnail.astype(int) - reduced.thumbnail)
+    assert 0 < apart.mean() < 1
+    assert (full.phash ^ reduced.phash).bit_count() <= 4
+
+
+def lossless_jpeg(side: int) -> bytes:
+    """Write a JPEG without waves (SOF3) by hand: grey, every difference zero."""
+
+    def segment(mark: int, data: bytes) -> bytes:
+        return bytes([0xFF, mark]) + struct.pack(">H", len(data) + 2) + data
+
+    head = struct.pack(">BHHB", 8, side, side, 1) + bytes([1, 0x11, 0])
+    table = bytes([0, 1] + [0] * 15 + [0])  # one code, of one bit: no difference
+    scan = bytes([1, 1, 0, 1, 0, 0])
+    segments = segment(0xC3, head) + segment(0xC4, table) + segment(0xDA, scan)
+    return b"\xff\xd8" + segments + bytes(side * side // 8) + b"\xff\xd9"
+
+
+def test_a_lossless_jpeg_is_read_whole(tmp_path):
+    """The decoder cannot reduce it, and would call it damaged."""
+    (tmp_path / "a.jpg").write_bytes(lossless_jpeg(800))
+    try:
+        with Image.open(tmp_path / "a.jpg") as image:
+            image.load()
+    except OSError:
+        pytest.skip("this Pillow's libjpeg reads no lossless JPEG")
+    assert (read_picture(tmp_path / "a.jpg", SIZE, "squash").pixels == 128).all()
 
 
 def test_other_formats_and_small_pictures_are_untouched(tmp_path, photograph):
-    """PNG, and a JPEG less than four times too large, give the bits of full decoding."""
+    """PNG, and a JPEG less than six times too large, give the bits of full decoding."""
     photograph.save(tmp_path / "a.png")
     assert difference(tmp_path / "a.png").max() == 0
-    photograph.resize((126, 94)).save(tmp_path / "b.jpg")
+    photograph.resize((287, 191)).save(tmp_path / "b.jpg")
     assert difference(tmp_path / "b.jpg").max() == 0
 
 

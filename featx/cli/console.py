@@ -103,8 +103,8 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
         yield _lines(what)
 
 
-def start_backend(device: str) -> "Device":
-    """Import Keras's backend and return the device that it will use.
+def start_backend(device: str) -> tuple["Device", str]:
+    """Import Keras's backend; return the device that it will use, and both in words.
 
     TensorFlow greets its user with a dozen lines on stderr that are no
     concern of featx's user; they are kept back unless the start fails.
@@ -116,7 +116,7 @@ def start_backend(device: str) -> "Device":
         import keras
 
         keras.ops.zeros(1)
-    return found
+    return found, f"{found.description} ({keras.backend.backend()})"
 
 
 def _bar() -> Any:

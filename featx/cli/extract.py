@@ -81,9 +81,9 @@ def command(
         say(line, quiet=quiet)
     try:
         if job.n_to_compute:
-            found = start_backend(job.device)
+            found, name = start_backend(job.device)
             at_once = settle_batch_size(job.batch_size, job.recipe, job.n_to_compute, found)
-            say(f"device {found.description}, {at_once} images at a time", quiet=quiet)
+            say(f"device {name}, {at_once} images at a time", quiet=quiet)
         with progress_bar("extract", quiet=quiet) as progress:
             made = run_extraction(job, progress=_with_price(job, progress, quiet))
     except KeyboardInterrupt:

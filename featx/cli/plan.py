@@ -86,7 +86,7 @@ def command(
         ("disk", f"{gigabytes(plan.new_bytes)} of {gigabytes(plan.free_bytes)} free"),
         ("memory", gigabytes(plan.peak_bytes)),
         ("time", f"{_duration(plan.seconds)} at {plan.images_per_second:.1f} images/s"),
-        ("device", f"{plan.device}, {plan.batch_size} images at a time"),
+        ("device", f"{plan.device}, {plan.batch_size} images at a time" if plan.device else "none"),
         ("memory of a fit", f"{gigabytes(plan.fit_bytes)} for matrices of n x n"),
     ]
     print_table(("what", "how much"), rows)

@@ -41,7 +41,7 @@ def command(
         device=device,
     )
     if job.store is None:
-        say(f"device {start_backend(device).description}", quiet=quiet)
+        say(f"device {start_backend(device)[1]}", quiet=quiet)
     with progress_bar("predict", quiet=quiet) as progress:
         frame = run_prediction(job, progress=progress)
     n_failed = int(frame["label"].isna().sum())

@@ -16,14 +16,14 @@ How a file becomes pixels is part of what makes a code, so each case has one rul
   BMP, TIFF, WebP, PPM, AVIF or JPEG 2000. Pillow reads more; those are not
   photographs, and some start other programs;
 * more pixels than a limit, which the head says before anything is decoded, are
-  refused, and so is a picture a hundred times longer than wide; for TIFF and
-  WebP, Pillow's own limit holds besides;
+  refused, and so is a picture more than a hundred times longer than wide
+  (`featx.images.limits`); for TIFF and WebP, Pillow's own limit holds besides;
 * with `jpeg="reduced"` a JPEG is decoded at a half, a quarter or an eighth of its
-  size, where that divides its sides and is still twice what the network needs.
-  The decoder then leaves out the finest waves of each block of 8x8 pixels, which
-  the resizing would average away: on photographs the pixels differ by less than
-  0.5 grey levels of 255 in the mean, 99.9 % of them by at most 5, the largest by
-  11 (benchmarks/reduced_jpegs.py), in a third of the time.
+  size, where that is still three times what the network needs. The decoder then
+  leaves out the finest waves of each block of 8x8 pixels, which the resizing would
+  average away: on photographs the pixels stay within 0.5 grey levels of 255 in
+  the mean, 99.9 % of them within 5 to 11, all within 17. The worst are fine
+  stripes and text, with 6 in the mean and 16 at most (benchmarks/reduced_jpegs.py).
 
 References
 ----------
@@ -33,7 +33,6 @@ References
 
 import hashlib
 import io
-import math
 import stat
 import struct
 from collections.abc import Callable
@@ -46,19 +45,15 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
 from featx.errors import ImageError
 from featx.images.colours import to_rgb
-from featx.images.resizing import resized
+from featx.images.limits import MAX_PIXELS, check_shape
+from featx.images.reducing import reduce_jpeg
+from featx.images.resizing import Box, resized
 from featx.recipe import Jpeg, Resize
 
 __all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "Picture", "read_digest", "read_picture"]
 
 #: (height, width) of a thumbnail.
 THUMBNAIL_SIZE = (32, 32)
-
-#: Height times width; a larger picture is taken for an attack on the memory.
-MAX_PIXELS = 178_956_970
-
-_LONGEST = 100  # times the shorter side
-_REDUCED = 2  # times the wanted size, at least
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000")
 
@@ -71,15 +66,6 @@ _UPRIGHT = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}
-
-
-#: Those that swap height and width.
-_ACROSS = {
-    Image.Transpose.TRANSPOSE,
-    Image.Transpose.ROTATE_270,
-    Image.Transpose.TRANSVERSE,
-    Image.Transpose.ROTATE_90,
 }
 
 
@@ -144,17 +130,13 @@ def read_picture(
     data = _read_bytes(file)
     sha256 = hashlib.sha256(data).hexdigest()
     try:
-        image = _opened(data)
-        _check_shape(image, max_pixels)
-        if jpeg == "reduced":
-            _reduce(image, size, resize)
-        rgb = _loaded(image, data)
+        rgb, box = _decoded(data, size, resize, jpeg, max_pixels)
     except ImageError as error:
         error.sha256 = sha256
         raise
-    thumbnail = resized(rgb, THUMBNAIL_SIZE, "squash")
+    thumbnail = resized(rgb, THUMBNAIL_SIZE, "squash", box)
     return Picture(
-        pixels=np.asarray(resized(rgb, size, resize)),
+        pixels=np.asarray(resized(rgb, size, resize, box)),
         thumbnail=np.asarray(thumbnail),
         phash=_phash(thumbnail),
         sha256=sha256,
@@ -188,41 +170,15 @@ def _read_bytes(file: Path) -> bytes:
     raise ImageError(reason)
 
 
-def _check_shape(image: Image.Image, max_pixels: int) -> None:
-    """Refuse a picture that is too large, or too long, by its head alone."""
-    height, width = max(1, image.height), max(1, image.width)
-    if height * width > max_pixels:
-        reason = (
-            f"too many pixels, {height}x{width}, at most {max_pixels:,}: scale it down, or use "
-            "--max-pixels"
-        )
-        raise ImageError(reason)
-    if max(height, width) > _LONGEST * min(height, width):
-        reason = f"{height}x{width} pixels: no picture has sides of more than {_LONGEST} to 1"
-        raise ImageError(reason)
-
-
-def _reduce(image: Image.Image, size: tuple[int, int], resize: Resize) -> None:
-    """Let a JPEG that is much larger than `size` be decoded at less."""
-    if image.format != "JPEG":
-        return
-    height, width = size
-    if _turn(image) in _ACROSS:
-        height, width = width, height
-    if resize != "squash":  # one scale for both sides: that of the box that is kept, or shown
-        choose = max if resize == "crop" else min
-        scale = choose(width / image.width, height / image.height)
-        height, width = math.ceil(image.height * scale), math.ceil(image.width * scale)
-    for scale in (8, 4, 2):
-        fits = image.width >= scale * _REDUCED * width and image.height >= scale * _REDUCED * height
-        # A side that it does not divide would be rounded up, and the picture shifted.
-        if fits and image.width % scale == 0 and image.height % scale == 0:
-            image.draft(None, (image.width // scale, image.height // scale))
-            return
-
-
-def _loaded(image: Image.Image, data: bytes) -> Image.Image:
-    """Return an opened picture decoded, upright and in RGB."""
+def _decoded(
+    data: bytes, size: tuple[int, int], resize: Resize, jpeg: Jpeg, max_pixels: int
+) -> tuple[Image.Image, Box | None]:
+    """Return the first picture, upright and in RGB, and where it lies if not everywhere."""
+    image = _opened(data)
+    check_shape(image.size, max_pixels)
+    box = None
+    if jpeg == "reduced" and isinstance(image, JpegImagePlugin.JpegImageFile):
+        box = reduce_jpeg(image, data, size, resize, _turn(image))
     try:
         image.load()
     except Exception as error:  # decoders raise whatever the damage leads them to
@@ -230,7 +186,7 @@ def _loaded(image: Image.Image, data: bytes) -> Image.Image:
     _rescale_key(image, data)
     rgb = to_rgb(image)
     turn = _turn(image)
-    return rgb if turn is None else rgb.transpose(turn)
+    return (rgb if turn is None else rgb.transpose(turn)), box
 
 
 def _opened(data: bytes) -> ImageFile.ImageFile:

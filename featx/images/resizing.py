@@ -12,15 +12,20 @@ from PIL import Image
 from featx.errors import ImageError
 from featx.recipe import Resize
 
-__all__ = ["PAD_COLOUR", "resize_array", "resized"]
+__all__ = ["PAD_COLOUR", "Box", "resize_array", "resized", "surplus"]
 
 #: ImageNet's mean to within one grey level, so that a border is about zero for the network.
 PAD_COLOUR = (124, 117, 104)
 
+#: Left, top, right, bottom; edges may lie inside a pixel.
+Box = tuple[float, float, float, float]
+
 _BILINEAR = Image.Resampling.BILINEAR
 
 
-def resized(image: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:
+def resized(
+    image: Image.Image, size: tuple[int, int], resize: Resize, box: Box | None = None
+) -> Image.Image:
     """Return an RGB picture at `size`.
 
     Parameters
@@ -34,6 +39,8 @@ def resized(image: Image.Image, size: tuple[int, int], resize: Resize) -> Image.
         * crop takes the largest box of the right shape out of the middle;
         * pad shows the whole picture, unstretched, between borders of
           `PAD_COLOUR`.
+    box : tuple of float, optional
+        Where the picture lies in `image`; all of it by default.
 
     Returns
     -------
@@ -46,13 +53,29 @@ def resized(image: Image.Image, size: tuple[int, int], resize: Resize) -> Image.
     (112, 224)
     """
     height, width = size
-    if image.size == (width, height):
+    if image.size == (width, height) and box is None:
         return image
     if resize == "squash":
-        return image.resize((width, height), _BILINEAR)
+        return image.resize((width, height), _BILINEAR, box=box)
     if resize == "crop":
-        return image.resize((width, height), _BILINEAR, box=_middle(image.size, size))
-    return _padded(image, size)
+        whole = box or (0.0, 0.0, float(image.width), float(image.height))
+        return image.resize((width, height), _BILINEAR, box=_middle(whole, size))
+    return _padded(image, size, box)
+
+
+def surplus(image: tuple[int, int], size: tuple[int, int], resize: Resize) -> float:
+    """Return how many times a picture of (width, height) is larger than `resized` makes it.
+
+    Of the two directions, the one in which that is less counts.
+
+    Examples
+    --------
+    >>> surplus((400, 300), (100, 100), "crop"), surplus((400, 300), (100, 100), "pad")
+    (3.0, 4.0)
+    """
+    height, width = size
+    inner = _inside(image, size) if resize == "pad" else (width, height)
+    return min(image[0] / inner[0], image[1] / inner[1])
 
 
 def resize_array(array: np.ndarray, size: tuple[int, int], resize: Resize) -> np.ndarray:
@@ -93,25 +116,34 @@ def resize_array(array: np.ndarray, size: tuple[int, int], resize: Resize) -> np
     return np.asarray(resized(Image.fromarray(array), size, resize))
 
 
-def _middle(image: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Return the largest centred box of the shape of `size`: left, top, right, bottom."""
-    across, down = image
+def _middle(whole: Box, size: tuple[int, int]) -> Box:
+    """Return the largest centred box of the shape of `size` inside another."""
+    left, top, right, bottom = whole
+    across, down = right - left, bottom - top
     height, width = size
     if across * height <= down * width:  # the picture is the narrower one: full width
-        box_width, box_height = float(across), max(1.0, across * height / width)
+        box_width, box_height = across, max(1.0, across * height / width)
     else:
-        box_width, box_height = max(1.0, down * width / height), float(down)
-    left, top = (across - box_width) / 2, (down - box_height) / 2
+        box_width, box_height = max(1.0, down * width / height), down
+    left, top = left + (across - box_width) / 2, top + (down - box_height) / 2
     # Rounding must not push an edge out of the picture: Pillow refuses that.
-    return left, top, min(float(across), left + box_width), min(float(down), top + box_height)
+    return left, top, min(right, left + box_width), min(bottom, top + box_height)
 
 
-def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _inside(shape: tuple[float, float], size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (width, height) at which a picture just fits inside `size`."""
+    height, width = size
+    scale = min(width / shape[0], height / shape[1])
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def _padded(image: Image.Image, size: tuple[int, int], box: Box | None) -> Image.Image:
     """Scale a picture to fit inside `size` and put it in the middle of a canvas."""
     height, width = size
-    scale = min(width / image.width, height / image.height)
-    inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    scaled = image if inner == image.size else image.resize(inner, _BILINEAR)
+    left, top, right, bottom = box or (0.0, 0.0, float(image.width), float(image.height))
+    inner = _inside((right - left, bottom - top), size)
+    alone = inner == image.size and box is None
+    scaled = image if alone else image.resize(inner, _BILINEAR, box=box)
     if inner == (width, height):
         return scaled
     canvas = Image.new("RGB", (width, height), PAD_COLOUR)

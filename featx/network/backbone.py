@@ -14,6 +14,7 @@ References
 import itertools
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -35,8 +36,20 @@ logger = logging.getLogger(__name__)
 #: VGG subtracted; Keras's "caffe" preprocessing has the same numbers.
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
-# The least number that float16 rounds to infinity; 65504 is the largest that it holds.
-_FLOAT16_OVERFLOW = 65520.0
+# From here on float16 rounds to infinity; below, to the largest that it holds, 65504.
+_BEYOND_FLOAT16 = 65520
+
+# The backends' words for too little memory, on GPUs and on the CPU, where they have no
+# class of their own for it.
+_MEMORY_ERRORS = ("ResourceExhaustedError", "OutOfMemoryError")
+_MEMORY_WORDS = (
+    "RESOURCE_EXHAUSTED",
+    "out of memory",
+    "OUT_OF_MEMORY",
+    "ALLOC_FAILED",
+    "can't allocate memory",
+    "bad_alloc",
+)
 
 Weights = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -60,20 +73,20 @@ class VGG19Backbone:
     recipe : Recipe
         What determines the codes' numbers.
     model : keras.Model
-        From images, uint8 RGB, to a dict of codes, one for each layer, and of
-        their largest values where they are rounded to float16.
+        From images, uint8 RGB, to a dict of codes, one for each layer; for
+        float16 also each layer's largest code before it was rounded.
     device : Device
-        Where it computes.
+        Where the model's weights are and the codes are computed.
     """
 
     def __init__(self, recipe: Recipe, model: Any, device: Device) -> None:
         self.recipe = recipe
         self.model = model
         self.device = device
-        self._run = _compiled(model, recipe.precision)
+        self._run = _compiled(model, recipe, device)
 
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        """Turn images into codes; several threads may do so at once.
+        """Turn images into codes; several threads may call at once.
 
         Parameters
         ----------
@@ -84,21 +97,27 @@ class VGG19Backbone:
         Returns
         -------
         dict of str to ndarray, shape (n, ...)
-            Codes of each layer of the recipe, in its dtype; maybe read-only.
+            Codes of each layer of the recipe, in its dtype; perhaps read-only.
 
         Raises
         ------
         CodeRangeError
             A code is too large for float16.
         MemoryError
-            The device has not enough memory for so many images.
+            The device has too little memory for n images.
         """
-        with self.device.scope(), _memory_errors():
+        try:
             found = self._run(images)
+        except Exception as error:
+            if _ran_out_of_memory(error):
+                message = f"{len(images)} images at a time need more memory than there is"
+                raise MemoryError(message) from error
+            raise
         for layer in self.recipe.layers:
-            peak = float(found.get(_peak(layer), 0.0))
-            if _FLOAT16_OVERFLOW <= peak < math.inf:
-                raise CodeRangeError(layer, peak)
+            largest = float(found.get(_largest(layer), 0))
+            # What the network itself made infinite, or no number, the store's check names.
+            if _BEYOND_FLOAT16 <= largest < math.inf:
+                raise CodeRangeError(layer, largest)
         return {layer: found[layer] for layer in self.recipe.layers}
 
 
@@ -125,29 +144,9 @@ def build_backbone(recipe: Recipe, weights: Weights, device: Device | None = Non
     """
     device = device or find_device()
     _check_precision(recipe.precision, device)
-    import keras
-
     with device.scope():
-        images = keras.Input((*recipe.size, 3), dtype="uint8", name="images")
-        x = _preprocessed(images, recipe)
-        activations = {}
-        made = {}
-        for layer in layers_up_to(deepest(recipe.layers)):
-            if layer.name == "fc1":
-                x = keras.layers.Flatten(data_format="channels_last", dtype=x.dtype)(x)
-            made[layer.name] = _keras_layer(layer, recipe.precision)
-            x = made[layer.name](x)
-            activations[layer.name] = x
-        outputs = {}
-        for name in recipe.layers:
-            code = _pooled(activations[name], recipe)
-            outputs[name] = keras.ops.cast(code, recipe.dtype)
-            if recipe.dtype == "float16":  # of ReLU, so the largest is the largest in size
-                outputs[_peak(name)] = keras.ops.cast(keras.ops.max(code), "float32")
-        model = keras.Model(images, outputs)
-        for name, (kernel, bias) in weights.items():
-            made[name].set_weights([kernel, bias])
-        return VGG19Backbone(recipe, model, device)
+        model = _model(recipe, weights)
+    return VGG19Backbone(recipe, model, device)
 
 
 def load_backbone(
@@ -177,35 +176,74 @@ def load_backbone(
 
 
 def activation_bytes(recipe: Recipe) -> int:
-    """Estimate the memory that one image takes while the network computes, in bytes.
+    """Estimate the memory that one image takes in the network, in bytes.
 
-    A layer's input and output are alive together, and the convolution keeps
-    about as much again for itself; beside them stand the codes.
+    A convolution's input, its output and, for itself, about as much as the
+    larger of them; beside them the codes. Knows no backend, so it is rough.
+
+    Examples
+    --------
+    >>> recipe = Recipe(weights="random:0", layers=("block5_pool",), pool="avg")
+    >>> round(activation_bytes(recipe) / 1e6, 1)
+    38.5
     """
     names = [layer.name for layer in layers_up_to(deepest(recipe.layers))]
-    sizes = [math.prod(activation_shape(name, recipe.size)) for name in names]
-    widest = max(a + b for a, b in itertools.pairwise([0, *sizes]))
-    itemsize = 2 if recipe.precision == "bfloat16" else 4
-    return 2 * itemsize * widest + recipe.code_bytes()
+    sizes = [0, *(math.prod(activation_shape(name, recipe.size)) for name in names)]
+    largest = max(a + b + max(a, b) for a, b in itertools.pairwise(sizes))
+    return largest * (2 if recipe.precision == "bfloat16" else 4) + recipe.code_bytes()
 
 
 def _check_precision(precision: Precision, device: Device) -> None:
     if precision == "tf32" and not device.tf32:
+        where = "the CPU" if device.kind == "cpu" else device.description
         message = (
-            "TF32 is arithmetic of NVIDIA's GPUs, from Ampere on; this runs on "
-            f"{device.description}. Use --precision float32 or bfloat16."
+            "tf32 is arithmetic of NVIDIA's GPUs from Ampere on; this runs on "
+            f"{where}. Use --precision float32 or bfloat16."
         )
         raise OptionError(message)
     if precision == "bfloat16" and not device.bfloat16:
-        logger.warning(
-            "%s has no bfloat16 instructions: they are imitated, slower than float32.",
-            device.description,
+        lack = (
+            "This CPU has no bfloat16 instructions (AVX-512 BF16, AMX)"
+            if device.kind == "cpu"
+            else f"{device.description} has no bfloat16 arithmetic (NVIDIA's have from Ampere on)"
         )
+        logger.warning("%s: --precision bfloat16 is emulated there, and slower than float32.", lack)
 
 
-def _peak(layer: str) -> str:
-    """Name the output that is the largest value of a layer's codes."""
-    return f"{layer}_peak"
+def _largest(layer: str) -> str:
+    """Name the output that holds a layer's largest code."""
+    return f"{layer}_largest"
+
+
+def _model(recipe: Recipe, weights: Weights) -> Any:
+    import keras
+
+    images = keras.Input((*recipe.size, 3), dtype="uint8", name="images")
+    x = _preprocessed(images, recipe)
+    activations = {}
+    made = {}
+    for layer in layers_up_to(deepest(recipe.layers)):
+        if layer.name == "fc1":
+            x = keras.layers.Flatten(data_format="channels_last", dtype=_computing(recipe))(x)
+        made[layer.name] = _keras_layer(layer, _computing(recipe))
+        x = made[layer.name](x)
+        activations[layer.name] = x
+    outputs = {}
+    for name in recipe.layers:
+        codes = _pooled(activations[name], recipe)
+        outputs[name] = keras.ops.cast(codes, recipe.dtype)
+        if recipe.dtype == "float16":  # ReLU leaves nothing below 0, so this is the largest size
+            outputs[_largest(name)] = keras.ops.cast(keras.ops.max(codes), "float32")
+    model = keras.Model(images, outputs)
+    for name, (kernel, bias) in weights.items():
+        made[name].set_weights([kernel, bias])
+    model.trainable = False
+    return model
+
+
+def _computing(recipe: Recipe) -> str:
+    """Return the type of weights and activations; TF32 exists inside of products only."""
+    return "bfloat16" if recipe.precision == "bfloat16" else "float32"
 
 
 def _preprocessed(images: Any, recipe: Recipe) -> Any:
@@ -217,11 +255,10 @@ def _preprocessed(images: Any, recipe: Recipe) -> Any:
     return ops.flip(x, axis=-1) - ops.convert_to_tensor(IMAGENET_MEAN_BGR, "float32")
 
 
-def _keras_layer(layer: Layer, precision: Precision) -> Any:
+def _keras_layer(layer: Layer, dtype: str) -> Any:
     # A user's keras.json may set another data format or float type, so both are said here.
     from keras import layers
 
-    dtype = "bfloat16" if precision == "bfloat16" else "float32"
     if layer.kind == "pool":
         return layers.MaxPooling2D(2, 2, data_format="channels_last", dtype=dtype, name=layer.name)
     if layer.kind == "dense":
@@ -244,19 +281,17 @@ def _pooled(activation: Any, recipe: Recipe) -> Any:
         return activation
     if recipe.pool == "max":
         return ops.max(activation, axis=(1, 2))
-    return ops.mean(ops.cast(activation, "float32"), axis=(1, 2))  # a sum of thousands
+    return ops.mean(ops.cast(activation, "float32"), axis=(1, 2))
 
 
 def _compiled(
-    model: Any, precision: Precision
+    model: Any, recipe: Recipe, device: Device
 ) -> Callable[[NDArray[np.uint8]], dict[str, NDArray[np.floating]]]:
     """Return the model as one compiled function on NumPy arrays.
 
     Keras's own `predict` compiles with XLA on the CPU, which costs a fifth of
-    the speed there, and keeps every output in memory. Recent GPUs round float32
-    to TF32 unasked, so each backend is told what it may do, at each call where
-    it keeps that for the whole process. Results are looked at where they lie,
-    if that is the processor's memory, not copied.
+    the speed there, and keeps every output in memory. Outputs in the CPU's
+    memory are not copied; the arrays keep them alive.
     """
     import keras
 
@@ -264,67 +299,104 @@ def _compiled(
         "tensorflow": _compiled_tensorflow,
         "jax": _compiled_jax,
         "torch": _compiled_torch,
-    }[keras.backend.backend()](model, precision == "tf32")
+    }[keras.backend.backend()](model, recipe, device)
 
 
-def _compiled_tensorflow(model: Any, tf32: bool) -> Callable[[Any], Any]:
+def _compiled_tensorflow(model: Any, recipe: Recipe, device: Device) -> Callable[[Any], Any]:
     import tensorflow as tf
 
-    compiled = tf.function(lambda x: model(x, training=False), jit_compile=False)
+    def forward(images: Any) -> Any:
+        with device.scope():
+            return model(images, training=False)
+
+    # Traced once, here: for any number of images, and before threads could trace it twice.
+    images = tf.TensorSpec((None, *recipe.size, 3), tf.uint8)
+    compiled = tf.function(forward, jit_compile=False).get_concrete_function(images)
+    allow_tf32 = tf.config.experimental.enable_tensor_float_32_execution
 
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        tf.config.experimental.enable_tensor_float_32_execution(tf32)
-        return {k: np.asarray(v) for k, v in compiled(tf.convert_to_tensor(images)).items()}
+        with _TF32.set(recipe.precision == "tf32", allow_tf32), device.scope():
+            return {k: np.asarray(v) for k, v in compiled(tf.convert_to_tensor(images)).items()}
 
     return run
 
 
-def _compiled_jax(model: Any, tf32: bool) -> Callable[[Any], Any]:
+def _compiled_jax(model: Any, recipe: Recipe, device: Device) -> Callable[[Any], Any]:
     import jax
-    import keras
 
-    trained = [v.value for v in model.trainable_variables]
-    fixed = [v.value for v in model.non_trainable_variables]
+    # JAX computes where the arrays are that were put somewhere; its default is the first GPU.
+    place = jax.devices(device.kind)[device.index]
+    trained = [jax.device_put(v.value, place) for v in model.trainable_variables]
+    fixed = [jax.device_put(v.value, place) for v in model.non_trainable_variables]
+    # "highest" keeps float32 as it is; "tensorfloat32" only allows less.
+    arithmetic = "tensorfloat32" if recipe.precision == "tf32" else "highest"
 
-    def forward(trained: Any, fixed: Any, x: Any) -> Any:
-        with jax.default_matmul_precision("tensorfloat32" if tf32 else "highest"):
-            return model.stateless_call(trained, fixed, x, training=False)[0]
+    def forward(trained: Any, fixed: Any, images: Any) -> Any:
+        with jax.default_matmul_precision(arithmetic):
+            return model.stateless_call(trained, fixed, images, training=False)[0]
 
     compiled = jax.jit(forward)
 
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        codes = compiled(trained, fixed, keras.ops.convert_to_tensor(images))
-        return {k: np.asarray(v) for k, v in codes.items()}
+        found = compiled(trained, fixed, jax.device_put(images, place))
+        # The wait raises an error, of memory say; np.asarray alone would end the process.
+        return {k: np.asarray(v.block_until_ready()) for k, v in found.items()}
 
     return run
 
 
-def _compiled_torch(model: Any, tf32: bool) -> Callable[[Any], Any]:
+def _compiled_torch(model: Any, recipe: Recipe, device: Device) -> Callable[[Any], Any]:
     import keras
     import torch
 
+    def allow_tf32(allow: bool) -> None:
+        torch.backends.cuda.matmul.allow_tf32 = allow
+        torch.backends.cudnn.allow_tf32 = allow
+
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        torch.backends.cudnn.allow_tf32 = tf32
-        with torch.no_grad():
-            codes = model(keras.ops.convert_to_tensor(images), training=False)
-            return {k: v.cpu().numpy() for k, v in codes.items()}
+        with (
+            _TF32.set(recipe.precision == "tf32", allow_tf32),
+            device.scope(),
+            torch.no_grad(),
+        ):
+            found = model(keras.ops.convert_to_tensor(images), training=False)
+            return {k: v.cpu().numpy() for k, v in found.items()}
 
     return run
 
 
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Turn the backends' words for too little memory into Python's."""
-    try:
-        yield
-    except Exception as error:
-        kinds = {kind.__name__ for kind in type(error).__mro__}
-        text = str(error)
-        if (
-            not kinds.isdisjoint({"ResourceExhaustedError", "OutOfMemoryError"})
-            or "RESOURCE_EXHAUSTED" in text
-            or "DefaultCPUAllocator: " in text
-        ):
-            raise MemoryError(text) from error
-        raise
+class _Switch:
+    """A backend's switch for TF32, of which a process has one, and each call its own wish.
+
+    Calls with the same wish run side by side; others wait for them to end.
+    Recent GPUs round float32 to TF32 unasked, so it is set for every call.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._on = False
+        self._n_calls = 0
+
+    @contextmanager
+    def set(self, on: bool, switch: Callable[[bool], None]) -> Iterator[None]:
+        """Hold the switch where it has to be, while a call runs."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._n_calls == 0 or self._on == on)
+            switch(on)
+            self._on = on
+            self._n_calls += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_calls -= 1
+                self._changed.notify_all()
+
+
+_TF32 = _Switch()
+
+
+def _ran_out_of_memory(error: Exception) -> bool:
+    """Say whether a backend's error is its word for too little memory."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return not kinds.isdisjoint(_MEMORY_ERRORS) or any(w in str(error) for w in _MEMORY_WORDS)

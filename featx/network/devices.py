@@ -5,9 +5,12 @@ names those that do. Each backend of Keras is asked in its own words, here alone
 This file does not know what will be computed.
 """
 
+import contextlib
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +37,7 @@ class Device:
     index : int
         Which of its kind.
     description : str
-        What is printed: with its name, where it has one, and the backend's.
+        What is printed, such as "CPU" or "GPU:0 (NVIDIA H100 80GB HBM3)".
     bfloat16, tf32 : bool
         Whether its hardware multiplies such numbers.
     """
@@ -46,17 +49,17 @@ class Device:
     tf32: bool
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Return a context in which Keras computes there, in this thread."""
+        """Return a context in which Keras makes tensors there; it holds for this thread alone."""
         import keras
 
-        scope: AbstractContextManager[Any] = keras.device(f"{self.kind}:{self.index}")
+        # To PyTorch "cpu:0" is another device than "cpu", where every tensor is copied to.
+        name = "cpu" if (self.kind, self.index) == ("cpu", 0) else f"{self.kind}:{self.index}"
+        scope: AbstractContextManager[Any] = keras.device(name)
         return scope
 
     def free_bytes(self) -> int | None:
-        """Return the memory that is free there, or None where the backend does not say."""
-        if self.kind == "cpu":
-            return _free_memory()
-        return _ask("free_bytes", self.index)  # type: ignore[no-any-return]
+        """Return the memory that this process may still take there, or None if nobody says."""
+        return _free_memory() if self.kind == "cpu" else _free_gpu_memory(self.index)
 
 
 def check_device(spec: str) -> None:
@@ -67,20 +70,22 @@ def check_device(spec: str) -> None:
     OptionError
         It is none of "auto", "cpu", "gpu" and "gpu:N".
     """
-    kind, _, index = spec.partition(":")
-    if spec in {"auto", "cpu", "gpu"} or (kind == "gpu" and index.isdecimal()):
-        return
-    message = f"No such device: {spec}. Expected --device auto, cpu, gpu or gpu:N, as gpu:0."
-    raise OptionError(message)
+    if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", spec, re.ASCII):
+        message = f"No such device: {spec}. Expected --device auto, cpu, gpu or gpu:N, as gpu:0."
+        raise OptionError(message)
 
 
 def find_device(spec: str = "auto") -> Device:
-    """Return the device that was asked for; the backend of Keras is imported.
+    """Return the device that was asked for.
+
+    Keras is imported here, and its backend told to leave a GPU's memory to others until it is
+    needed.
 
     Parameters
     ----------
     spec : str, default="auto"
-        "auto" takes the first GPU if there is one, else the CPU.
+        "cpu", "gpu" for the first GPU, "gpu:N", or "auto": the first GPU if the
+        backend sees one, else the CPU.
 
     Raises
     ------
@@ -88,131 +93,131 @@ def find_device(spec: str = "auto") -> Device:
         There is no such device, or no such backend.
     """
     check_device(spec)
-    names = _ask("gpu_names")
+    backend = _start_backend()
+    gpus = {"tensorflow": _tensorflow_gpus, "jax": _jax_gpus, "torch": _torch_gpus}[backend]()
+    if spec == "cpu" or (spec == "auto" and not gpus):
+        return Device("cpu", 0, "CPU", bfloat16=_cpu_has_bfloat16(), tf32=False)
     index = int(spec.partition(":")[2] or 0)
-    if spec == "cpu" or (spec == "auto" and not names):
-        return Device("cpu", 0, f"CPU ({_backend()})", bfloat16=_cpu_has_bfloat16(), tf32=False)
-    if index >= len(names):
-        found = ", ".join(f"gpu:{k} ({name})" for k, name in enumerate(names)) or "no GPU"
-        message = (
-            f"No device {spec}: {_backend()} finds {found}. Use --device cpu; or, for NVIDIA's "
-            "GPUs, pip install '.[cuda]', or another backend: KERAS_BACKEND=jax or torch."
-        )
+    if index >= len(gpus):
+        seen = ", ".join(["cpu", *(f"gpu:{k}" for k in range(len(gpus)))])
+        if gpus:
+            advice = f"Use --device gpu:{len(gpus) - 1} or --device cpu."
+        else:
+            advice = (
+                "Use --device cpu; or install CUDA's libraries, pip install '.[cuda]'; "
+                "or, where they see the GPU, KERAS_BACKEND=jax or KERAS_BACKEND=torch."
+            )
+        message = f"No device {spec}: Keras's backend, {backend}, sees {seen}. {advice}"
         raise OptionError(message)
-    ampere = _ask("capability", index) >= _AMPERE
-    description = f"GPU:{index} ({', '.join(filter(None, (names[index], _backend())))})"
-    return Device("gpu", index, description, bfloat16=ampere, tf32=ampere)
+    gpu = gpus[index]
+    name = f"GPU:{index} ({gpu.name})" if gpu.name else f"GPU:{index}"
+    ampere = gpu.capability >= _AMPERE
+    return Device("gpu", index, name, bfloat16=ampere, tf32=ampere)
 
 
-def _backend() -> str:
-    """Return Keras's backend, which is imported here for the first time."""
-    wanted = os.environ.get("KERAS_BACKEND", "")
-    if wanted and wanted not in BACKENDS:
-        message = f"KERAS_BACKEND is {wanted}. Expected {', '.join(BACKENDS)}."
+def _start_backend() -> str:
+    """Import Keras and return the name of its backend."""
+    expected = f"expected {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}"
+    chosen = os.environ.get("KERAS_BACKEND", "")
+    if chosen and chosen not in BACKENDS:
+        message = f"KERAS_BACKEND is '{chosen}': {expected}. Use KERAS_BACKEND={BACKENDS[0]}."
         raise OptionError(message)
-    # JAX takes three quarters of a GPU's memory unless it is told not to, before it starts.
+    # JAX takes three quarters of a GPU's memory unless it is told not to before it starts.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
         import keras
     except ImportError as error:
         message = (
-            f"Keras's backend cannot be imported: {error}. "
-            f"Install it, or set KERAS_BACKEND to one of {', '.join(BACKENDS)}."
+            f"Keras cannot import its backend: {error}. KERAS_BACKEND is '{chosen}': {expected}, "
+            f"and installed. Use pip install {chosen or BACKENDS[0]}, or another KERAS_BACKEND."
         )
         raise OptionError(message) from error
-    return str(keras.backend.backend())
+    backend = str(keras.backend.backend())
+    if backend not in BACKENDS:
+        message = (
+            f"Keras's backend is '{backend}', of ~/.keras/keras.json: {expected}. "
+            f"Use KERAS_BACKEND={BACKENDS[0]}."
+        )
+        raise OptionError(message)
+    return backend
 
 
-def _ask(question: str, *arguments: int) -> Any:
-    kinds = {"tensorflow": _TensorFlow, "jax": _Jax, "torch": _Torch}
-    return getattr(kinds[_backend()], question)(*arguments)
+@dataclass(frozen=True)
+class _Gpu:
+    """What a backend says of a GPU; a capability is NVIDIA's, (0, 0) of another maker."""
+
+    name: str
+    capability: tuple[int, int] = (0, 0)
 
 
-class _TensorFlow:
-    """What TensorFlow says of its GPUs."""
+def _tensorflow_gpus() -> list[_Gpu]:
+    import tensorflow as tf
 
-    @staticmethod
-    def gpu_names() -> list[str]:
-        import tensorflow as tf
-
-        gpus = tf.config.list_physical_devices("GPU")
-        for gpu in gpus:
-            try:
-                tf.config.experimental.set_memory_growth(gpu, True)
-            except RuntimeError:  # TensorFlow has started: it stays as it was
-                break
-        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        return [str(d.get("device_name", "")) for d in details]
-
-    @staticmethod
-    def capability(index: int) -> tuple[int, ...]:
-        import tensorflow as tf
-
-        gpu = tf.config.list_physical_devices("GPU")[index]
-        found = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
-        return tuple(found)
-
-    @staticmethod
-    def free_bytes(index: int) -> int | None:
-        return None  # it grows, and does not say how far it may
+    gpus = []
+    for device in tf.config.list_physical_devices("GPU"):
+        with contextlib.suppress(RuntimeError):  # it runs already, in a program around featx
+            tf.config.experimental.set_memory_growth(device, True)
+        facts = tf.config.experimental.get_device_details(device)
+        capability = facts.get("compute_capability", (0, 0))
+        gpus.append(_Gpu(facts.get("device_name", ""), tuple(capability)))
+    return gpus
 
 
-class _Jax:
-    """What JAX says of its GPUs."""
-
-    @staticmethod
-    def _gpus() -> list[Any]:
-        import jax
-
-        try:
-            return list(jax.devices("gpu"))
-        except RuntimeError:  # its word for none
-            return []
-
-    @staticmethod
-    def gpu_names() -> list[str]:
-        return [str(gpu.device_kind) for gpu in _Jax._gpus()]
-
-    @staticmethod
-    def capability(index: int) -> tuple[int, ...]:
-        found = str(getattr(_Jax._gpus()[index], "compute_capability", "0.0"))
-        return tuple(int(part) for part in found.split(".") if part.isdecimal())
-
-    @staticmethod
-    def free_bytes(index: int) -> int | None:
-        stats = _Jax._gpus()[index].memory_stats() or {}
-        if "bytes_limit" not in stats:
-            return None
-        return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+def _jax_gpus() -> list[_Gpu]:
+    gpus = []
+    for device in _jax_gpu_devices():
+        # "9.0" of NVIDIA, "gfx90a" of AMD
+        found = re.fullmatch(r"(\d+)\.(\d+)", str(getattr(device, "compute_capability", "")))
+        capability = (int(found[1]), int(found[2])) if found else (0, 0)
+        gpus.append(_Gpu(str(device.device_kind), capability))
+    return gpus
 
 
-class _Torch:
-    """What PyTorch says of its GPUs."""
+def _jax_gpu_devices() -> list[Any]:
+    import jax
 
-    @staticmethod
-    def gpu_names() -> list[str]:
+    try:
+        return list(jax.devices("gpu"))
+    except RuntimeError:  # its word for none
+        return []
+
+
+def _torch_gpus() -> list[_Gpu]:
+    import torch
+
+    gpus = []
+    for index in range(torch.cuda.device_count()):
+        # PyTorch for AMD says "cuda" too, and numbers its own generations.
+        nvidia = torch.version.cuda is not None
+        capability = torch.cuda.get_device_capability(index) if nvidia else (0, 0)
+        gpus.append(_Gpu(torch.cuda.get_device_name(index), capability))
+    return gpus
+
+
+def _free_gpu_memory(index: int) -> int | None:
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "torch":
         import torch
 
-        return [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
-
-    @staticmethod
-    def capability(index: int) -> tuple[int, ...]:
-        import torch
-
-        return tuple(torch.cuda.get_device_capability(index))
-
-    @staticmethod
-    def free_bytes(index: int) -> int | None:
-        import torch
-
-        return int(torch.cuda.mem_get_info(index)[0])
+        kept = torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index)
+        return int(torch.cuda.mem_get_info(index)[0] + kept)
+    if backend == "jax":
+        stats = _jax_gpu_devices()[index].memory_stats() or {}
+        if "bytes_limit" in stats:
+            return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    return None  # TensorFlow's grows, and does not say how far it may
 
 
 def _cpu_has_bfloat16() -> bool:
     """Say whether this processor multiplies bfloat16: AVX-512 BF16, AMX, or Arm's extension."""
     if platform.system() == "Darwin":
-        command = ["sysctl", "-n", "hw.optional.arm.FEAT_BF16"]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = ["/usr/sbin/sysctl", "-n", "hw.optional.arm.FEAT_BF16"]
+        try:
+            found = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError:
+            return False
         return found.stdout.strip() == "1"
     try:
         words = Path("/proc/cpuinfo").read_text().split()
@@ -222,19 +227,38 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def _free_memory() -> int:
-    """Return the memory that this process may still take, in bytes, inside a container too."""
+    """Return the memory that this process may still take: the machine's, or its cgroup's."""
     import psutil
 
-    free = int(psutil.virtual_memory().available)
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        (
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        ),
-    ):
-        try:
-            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # no container, or no limit: "max"
+    return max(0, min([int(psutil.virtual_memory().available), *_free_in_cgroups()]))
+
+
+def _free_in_cgroups(root: Path = Path("/")) -> Iterator[int]:
+    """Yield what each limit around this process leaves; containers and SLURM set them."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:  # such as "0::/user.slice" (version 2), "4:memory:/docker/0af3" (1)
+        _, controllers, own = line.split(":", 2)
+        if controllers == "":
+            base, names = "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            base = "sys/fs/cgroup/memory"
+        else:
             continue
-    return max(0, free)
+        # Each group above may have a limit too. A container sees its own as the topmost.
+        path = Path(own.lstrip("/"))
+        for group in [path, *path.parents]:
+            try:
+                yield _free_in_cgroup(root / base / group, *names)
+            except (OSError, ValueError):  # no such group, or no limit: "max"
+                continue
+
+
+def _free_in_cgroup(folder: Path, limit: str, used: str, cache: str) -> int:
+    free = int((folder / limit).read_text()) - int((folder / used).read_text())
+    # Files that were read count as used, and give way when memory is needed.
+    stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    return free + int(stat.get(cache, 0))

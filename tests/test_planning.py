@@ -1,0 +1,132 @@
+"""The price of an extraction: disk to the per cent, memory and time as they turn out."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+from running import TINY, job_in, run
+
+import featx
+from featx.cli import main
+from featx.extraction import Forecast, PeakMemory, plan_extraction
+from featx.extraction.planning import fit_bytes
+from featx.recipe import Recipe
+from featx.store import create_store, store_bytes
+
+
+@pytest.fixture
+def folder(image_folder):
+    """A folder that holds data/ with 27 images."""
+    return image_folder.parent
+
+
+@pytest.mark.parametrize("n_images", [300, 2000])
+@pytest.mark.parametrize("name", ["{:05d}.jpg", "train/a class/a long name {:05d} ü.jpeg"])
+@pytest.mark.parametrize("label", [None, "a class"])
+@pytest.mark.parametrize("layers", [("block5_pool",), ("block1_pool", "block4_pool")])
+def test_the_disk_is_known_to_the_per_cent(tmp_path, n_images, name, label, layers):
+    """Whatever the names, labels and layers are: what the file takes when it is created."""
+    recipe = Recipe(weights="random:0", layers=layers, pool="avg")
+    columns = {
+        "path": [name.format(k) for k in range(n_images)],
+        "label": [label] * n_images,
+        "split": [label and "train"] * n_images,
+        "group": [None] * n_images,
+    }
+    create_store(tmp_path / "codes.h5", recipe, columns, {"root": "x" * 500})
+    found = (tmp_path / "codes.h5").stat()
+    assert store_bytes(recipe, columns) == pytest.approx(found.st_size, rel=0.01)
+    assert found.st_blocks * 512 == pytest.approx(found.st_size, rel=0.01)  # reserved, not sparse
+
+
+def test_a_forecast_by_hand(monkeypatch):
+    """The first batch took 5 s, the compilation with it; then 8 images take 2 s."""
+    now = iter([100.0, 105.0, 107.0, 109.0, 111.0, 113.0, 115.0, 117.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    forecast = Forecast()
+    assert (forecast.images_per_second, forecast.ready) == (0.0, False)
+    assert forecast.seconds(100) == 0.0
+    forecast(8, 100)
+    assert forecast.seconds(100) == 5.0
+    for done in range(16, 64, 8):
+        assert not forecast.ready
+        forecast(done, 100)
+    assert forecast.ready
+    assert forecast.images_per_second == 4.0
+    assert forecast.seconds(100) == 5.0 + 92 / 4
+
+
+def test_the_peak_is_seen():
+    """200 MB that come and go are in the peak."""
+    with PeakMemory() as peak:
+        before = peak.n_bytes
+        held = np.ones(25_000_000)
+        while peak.n_bytes < before + 190e6:
+            pass
+        del held
+    assert before + 190e6 < peak.n_bytes < before + 400e6
+
+
+def test_a_plan_leaves_nothing_behind(folder):
+    """Its sample is run beside the output, and goes; the figures are of the job."""
+    made = featx.plan(folder / "data", output=folder / "codes.h5", batch_size=4, **TINY)
+    assert [p.name for p in folder.iterdir()] == ["data"]
+    assert (made.n_images, made.n_computed, made.n_copied) == (27, 27, 0)
+    assert made.code_sizes == {"block1_pool": 64}
+    assert made.batch_size == 4
+    job = job_in(folder)
+    assert made.new_bytes == job.n_bytes
+    assert made.images_per_second > 1
+    assert 0 < made.seconds < 60
+    assert made.peak_bytes > 50e6
+    assert made.fit_bytes == fit_bytes(27) == 6 * 8 * 27**2
+    run(job)
+    assert (folder / "codes.h5").stat().st_size == pytest.approx(made.new_bytes, rel=0.1)
+
+
+def test_a_plan_counts_what_is_there(folder):
+    """Of a store that stands there only the rest is computed; a second copy needs its disk."""
+    run(job_in(folder))
+    nothing = plan_extraction(job_in(folder))
+    assert (nothing.n_computed, nothing.new_bytes, nothing.seconds) == (0, 0, 0)
+    assert nothing.device == ""
+    (folder / "data/train/red/3.png").rename(folder / "data/train/red/moved.png")
+    (folder / "data/train/red/new.png").write_bytes((folder / "data/val/red/0.png").read_bytes())
+    made = plan_extraction(job_in(folder))
+    assert (made.n_images, made.n_computed, made.n_copied) == (28, 0, 28)
+    assert made.new_bytes == job_in(folder).n_bytes
+    further = plan_extraction(job_in(folder, layer=["block1_pool", "block1_conv1"]))
+    assert (further.n_computed, further.n_copied) == (28, 0)
+    assert sorted(p.name for p in folder.iterdir()) == ["codes.h5", "data"]
+
+
+def test_the_command(folder, monkeypatch, capsys):
+    """`featx plan` prints the figures as a table, or as JSON, and the job's lines beside it."""
+    monkeypatch.chdir(folder)
+    arguments = ["--layer", "block1_pool", "--pool", "avg", "--size", "32"]
+    monkeypatch.setattr(sys, "argv", ["featx", "plan", *arguments, "--weights", "random:0"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    out, err = capsys.readouterr()
+    assert "27 images in data (train 18, val 9, 3 classes)" in err
+    table = dict(re.split(r" {2,}", line, maxsplit=1) for line in out.strip().splitlines())
+    assert table["images"] == "27"
+    assert table["numbers an image"] == "64"
+    assert re.fullmatch(r"0.13 MB of [\d.]+ [GM]B free", table["disk"])
+    assert re.fullmatch(r"\d+ s at [\d.]+ images/s", table["time"])
+    assert re.fullmatch(r"CPU.*, 27 images at a time", table["device"])
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--json"])
+    with pytest.raises(SystemExit):
+        main()
+    assert '"n_computed": 27' in capsys.readouterr().out
+
+
+def test_without_a_layer_it_lists_them(folder, monkeypatch, capsys):
+    """As extract does, and with its own name in the advice."""
+    monkeypatch.setattr(sys, "argv", ["featx", "plan", str(folder / "data")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "Choose one: featx plan --layer block2_pool\n"
