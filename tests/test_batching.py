@@ -51,7 +51,7 @@ def images(n):
 @pytest.mark.parametrize(
     ("kind", "size", "n_images", "expected"),
     [
-        ("cpu", 224, 1000, 8),
+        ("cpu", 224, 1000, 8),  # of four processors, two images each
         ("cpu", 256, 1000, 6),
         ("cpu", 32, 1000, 64),  # never more, however small they are
         ("cpu", 1024, 1000, 1),
@@ -60,8 +60,9 @@ def images(n):
         ("gpu", 32, 1000, 512),
     ],
 )
-def test_auto_follows_the_device_and_the_image_size(kind, size, n_images, expected):
+def test_auto_follows_the_device_and_the_image_size(monkeypatch, kind, size, n_images, expected):
     """So many pixels at once as keep the device busy, at most all images."""
+    monkeypatch.setattr("joblib.cpu_count", lambda: 4)
     recipe = Recipe(weights="random:0", layers=("block1_pool",), size=(size, size))
     assert settle_batch_size("auto", recipe, n_images, FakeDevice(kind, None)) == expected
 

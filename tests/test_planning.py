@@ -42,17 +42,18 @@ def test_the_disk_is_known_to_the_per_cent(tmp_path, n_images, name, label, laye
 
 def test_a_forecast_by_hand(monkeypatch):
     """The first batch took 5 s, the compilation with it; then 8 images take 2 s."""
-    now = iter([100.0, 105.0, 107.0, 109.0, 111.0, 113.0, 115.0, 117.0])
+    now = iter([100.0, *(105.0 + 2 * k for k in range(12))])
     monkeypatch.setattr("time.perf_counter", lambda: next(now))
     forecast = Forecast()
     assert (forecast.images_per_second, forecast.ready) == (0.0, False)
     assert forecast.seconds(100) == 0.0
     forecast(8, 100)
     assert forecast.seconds(100) == 5.0
-    for done in range(16, 64, 8):
+    for done in range(16, 104, 8):
         assert not forecast.ready
         forecast(done, 100)
     assert forecast.ready
+    forecast(104, 104)  # what comes when it has enough changes nothing
     assert forecast.images_per_second == 4.0
     assert forecast.seconds(100) == 5.0 + 92 / 4
 

@@ -33,8 +33,9 @@ __all__ = [
 ]
 
 # The network compiles in the first batches; the pipeline is in its stride after them.
-_WARM_UP = IN_NETWORK + 1
-_MEASURED = 4
+# Batches come out together that were in the network together, so these are multiples.
+_WARM_UP = 2 * IN_NETWORK
+_MEASURED = 4 * IN_NETWORK
 _SECONDS_BETWEEN_LOOKS = 0.01
 # Measured: what a fit holds at its height, in matrices of n x n doubles.
 _FIT_MATRICES = 6
@@ -104,8 +105,9 @@ class Forecast:
         self._began = time.perf_counter()
 
     def __call__(self, done: int, total: int) -> None:
-        """Take note of a batch."""
-        self._points.append((time.perf_counter() - self._began, done))
+        """Take note of a batch, until there are enough."""
+        if not self.ready:
+            self._points.append((time.perf_counter() - self._began, done))
 
     @property
     def ready(self) -> bool:
@@ -247,7 +249,8 @@ def _run_sample(
 ) -> None:
     """Run a few batches of the job's images into a store that goes again."""
     rows = np.array([*job.rest.rows, *(e.row for e in job.rest.extended)], np.int64)
-    n_sample = min(len(rows), batch_size * (_WARM_UP + _MEASURED))
+    # Some more than are measured, so that the pipeline is full to the end of that.
+    n_sample = min(len(rows), batch_size * (_WARM_UP + _MEASURED + IN_NETWORK + 1))
     # Spread over the list, along which the images may change in size.
     chosen = np.sort(rows)[np.linspace(0, len(rows) - 1, n_sample).astype(int)]
     records = tuple(job.listing.records[row] for row in chosen)
