@@ -1,16 +1,32 @@
 """The truncated VGG19 against Keras's own, and preprocessing against Keras's function."""
 
+import contextlib
+import dataclasses
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
+from featx.errors import CodeRangeError
 from featx.layers import LAYERS, activation_shape, layers_up_to, weight_shapes
-from featx.network import build_backbone
+from featx.network import Device, backbone, build_backbone, find_device
 from featx.recipe import Recipe
+
+# bfloat16 has 8 bits: a number is rounded by at most this part of itself.
+BFLOAT16 = 2.0**-8
+
+CPU = Device("cpu", 0, "CPU", bfloat16=True, tf32=False)
+# As if the CPU computed TF32, so that the switches can be watched without a GPU.
+LIKE_AMPERE = dataclasses.replace(CPU, tf32=True)
 
 CONV_AND_POOL = tuple(layer.name for layer in LAYERS if layer.kind != "dense")
 
@@ -154,39 +170,383 @@ def test_real_weights_equal_keras_at_224(shared):
         assert np.abs(codes[name] - activation).max() <= 1e-5 * np.abs(activation).max(), name
 
 
-PARITY = """
-import sys
+def small(layer="block1_conv1", **settings):
+    """A recipe for the tests' images."""
+    return Recipe(**{"weights": "t", "layers": (layer,), "size": (32, 48), **settings})
+
+
+def distance(codes, expected):
+    """Size of the difference, as a part of the size of what is expected."""
+    difference = np.asarray(codes, np.float64) - expected
+    return np.linalg.norm(difference) / np.linalg.norm(np.asarray(expected, np.float64))
+
+
+def in_bfloat16(array):
+    return array.astype(np.float32).astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+def computed_in_bfloat16(name, weights, images):
+    """VGG19 in NumPy: factors and activations are bfloat16, sums are exact."""
+    x = in_bfloat16(images[..., ::-1] - np.array([103.939, 116.779, 123.68]))
+    for layer in layers_up_to(name):
+        n, height, width, channels = x.shape
+        if layer.kind == "pool":
+            x = x.reshape(n, height // 2, 2, width // 2, 2, channels).max((2, 4))
+            continue
+        kernel, bias = map(in_bfloat16, weights[layer.name])
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        x = bias + sum(
+            padded[:, i : i + height, j : j + width] @ kernel[i, j]
+            for i in range(3)
+            for j in range(3)
+        )
+        x = in_bfloat16(np.maximum(x, 0))
+    return x
+
+
+def test_bfloat16_equals_numpy(images):
+    """--precision bfloat16 rounds factors and activations to bfloat16, and nothing else.
+
+    Without instructions for it a bias is added after the sum was rounded, so
+    each layer rounds twice.
+    """
+    weights = random_weights("block2_pool")
+    codes = build_backbone(small("block2_pool", precision="bfloat16"), weights)(images)
+    found = codes["block2_pool"]
+    assert found.dtype == np.float32
+    bound = BFLOAT16 / 4 if find_device("cpu").bfloat16 else 2 * BFLOAT16
+    assert distance(found, computed_in_bfloat16("block2_pool", weights, images)) < bound
+
+
+def test_bfloat16_sums_places_in_float32(images):
+    """The mean over the places is that of the activations, to float32's precision."""
+    weights = random_weights("block1_conv2")
+    recipe = small("block1_conv2", precision="bfloat16")
+    whole = build_backbone(recipe, weights)(images)["block1_conv2"]
+    pooled = build_backbone(dataclasses.replace(recipe, pool="avg"), weights)(images)
+    np.testing.assert_allclose(pooled["block1_conv2"], whole.mean((1, 2), np.float64), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        (CPU, "This CPU has no bfloat16 instructions (AVX-512 BF16, AMX)"),
+        (
+            dataclasses.replace(CPU, kind="gpu", description="GPU:0 (Tesla T4)"),
+            "GPU:0 (Tesla T4) has no bfloat16 arithmetic (NVIDIA's have from Ampere on)",
+        ),
+    ],
+)
+def test_bfloat16_without_instructions_is_noted(caplog, device, words):
+    """It works, slowly, and that is said; with instructions nothing is."""
+    caplog.set_level(logging.WARNING, "featx")
+    backbone._check_precision("bfloat16", device)
+    backbone._check_precision("float32", dataclasses.replace(device, bfloat16=False))
+    assert not caplog.messages
+    backbone._check_precision("bfloat16", dataclasses.replace(device, bfloat16=False))
+    assert caplog.messages == [
+        f"{words}: --precision bfloat16 is emulated there, and slower than float32."
+    ]
+
+
+def test_each_call_sets_its_arithmetic(images):
+    """Two backbones of one process, in turns: TF32 is on for one and off for the other."""
+    import tensorflow as tf
+
+    weights = random_weights("block1_conv1")
+    tf32 = build_backbone(small(precision="tf32"), weights, LIKE_AMPERE)
+    exact = build_backbone(small(), weights, LIKE_AMPERE)
+    rounded = build_backbone(small(precision="bfloat16"), weights, LIKE_AMPERE)
+    is_on = tf.config.experimental.tensor_float_32_execution_enabled
+    for made, expected in ((tf32, True), (exact, False), (tf32, True), (rounded, False)):
+        made(images)
+        assert is_on() == expected
+
+
+def test_calls_of_other_arithmetic_wait():
+    """The switch is the process's: calls that want it alike overlap, others wait for them."""
+    switch, states = backbone._Switch(), []
+    inside = threading.Barrier(3, timeout=10)
+
+    def alike():
+        with switch.set(True, states.append):
+            inside.wait()  # both are inside at once
+            time.sleep(0.2)
+            states.append("alike ends")
+
+    def other():
+        inside.wait()
+        with switch.set(False, states.append):
+            states.append("other runs")
+
+    with ThreadPoolExecutor(3) as threads:
+        for done in [threads.submit(alike), threads.submit(alike), threads.submit(other)]:
+            done.result(timeout=20)
+    assert states == [True, True, "alike ends", "alike ends", False, "other runs"]
+
+
+def test_a_call_that_fails_lets_others_in():
+    """The switch is free again after an error."""
+    switch = backbone._Switch()
+    with contextlib.suppress(KeyError), switch.set(True, bool):
+        raise KeyError
+    with ThreadPoolExecutor(1) as threads:
+
+        def other():
+            with switch.set(False, bool):
+                return True
+
+        assert threads.submit(other).result(timeout=10)
+
+
+@pytest.mark.parametrize("pool", ["none", "avg"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_float16_codes_are_the_float32_codes_rounded(images, pool, precision):
+    """The network casts them itself, to the nearest, as NumPy does."""
+    weights = random_weights("block1_pool")
+    layers = ("block1_conv1", "block1_pool")
+    recipe = small(layers=layers, pool=pool, precision=precision)
+    whole = build_backbone(recipe, weights)(images)
+    halves = build_backbone(dataclasses.replace(recipe, dtype="float16"), weights)(images)
+    assert set(halves) == set(layers)
+    for layer in layers:
+        assert halves[layer].dtype == np.float16
+        assert np.array_equal(halves[layer], whole[layer].astype(np.float16))
+
+
+def constant(value, **settings):
+    """A backbone, all of whose codes are one number: that bias, at a kernel of zeros."""
+    kernel, bias = np.zeros((3, 3, 3, 64), "f4"), np.full(64, 1, "f4")
+    bias[5] = value
+    return build_backbone(small(**settings), {"block1_conv1": (kernel, bias)})
+
+
+@pytest.mark.parametrize("pool", ["none", "avg", "max"])
+def test_codes_that_float16_cannot_hold_are_refused(images, pool):
+    """What rounds to infinity is an error with layer and value; what rounds to 65504 is not."""
+    held = constant(65519, dtype="float16", pool=pool)(images)["block1_conv1"]
+    assert held.max() == 65504
+    with pytest.raises(CodeRangeError) as caught:
+        constant(65520, dtype="float16", pool=pool)(images)
+    assert (caught.value.layer, caught.value.value) == ("block1_conv1", 65520)
+    assert constant(65520, pool=pool)(images)["block1_conv1"].max() == 65520
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_network_without_numbers_is_another_error(images, value):
+    """Infinity of the network itself is no matter of float16; the store names it."""
+    codes = constant(value, dtype="float16")(images)["block1_conv1"]
+    assert not np.isfinite(codes).all() or np.isnan(value)  # ReLU may make NaN a number
+
+
+def test_two_threads_may_call_at_once(images):
+    """Other images and other numbers of them from four threads: each gets its own codes."""
+    weights = random_weights("block1_pool")
+    made = build_backbone(small("block1_pool"), weights)
+    batches = [np.concatenate([images + np.uint8(k)] * (1 + k % 3)) for k in range(24)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(made, batches))
+    alone = build_backbone(small("block1_pool"), weights)
+    for batch, codes in zip(batches, found, strict=True):
+        assert np.array_equal(codes["block1_pool"], alone(batch)["block1_pool"])
+
+
+MEMORY = """
+import sys, threading, time
+from pathlib import Path
 import numpy as np
-from featx.network import build_backbone
+sys.path.insert(0, sys.argv[1])
+from test_backbone import random_weights
+from featx.network import activation_bytes, build_backbone
 from featx.recipe import Recipe
 
-given = np.load(sys.argv[1])
-weights = {
-    name: (given[name + "/kernel"], given[name + "/bias"])
-    for name in ("block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2")
-}
-recipe = Recipe(weights="t", layers=("block1_conv2", "block2_pool"), size=(32, 48), pool="avg")
-np.savez(sys.argv[2], **build_backbone(recipe, weights)(given["images"]))
+def anonymous():
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("RssAnon:")[1].split()[0])
+
+recipe = Recipe(weights="t", layers=("block2_pool",))
+run = build_backbone(recipe, random_weights("block2_pool"))
+run(np.zeros((1, 224, 224, 3), np.uint8))
+before = peak = anonymous()
+caller = threading.Thread(target=run, args=(np.zeros((4, 224, 224, 3), np.uint8),))
+caller.start()
+while caller.is_alive():
+    peak = max(peak, anonymous())
+    time.sleep(0.0005)
+print(4 * activation_bytes(recipe) / (peak - before))
 """
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says it")
+def test_the_estimate_of_memory_is_near_what_tensorflow_takes():
+    """Four images at 224: the estimate is within a factor of one and a half."""
+    command = [sys.executable, "-c", MEMORY, os.fspath(Path(__file__).parent)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert 1 / 1.5 < float(found) < 1.5
+
+
+PLACES = """
+import sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from test_backbone import random_weights, small
+from featx.network import Device, backbone, build_backbone
+import keras
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, two)
+
+images = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
+weights = random_weights("block1_conv2")
+seen = []
+
+class Watched:
+    def __getattr__(self, name):
+        return getattr(np, name)
+    def asarray(self, tensor):
+        committed = getattr(tensor, "committed", True)
+        seen.append((str(tensor.device).upper()[-5:].replace("CPU_", "CPU:"), committed))
+        return np.asarray(tensor)
+
+backbone.np = Watched()
+codes = []
+for index in (1, 0):
+    device = Device("cpu", index, f"CPU:{index}", bfloat16=True, tf32=False)
+    made = build_backbone(small("block1_conv2"), weights, device)
+    codes.append(made(images)["block1_conv2"])
+    print(seen.pop(), [str(v.value.device).upper()[-5:].replace("CPU_", "CPU:")
+                       for v in made.model.variables][0])
+print(np.array_equal(*codes))
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_backbone_computes_where_it_was_told(backend):
+    """On the second of two CPUs, then on the first: weights and codes lie there."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    found = subprocess.run(
+        [sys.executable, "-c", PLACES, os.fspath(Path(__file__).parent)],
+        env={
+            **os.environ,
+            "KERAS_BACKEND": backend,
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        },
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    assert found == ["('CPU:1', True) CPU:1", "('CPU:0', True) CPU:0", "True"]
+
+
+OTHER = """
+import sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from test_backbone import CPU, LIKE_AMPERE, OTHER_RECIPES, constant, random_weights, small
+from featx.errors import CodeRangeError
+from featx.network import build_backbone
+import keras
+
+weights = random_weights("block2_pool")
+images = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
+codes = {}
+for number, recipe in enumerate(OTHER_RECIPES):
+    made = build_backbone(recipe, weights)
+    first = made(images)
+    kept = {layer: code.copy() for layer, code in first.items()}
+    made(images[::-1].copy())
+    assert all(np.array_equal(first[layer], kept[layer]) for layer in first)
+    codes |= {f"{number}/{layer}": code for layer, code in first.items()}
+np.savez(sys.argv[2], **codes)
+
+try:
+    constant(65520, dtype="float16")(images)
+    raise AssertionError
+except CodeRangeError as error:
+    assert error.value == 65520
+
+# The arithmetic of each call, as the backend is told it.
+told = []
+if keras.backend.backend() == "jax":
+    import jax
+    tell = jax.default_matmul_precision
+    jax.default_matmul_precision = lambda name: told.append(name) or tell(name)
+expected = []
+weights = random_weights("block1_conv1")
+tf32 = build_backbone(small(precision="tf32"), weights, LIKE_AMPERE)
+exact = build_backbone(small(), weights, LIKE_AMPERE)
+for made, name in ((tf32, "tensorfloat32"), (exact, "highest")) * 2:
+    made(images)
+    if keras.backend.backend() == "torch":
+        import torch
+        found = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        assert found == (name == "tensorfloat32",) * 2
+assert told == (["tensorfloat32", "highest"] if keras.backend.backend() == "jax" else [])
+"""
+
+OTHER_RECIPES = (
+    small(layers=("block1_conv2", "block2_pool"), pool="avg"),
+    small("block2_pool", precision="bfloat16"),
+    small("block2_pool", precision="bfloat16", pool="avg", dtype="float16"),
+)
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends_give_the_same_codes(backend, images, tmp_path):
-    """Under KERAS_BACKEND=jax or torch the codes are TensorFlow's to 1e-5."""
+    """Under KERAS_BACKEND=jax or torch the codes are TensorFlow's: to 1e-5, or bfloat16's bits."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    weights = random_weights("block2_pool")
-    given = {"images": images}
-    for name, (kernel, bias) in weights.items():
-        given |= {f"{name}/kernel": kernel, f"{name}/bias": bias}
-    np.savez(tmp_path / "given.npz", **given)
     subprocess.run(
-        [sys.executable, "-c", PARITY, tmp_path / "given.npz", tmp_path / "codes.npz"],
+        [sys.executable, "-c", OTHER, os.fspath(Path(__file__).parent), tmp_path / "codes.npz"],
         check=True,
         env={**os.environ, "KERAS_BACKEND": backend},
     )
-    recipe = Recipe(weights="t", layers=("block1_conv2", "block2_pool"), size=(32, 48), pool="avg")
-    expected = build_backbone(recipe, weights)(images)
     found = np.load(tmp_path / "codes.npz")
-    for name in recipe.layers:
-        assert np.abs(found[name] - expected[name]).max() <= 1e-5 * expected[name].max()
+    weights = random_weights("block2_pool")
+    for number, recipe in enumerate(OTHER_RECIPES):
+        expected = build_backbone(recipe, weights)(images)
+        for layer in recipe.layers:
+            codes = found[f"{number}/{layer}"]
+            assert codes.dtype == expected[layer].dtype
+            if recipe.precision == "float32":
+                assert np.abs(codes - expected[layer]).max() <= 1e-5 * expected[layer].max()
+            else:  # one of them rounds before the bias is added, the other after it
+                assert distance(codes, expected[layer].astype(np.float64)) < 4 * BFLOAT16
+
+
+OUT_OF_MEMORY = """
+import sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from test_backbone import constant
+import torch
+
+def fail(images):
+    torch.empty(2**50)
+
+def fail_on_gpu(images):
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+made = constant(1)
+for made._run in (fail, fail_on_gpu):
+    try:
+        made(np.zeros((2, 32, 48, 3), np.uint8))
+        raise AssertionError
+    except MemoryError:
+        pass
+"""
+
+
+def test_other_backends_memory_errors_of_torch():
+    """PyTorch's real errors: its allocator's on the CPU, its class for GPUs."""
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY, os.fspath(Path(__file__).parent)],
+        check=True,
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+    )

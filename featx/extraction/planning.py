@@ -150,6 +150,7 @@ class PeakMemory:
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> "PeakMemory":
+        self.n_bytes = anonymous_bytes()
         self._thread.start()
         return self
 
