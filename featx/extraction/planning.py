@@ -62,7 +62,7 @@ class ExtractionPlan:
     peak_bytes : int
         Anonymous memory of the process at its height.
     seconds : float
-        From the start of the process to the end of the run.
+        From the first image to the last, as an extraction's own.
     images_per_second : float
         Once the network is compiled.
     device : str
