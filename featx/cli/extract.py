@@ -100,14 +100,16 @@ def _with_price(
     """Show progress, and say time and memory once the first batches have told them."""
     from featx.extraction import Forecast, anonymous_bytes
 
-    forecast = Forecast()
+    forecast, said = Forecast(), False
 
     def show(done: int, total: int) -> None:
+        nonlocal said
         progress(done, total)
-        if forecast.ready or not job.n_to_compute:
+        if said or not job.n_to_compute:
             return
         forecast(done, total)
         if forecast.ready:
+            said = True
             seconds = forecast.seconds(job.n_to_compute)
             say(
                 f"{forecast.images_per_second:.1f} images/s: about {seconds:.0f} s in all, "
