@@ -3,8 +3,9 @@
 from featx.classification.bundle import Bundle, load_bundle
 from featx.classification.classifiers import CLASSIFIERS
 from featx.classification.evaluation import Evaluation, Score, evaluate
+from featx.classification.roads import Road, choose_road
 from featx.classification.span import ExactSpan, UnitRows
-from featx.classification.training import Fit, fit
+from featx.classification.training import Fit, FitJob, fit, prepare_fit, run_fit
 
 __all__ = [
     "CLASSIFIERS",
@@ -12,9 +13,14 @@ __all__ = [
     "Evaluation",
     "ExactSpan",
     "Fit",
+    "FitJob",
+    "Road",
     "Score",
     "UnitRows",
+    "choose_road",
     "evaluate",
     "fit",
     "load_bundle",
+    "prepare_fit",
+    "run_fit",
 ]

@@ -2,12 +2,19 @@
 
 A pipeline and a recipe come in; one file goes out, and comes back. It is
 written with skops, which opens without running code: the types it may hold are
-listed here, and a file that asks for others is refused. A bundle knows codes,
-never images.
+listed here, and a file that asks for others is refused. A name that ends in
+.joblib is pickled instead, which runs code when it is opened. A bundle knows
+codes, never images.
+
+Some classifiers compare a code with those they were fitted on. The bundle
+holds these where they are few; else it names the store, and finds them there by
+the content of the images.
 """
 
+import copy
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from featx.classification.joining import join_stores
+from featx.classification.span import ExactSpan
 from featx.errors import BundleError, FeatxError, OptionError, RecipeMismatchError
 from featx.outputs import whole_file
 from featx.recipe import Recipe
@@ -23,14 +32,25 @@ from featx.recipe import Recipe
 __all__ = ["Bundle", "load_bundle"]
 
 FORMAT = "featx-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 #: Types beyond plain NumPy and scikit-learn estimators that a bundle may hold.
 TRUSTED_TYPES = (
+    "featx.classification.calibration.Decided",
+    "featx.classification.calibration.Decisions",
+    "featx.classification.calibration.Temperature",
+    "featx.classification.codes.CodeMatrix",
+    "featx.classification.estimators.Centroids",
+    "featx.classification.estimators.StableNeighbours",
+    "featx.classification.span.CentredRows",
+    "featx.classification.span.ExactSpan",
     "featx.classification.span.UnitRows",
+    # Of --calibration sigmoid and isotonic, of gradient boosting, of gradient descent.
     "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._TemperatureScaling",
+    "sklearn.calibration._SigmoidCalibration",
 )
 _BLOCK_BYTES = 128_000_000
+# Codes that a classifier compares with are kept up to here; above, the store is named.
+_KEPT_BYTES = 200_000_000
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +69,60 @@ class Bundle:
         Where the weights came from, who fitted it, when and with what.
     summary : dict
         What was fitted on what, and how it scored.
+    fitted_on : tuple of str
+        sha256 of the files of the images that it was fitted on.
     """
 
     classifier: Pipeline
     recipe: Recipe
     provenance: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
+    fitted_on: tuple[str, ...] = ()
+
+    @property
+    def span(self) -> ExactSpan | None:
+        """What needs the codes that the classifier was fitted on; None where nothing does."""
+        return self.classifier.named_steps.get("span")
+
+    def open_codes(self, codes: Path | str | Sequence[Path | str] | None = None) -> None:
+        """Find the codes that the classifier compares with, where the bundle does not hold them.
+
+        Parameters
+        ----------
+        codes : Path, str or sequence of them, optional
+            The stores that it was fitted on; by default, where they were then.
+
+        Raises
+        ------
+        BundleError
+            They are not there, or hold other images.
+        RecipeMismatchError
+            They hold codes of another recipe.
+        """
+        span = self.span
+        if span is None or span.codes_ is not None:
+            return
+        paths = self.provenance["codes"] if codes is None else codes
+        paths = [paths] if isinstance(paths, str | Path) else list(paths)
+        missing = [str(path) for path in paths if not Path(path).is_file()]
+        if missing:
+            message = (
+                f"This classifier compares with the codes it was fitted on, which are not in the "
+                f"bundle, since they are large, and {', '.join(missing)} is not there. Say where "
+                "the store is now: --codes FILE"
+            )
+            raise BundleError(message)
+        joined = join_stores(paths, self.recipe.layers)
+        self.check_recipe(joined.recipe, ", ".join(map(str, paths)))
+        places = {digest: row for row, digest in enumerate(joined.images.sha256)}
+        lost = sum(digest not in places for digest in self.fitted_on)
+        if lost:
+            message = (
+                f"{', '.join(map(str, paths))} lacks {lost} of the {len(self.fitted_on)} images "
+                "that the classifier was fitted on. Say where the store is now: --codes FILE"
+            )
+            raise BundleError(message)
+        span.codes_ = joined.matrix(np.array([places[digest] for digest in self.fitted_on]))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -73,6 +141,7 @@ class Bundle:
         -------
         ndarray of shape (n, n_classes)
         """
+        self.open_codes()
         step = max(1, _BLOCK_BYTES // (8 * codes.shape[1]))
         blocks = [codes[start : start + step] for start in range(0, len(codes), step)]
         parts = [self.classifier.predict_proba(block) for block in blocks]
@@ -115,28 +184,46 @@ class Bundle:
         OutputError
             The file cannot be written.
         """
-        import skops.io
-
         path = Path(path)
         content = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "classifier": self.classifier,
+            "classifier": self._saved_classifier(),
             "recipe": self.recipe.to_json(),
             "provenance": json.dumps(self.provenance),
             "summary": json.dumps(self.summary),
+            "fitted_on": json.dumps(self.fitted_on),
         }
         with whole_file(path) as temporary:
-            skops.io.dump(content, temporary)
+            if path.suffix == ".joblib":
+                import joblib
+
+                joblib.dump(content, temporary)
+            else:
+                import skops.io
+
+                skops.io.dump(content, temporary)
+
+    def _saved_classifier(self) -> Pipeline:
+        """Return the classifier with the codes that it compares with, or without them."""
+        if self.span is None:
+            return self.classifier
+        span = copy.copy(self.span)
+        if span.codes_ is not None:
+            few = span.codes_.nbytes <= _KEPT_BYTES
+            span.codes_ = span.codes_.in_memory() if few else None
+        return Pipeline([("span", span), *self.classifier.steps[1:]])
 
 
-def load_bundle(path: Path | str = "model.skops") -> Bundle:
-    """Read a bundle. No code of the file is run.
+def load_bundle(path: Path | str = "model.skops", *, trust: bool = False) -> Bundle:
+    """Read a bundle. No code of the file is run, unless you trust it.
 
     Parameters
     ----------
     path : Path or str, default="model.skops"
         A file that `featx fit` wrote.
+    trust : bool, default=False
+        Whether to open a .joblib file, which can run any code of its maker.
 
     Returns
     -------
@@ -152,7 +239,7 @@ def load_bundle(path: Path | str = "model.skops") -> Bundle:
         message = f"No bundle {path}. Make one first: featx fit CODES -o {path}"
         raise BundleError(message)
     try:
-        return _unpack(_load(path))
+        return _unpack(_load_joblib(path, trust=trust) if path.suffix == ".joblib" else _load(path))
     except OptionError as error:  # of the recipe
         message = f"{path} cannot be read: {error}"
         raise BundleError(message) from error
@@ -178,14 +265,35 @@ def _load(path: Path) -> dict[str, Any]:
             "It was not loaded, since that could run code of its maker."
         )
         raise BundleError(message)
-    content = skops.io.load(path, trusted=list(TRUSTED_TYPES))
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        message = f"{path} is a skops file, but no bundle of featx. Make one: featx fit CODES"
+    return _checked(path, skops.io.load(path, trusted=list(TRUSTED_TYPES)))
+
+
+def _load_joblib(path: Path, *, trust: bool) -> dict[str, Any]:
+    if not trust:
+        message = (
+            f"{path} is a joblib file, which runs code of its maker when it is opened. If you "
+            "made it, or trust who did, say --trust. Bundles that run no code: featx fit -o "
+            "NAME.skops"
+        )
         raise BundleError(message)
-    if content["format_version"] > FORMAT_VERSION:
+    import joblib
+
+    return _checked(path, joblib.load(path))
+
+
+def _checked(path: Path, content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        message = f"{path} is a {path.suffix[1:]} file, but no bundle of featx. Make one: featx fit CODES"
+        raise BundleError(message)
+    if content["format_version"] != FORMAT_VERSION:
+        remedy = (
+            "Use a newer one: pip install --upgrade featx"
+            if content["format_version"] > FORMAT_VERSION
+            else "Make it again: featx fit --overwrite"
+        )
         message = (
             f"{path} has format {content['format_version']}; this featx reads format "
-            f"{FORMAT_VERSION}. Use a newer one: pip install --upgrade featx"
+            f"{FORMAT_VERSION}. {remedy}"
         )
         raise BundleError(message)
     return content
@@ -197,4 +305,5 @@ def _unpack(content: dict[str, Any]) -> Bundle:
         recipe=Recipe.from_json(content["recipe"]),
         provenance=json.loads(content["provenance"]),
         summary=json.loads(content["summary"]),
+        fitted_on=tuple(json.loads(content["fitted_on"])),
     )

@@ -1,22 +1,25 @@
-"""Which rows of a store are fitted on and which are scored.
+"""Which rows are chosen on, fitted on and scored.
 
-A store comes in; rows, their division, and sentences for the user about what
-is left out or may mislead go out. Nothing is decided here by looking at codes.
+The facts of images come in; rows, their division, and sentences for the user
+about what is left out or may mislead go out. Nothing is decided here by
+looking at codes.
 """
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featx.classification.codes import Rows
 from featx.classification.folds import fold_count
-from featx.errors import FitError, StoreError
-from featx.store import Status, Store
+from featx.errors import FitError, OptionError, StoreError
+from featx.store import ImageTable, Status
 
 __all__ = [
     "Division",
-    "Rows",
     "check_complete",
     "check_leaks",
     "divide",
@@ -24,57 +27,67 @@ __all__ = [
     "usable_rows",
 ]
 
-Rows = NDArray[np.integer]
 _SPLITS_SCORED = ("test", "val")
+ScoredOn = Literal["test", "val", "folds"]
 
 
 @dataclass(frozen=True)
 class Division:
-    """Which rows are fitted on and which are scored.
+    """Which rows are chosen on, fitted on and scored.
 
     Parameters
     ----------
-    train, scored : ndarray of int
-        Positions among the usable rows; the same where folds are scored.
+    searched : ndarray of int
+        Positions, among the usable rows, of those that choices are made on.
+    selected : ndarray of int
+        Where the choice is made on a split of its own (`--select val`), its
+        rows; otherwise none, and the choice is made on folds of `searched`.
+    fitted : ndarray of int
+        Those that the scored classifier is fitted on.
+    scored : ndarray of int
+        Those it is scored on; the same as `fitted` where folds are scored.
     scored_on : {"test", "val", "folds"}
         Where the score comes from.
     """
 
-    train: Rows
+    searched: Rows
+    selected: Rows
+    fitted: Rows
     scored: Rows
-    scored_on: str
+    scored_on: ScoredOn
 
 
-def check_complete(store: Store, *, partial: bool) -> list[str]:
+def check_complete(path: Path, images: ImageTable, *, partial: bool) -> list[str]:
     """Refuse a store with pending rows, unless `partial`; then say how many."""
-    pending = int(np.sum(store.images.status == Status.PENDING))
+    pending = int(np.sum(images.status == Status.PENDING))
     if not pending:
         return []
-    counts = f"{pending} of {len(store.images)} images have no codes yet"
+    counts = f"{pending} of {len(images)} images have no codes yet"
     if not partial:
         message = (
-            f"{store.path} is not complete: {counts}. Run its featx extract again, which goes on "
+            f"{path} is not complete: {counts}. Run its featx extract again, which goes on "
             "where it stopped, or fit what is there with --partial."
         )
         raise StoreError(message)
     return [f"{counts}; fitted without them (--partial)."]
 
 
-def usable_rows(store: Store) -> tuple[Rows, list[str]]:
+def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
     """Return the rows that are done and labelled, and what is left out."""
-    images, notes = store.images, []
+    notes = []
     failed = Counter(images.label[images.status == Status.FAILED])
     if failed:
         by_class = ", ".join(f"{n} of {label or 'no class'}" for label, n in failed.items())
         notes.append(
             f"{failed.total()} images could not be read and are left out: {by_class}. "
-            f"Reasons: featx info {store.path} --bad"
+            f"Reasons: featx info {path} --bad"
         )
     labelled = np.array([label is not None for label in images.label], bool)
     if not labelled.any():
         message = (
-            f"No image in {store.path} has a label. Labels come from class folders "
-            "(data/CLASS/… or data/train/CLASS/…) or a manifest: featx extract --manifest table.csv"
+            f"No image in {path} has a label. Labels come from class folders "
+            "(data/CLASS/… or data/train/CLASS/…), a manifest (featx extract --manifest "
+            "table.csv), or a table: featx fit --labels table.csv"
         )
         raise FitError(message)
     n_unlabelled = int(np.sum(images.done & ~labelled))
@@ -83,23 +96,45 @@ def usable_rows(store: Store) -> tuple[Rows, list[str]]:
     rows = np.flatnonzero(images.done & labelled)
     if len(np.unique(images.label[rows].astype(str))) < 2:
         message = (
-            f"{store.path} has {len(rows)} usable images with a label, of fewer than two classes. "
+            f"{path} has {len(rows)} usable images with a label, of fewer than two classes. "
             "A classifier needs images of two classes."
         )
         raise FitError(message)
     return rows, notes
 
 
-def divide(store: Store, rows: Rows) -> tuple[Division, list[str]]:
-    """Return positions in `rows` to fit on and to score, and what is left out."""
-    split = store.images.split[rows]
+def divide(
+    path: Path, split: NDArray[np.object_], *, select: str | None = None
+) -> tuple[Division, list[str]]:
+    """Return positions to choose on, to fit on and to score, and what is left out.
+
+    Parameters
+    ----------
+    path : Path
+        Of the store, for messages.
+    split : ndarray of str or None, shape (n,)
+        Of the usable rows.
+    select : {"val"}, optional
+        Choose on val rather than on folds of train; needs all three splits.
+    """
+    if select not in {None, "val"}:
+        message = f"Cannot select on '{select}'. Expected --select val."
+        raise OptionError(message)
     given = set(split) - {None}
+    if select and given != {"train", "val", "test"}:
+        message = (
+            f"--select val chooses on val and scores test, so it needs train, val and test. {path} "
+            f"has {', '.join(sorted(given)) or 'no splits'}. Leave it out: choices are then made "
+            "on folds of the training part."
+        )
+        raise OptionError(message)
+    nothing = np.zeros(0, int)
     if not given:
-        every = np.arange(len(rows))
-        return Division(every, every, "folds"), []
+        every = np.arange(len(split))
+        return Division(every, nothing, every, every, "folds"), []
     if "train" not in given:
         message = (
-            f"{store.path} has images for {', '.join(sorted(given))}, but none for train. "
+            f"{path} has images for {', '.join(sorted(given))}, but none for train. "
             "Put images to learn from into data/train/CLASS/."
         )
         raise FitError(message)
@@ -107,14 +142,17 @@ def divide(store: Store, rows: Rows) -> tuple[Division, list[str]]:
     n_without = int(np.sum(split == None))  # noqa: E711  element by element
     if n_without:
         notes.append(f"{n_without} images belong to no split and are left out.")
-    scored_on = next((name for name in _SPLITS_SCORED if name in given), None)
+    scored_on: ScoredOn | None = next((name for name in _SPLITS_SCORED if name in given), None)
     train = np.flatnonzero(split == "train")
     if scored_on is None:
-        return Division(train, train, "folds"), notes
+        return Division(train, nothing, train, train, "folds"), notes
+    scored, fitted, selected = np.flatnonzero(split == scored_on), train, nothing
     if scored_on == "test" and "val" in given:
-        train = np.flatnonzero((split == "train") | (split == "val"))
-        notes.append("Fitted on train and val together; test is scored once.")
-    return Division(train, np.flatnonzero(split == scored_on), scored_on), notes
+        fitted = np.flatnonzero((split == "train") | (split == "val"))
+        selected = np.flatnonzero(split == "val") if select else nothing
+        where = "val" if select else "folds of train"
+        notes.append(f"Chosen on {where}, fitted on train and val together; test is scored once.")
+    return Division(train, selected, fitted, scored, scored_on), notes
 
 
 def check_leaks(y: NDArray[np.str_], keys: NDArray[np.int32], division: Division) -> list[str]:
@@ -122,14 +160,13 @@ def check_leaks(y: NDArray[np.str_], keys: NDArray[np.int32], division: Division
     if division.scored_on == "folds":
         return []
     notes = []
-    train, scored = division.train, division.scored
-    n_shared = int(np.isin(keys[scored], keys[train]).sum())
+    n_shared = int(np.sum(twins(keys, division)))
     if n_shared:
         notes.append(
-            f"{n_shared} images of {division.scored_on} have the same bytes or group as a "
+            f"{n_shared} images of {division.scored_on} are a copy, or of the group, of a "
             "training image: the score may flatter. Move them to one side."
         )
-    unknown = sorted(set(y[scored]) - set(y[train]))
+    unknown = sorted(set(y[division.scored]) - set(y[division.fitted]))
     if unknown:
         notes.append(
             f"No training image of {', '.join(unknown)}: those images count as wrong predictions."
@@ -137,17 +174,22 @@ def check_leaks(y: NDArray[np.str_], keys: NDArray[np.int32], division: Division
     return notes
 
 
-def small_classes(y: NDArray[np.str_], keys: NDArray[np.int32]) -> list[str]:
+def twins(keys: NDArray[np.int32], division: Division) -> NDArray[np.bool_]:
+    """Return which of the scored rows belong together with a fitted one, shape (n_scored,)."""
+    return np.asarray(np.isin(keys[division.scored], keys[division.fitted]))
+
+
+def small_classes(y: NDArray[np.str_], keys: NDArray[np.int32], n_folds: int = 5) -> list[str]:
     """Say what small classes do to the folds."""
-    n_folds = fold_count(y, keys)
+    possible = fold_count(y, keys, n_folds)
     counts = {label: len(np.unique(keys[y == label])) for label in np.unique(y)}
     single = [str(label) for label, count in counts.items() if count == 1]
     notes = []
-    if n_folds < 5:
+    if possible < n_folds:
         label = min((c for c in counts if counts[c] > 1), key=counts.__getitem__)
         notes.append(
-            f"{n_folds} folds rather than 5, since class {label} has {counts[label]} images or "
-            "groups."
+            f"{possible} folds rather than {n_folds}, since class {label} has {counts[label]} "
+            "images or groups."
         )
     if single:
         notes.append(

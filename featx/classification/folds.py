@@ -16,25 +16,28 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 __all__ = ["fold_count", "make_folds", "together"]
 
-_MOST_FOLDS = 5
 _Rows = NDArray[np.integer]
 
 
-def together(*columns: Iterable[str | None]) -> NDArray[np.int32]:
+def together(
+    *columns: Iterable[str | None], pairs: Iterable[tuple[int, int]] = ()
+) -> NDArray[np.int32]:
     """Assign one number to all rows that belong together.
 
-    Rows that share a value in any column do, and so do rows that are linked
-    through others. None and "" link nothing.
+    Rows that share a value in any column do, or are one of the `pairs`, and so
+    do rows that are linked through others. None and "" link nothing.
 
     Examples
     --------
     >>> together(["a", "a", None, None], ["1", "2", "2", "3"]).tolist()
     [0, 0, 0, 1]
+    >>> together(["a", "a", None, None], pairs=[(2, 3)]).tolist()
+    [0, 0, 1, 1]
     """
     listed = [list(column) for column in columns]
     n = len(listed[0])
     index: dict[tuple[int, str], int] = {}
-    links = []
+    links = list(pairs)
     for k, column in enumerate(listed):
         for row, value in enumerate(column):
             if value:
@@ -46,19 +49,19 @@ def together(*columns: Iterable[str | None]) -> NDArray[np.int32]:
     return numbers[:n]
 
 
-def fold_count(y: NDArray[np.str_], keys: NDArray[np.int32]) -> int:
-    """Return how many folds the labels allow: at most 5, or 0 where none can be made.
+def fold_count(y: NDArray[np.str_], keys: NDArray[np.int32], n_folds: int = 5) -> int:
+    """Return how many folds the labels allow: at most `n_folds`, or 0 where none can be made.
 
     Every class that has two or more keys should be in every fold; a class
     with one key is on one side in every division, and sets no limit.
     """
     counts = [len(np.unique(keys[y == label])) for label in np.unique(y)]
     divisible = [count for count in counts if count > 1]
-    return min(_MOST_FOLDS, *divisible) if len(divisible) > 1 else 0
+    return min(n_folds, *divisible) if len(divisible) > 1 else 0
 
 
 def make_folds(
-    y: NDArray[np.str_], keys: NDArray[np.int32], seed: int
+    y: NDArray[np.str_], keys: NDArray[np.int32], seed: int, n_folds: int = 5
 ) -> list[tuple[_Rows, _Rows]]:
     """Divide rows into stratified folds, shuffled, rows of one key in one fold.
 
@@ -70,6 +73,8 @@ def make_folds(
         See `together`.
     seed : int
         Of the shuffle.
+    n_folds : int, default=5
+        How many; fewer where a class has fewer images or groups.
 
     Returns
     -------
@@ -77,7 +82,7 @@ def make_folds(
         Training and test positions; empty where no division is possible, or
         groups of several classes leave a training part with one class.
     """
-    n_folds = fold_count(y, keys)
+    n_folds = fold_count(y, keys, n_folds)
     if n_folds == 0:
         return []
     grouped = len(np.unique(keys)) < len(keys)

@@ -1,7 +1,7 @@
 r"""The exact span: codes of any width, seen through their inner products.
 
 Codes come in, as wide as they are; a matrix with one row an image and at most
-as many columns as images goes out, and the way back for coefficients. With
+one column more than images goes out, and the way back for coefficients. With
 G = X Xᵀ and G = L Lᵀ, the rows of L have the inner products and distances of
 the rows of X, so that a method that only looks at those (L2-penalised linear
 models, SVMs with a numeric gamma, nearest neighbours) gives on L the answer it
@@ -17,97 +17,205 @@ References
    https://doi.org/10.1093/biostatistics/kxh010
 """
 
-from collections.abc import Iterator, Sequence
 from typing import Self
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from featx.classification.codes import CodeMatrix, Matrix, Rows, as_code_matrix, signed_root
 from featx.errors import OptionError, StoreError
 
-__all__ = ["ExactSpan", "UnitRows", "gram"]
-
-# One block of columns is converted to float64 at a time: large enough for the
-# matrix product, small enough to stay near the processor's cache.
-_BLOCK_BYTES = 32_000_000
-
-Matrix = NDArray[np.floating]
+__all__ = ["CentredRows", "ExactSpan", "UnitRows", "gram"]
 
 
-class ExactSpan:
-    """Coordinates of unit-length codes in the space that they span.
+class ExactSpan(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Coordinates of codes in the space that the fitted ones span.
+
+    A rotation: inner products and distances are those of the codes. What a
+    code has outside the span, which no fitted code has, is the last
+    coordinate, as a length, so that distances to fitted codes stay exact.
 
     Parameters
     ----------
-    codes : sequence of ndarray, each of shape (n_rows, d)
-        Codes of each layer, usually memory-mapped. Each layer's rows are made
-        unit length and divided by the square root of the number of layers, so
-        that their Gram matrices add.
-    rows : ndarray of int, shape (n,)
-        The rows to use.
+    widths : tuple of int, optional
+        Columns of each layer, where an array holds several side by side; a
+        `CodeMatrix` knows its own.
+    unit : bool, default=True
+        Whether each layer's rows are made unit length and divided by the
+        square root of the number of layers, so that their Gram matrices add.
+        False is for one layer only.
+    root : bool, default=False
+        Whether the signed square root of each number is taken before that.
 
     Attributes
     ----------
-    coordinates : ndarray of shape (n, r)
-        Rows with the inner products of the unit-length codes; r is at most n.
-
-    Raises
-    ------
-    StoreError
-        A code is not finite, or all are zero.
+    coordinates_ : ndarray of shape (n, r + 1)
+        Of the fitted rows; r is at most n, and the last column is 0.
+    basis_ : ndarray of int, shape (r,)
+        Rows that span all of them, whose coordinates are a triangle.
+    n_flops_ : int
+        Multiplications and additions of the Gram matrix, one triangle.
 
     Examples
     --------
     >>> codes = np.array([[3.0, 4.0, 0.0], [0.0, 0.0, 2.0], [5.0, 0.0, 0.0]])
-    >>> span = ExactSpan([codes], np.arange(3))
-    >>> np.round(span.coordinates @ span.coordinates.T, 6)
+    >>> L = ExactSpan().fit_transform(codes)
+    >>> np.round(L @ L.T, 6)
     array([[1. , 0. , 0.6],
            [0. , 1. , 0. ],
            [0.6, 0. , 1. ]])
     """
 
-    def __init__(self, codes: Sequence[NDArray[np.floating]], rows: NDArray[np.integer]) -> None:
-        self._codes, self._rows = codes, rows
-        self._scales = []  # (n,) for each layer: 1 / its share of the row's length
-        total = np.zeros((len(rows), len(rows)))
-        for layer in codes:
-            inner = gram(layer, rows)
-            norms = np.sqrt(inner.diagonal())
-            if not np.isfinite(norms).all():
-                bad = int(rows[np.flatnonzero(~np.isfinite(norms))[0]])
-                message = f"The code of row {bad} is not finite. Extract again with --overwrite."
-                raise StoreError(message)
-            # A code of zeros has no direction; it stays zero, as in sklearn's Normalizer.
-            scale = 1 / (np.where(norms > 0, norms, 1) * np.sqrt(len(codes)))
-            self._scales.append(scale)
-            total += inner * scale[:, None] * scale[None, :]
-        if not total.any():
-            message = "All codes are zero. Look at the images and weights that extract was given."
-            raise StoreError(message)
-        self.coordinates, self._inverse = _factor(total)
+    def __init__(
+        self, widths: tuple[int, ...] | None = None, *, unit: bool = True, root: bool = False
+    ) -> None:
+        self.widths = widths
+        self.unit = unit
+        self.root = root
 
-    def to_code_space(self, coefficients: ArrayLike) -> Matrix:
-        """Return coefficients on the coordinates as coefficients on unit-length codes.
+    def fit(self, X: CodeMatrix | ArrayLike, y: object = None) -> Self:
+        """Find the span of some codes, in one pass over them.
 
         Parameters
         ----------
-        coefficients : array-like of shape (k, r) or (r,)
-            Of a linear model that was fitted on `coordinates`.
+        X : CodeMatrix or array-like of shape (n, d)
+            Codes, all layers side by side.
+        y : ignored
+
+        Raises
+        ------
+        OptionError
+            Several layers and `unit` is False.
+        StoreError
+            A code is not finite, or all are zero.
+        """
+        codes = as_code_matrix(X, self.widths)
+        n_layers = len(codes.layers)
+        if n_layers > 1 and not self.unit:
+            message = (
+                "Codes of several layers are joined at unit length. Use --normalise l2, or one "
+                "--layer."
+            )
+            raise OptionError(message)
+        self.codes_ = codes
+        self.scales_: list[Matrix] = []  # (n,) for each layer: what its rows are multiplied by
+        total = np.zeros((len(codes), len(codes)))
+        for k in range(n_layers):
+            inner = gram(codes, k, root=self.root)
+            norms = np.sqrt(inner.diagonal())
+            if not np.isfinite(norms).all():
+                bad = int(codes.rows[k][np.flatnonzero(~np.isfinite(norms))[0]])
+                message = f"The code of row {bad} is not finite. Extract again with --overwrite."
+                raise StoreError(message)
+            # A code of zeros has no direction; it stays zero, as in sklearn's Normalizer.
+            scale = (
+                1 / (np.where(norms > 0, norms, 1) * np.sqrt(n_layers))
+                if self.unit
+                else np.ones(len(codes))
+            )
+            self.scales_.append(scale)
+            inner *= scale[:, None]
+            inner *= scale[None, :]
+            total += inner
+        del inner
+        if not total.any():
+            message = "All codes are zero. Look at the images and weights that extract was given."
+            raise StoreError(message)
+        self.n_flops_ = len(codes) ** 2 * codes.shape[1]
+        coordinates, self.basis_ = _factor(total)
+        self.coordinates_ = np.column_stack([coordinates, np.zeros(len(codes))])
+        return self
+
+    def fit_transform(self, X: CodeMatrix | ArrayLike, y: object = None) -> Matrix:
+        """Find the span of some codes and return their coordinates, (n, r + 1)."""
+        return self.fit(X).coordinates_
+
+    def transform(self, X: CodeMatrix | ArrayLike) -> Matrix:
+        """Return the coordinates of other codes.
+
+        Parameters
+        ----------
+        X : CodeMatrix or array-like of shape (m, d)
+            Codes as `fit` takes them.
+
+        Returns
+        -------
+        ndarray of shape (m, r + 1)
+            One pass over the fitted codes.
+        """
+        others = as_code_matrix(X, self.widths or self.codes_.widths)
+        inner = np.zeros((len(others), len(self.codes_)))
+        squares = np.zeros(len(others))
+        for k, scale in enumerate(self.scales_):
+            cross, own = np.zeros_like(inner), np.zeros(len(others))
+            for (_, left), (_, right) in zip(
+                others.column_blocks(k, root=self.root, beside=len(self.codes_)),
+                self.codes_.column_blocks(k, root=self.root, beside=len(others)),
+                strict=True,
+            ):
+                cross += left @ right.T
+                own += np.einsum("ij,ij->i", left, left)
+            mine = np.ones(len(others))
+            if self.unit:
+                norms = np.sqrt(own)
+                mine = 1 / (np.where(norms > 0, norms, 1) * np.sqrt(len(self.scales_)))
+            inner += cross * mine[:, None] * scale[None, :]
+            squares += own * mine**2
+        inside = self._to_coordinates(inner)
+        outside = squares - np.einsum("ij,ij->i", inside, inside)
+        return np.column_stack([inside, np.sqrt(np.maximum(outside, 0))])
+
+    def narrowed(self, positions: Rows) -> "ExactSpan":
+        """Return the span of some of the fitted rows; the codes are not read again."""
+        inside = self.coordinates_[positions]
+        other = ExactSpan(self.widths, unit=self.unit, root=self.root)
+        other.codes_ = self.codes_.take(positions)
+        other.scales_ = [scale[positions] for scale in self.scales_]
+        other.n_flops_ = 0
+        coordinates, other.basis_ = _factor(inside @ inside.T)
+        other.coordinates_ = np.column_stack([coordinates, np.zeros(len(positions))])
+        return other
+
+    def to_code_space(self, vectors: ArrayLike) -> Matrix:
+        """Return vectors of coordinates as vectors of codes.
+
+        Parameters
+        ----------
+        vectors : array-like of shape (k, r + 1) or (r + 1,)
+            Coefficients of a linear model that was fitted on coordinates, or a
+            mean of them.
 
         Returns
         -------
         ndarray of shape (k, d) or (d,)
-            All layers side by side. One more pass over the codes.
+            All layers side by side, for codes as `unit` and `root` make them.
+            One more pass over the codes.
         """
-        coefficients = np.asarray(coefficients)
-        weights = np.atleast_2d(coefficients) @ self._inverse  # (k, n)
-        parts = [
-            _combine(layer, self._rows, weights * scale)
-            for layer, scale in zip(self._codes, self._scales, strict=True)
-        ]
-        return np.hstack(parts).reshape(*coefficients.shape[:-1], -1)
+        vectors = np.asarray(vectors)
+        weights = self._to_rows(np.atleast_2d(vectors)[:, :-1])  # (k, n)
+        out = np.empty((len(weights), self.codes_.shape[1]))
+        start = 0
+        for k, scale in enumerate(self.scales_):
+            scaled = weights * scale
+            for part, block in self.codes_.column_blocks(k, root=self.root):
+                out[:, start + part.start : start + part.stop] = scaled @ block
+            start += self.codes_.widths[k]
+        return out.reshape(*vectors.shape[:-1], -1)
+
+    def _to_rows(self, vectors: Matrix) -> Matrix:
+        """Return vectors (k, r) as combinations (k, n) of the fitted rows."""
+        weights = np.zeros((len(vectors), len(self.coordinates_)))
+        weights[:, self.basis_] = scipy.linalg.solve_triangular(
+            self.coordinates_[self.basis_, :-1], vectors.T, lower=True, trans="T"
+        ).T
+        return weights
+
+    def _to_coordinates(self, inner: Matrix) -> Matrix:
+        """Return coordinates (m, r) from inner products (m, n) with the fitted rows."""
+        triangle = self.coordinates_[self.basis_, :-1]
+        return scipy.linalg.solve_triangular(triangle, inner[:, self.basis_].T, lower=True).T
 
 
 class UnitRows(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -118,6 +226,14 @@ class UnitRows(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     widths : tuple of int
         Code size of each layer; they add up to the number of columns. Each
         part gets the length 1 / sqrt(number of layers).
+    root : bool, default=False
+        Whether the signed square root of each number is taken first, which
+        keeps a few large numbers from ruling the rest [1]_.
+
+    References
+    ----------
+    .. [1] F. Perronnin, J. Sanchez and T. Mensink, "Improving the Fisher Kernel
+       for Large-Scale Image Classification", 2010.
 
     Examples
     --------
@@ -125,8 +241,9 @@ class UnitRows(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     array([[0.6, 0.8]])
     """
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    def __init__(self, widths: tuple[int, ...], *, root: bool = False) -> None:
         self.widths = widths
+        self.root = root
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Do nothing: a row's length depends on the row alone."""
@@ -150,72 +267,105 @@ class UnitRows(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 f"Received shape {unit.shape}."
             )
             raise OptionError(message)
+        if self.root:
+            signed_root(unit)
         start = 0
         for width in self.widths:
-            part = unit[:, start : start + width]
-            norms = np.linalg.norm(part, axis=1, keepdims=True)
-            part /= np.where(norms > 0, norms, 1) * np.sqrt(len(self.widths))
+            _to_unit_length(unit[:, start : start + width], np.sqrt(len(self.widths)))
             start += width
         return unit
 
 
-def gram(codes: NDArray[np.floating], rows: NDArray[np.integer]) -> Matrix:
-    """Return the inner products of some rows, in float64, from one pass.
+class CentredRows(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Subtracts the mean of the fitted rows and makes rows unit length again.
+
+    Average-pooled codes point almost the same way; what tells them apart is
+    how they differ from their mean [1]_.
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape (d,)
+        Of the fitted rows.
+
+    References
+    ----------
+    .. [1] Y. Wang, W.-L. Chao, K. Q. Weinberger and L. van der Maaten,
+       "SimpleShot: Revisiting Nearest-Neighbor Classification for Few-Shot
+       Learning", 2019. https://arxiv.org/abs/1911.04623
+
+    Examples
+    --------
+    >>> CentredRows().fit_transform([[1.0, 0.0], [1.0, 2.0], [1.0, 4.0]])
+    array([[ 0., -1.],
+           [ 0.,  0.],
+           [ 0.,  1.]])
+    """
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Take the mean."""
+        self.mean_ = np.asarray(X, dtype=np.float64).mean(axis=0)
+        return self
+
+    def transform(self, X: ArrayLike) -> Matrix:
+        """Return the centred rows, at unit length; rows that are the mean are zeros."""
+        return _to_unit_length(np.asarray(X, dtype=np.float64) - self.mean_)
+
+
+def gram(codes: CodeMatrix, layer: int, *, root: bool = False) -> Matrix:
+    """Return the inner products of the rows of a layer, in float64, from one pass.
 
     Parameters
     ----------
-    codes : ndarray of shape (n_rows, d)
-        Usually memory-mapped; a block of columns is in memory at a time.
-    rows : ndarray of int, shape (n,)
-        The rows to use.
+    codes : CodeMatrix of n rows
+        A block of columns is in memory at a time.
+    layer : int
+        Its number.
+    root : bool, default=False
+        Whether to take the signed square root of each number first.
 
     Returns
     -------
     ndarray of shape (n, n)
     """
-    total = np.zeros((len(rows), len(rows)))
-    for _, block in _column_blocks(codes, rows):
-        total += block @ block.T
+    n = len(codes)
+    # One triangle, added in place: a sum of products would write n x n numbers a block,
+    # which for thousands of rows takes longer than the products.
+    total = np.zeros((n, n), order="F")
+    for _, block in codes.column_blocks(layer, root=root):
+        total = scipy.linalg.blas.dsyrk(
+            1.0, block.T, beta=1.0, c=total, trans=1, lower=1, overwrite_c=1
+        )
+    # Block by block, so that no second matrix is needed.
+    for start in range(0, n, _MIRRORED_ROWS):
+        stop = min(start + _MIRRORED_ROWS, n)
+        total[:start, start:stop] = total[start:stop, :start].T
+        corner = total[start:stop, start:stop]
+        corner[...] = np.tril(corner) + np.tril(corner, -1).T
     return total
 
 
-def _combine(codes: NDArray[np.floating], rows: NDArray[np.integer], weights: Matrix) -> Matrix:
-    """Return `weights @ codes[rows]`, (k, d)."""
-    out = np.empty((len(weights), codes.shape[1]))
-    for part, block in _column_blocks(codes, rows):
-        out[:, part] = weights @ block
-    return out
+_MIRRORED_ROWS = 512
 
 
-def _column_blocks(
-    codes: NDArray[np.floating], rows: NDArray[np.integer]
-) -> Iterator[tuple[slice, Matrix]]:
-    """Yield blocks of columns of some rows, in float64; each is overwritten by the next."""
-    n = len(rows)
-    # Rows that are neighbours, as they mostly are, need no copy before the conversion.
-    whole = codes[rows[0] : rows[0] + n] if np.array_equal(rows, rows[0] + np.arange(n)) else None
-    step = max(1, _BLOCK_BYTES // (8 * n))
-    buffer = np.empty((n, min(step, codes.shape[1])))
-    for start in range(0, codes.shape[1], step):
-        part = slice(start, min(start + step, codes.shape[1]))
-        block = buffer[:, : part.stop - start]
-        # Columns first: a view, so that only the pages of the block are read.
-        block[...] = codes[:, part][rows] if whole is None else whole[:, part]
-        yield part, block
+def _to_unit_length(rows: Matrix, divisor: float = 1.0) -> Matrix:
+    """Divide rows in place by their length and `divisor`; return them."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.where(norms > 0, norms, 1) * divisor
+    return rows
 
 
-def _factor(inner: Matrix) -> tuple[Matrix, Matrix]:
-    """Return L with L Lᵀ = G, and the inverse of L that takes coefficients to rows.
+def _factor(inner: Matrix) -> tuple[Matrix, Rows]:
+    """Return L with L Lᵀ = G, (n, r), and r rows of it that are a triangle.
 
-    Cholesky where G is regular; else, as with duplicates, the eigenvectors of
-    the eigenvalues that are not zero to rounding.
+    Cholesky with pivots, which stops where what is left is rounding: with
+    duplicates, or more rows than columns, G is singular.
     """
-    try:
-        factor = np.linalg.cholesky(inner)
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(inner)
-        # What numpy.linalg.matrix_rank takes for rounding.
-        kept = values > values.max(initial=0) * len(values) * np.finfo(np.float64).eps
-        lengths = np.sqrt(values[kept])
-        return vectors[:, kept] * lengths, (vectors[:, kept] / lengths).T
-    return factor, scipy.linalg.solve_triangular(factor, np.eye(len(inner)), lower=True)
+    # Of the product too, whose sums over the columns round, not of the factor alone.
+    rounding = max(len(inner), 1000) * np.finfo(np.float64).eps
+    factor, pivots, rank, _ = scipy.linalg.lapack.dpstrf(
+        inner, tol=rounding * inner.diagonal().max(), lower=1, overwrite_a=1
+    )
+    order = pivots - 1
+    coordinates = np.empty((len(inner), rank))
+    coordinates[order] = np.tril(factor)[:, :rank]
+    return coordinates, order[:rank]

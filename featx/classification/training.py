@@ -1,47 +1,77 @@
-"""Fitting: a store in, a bundle with an honest score out.
+"""Fitting: stores in, a bundle with an honest score out.
 
 What is chosen is chosen inside the training part. With given splits the
 classifier is fitted on train and scored on val, or on train and val and scored
-on test; without, five stratified folds are scored, each with a search of its
-own, and the classifier is then fitted on all. This file knows codes, never
-images.
+on test; without, stratified folds are scored, each with a search of its own,
+and the classifier is then fitted on all. This file knows codes, never images.
 """
 
+import copy
+import dataclasses
 import operator
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import sklearn
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.model_selection import GridSearchCV
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from featx.classification.bundle import Bundle
-from featx.classification.classifiers import ClassifierKind, find_classifier
+from featx.classification.calibration import (
+    Calibration,
+    Decisions,
+    calibrate,
+    check_calibration,
+)
+from featx.classification.classifiers import (
+    CLASSIFIERS,
+    check_settings,
+    find_classifiers,
+)
+from featx.classification.codes import CodeMatrix, Matrix, Rows
 from featx.classification.division import (
     Division,
-    Rows,
     check_complete,
     check_leaks,
     divide,
     small_classes,
+    twins,
     usable_rows,
 )
-from featx.classification.evaluation import Evaluation, evaluate
+from featx.classification.duplicates import Pair, conflicting, find_duplicates
+from featx.classification.evaluation import Evaluation, evaluate, wilson
 from featx.classification.folds import make_folds, together
+from featx.classification.joining import Joined, join_stores
+from featx.classification.labels import relabel
+from featx.classification.pictures import picture_rows
+from featx.classification.roads import Road, RoadName, choose_road
+from featx.classification.search import (
+    Choice,
+    Model,
+    Options,
+    Problem,
+    Tried,
+    plan_of,
+    search,
+    train,
+)
 from featx.classification.span import ExactSpan, UnitRows
-from featx.errors import FitError, OptionError
+from featx.errors import FitError, OptionError, StoreError
 from featx.outputs import check_output
-from featx.store import Store, open_store
 
-__all__ = ["Fit", "fit"]
+__all__ = ["Fit", "FitJob", "fit", "prepare_fit", "run_fit"]
+
+Normalise = Literal["l2", "centre", "sqrt-l2", "none"]
+# What --normalise auto chooses from: what it leaves out has never won.
+_NORMALISE_AUTO = ("l2", "centre", "sqrt-l2")
+# Wider than this no classifier that looks at single columns is of use, or ends in time.
+_MOST_COLUMNS = 4096
 
 
 @dataclass(frozen=True)
@@ -68,56 +98,74 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class _Data:
-    """The labelled rows of a store, on their exact span."""
-
-    span: ExactSpan
-    y: NDArray[np.str_]
-    keys: NDArray[np.int32]  # equal where images belong together
-    kind: ClassifierKind
-    seed: int
-
-    def part(self, rows: Rows) -> tuple[NDArray[np.floating], NDArray[np.str_]]:
-        return self.span.coordinates[rows], self.y[rows]
-
-
-def fit(
-    codes: Path | str = "codes.h5",
-    *,
-    clf: str = "logistic",
-    layer: str | Sequence[str] | None = None,
-    output: Path | str | None = None,
-    overwrite: bool = False,
-    partial: bool = False,
-    seed: int = 0,
-) -> Fit:
-    """Fit a classifier on a store and score it honestly.
-
-    Rows are made unit length; the strength of the penalty is searched by
-    cross-validation inside the training part. Images of one group and files
-    with equal bytes never stand on both sides of a fold. The fit runs on the
-    exact span (see `ExactSpan`): the codes are never in memory as a whole.
+class FitJob:
+    """What a fit will do; `prepare_fit` makes it, and nothing large was read yet.
 
     Parameters
     ----------
-    codes : Path or str, default="codes.h5"
-        A store.
-    clf : {"logistic", "ridge", "linear-svm"}, default="logistic"
-        L2-penalised multinomial logistic regression, the choice where
-        probabilities matter; ridge regression on the labels, the fastest; or a
-        linear support vector machine, one class against the rest. All get their
-        probabilities by temperature scaling [1]_ on folds of the training part,
-        which changes no predicted class.
-    layer : str or sequence of str, optional
-        Layers to use; all of the store by default, joined with equal weight.
-    output : Path or str, optional
-        Where to save the bundle, NAME.skops; not saved by default.
-    overwrite : bool, default=False
-        Whether a file of that name may be replaced.
-    partial : bool, default=False
-        Whether a store that is not complete may be used as it is.
-    seed : int, default=0
+    joined : Joined
+        The stores.
+    rows : ndarray of int, shape (n,)
+        Images that are labelled and have codes.
+    y : ndarray of str, shape (n,)
+        Their labels.
+    keys : ndarray of int, shape (n,)
+        Equal where images belong together.
+    division : Division
+        Which are chosen on, fitted on and scored.
+    copies : tuple of Pair
+        Pictures that are there twice.
+    road : Road
+        The way to the fit, and its price.
+    options : Options
+        What is chosen from.
+    calibration : {"temperature", "sigmoid", "isotonic", "none"}
+        From decisions to probabilities.
+    n_folds, n_repeats : int
         Of the folds.
+    refit : bool
+        Whether the saved classifier is fitted on all images.
+    baselines : bool
+        Whether to score the majority class and the pictures' own pixels too.
+    output : Path or None
+        The bundle.
+    lines : tuple of str
+        What will be done, in words.
+    notes : tuple of str
+        What the user should know.
+    """
+
+    joined: Joined
+    rows: Rows
+    y: NDArray[np.str_]
+    keys: NDArray[np.int32]
+    division: Division
+    copies: tuple[Pair, ...]
+    road: Road
+    options: Options
+    calibration: Calibration
+    n_folds: int
+    n_repeats: int
+    refit: bool
+    baselines: bool
+    output: Path | None
+    lines: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def fit(codes: Path | str | Sequence[Path | str] = "codes.h5", **settings: Any) -> Fit:
+    """Fit a classifier on codes and score it honestly.
+
+    Images of one group, and copies of one picture, never stand on both sides
+    of a fold. On the exact span (see `ExactSpan`) the codes are never in
+    memory as a whole, and the answer is that of scikit-learn on them.
+
+    Parameters
+    ----------
+    codes : Path, str or sequence of them, default="codes.h5"
+        A store, or several of the same images, which are joined.
+    **settings
+        Those of `prepare_fit`.
 
     Returns
     -------
@@ -127,173 +175,652 @@ def fit(
     ------
     OptionError, ExistsError
         A setting that cannot be; checked before any work.
-    StoreError
-        The store cannot be read or is not complete.
+    StoreError, RecipeMismatchError
+        A store cannot be read, is not complete, or does not go with another.
     FitError
         The labels allow no classifier or no score.
+    """
+    return run_fit(prepare_fit(codes, **settings))
+
+
+def prepare_fit(  # noqa: PLR0913  flat, as on the command line
+    codes: Path | str | Sequence[Path | str] = "codes.h5",
+    *,
+    clf: str = "logistic",
+    layer: str | Sequence[str] | None = None,
+    normalise: Normalise | Literal["auto"] = "l2",
+    road: RoadName | Literal["auto"] = "auto",
+    C: Sequence[float] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    class_weight: Literal["balanced"] | None = None,
+    calibration: Calibration = "temperature",
+    folds: int = 5,
+    repeats: int = 1,
+    select: Literal["val"] | None = None,
+    refit: Literal["all"] | None = None,
+    duplicates: Literal["together", "keep"] = "together",
+    labels: Path | str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
+    baselines: bool = True,
+    output: Path | str | None = None,
+    overwrite: bool = False,
+    partial: bool = False,
+    seed: int = 0,
+) -> FitJob:
+    """Check everything that a fit needs, and choose its road; codes are not read.
+
+    Parameters
+    ----------
+    codes : Path, str or sequence of them, default="codes.h5"
+        A store, or several of the same images, which are joined.
+    clf : str, default="logistic"
+        "logistic" (L2-penalised, multinomial: the choice where probabilities
+        matter), "ridge" (the fastest), "linear-svm" (one class against the
+        rest), "svm-rbf", "knn" or "centroid", which are exact at any width;
+        "lda", "sgd", "logistic-l1" or "hist-gradient-boosting" on narrow codes;
+        or "auto", which tries the first seven and prefers a linear one within
+        a standard error of the best.
+    layer : str or sequence of str, optional
+        Layers to use; all by default, joined with equal weight.
+    normalise : {"l2", "centre", "sqrt-l2", "none", "auto"}, default="l2"
+        "l2": rows of unit length. "centre": these minus their mean in the
+        training part, at unit length again. "sqrt-l2": unit length after the
+        signed square root of each number. "none": codes as they are. "auto":
+        chosen, from the first three, with the classifier.
+    road : {"auto", "primal", "span", "streamed"}, default="auto"
+        See `featx.classification.roads`.
+    C : sequence of float, optional
+        Penalties to try, as scikit-learn's C on the normalised codes (1 / C is
+        ridge's alpha), instead of 28 from 1e-3 to 1e6.
+    settings : mapping of str to object, optional
+        Parameters of the estimator; one that is given is not searched.
+    class_weight : {"balanced"}, optional
+        Whether small classes count as much as large ones.
+    calibration : {"temperature", "sigmoid", "isotonic", "none"}, default="temperature"
+        From decisions to probabilities, fitted on rows held out. Temperature
+        [1]_ never changes a predicted class.
+    folds, repeats : int, default=5 and 1
+        Of the cross-validation, where no splits are given, and of the search.
+    select : {"val"}, optional
+        With train, val and test: choose on val rather than on folds of train.
+    refit : {"all"}, optional
+        Fit the saved classifier on all images, scored ones too.
+    duplicates : {"together", "keep"}, default="together"
+        Whether copies of one picture share a fold.
+    labels : Path or str, optional
+        A table that gives images, by path, other labels, splits or groups.
+    label_column, split_column, group_column : str, optional
+        Names of its columns.
+    baselines : bool, default=True
+        Whether to score the majority class and the pictures' own pixels too.
+    output : Path or str, optional
+        Where to save the bundle, NAME.skops or NAME.joblib; not saved by default.
+    overwrite : bool, default=False
+        Whether a file of that name may be replaced.
+    partial : bool, default=False
+        Whether a store that is not complete may be used as it is.
+    seed : int, default=0
+        Of all that is drawn.
+
+    Returns
+    -------
+    FitJob
+
+    Raises
+    ------
+    OptionError, ExistsError, StoreError, RecipeMismatchError, FitError
+        See `fit`.
 
     References
     ----------
     .. [1] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of
        Modern Neural Networks", 2017. https://arxiv.org/abs/1706.04599
     """
-    began, seed = time.perf_counter(), operator.index(seed)
-    kind = find_classifier(clf)
+    options = _options(clf, normalise, C, settings, class_weight, seed)
+    check_calibration(calibration)
+    _check_counts(folds, repeats)
+    _check_words(refit=refit, duplicates=duplicates)
+    path = None
+    if output is not None:
+        path = check_output(output, overwrite=overwrite, suffixes=(".skops", ".joblib"))
+    joined = join_stores(codes, layer)
+    notes = [*joined.notes]
+    for store in joined.stores:
+        notes += check_complete(store.path, store.images, partial=partial)
+    images = joined.images
+    if labels is not None:
+        images, said = relabel(
+            images,
+            labels,
+            label_column=label_column,
+            split_column=split_column,
+            group_column=group_column,
+        )
+        notes += said
+    elif label_column or split_column or group_column:
+        message = (
+            "--label-column, --split-column and --group-column name columns of a table. Use them "
+            "with --labels TABLE."
+        )
+        raise OptionError(message)
+    rows, left_out = usable_rows(joined.path, images)
+    division, unsplit = divide(joined.path, images.split[rows], select=select)
+    y = images.label[rows].astype(str)
+    copies: tuple[Pair, ...] = ()
+    if duplicates == "together":
+        copies = find_duplicates(images.sha256[rows], images.phash[rows], joined.thumbnails(rows))
+    keys = together(images.group[rows], pairs=[(pair.first, pair.second) for pair in copies])
+    notes += [*left_out, *unsplit, *check_leaks(y, keys, division)]
+    notes += _copies_in_words(copies, images.path[rows], y)
+    chosen, options = _choose_road(options, joined, len(rows), len(np.unique(y)), road)
+    return FitJob(
+        joined=joined,
+        rows=rows,
+        y=y,
+        keys=keys,
+        division=division,
+        copies=copies,
+        road=chosen,
+        options=options,
+        calibration=calibration,
+        n_folds=folds,
+        n_repeats=repeats,
+        refit=refit == "all",
+        baselines=baselines,
+        output=path,
+        lines=tuple(_job_lines(joined, chosen, options, division, y)),
+        notes=tuple(notes),
+    )
+
+
+def run_fit(job: FitJob) -> Fit:
+    """Run a job; parameters and result are those of `fit`."""
+    if not job.road.is_exact:
+        raise NotImplementedError
+    began = time.perf_counter()
+    view = _view(job)
+    scored = _score(view.problem, job)
+    final, notes = scored.final, [*job.notes, *scored.notes]
+    if job.refit:
+        every = np.arange(len(job.rows))
+        final = dataclasses.replace(
+            final, model=train(view.problem, every, final.choice, job.options), rows=every
+        )
+        notes.append("The saved classifier is fitted on all images, those of the score too.")
+    fitted = job.rows[final.rows]
+    choice = final.choice
+    summary = {
+        "codes": [str(path) for path in job.joined.paths],
+        "layers": list(job.joined.recipe.layers),
+        "road": job.road.name,
+        "gflops": view.gflops,
+        "classifier": choice.kind.name,
+        "normalise": choice.normalise,
+        "parameters": job.options.parameters(choice.kind, choice.value, len(final.rows)),
+        "calibration": job.calibration,
+        "tried": [_tried(each) for each in choice.tried],
+        "seed": job.options.seed,
+        "n_train": len(final.rows),
+        "scored_on": scored.on,
+        **scored.evaluation.to_dict(),
+        "without_copies": scored.without_copies,
+        "baselines": _baselines(job, scored) if job.baselines else None,
+        "copies": [_copy(pair, job) for pair in job.copies],
+        "notes": notes,
+        "seconds": round(time.perf_counter() - began, 2),
+        "model": None if job.output is None else str(job.output),
+    }
+    bundle = Bundle(
+        view.on_codes(final, job.options),
+        job.joined.recipe,
+        provenance_of(job.joined),
+        summary,
+        tuple(str(digest) for digest in job.joined.images.sha256[fitted]),
+    )
+    if job.output is not None:
+        bundle.save(job.output)
+    return Fit(bundle, scored.evaluation, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Final:
+    """What was chosen, fitted on some rows, with its calibration."""
+
+    choice: Choice
+    model: Model
+    calibrator: BaseEstimator
+    rows: Rows
+
+    def probabilities(self, X: Matrix, classes: NDArray[np.str_]) -> Matrix:
+        """Return probabilities of all classes; 0 for those that it does not know."""
+        out = np.zeros((len(X), len(classes)))
+        columns = np.searchsorted(classes, self.model.classes)
+        out[:, columns] = self.calibrator.predict_proba(self.model.decide(X))
+        return out
+
+
+@dataclass(frozen=True)
+class _View:
+    """The rows of a job as coordinates, and the way back to codes."""
+
+    codes: CodeMatrix
+    problem: Problem
+    spans: Mapping[str, ExactSpan]  # by normalisation; none on the primal road
+    gflops: float | None
+
+    def on_codes(self, final: _Final, options: Options) -> Pipeline:
+        """Return the classifier from codes to probabilities."""
+        choice, model = final.choice, final.model
+        span = self.spans.get(choice.normalise)
+        steps: list[tuple[str, BaseEstimator]] = []
+        if span is not None and choice.kind.needs_rows:
+            # Of the rows that it was fitted on alone: others are none of its business.
+            narrow = span.narrowed(final.rows)
+            steps.append(("span", narrow))
+            own = Problem({choice.normalise: narrow.coordinates_}, self.problem.y[final.rows])
+            model = train(own, np.arange(len(final.rows)), choice, options)
+        elif choice.normalise != "none":
+            root = choice.normalise == "sqrt-l2"
+            steps.append(("unit", UnitRows(self.codes.widths, root=root)))
+        if span is not None and not choice.kind.needs_rows:
+            model = _moved(model, span)
+        if model.centre is not None:
+            steps.append(("centre", model.centre))
+        return Pipeline(
+            [*steps, ("decisions", Decisions(model.estimator)), ("calibration", final.calibrator)]
+        )
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A final classifier, and its score on rows that were kept apart."""
+
+    final: _Final
+    on: str
+    evaluation: Evaluation
+    parts: tuple[Division, ...]
+    without_copies: dict[str, Any] | None
+    notes: tuple[str, ...]
+
+
+def _view(job: FitJob) -> _View:
+    codes = job.joined.matrix(job.rows)
+    coordinates, spans, gflops = {}, {}, None
+    for normalise in job.options.normalise:
+        root, unit = normalise == "sqrt-l2", normalise != "none"
+        if job.road.name == "primal":
+            block = codes.block(np.arange(len(codes)))
+            _check_finite(block, codes)
+            coordinates[normalise] = (
+                UnitRows(codes.widths, root=root).transform(block)
+                if unit
+                else block.astype(np.float64)
+            )
+            continue
+        same = next((s for s in spans.values() if (s.root, s.unit) == (root, unit)), None)
+        if same is None:
+            began = time.perf_counter()
+            same = ExactSpan(unit=unit, root=root).fit(codes)
+            gflops = round(same.n_flops_ / (time.perf_counter() - began) / 1e9, 1)
+        spans[normalise], coordinates[normalise] = same, same.coordinates_
+    return _View(codes, Problem(coordinates, job.y), spans, gflops)
+
+
+def _score(problem: Problem, job: FitJob) -> _Scored:
+    """Choose, fit and score: on the rows that were kept apart, or else on folds."""
+    classes, division = np.unique(job.y), job.division
+    paths = job.joined.images.path[job.rows]
+    if division.scored_on != "folds":
+        final, notes = _choose(problem, job, division)
+        X = problem.coordinates[final.choice.normalise][division.scored]
+        shares = final.probabilities(X, classes)
+        scored = division.scored
+        evaluation = _evaluated(job, classes, shares, scored, paths)
+        apart = ~twins(job.keys, division)
+        without = None
+        if not apart.all() and apart.any():
+            rest = _evaluated(job, classes, shares[apart], scored[apart], paths)
+            without = {
+                "n_images": rest.n_images,
+                "accuracy": dataclasses.asdict(rest.accuracy),
+                "balanced_accuracy": dataclasses.asdict(rest.balanced_accuracy),
+            }
+        return _Scored(final, division.scored_on, evaluation, (division,), without, tuple(notes))
+    parts = _folds(job)
+    final, notes = _choose(problem, job, division)
+    shares, of_folds = _held_out(problem, job, parts, classes)
+    evaluation = _evaluated(job, classes, shares, division.scored, paths)
+    n_folds = len(parts) // job.n_repeats
+    on = f"{n_folds} folds" + (f", {job.n_repeats} times" if job.n_repeats > 1 else "")
+    y, keys = job.y[division.scored], job.keys[division.scored]
+    notes = [
+        *small_classes(y, keys, job.n_folds),
+        *notes,
+        *(f"In a fold that was scored: {note}" for note in of_folds),
+    ]
+    return _Scored(final, on, evaluation, tuple(parts), None, tuple(notes))
+
+
+def _evaluated(
+    job: FitJob, classes: NDArray[np.str_], shares: Matrix, rows: Rows, paths: NDArray[np.object_]
+) -> Evaluation:
+    n_repeats = len(shares) // len(rows)
+    return evaluate(
+        np.tile(job.y[rows], n_repeats),
+        shares,
+        [str(label) for label in classes],
+        np.tile(job.keys[rows], n_repeats),
+        n_repeats=n_repeats,
+        paths=list(paths[rows]),
+        seed=job.options.seed,
+    )
+
+
+def _folds(job: FitJob) -> list[Division]:
+    """Return the folds that are scored, as divisions; of every repeat, each row once."""
+    rows = job.division.scored
+    parts = []
+    for repeat in range(job.n_repeats):
+        seed = job.options.seed + repeat
+        pairs = make_folds(job.y[rows], job.keys[rows], seed, job.n_folds)
+        if not pairs:
+            message = (
+                "Fewer than two classes have two images that do not belong together, so nothing "
+                "can be held out to score. Add images, or a val split: data/train/CLASS, "
+                "data/val/CLASS."
+            )
+            raise FitError(message)
+        nothing = np.zeros(0, int)
+        parts += [
+            Division(rows[train_part], nothing, rows[train_part], rows[test], "folds")
+            for train_part, test in pairs
+        ]
+    return parts
+
+
+def _held_out(
+    problem: Problem, job: FitJob, parts: Sequence[Division], classes: NDArray[np.str_]
+) -> tuple[Matrix, list[str]]:
+    """Return probabilities of the scored rows, repeat after repeat, and notes."""
+    rows = job.division.scored
+    place = {int(row): k for k, row in enumerate(rows)}
+    n_repeats = sum(len(part.scored) for part in parts) // len(rows)
+    shares = np.zeros((n_repeats, len(rows), len(classes)))
+    notes: list[str] = []
+    per_repeat = len(parts) // n_repeats
+    for k, part in enumerate(parts):
+        final, said = _choose(problem, job, part)
+        X = problem.coordinates[final.choice.normalise][part.scored]
+        where = [place[int(row)] for row in part.scored]
+        shares[k // per_repeat, where] = final.probabilities(X, classes)
+        notes += [note for note in said if note not in notes]
+    return shares.reshape(-1, len(classes)), notes
+
+
+def _choose(problem: Problem, job: FitJob, part: Division) -> tuple[_Final, list[str]]:
+    """Choose inside a part, fit what was chosen, and calibrate on what was held out."""
+    notes = []
+    options = job.options
+    if len(np.unique(job.y[part.fitted])) < 2:
+        message = "The training images are all of one class. A classifier needs two."
+        raise FitError(message)
+    if len(part.selected):
+        rows = np.concatenate([part.searched, part.selected])
+        edge = len(part.searched)
+        pairs = [(np.arange(edge), np.arange(edge, len(rows)))]
+    else:
+        rows = part.searched
+        pairs = make_folds(job.y[rows], job.keys[rows], options.seed)
+    choice = search(problem, rows, pairs, options)
+    if not pairs and (choice.kind.parameter or len(options.kinds) > 1):
+        notes.append("Too few images to choose settings on: scikit-learn's default was used.")
+    if not choice.converged:
+        notes.append(
+            f"{choice.kind.name} ended before it converged. Use --set max_iter=100000, or --C "
+            "with smaller values."
+        )
+    model = train(problem, part.fitted, choice, options)
+    found, y = choice.decisions, job.y[choice.rows]
+    known = np.unique(job.y[rows])
+    wide = np.full((len(found), len(model.classes)), -np.inf)
+    wide[:, np.searchsorted(model.classes, known)] = found
+    calibrator = calibrate(wide, y, model.classes, job.calibration)
+    if not pairs and job.calibration != "none":
+        notes.append("Too few images to calibrate on: probabilities are as the decisions are.")
+    return _Final(choice, model, calibrator, part.fitted), notes
+
+
+def _baselines(job: FitJob, scored: _Scored) -> dict[str, Any]:
+    """Score the majority class, and the same classifier on pixels and colours."""
+    n_right = n_scored = 0
+    for part in scored.parts:
+        labels, counts = np.unique(job.y[part.fitted], return_counts=True)
+        n_right += int(np.sum(job.y[part.scored] == labels[counts.argmax()]))
+        n_scored += len(part.scored)
+    n_images = len(job.division.scored)
+    majority = wilson(n_right * n_images / n_scored, n_images)
+    kind = scored.final.choice.kind
+    # What looks at single columns takes hours on thousands of pixels.
+    kind = kind if kind.is_exact else CLASSIFIERS["logistic"]
+    settings = job.options.settings if kind is scored.final.choice.kind else {}
+    options = dataclasses.replace(job.options, kinds=(kind,), normalise=("l2",), settings=settings)
+    own = dataclasses.replace(job, options=options, n_repeats=1)
+    span = ExactSpan().fit(picture_rows(job.joined.thumbnails(job.rows)))
+    problem = Problem({"l2": span.coordinates_}, job.y)
+    evaluation = _score(problem, own).evaluation
+    return {
+        "majority": dataclasses.asdict(majority),
+        "pixels": {"classifier": kind.name, **dataclasses.asdict(evaluation.accuracy)},
+    }
+
+
+def _moved(model: Model, span: ExactSpan) -> Model:
+    """Return a linear model of coordinates as one of codes."""
+    estimator = copy.copy(model.estimator)
+    estimator.coef_ = span.to_code_space(estimator.coef_)
+    estimator.n_features_in_ = estimator.coef_.shape[-1]
+    centre = None
+    if model.centre is not None:
+        centre = copy.copy(model.centre)
+        centre.mean_ = span.to_code_space(centre.mean_)
+    return Model(centre, estimator, model.converged)
+
+
+def _check_finite(block: Matrix, codes: CodeMatrix) -> None:
+    bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
+    if len(bad):
+        message = (
+            f"The code of row {codes.rows[0][bad[0]]} is not finite. Extract again with "
+            "--overwrite."
+        )
+        raise StoreError(message)
+
+
+def _options(  # noqa: PLR0917
+    clf: str,
+    normalise: str,
+    C: Sequence[float] | None,
+    settings: Mapping[str, Any] | None,
+    class_weight: str | None,
+    seed: int,
+) -> Options:
+    kinds = find_classifiers(clf)
+    settings, seed = dict(settings or {}), operator.index(seed)
     if not 0 <= seed < 2**32:  # what NumPy takes
         message = f"No such seed: {seed}. Expected --seed from 0 to 4294967295."
         raise OptionError(message)
-    path = None
-    if output is not None:
-        path = check_output(output, overwrite=overwrite, suffixes=(".skops",))
-    store = open_store(codes)
-    layers = store.check_layers(layer)
-    data, division, notes = _load(store, layers, kind, seed, partial=partial)
-    final = _search(data, division.train, notes)
-    scored_on, evaluation = _score(final, data, division, notes)
-    chosen = {kind.parameter: final.get_params()[kind.parameter]}
-    estimator = _on_codes(final, data, division.train)
-    summary = {
-        "codes": str(store.path),
-        "layers": list(layers),
-        "classifier": clf,
-        "parameters": chosen,
-        "seed": seed,
-        "n_train": len(division.train),
-        "scored_on": scored_on,
-        **evaluation.to_dict(),
-        "notes": notes,
-        "seconds": round(time.perf_counter() - began, 2),
-        "model": None if path is None else str(path),
+    if normalise not in {*get_args(Normalise), "auto"}:
+        message = (
+            f"No normalisation '{normalise}'. Use --normalise with one of "
+            f"{', '.join(get_args(Normalise))}, auto."
+        )
+        raise OptionError(message)
+    if C is not None and (not C or not all(0 < each < np.inf for each in C)):
+        message = f"No such C: {', '.join(map(str, C))}. Expected --C with numbers above 0."
+        raise OptionError(message)
+    if len(kinds) > 1 and settings:
+        message = (
+            f"--set belongs to one classifier, and --clf {clf} tries several. Choose one of "
+            f"{', '.join(kind.name for kind in kinds)}."
+        )
+        raise OptionError(message)
+    if class_weight is not None:
+        _check_words(class_weight=class_weight)
+        without = [kind.name for kind in kinds if not kind.has_class_weight]
+        if without and len(kinds) == 1:
+            message = (
+                f"{without[0]} cannot weigh classes. Leave out --class-weight, or use --clf "
+                "logistic."
+            )
+            raise OptionError(message)
+        kinds = [kind for kind in kinds if kind.has_class_weight]
+        settings["class_weight"] = class_weight
+    return Options(
+        tuple(kinds),
+        _NORMALISE_AUTO if normalise == "auto" else (normalise,),
+        None if C is None else tuple(C),
+        settings,
+        seed,
+    )
+
+
+def _check_words(**given: str | None) -> None:
+    allowed = {
+        "refit": ("all",),
+        "duplicates": ("together", "keep"),
+        "class_weight": ("balanced",),
     }
-    bundle = Bundle(
-        Pipeline([("unit", _unit_rows(store, layers)), ("classifier", estimator)]),
-        store.recipe.narrowed(layers),
-        _provenance(store),
-        summary,
-    )
-    if path is not None:
-        bundle.save(path)
-    return Fit(bundle, evaluation, tuple(notes))
+    for name, value in given.items():
+        if value is not None and value not in allowed[name]:
+            flag = "--" + name.replace("_", "-")
+            message = f"No such word: {flag} {value}. Expected {flag} {' or '.join(allowed[name])}."
+            raise OptionError(message)
 
 
-def _load(
-    store: Store, layers: Sequence[str], kind: ClassifierKind, seed: int, *, partial: bool
-) -> tuple[_Data, Division, list[str]]:
-    """Return the labelled rows on their span, their division, and what to know of them."""
-    notes = check_complete(store, partial=partial)
-    rows, left_out = usable_rows(store)
-    division, unsplit = divide(store, rows)
-    data = _Data(
-        span=ExactSpan([store.flat_codes(name) for name in layers], rows),
-        y=store.images.label[rows].astype(str),
-        keys=together(store.images.group[rows], store.images.sha256[rows]),
-        kind=kind,
-        seed=seed,
-    )
-    leaks = check_leaks(data.y, data.keys, division)
-    return data, division, [*notes, *left_out, *unsplit, *leaks]
-
-
-def _score(
-    final: BaseEstimator, data: _Data, division: Division, notes: list[str]
-) -> tuple[str, Evaluation]:
-    """Score on the rows that were kept apart, or else on folds."""
-    if division.scored_on == "folds":
-        return _score_folds(data, division.train, notes)
-    X, y = data.part(division.scored)
-    keys = data.keys[division.scored]
-    return division.scored_on, evaluate(y, final.predict(X), keys, seed=data.seed)
-
-
-def _score_folds(data: _Data, rows: Rows, notes: list[str]) -> tuple[str, Evaluation]:
-    """Score on folds, each predicted after a search of its own on the others."""
-    y, keys = data.y[rows], data.keys[rows]
-    pairs = make_folds(y, keys, data.seed)
-    if not pairs:
+def _check_counts(folds: int, repeats: int) -> None:
+    if folds < 2 or repeats < 1:
         message = (
-            "Fewer than two classes have two images that do not belong together, so nothing can "
-            "be held out to score. Add images, or a val split: data/train/CLASS, data/val/CLASS."
+            f"Cannot make {folds} folds {repeats} times. Expected --folds 2 or more, and "
+            "--repeats 1 or more."
         )
-        raise FitError(message)
-    notes += small_classes(y, keys)
-    predicted = np.empty(len(rows), y.dtype)
-    of_folds: list[str] = []
-    for train, test in pairs:
-        search = _search(data, rows[train], of_folds)
-        predicted[test] = search.predict(data.span.coordinates[rows[test]])
-    notes += [f"In a fold that was scored: {note}" for note in of_folds]
-    return f"{len(pairs)} folds", evaluate(y, predicted, keys, seed=data.seed)
+        raise OptionError(message)
 
 
-def _search(data: _Data, rows: Rows, notes: list[str]) -> BaseEstimator:
-    """Fit on some rows, the penalty's strength chosen by folds inside them."""
-    X, y = data.part(rows)
-    estimator, kind = data.kind.make(data.seed), data.kind
-    if len(np.unique(y)) < 2:
-        message = "The training images are all of one class. A classifier needs two."
-        raise FitError(message)
-    pairs = make_folds(y, data.keys[rows], data.seed)
-    if not pairs:
-        note = f"Too few images to choose {kind.parameter}: scikit-learn's default was used."
-        notes += [] if note in notes else [note]
-        return estimator.fit(X, y)
-    # error_score: a fold that cannot be fitted is a bug, not a bad score.
-    search = GridSearchCV(estimator, {kind.parameter: kind.values}, cv=pairs, error_score="raise")
-    return search.fit(X, y).best_estimator_
-
-
-def _on_codes(final: BaseEstimator, data: _Data, rows: Rows) -> BaseEstimator:
-    """Return the classifier that is saved: coefficients on codes, and probabilities."""
-    X, y = data.part(rows)
-    X, y, pairs = _learned_everywhere(X, y, make_folds(y, data.keys[rows], data.seed))
-    if not pairs and data.kind.has_probabilities:
-        return _moved(final, data.span)
-    if not pairs:
+def _choose_road(
+    options: Options, joined: Joined, n_images: int, n_classes: int, wanted: str
+) -> tuple[Road, Options]:
+    """Choose a road, and leave of the candidates those that can take it."""
+    width = joined.recipe.width
+    only = options.kinds[0] if len(options.kinds) == 1 else None
+    if only is not None and not only.is_exact and wanted != "streamed":
+        if width > _MOST_COLUMNS:
+            streams = f", or --road streamed --clf {only.name}" if only.streams else ""
+            message = (
+                f"{only.name} looks at single columns, and these codes have {width:,}: no more "
+                f"than {_MOST_COLUMNS:,} are of use. Extract with --pool avg, or use --clf "
+                f"logistic{streams}."
+            )
+            raise OptionError(message)
+        if wanted == "span":
+            message = f"{only.name} depends on the axes, which the span turns. Use --road primal."
+            raise OptionError(message)
+        wanted = "primal"
+    road = choose_road(n_images, width, n_classes, wanted)
+    if road.name == "streamed":
+        kinds = tuple(kind for kind in options.kinds if kind.streams)
+    else:
+        kinds = tuple(kind for kind in options.kinds if kind.is_exact or road.name == "primal")
+        kinds = tuple(
+            kind for kind in kinds if kind is only or kind.is_exact or width <= _MOST_COLUMNS
+        )
+    if not kinds or (road.name == "streamed" and only is None):
         message = (
-            f"Too few images to give {data.kind.name} probabilities: they are fitted on images "
-            "held out of the training part. Use --clf logistic."
+            f"The road streamed fits {', '.join(k.name for k in CLASSIFIERS.values() if k.streams)}"
+            f" only, and {n_images} images of {width:,} numbers leave no other. Choose one of them "
+            "with --clf."
         )
-        raise FitError(message)
-    calibrated = CalibratedClassifierCV(final, method="temperature", cv=pairs, ensemble=False)
-    calibrated.fit(X, y)
-    # The temperature is one number, so it also serves the classes that were left out above.
-    inner = calibrated.calibrated_classifiers_[0]
-    inner.estimator = _moved(final, data.span)
-    inner.classes = calibrated.classes_ = final.classes_
-    # The coordinates are of no use to a prediction; the unfitted copy stays a copy.
-    calibrated.set_params(cv=None)
-    calibrated.estimator = clone(final)
-    calibrated.n_features_in_ = final.n_features_in_
-    return calibrated
+        raise OptionError(message)
+    for kind in kinds:
+        check_settings(kind, options.settings, on_span=road.name == "span")
+    return road, dataclasses.replace(options, kinds=kinds)
 
 
-def _learned_everywhere(
-    X: NDArray[np.floating], y: NDArray[np.str_], pairs: Sequence[tuple[Rows, Rows]]
-) -> tuple[NDArray[np.floating], NDArray[np.str_], list[tuple[Rows, Rows]]]:
-    """Keep the classes that stand in the training part of every fold, as calibration needs."""
-    learned = [label for label in np.unique(y) if all(label in y[train] for train, _ in pairs)]
-    if len(learned) < 2:
-        return X, y, []
-    kept = np.isin(y, learned)
-    place = np.cumsum(kept) - 1
-    parts = [(place[train[kept[train]]], place[test[kept[test]]]) for train, test in pairs]
-    return X[kept], y[kept], [(train, test) for train, test in parts if len(test)]
+def _job_lines(
+    joined: Joined, road: Road, options: Options, division: Division, y: NDArray[np.str_]
+) -> list[str]:
+    exact = "exact" if road.is_exact else "not exact: stochastic gradient descent"
+    lines = [
+        f"{len(y)} images, {len(np.unique(y))} classes, {joined.recipe.width:,} numbers each",
+        f"road {road.name} ({exact}): about {duration(road.seconds)} and "
+        f"{road.n_bytes / 1e9:.1f} GB of memory",
+    ]
+    if road.is_exact:
+        plan = plan_of(options, len(division.searched), len(np.unique(y)))
+        lines += [plan] if plan else []
+    return lines
 
 
-def _moved(estimator: BaseEstimator, span: ExactSpan) -> BaseEstimator:
-    estimator.coef_ = span.to_code_space(estimator.coef_)
-    estimator.n_features_in_ = estimator.coef_.shape[-1]
-    return estimator
+def duration(seconds: float) -> str:
+    """Spell an estimate of time.
+
+    Examples
+    --------
+    >>> duration(0.2), duration(42), duration(400)
+    ('1 s', '42 s', '7 min')
+    """
+    return f"{max(1, round(seconds))} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _unit_rows(store: Store, layers: Sequence[str]) -> UnitRows:
-    return UnitRows(tuple(store.recipe.code_size(name) for name in layers))
+def _copies_in_words(
+    copies: Sequence[Pair], paths: NDArray[np.object_], y: NDArray[np.str_]
+) -> list[str]:
+    """Say how many copies there are, and which of them have different labels."""
+    notes = []
+    if copies:
+        n_exact = sum(pair.exact for pair in copies)
+        first = copies[0]
+        notes.append(
+            f"{len(copies)} pairs of images are copies ({n_exact} of the same bytes): they share "
+            f"a fold (--duplicates keep: they need not). The first: {paths[first.first]} and "
+            f"{paths[first.second]}."
+        )
+    other = conflicting(copies, y)
+    if other:
+        first = other[0]
+        notes.append(
+            f"{len(other)} pairs of copies have different labels. The first: "
+            f"{paths[first.first]} ({y[first.first]}) and {paths[first.second]} "
+            f"({y[first.second]})."
+        )
+    return notes
 
 
-def _provenance(store: Store) -> dict[str, Any]:
+def _tried(tried: Tried) -> dict[str, Any]:
     return {
-        "codes": str(store.path.absolute()),
-        "extraction": store.provenance,
+        "classifier": tried.kind.name,
+        "normalise": tried.normalise,
+        "value": tried.value,
+        "accuracy": tried.accuracy,
+    }
+
+
+def _copy(pair: Pair, job: FitJob) -> dict[str, Any]:
+    paths = job.joined.images.path[job.rows]
+    return {
+        "first": str(paths[pair.first]),
+        "second": str(paths[pair.second]),
+        "same_bytes": pair.exact,
+        "correlation": round(pair.correlation, 4),
+    }
+
+
+def provenance_of(joined: Joined) -> dict[str, Any]:
+    """Return where codes came from, and what fitted on them, when."""
+    return {
+        "codes": [str(path.absolute()) for path in joined.paths],
+        "extraction": joined.provenance,
         "scikit-learn": sklearn.__version__,
         "numpy": np.__version__,
         "fitted": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,0 +1,494 @@
+"""The search: what is chosen is chosen by folds inside the rows that it may see.
+
+Rows, labels and candidates come in; the winner goes out, with what it decided
+about every row while that row was held out. Penalties are tried from the
+strongest on, in decades, and then more finely around the best; several
+classifiers compete on growing shares of the rows, of which the better half
+goes on (successive halving [1]_). This file does not know codes: rows are
+coordinates, and a normalisation is a name.
+
+References
+----------
+.. [1] K. Jamieson and A. Talwalkar, "Non-stochastic Best Arm Identification and
+   Hyperparameter Optimization", 2016. https://arxiv.org/abs/1502.07943
+.. [2] L. Breiman, J. Friedman, R. Olshen and C. Stone, "Classification and
+   Regression Trees", 1984: the rule of one standard error.
+"""
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+
+from featx.classification.calibration import decisions
+from featx.classification.classifiers import ClassifierKind, penalty_grid
+from featx.classification.codes import Matrix, Rows
+from featx.classification.span import CentredRows
+
+__all__ = ["Choice", "Model", "Options", "Problem", "Tried", "plan_of", "search", "train"]
+
+# Every third of the grid is a decade.
+_COARSE = 3
+# A penalty that separates the training rows is nearly none; so many decades more change little.
+_DECADES_WITHOUT_GAIN = 2
+_DECADES_BEYOND = 3
+# Shares of the training rows that several classifiers compete on.
+_RUNGS = (0.25, 0.5, 1.0)
+_FEWEST_ROWS_A_CLASS = 5
+
+Pairs = Sequence[tuple[Rows, Rows]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be chosen, and what is given.
+
+    Parameters
+    ----------
+    kinds : tuple of ClassifierKind
+        Classifiers to choose from.
+    normalise : tuple of str
+        Normalisations to choose from.
+    penalties : tuple of float, optional
+        Values of C to try instead of the grid.
+    settings : mapping of str to object
+        Parameters of the estimator that are given.
+    seed : int, default=0
+        Of estimators that draw.
+    """
+
+    kinds: tuple[ClassifierKind, ...]
+    normalise: tuple[str, ...] = ("l2",)
+    penalties: tuple[float, ...] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    def values(self, kind: ClassifierKind, X: Matrix) -> tuple[Any, ...]:
+        """Return values to try, simplest first; (None,) where nothing is searched."""
+        if kind.parameter is None or kind.parameter in self.settings:
+            return (None,)
+        if not kind.has_penalty:
+            return kind.values or ()
+        if self.penalties is not None:
+            return tuple(sorted(self.penalties))
+        return tuple(penalty_grid(X))
+
+    def parameters(self, kind: ClassifierKind, value: Any, n_rows: int) -> dict[str, Any]:
+        """Return an estimator's parameters for one value."""
+        chosen = {}
+        if value is not None and kind.parameter is not None:
+            as_given = not kind.has_penalty
+            chosen[kind.parameter] = value if as_given else kind.to_parameter(value, n_rows)
+        return {**chosen, **self.settings}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows as the classifiers see them, and their labels.
+
+    Parameters
+    ----------
+    coordinates : mapping of str to ndarray, each of shape (n, r)
+        For each normalisation.
+    y : ndarray of str, shape (n,)
+        Labels.
+    """
+
+    coordinates: Mapping[str, Matrix]
+    y: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A classifier that was fitted on coordinates.
+
+    Parameters
+    ----------
+    centre : CentredRows or None
+        What rows pass through first.
+    estimator : scikit-learn classifier
+        Fitted.
+    converged : bool
+        Whether its solver said so.
+    """
+
+    centre: CentredRows | None
+    estimator: BaseEstimator
+    converged: bool
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels that it knows, in the order of its decisions."""
+        return tuple(str(label) for label in self.estimator.classes_)
+
+    def decide(self, X: Matrix) -> Matrix:
+        """Return decisions, (n, k)."""
+        return decisions(self.estimator, X if self.centre is None else self.centre.transform(X))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One setting, as it did on the folds.
+
+    Parameters
+    ----------
+    kind : ClassifierKind
+        The classifier.
+    normalise : str
+        The normalisation.
+    value : object
+        Of the parameter that is searched; C where that is a penalty.
+    n_right : int
+        Rows whose label was predicted while they were held out.
+    n_rows : int
+        Rows that were held out.
+    decisions : ndarray of shape (n_rows, k)
+        On them; -inf for classes that a fold's training part did not have.
+    converged : bool
+        Whether every fit did.
+    separates : bool
+        Whether every fit predicts all its own training rows.
+    models : tuple of Model
+        Of the folds, where a fit may go on from them.
+    """
+
+    kind: ClassifierKind
+    normalise: str
+    value: Any
+    n_right: int
+    n_rows: int
+    decisions: Matrix
+    converged: bool
+    separates: bool
+    models: tuple[Model, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the rows that were predicted right."""
+        return self.n_right / self.n_rows
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a search chose.
+
+    Parameters
+    ----------
+    kind : ClassifierKind
+        The classifier.
+    normalise : str
+        The normalisation.
+    value : object
+        Of the parameter that is searched; None where nothing was.
+    decisions : ndarray of shape (m, k)
+        About rows while they were held out, k classes in the order of their names.
+    rows : ndarray of int, shape (m,)
+        Which rows those are; none where there were too few to hold any out.
+    accuracy : float
+        Of those decisions: flattering, since the best was chosen.
+    tried : tuple of Tried
+        The best setting of each classifier, in the last round that it was in.
+    converged : bool
+        Whether the fits of the choice did.
+    """
+
+    kind: ClassifierKind
+    normalise: str
+    value: Any
+    decisions: Matrix
+    rows: Rows
+    accuracy: float
+    tried: tuple[Tried, ...]
+    converged: bool
+
+
+def search(problem: Problem, rows: Rows, pairs: Pairs, options: Options) -> Choice:
+    """Choose a classifier, its normalisation and its penalty.
+
+    Parameters
+    ----------
+    problem : Problem
+        Coordinates and labels.
+    rows : ndarray of int
+        Rows that may be looked at.
+    pairs : sequence of (ndarray of int, ndarray of int)
+        Training and held-out parts, as positions in `rows`; none where there
+        are too few rows, and the first candidate is taken with the
+        estimator's own default.
+    options : Options
+        Candidates.
+
+    Returns
+    -------
+    Choice
+    """
+    classes = np.unique(problem.y[rows])
+    if not pairs:
+        empty = np.zeros((0, len(classes)))
+        no_rows = np.zeros(0, int)
+        kind = options.kinds[0]
+        return Choice(kind, options.normalise[0], None, empty, no_rows, np.nan, (), converged=True)
+    contests = [
+        _Trials(problem, rows, pairs, kind, normalise, options)
+        for kind in options.kinds
+        for normalise in options.normalise
+    ]
+    winner = contests[0] if len(contests) == 1 else _halve(contests)
+    best = winner.search()
+    return Choice(
+        best.kind,
+        best.normalise,
+        best.value,
+        best.decisions,
+        np.concatenate([rows[test] for _, test in pairs]),
+        best.accuracy,
+        tuple(best if trials is winner else trials.best() for trials in contests),
+        best.converged,
+    )
+
+
+def train(problem: Problem, rows: Rows, choice: Choice, options: Options) -> Model:
+    """Fit what was chosen on some rows.
+
+    Returns
+    -------
+    Model
+    """
+    X, y = problem.coordinates[choice.normalise][rows], problem.y[rows]
+    return _train(choice.kind, choice.normalise, X, y, choice.value, options)
+
+
+def plan_of(options: Options, n_rows: int, n_classes: int) -> str:
+    """Say how several classifiers will compete; nothing where there is one.
+
+    Examples
+    --------
+    >>> from featx.classification.classifiers import find_classifiers
+    >>> print(plan_of(Options(tuple(find_classifiers("auto"))), 350, 7))
+    54 settings of 7 classifiers on 25 % of the training rows, the better 27 on 50 %, the better \
+14 on all; then more finely around the best
+    """
+    if len(options.kinds) * len(options.normalise) == 1:
+        return ""
+    X = np.ones((1, 1))
+    counts = [len(_coarse(kind, options.values(kind, X))) for kind in options.kinds]
+    n_settings = sum(counts) * len(options.normalise)
+    parts = []
+    for share in _rungs(n_rows, n_classes):
+        where = "all" if share == 1 else f"{share:.0%}".replace("%", " % of the training rows", 1)
+        what = (
+            f"the better {n_settings}"
+            if parts
+            else (f"{n_settings} settings of {len(options.kinds)} classifiers")
+        )
+        parts.append(f"{what} on {where}")
+        n_settings = -(-n_settings // 2)
+    return f"{', '.join(parts)}; then more finely around the best"
+
+
+class _Trials:
+    """One classifier with one normalisation on the folds; each value is tried once."""
+
+    def __init__(  # noqa: PLR0917
+        self,
+        problem: Problem,
+        rows: Rows,
+        pairs: Pairs,
+        kind: ClassifierKind,
+        normalise: str,
+        options: Options,
+    ) -> None:
+        self.kind, self.normalise, self._options = kind, normalise, options
+        self._X, self._y = problem.coordinates[normalise], problem.y
+        self._rows, self._pairs = rows, pairs
+        self._classes = np.unique(self._y[rows])
+        self.values = options.values(kind, _normalised(self._X[rows], normalise))
+        self._done: dict[tuple[float, Any], Tried] = {}
+        self._order = np.random.default_rng(options.seed).permutation(len(self._X))
+
+    @property
+    def coarse(self) -> tuple[Any, ...]:
+        """Values to begin with."""
+        return _coarse(self.kind, self.values, given=self._options.penalties is not None)
+
+    def best(self) -> Tried:
+        """Return the best setting on the largest share of the rows that was tried."""
+        share = max(share for share, _ in self._done)
+        return _best(self._in_order(share))
+
+    def run(self, value: Any, share: float = 1.0) -> Tried:
+        """Fit and score one value on every fold, on a share of its training part."""
+        if (share, value) not in self._done:
+            self._done[share, value] = self._try(value, share)
+        return self._done[share, value]
+
+    def search(self) -> Tried:
+        """Search all values, on all rows."""
+        if not self.kind.has_penalty or len(self.values) == 1 or self._options.penalties:
+            return _best([self.run(value) for value in self.values])
+        if not any(share == 1 for share, _ in self._done):
+            self._walk()
+        self._widen()
+        middle = self._best_penalty().value
+        step = 10 ** (1 / _COARSE)
+        for power in range(1 - _COARSE, _COARSE):
+            if power:
+                self.run(float(middle * step**power))
+        return self._best_penalty()
+
+    def _walk(self) -> None:
+        """Try decades from the strongest penalty on, until nothing changes any more."""
+        since, best = 0, -1
+        for value in self.coarse:
+            tried = self.run(value)
+            since = 0 if tried.n_right > best or not tried.separates else since + 1
+            best = max(best, tried.n_right)
+            if since >= _DECADES_WITHOUT_GAIN:
+                return
+
+    def _widen(self) -> None:
+        """Go on beyond an end of the grid while that is better."""
+        for end, factor in ((min(self.values), 0.1), (max(self.values), 10.0)):
+            value = end
+            for _ in range(_DECADES_BEYOND):
+                if self._best_penalty().value != value:
+                    break
+                value *= factor
+                self.run(value)
+
+    def _best_penalty(self) -> Tried:
+        return _best(self._in_order(1.0))
+
+    def _in_order(self, share: float) -> list[Tried]:
+        """Return what was tried on a share of the rows, simplest first."""
+        found = [tried for (of, _), tried in self._done.items() if of == share]
+        if self.kind.has_penalty and len(found) > 1:
+            return sorted(found, key=lambda tried: tried.value)
+        return sorted(found, key=lambda tried: self.values.index(tried.value))
+
+    def _try(self, value: Any, share: float) -> Tried:
+        n_rows = sum(len(test) for _, test in self._pairs)
+        undecided = np.full((n_rows, len(self._classes)), -np.inf)
+        n_right, place, models, separates = 0, 0, [], self.kind.has_penalty
+        starts = self._starts(value, share)
+        for fold, (train_part, test_part) in enumerate(self._pairs):
+            rows = self._share(self._rows[train_part], share)
+            X, y = self._X[rows], self._y[rows]
+            start = starts[fold] if starts else None
+            model = _train(self.kind, self.normalise, X, y, value, self._options, start)
+            test = self._rows[test_part]
+            found = model.decide(self._X[test])
+            labels = np.array(model.classes)
+            n_right += int(np.sum(labels[found.argmax(axis=1)] == self._y[test]))
+            columns = np.searchsorted(self._classes, labels)
+            undecided[place : place + len(test)][:, columns] = found
+            place += len(test)
+            models.append(model)
+            separates = separates and bool(np.all(labels[model.decide(X).argmax(axis=1)] == y))
+        return Tried(
+            self.kind,
+            self.normalise,
+            value,
+            n_right,
+            n_rows,
+            undecided,
+            all(model.converged for model in models),
+            separates,
+            tuple(models) if self.kind.goes_on else (),
+        )
+
+    def _starts(self, value: Any, share: float) -> tuple[Model, ...]:
+        """Return models of the next stronger penalty that was tried, for a fit to go on from."""
+        if not self.kind.goes_on or value is None:
+            return ()
+        stronger = [v for of, v in self._done if of == share and v < value]
+        return self._done[share, max(stronger)].models if stronger else ()
+
+    def _share(self, rows: Rows, share: float) -> Rows:
+        """Return the first rows of each class, in an order that was drawn once."""
+        if share == 1:
+            return rows
+        shuffled = rows[np.argsort(self._order[rows])]
+        kept = []
+        for label in self._classes:
+            of_class = shuffled[self._y[shuffled] == label]
+            kept.append(of_class[: max(1, round(share * len(of_class)))])
+        return np.sort(np.concatenate(kept))
+
+
+def _train(  # noqa: PLR0917
+    kind: ClassifierKind,
+    normalise: str,
+    X: Matrix,
+    y: NDArray[np.str_],
+    value: Any,
+    options: Options,
+    start: Model | None = None,
+) -> Model:
+    centre = CentredRows().fit(X) if normalise == "centre" else None
+    if centre is not None:
+        X = centre.transform(X)
+    parameters = {**kind.fixed(X), **options.parameters(kind, value, len(X))}
+    if start is not None and len(start.classes) == len(np.unique(y)):
+        estimator = copy.copy(start.estimator).set_params(warm_start=True, **parameters)
+    else:
+        estimator = kind.make(options.seed).set_params(**parameters)
+    converged = True
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        estimator.fit(X, y)
+    for warning in caught:
+        if issubclass(warning.category, ConvergenceWarning):
+            converged = False
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    return Model(centre, estimator, converged)
+
+
+def _halve(contests: Sequence[_Trials]) -> _Trials:
+    """Return the winner among several, by successive halving and then by preference."""
+    n_rows = min(len(train_part) for train_part, _ in contests[0]._pairs)
+    live = [(trials, value) for trials in contests for value in trials.coarse]
+    for share in _rungs(n_rows, len(contests[0]._classes)):
+        found = [(trials, value, trials.run(value, share)) for trials, value in live]
+        found.sort(key=lambda each: -each[2].n_right)
+        live = [(trials, value) for trials, value, _ in found[: -(-len(found) // 2)]]
+    of_all = [trials for trials in contests if any(share == 1 for share, _ in trials._done)]
+    best = _prefer_linear([trials.best() for trials in of_all])
+    return next(t for t in of_all if (t.kind, t.normalise) == (best.kind, best.normalise))
+
+
+def _prefer_linear(found: Sequence[Tried]) -> Tried:
+    """Return the best; a linear model, if one is within a standard error of it [2]_."""
+    best = _best(found)
+    error = np.sqrt(best.accuracy * (1 - best.accuracy) / best.n_rows)
+    linear = [t for t in found if t.kind.is_linear and t.accuracy >= best.accuracy - error]
+    return _best(linear) if linear else best
+
+
+def _best(found: Sequence[Tried]) -> Tried:
+    """Return the setting that is right most often; of equal ones, the first."""
+    return max(found, key=lambda tried: tried.n_right)
+
+
+def _coarse(
+    kind: ClassifierKind, values: tuple[Any, ...], *, given: bool = False
+) -> tuple[Any, ...]:
+    return values[::_COARSE] if kind.has_penalty and len(values) > 1 and not given else values
+
+
+def _rungs(n_rows: int, n_classes: int) -> tuple[float, ...]:
+    fewest = _FEWEST_ROWS_A_CLASS * n_classes
+    return tuple(share for share in _RUNGS if share == 1 or share * n_rows >= fewest)
+
+
+def _normalised(X: Matrix, normalise: str) -> Matrix:
+    return CentredRows().fit_transform(X) if normalise == "centre" else X
