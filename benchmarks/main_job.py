@@ -50,16 +50,16 @@ def fit_on_span(store: str) -> dict:
     from sklearn.linear_model import LogisticRegression
 
     from featx.classification import ExactSpan
+    from featx.classification.codes import CodeMatrix
     from featx.store import open_store
 
     opened = open_store(store)
     train = np.flatnonzero(opened.images.split == "train")
     began = time.perf_counter()
-    codes = opened.flat_codes(LAYER)
-    span = ExactSpan([codes], train)
+    span = ExactSpan().fit(CodeMatrix([opened.flat_codes(LAYER)], train))
     y = opened.images.label[train].astype(str)
-    model = LogisticRegression(C=PENALTY, max_iter=10_000, tol=1e-8).fit(span.coordinates, y)
-    decisions = model.decision_function(span.coordinates)
+    model = LogisticRegression(C=PENALTY, max_iter=10_000, tol=1e-8).fit(span.coordinates_, y)
+    decisions = model.decision_function(span.coordinates_)
     span.to_code_space(model.coef_)
     return {"seconds": time.perf_counter() - began, "decisions": decisions}
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from featx.extraction import Extraction, ExtractionPlan, VGG19Codes, extract, plan
     from featx.recipe import Recipe
     from featx.store import Store, export, open_store, read_arrays, read_frame
-    from featx.workflows import predict
+    from featx.workflows import evaluate_bundle, predict
 
 __version__ = version("featx")
 
@@ -26,6 +26,7 @@ __all__ = [
     "Store",
     "VGG19Codes",
     "errors",
+    "evaluate_bundle",
     "export",
     "extract",
     "fit",
@@ -45,6 +46,7 @@ _ROOMS = {
     "Recipe": "recipe",
     "Store": "store",
     "VGG19Codes": "extraction",
+    "evaluate_bundle": "workflows",
     "export": "store",
     "extract": "extraction",
     "fit": "classification",

@@ -1,6 +1,7 @@
 """The bundle: saved, loaded, compared with codes, and refused where it is something else."""
 
 import errno
+import importlib
 import io
 import json
 import logging
@@ -9,6 +10,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 import skops.io
@@ -17,7 +19,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from featx.classification import CLASSIFIERS, Bundle, UnitRows, fit, load_bundle
-from featx.errors import BundleError, OptionError, OutputError, RecipeMismatchError
+from featx.classification.bundle import TRUSTED_TYPES
+from featx.errors import BundleError, FeatxError, OptionError, OutputError, RecipeMismatchError
 from featx.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -58,8 +61,40 @@ def saved(tmp_path_factory, make_store, one_thread):
         splits,
         provenance={"weights": "random:0"},
     )
-    found = {name: fit(store, clf=name, output=folder / f"{name}.skops") for name in CLASSIFIERS}
+    found = {}
+    for name in CLASSIFIERS:
+        output = folder / f"{name}.skops"
+        found[name] = fit(store, clf=name, C=[1, 10], baselines=False, output=output)
     return folder, found
+
+
+@pytest.fixture
+def wide(tmp_path, make_store):
+    """A function that fits a classifier that needs its rows, on wide codes, and saves it."""
+    labels = [f"class {i % 3}" for i in range(36)]
+    splits = ["train"] * 27 + ["val"] * 9
+    store = make_store(tmp_path / "codes.h5", {"block2_pool": wide_codes()}, labels, splits)
+
+    def make(name: str, suffix: str = "skops", **keywords):
+        path = tmp_path / f"{name}.{suffix}"
+        found = fit(store, clf=name, C=[3], baselines=False, output=path, **keywords)
+        return found.bundle, path
+
+    return make
+
+
+def wide_codes(n: int = 36, seed: int = 0) -> np.ndarray:
+    """Maps of three classes, 8192 numbers each."""
+    codes = np.random.default_rng(seed).random((n, 8, 8, 128)).astype(np.float32)
+    codes[np.arange(n), np.arange(n) % 3] += 0.5
+    return codes
+
+
+def arrays_of(path: Path) -> list[np.ndarray]:
+    """Return all arrays that a skops file holds."""
+    with zipfile.ZipFile(path) as archive:
+        entries = [entry for entry in archive.namelist() if entry.endswith(".npy")]
+        return [np.load(io.BytesIO(archive.read(entry))) for entry in entries]
 
 
 def bundle_of(recipe: Recipe = RECIPE) -> Bundle:
@@ -88,7 +123,11 @@ def damaged(path: Path, reason: str) -> str:
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_a_loaded_bundle_predicts_the_same_to_the_bit(saved, name):
-    """Saving changes no probability, no label, and no fact."""
+    """Saving changes no probability, no label, and no fact.
+
+    BUG: hist-gradient-boosting cannot be loaded from the .skops file that featx wrote:
+    sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor is not trusted.
+    """
     folder, found = saved
     before, after = found[name].bundle, load_bundle(folder / f"{name}.skops")
     codes = make_codes(40, seed=1)
@@ -97,29 +136,224 @@ def test_a_loaded_bundle_predicts_the_same_to_the_bit(saved, name):
     assert after.classes == before.classes == ("class 0", "class 1", "class 2")
     assert after.recipe == before.recipe == RECIPE
     assert after.provenance == before.provenance
+    assert after.fitted_on == before.fitted_on == tuple(f"{i:064x}" for i in range(24))
     assert after.summary == json.loads(json.dumps(before.summary))
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_a_bundle_holds_coefficients_and_no_training_images(saved, name):
+@pytest.mark.parametrize("name", [n for n, kind in CLASSIFIERS.items() if kind.is_linear])
+def test_a_linear_bundle_holds_coefficients_and_no_training_images(saved, name):
     """No array in the file has one entry an image: neither codes nor folds are kept."""
-    folder, _ = saved
-    with zipfile.ZipFile(folder / f"{name}.skops") as archive:
-        arrays = [
-            np.load(io.BytesIO(archive.read(entry)))
-            for entry in archive.namelist()
-            if entry.endswith(".npy")
-        ]
+    folder, found = saved
+    arrays = arrays_of(folder / f"{name}.skops")
     shapes = {array.shape for array in arrays}
     assert (3, 64) in shapes
-    assert shapes <= {(3, 64), (3,), (1,), ()}
+    assert not [shape for shape in shapes if 24 in shape or 30 in shape]
+    assert shapes <= {(3, 64), (3,), (1,), (), (64, 64), (64,)}
+    codes = make_codes()
+    # lda has the covariance of the columns, and every class its mean: no code of one image
+    assert not any(np.isin(codes[:24], array).any() for array in arrays if array.size)
+    assert found[name].bundle.span is None
+
+
+@pytest.mark.parametrize("name", ["logistic", "ridge", "linear-svm", "centroid"])
+def test_a_linear_bundle_of_wide_codes_is_small(wide, name):
+    """The span is not saved: coefficients of codes stand for it."""
+    bundle, path = wide(name, road="span")
+    assert bundle.span is None
+    assert path.stat().st_size < 3 * 8192 * 8 + 100_000
+    assert not [array for array in arrays_of(path) if 27 in array.shape or 36 in array.shape]
+
+
+@pytest.mark.parametrize("name", list(CLASSIFIERS)[:6])
+def test_a_bundle_without_a_store_predicts(wide, name, tmp_path):
+    """With few codes the file is all that is needed, and the same bits come out."""
+    bundle, path = wide(name, road="span")
+    further = wide_codes(20, seed=1).reshape(20, -1)
+    before = bundle.predict_proba(further)
+    (tmp_path / "codes.h5").unlink()
+    after = load_bundle(path)
+    assert np.array_equal(after.predict_proba(further), before)
+    assert np.array_equal(after.classifier.predict(further), bundle.classifier.predict(further))
+
+
+# classifiers that compare with the codes that they were fitted on
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Any codes are too many to keep."""
+    monkeypatch.setattr("featx.classification.bundle._KEPT_BYTES", 0)
+
+
+@pytest.mark.parametrize("suffix", ["skops", "joblib"])
+@pytest.mark.parametrize("name", ["svm-rbf", "knn"])
+def test_many_codes_are_named_and_found_again(wide, large, name, suffix):
+    """The file is without them; they are read where they were, and the same bits come out."""
+    bundle, path = wide(name, suffix, road="span")
+    further = wide_codes(20, seed=1).reshape(20, -1)
+    assert path.stat().st_size < 100_000  # of 27 * 8192 * 4
+    after = load_bundle(path, trust=suffix == "joblib")
+    assert getattr(after.span, "codes_", None) is None
+    assert np.array_equal(after.predict_proba(further), bundle.predict_proba(further))
+    assert len(after.span.codes_) == len(after.fitted_on) == 27
+
+
+def test_saving_does_not_take_the_codes_from_the_bundle(wide, large):
+    """What `fit` returned still knows its codes."""
+    bundle, _ = wide("knn", road="span")
+    assert len(bundle.span.codes_) == 27
+
+
+def test_a_loaded_bundle_without_its_codes_may_be_saved_again(wide, large, tmp_path):
+    """Nothing is needed for that, and nothing is lost."""
+    bundle, path = wide("knn", road="span")
+    load_bundle(path).save(tmp_path / "again.skops")
+    further = wide_codes(20, seed=1).reshape(20, -1)
+    again = load_bundle(tmp_path / "again.skops")
+    assert np.array_equal(again.predict_proba(further), bundle.predict_proba(further))
+
+
+def test_a_missing_store_is_named(wide, large, tmp_path):
+    """The message says which, and how to say where it is now."""
+    bundle, path = wide("svm-rbf", road="span")
+    moved = tmp_path / "moved.h5"
+    (tmp_path / "codes.h5").rename(moved)
+    after = load_bundle(path)
+    further = wide_codes(20, seed=1).reshape(20, -1)
+    message = (
+        "This classifier compares with the codes it was fitted on, which are not in the bundle, "
+        "since they are large, and {} is not there. Say where the store is now: --codes FILE"
+    )
+    assert refusal(lambda: after.predict_proba(further)) == message.format(tmp_path / "codes.h5")
+    other = tmp_path / "other.h5"
+    assert refusal(lambda: after.open_codes(other)) == message.format(other)
+    after.open_codes(moved)
+    assert np.array_equal(after.predict_proba(further), bundle.predict_proba(further))
+
+
+def test_a_store_in_another_order_will_do(wide, large, tmp_path, make_store):
+    """Images are found by their content, not by their place."""
+    bundle, path = wide("svm-rbf", road="span")
+    order = np.random.default_rng(0).permutation(36)
+    other = make_store(
+        tmp_path / "other.h5",
+        {"block2_pool": wide_codes()[order]},
+        [None] * 36,
+        sha256=[f"{i:064x}" for i in order],
+    )
+    after = load_bundle(path)
+    after.open_codes(other)
+    further = wide_codes(20, seed=1).reshape(20, -1)
+    assert np.array_equal(after.predict_proba(further), bundle.predict_proba(further))
+
+
+def test_codes_of_several_stores_are_found_again(large, tmp_path, make_store):
+    """Each layer where it was, side by side as they were."""
+    labels, splits = [f"class {i % 3}" for i in range(30)], ["train"] * 24 + ["val"] * 6
+    parts = {"block2_conv1": np.random.default_rng(2).random((30, 128)).astype(np.float32)}
+    parts["block1_conv1"] = make_codes()
+    stores = [make_store(tmp_path / f"{k}.h5", {k: c}, labels, splits) for k, c in parts.items()]
+    path = tmp_path / "model.skops"
+    found = fit(stores, clf="knn", road="span", baselines=False, output=path)
+    further = np.hstack([np.ones((9, 128)), make_codes(9, seed=1)])
+    after = load_bundle(path)
+    assert after.provenance["codes"] == [str(store) for store in stores]
+    assert np.array_equal(after.predict_proba(further), found.bundle.predict_proba(further))
+
+
+def test_a_store_that_lacks_images_is_refused(wide, large, tmp_path, make_store):
+    """Another store of the same recipe, in which some of the images are not."""
+    _, path = wide("knn", road="span")
+    other = make_store(tmp_path / "other.h5", {"block2_pool": wide_codes(20)}, [None] * 20)
+    assert refusal(lambda: load_bundle(path).open_codes(other)) == (
+        f"{other} lacks 7 of the 27 images that the classifier was fitted on. Say where the store "
+        "is now: --codes FILE"
+    )
+
+
+# BUG: only the content is looked up, not whether the row has codes: those of a row that failed, or
+# is pending, are zeros, and the classifier compares with them in silence.
+def test_a_store_whose_images_have_no_codes_is_refused(wide, large, tmp_path, make_store):
+    """Rows that failed hold zeros, which are no codes."""
+    _, path = wide("knn", road="span")
+    other = make_store(
+        tmp_path / "other.h5", {"block2_pool": wide_codes()}, [None] * 36, failed={3: "no pixels"}
+    )
+    assert refusal(lambda: load_bundle(path).open_codes(other)) == (
+        f"{other} lacks 1 of the 27 images that the classifier was fitted on. Say where the store "
+        "is now: --codes FILE"
+    )
+
+
+def test_a_store_of_another_recipe_is_refused(wide, large, tmp_path, make_store):
+    """Codes of other weights are not those that it was fitted on."""
+    bundle, path = wide("knn", road="span")
+    recipe = Recipe(**{**vars(bundle.recipe), "weights": "random:1"})
+    labels = [None] * 36
+    other = make_store(tmp_path / "other.h5", {"block2_pool": wide_codes()}, labels, recipe=recipe)
+    assert refusal(lambda: load_bundle(path).open_codes(other), RecipeMismatchError) == (
+        f"{other} holds codes of another recipe than the classifier's: weights is random:1, "
+        "expected random:0. Extract again with --weights random:0."
+    )
+
+
+# joblib
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_joblib_bundle_predicts_the_same_to_the_bit(saved, tmp_path, name):
+    """The ending alone decides; with trust it is read like any other."""
+    _, found = saved
+    path = tmp_path / "model.joblib"
+    found[name].bundle.save(path)
+    assert not zipfile.is_zipfile(path)
+    before, after = found[name].bundle, load_bundle(path, trust=True)
+    codes = make_codes(40, seed=1)
+    assert np.array_equal(after.predict_proba(codes), before.predict_proba(codes))
+    assert after.fitted_on == before.fitted_on
+
+
+def test_a_joblib_bundle_is_refused_without_trust(tmp_path):
+    """Nothing of it is run, not even where it is damaged."""
+    path = tmp_path / "model.joblib"
+    path.write_bytes(b"any")
+    assert refusal(lambda: load_bundle(path)) == (
+        f"{path} is a joblib file, which runs code of its maker when it is opened. If you made "
+        "it, or trust who did, say --trust. Bundles that run no code: featx fit -o NAME.skops"
+    )
+    assert refusal(lambda: load_bundle(path, trust=True)).startswith(f"{path} cannot be read as")
+
+
+def test_another_joblib_file_is_refused(tmp_path):
+    """A pickle of something else is no bundle."""
+    path = tmp_path / "model.joblib"
+    joblib.dump([1, 2], path)
+    assert refusal(lambda: load_bundle(path, trust=True)) == (
+        f"{path} is a joblib file, but no bundle of featx. Make one: featx fit CODES"
+    )
+
+
+def test_a_pickle_that_is_called_skops_runs_no_code(tmp_path):
+    """The ending opens no way around the list of types, with trust or without."""
+    path = tmp_path / "model.skops"
+    joblib.dump(bundle_of().classifier, path)
+    for trust in (False, True):
+        with pytest.raises(FeatxError):
+            load_bundle(path, trust=trust)
+
+
+def test_types_of_featx_that_are_trusted_exist():
+    """A class that was renamed would stand on the list for nothing."""
+    for name in TRUSTED_TYPES:
+        module, _, type_name = name.rpartition(".")
+        assert isinstance(getattr(importlib.import_module(module), type_name), type)
 
 
 def test_a_bundle_remembers_where_it_comes_from(saved):
     """Provenance names the store, its own provenance, and the versions."""
     folder, _ = saved
     provenance = load_bundle(folder / "ridge.skops").provenance
-    assert provenance["codes"] == str(folder / "codes.h5")
+    assert provenance["codes"] == [str(folder / "codes.h5")]
     assert provenance["extraction"] == {"weights": "random:0"}
     assert set(provenance) == {"codes", "extraction", "scikit-learn", "numpy", "fitted"}
 
@@ -233,10 +467,19 @@ def test_another_skops_file_is_refused(tmp_path, content):
 def test_a_newer_format_is_refused(tmp_path):
     """A later version's file is told by its number, before anything else is read."""
     path = tmp_path / "model.skops"
-    skops.io.dump({"format": "featx-bundle", "format_version": 2}, path)
+    skops.io.dump({"format": "featx-bundle", "format_version": 3}, path)
     assert refusal(lambda: load_bundle(path)) == (
-        f"{path} has format 2; this featx reads format 1. "
+        f"{path} has format 3; this featx reads format 2. "
         "Use a newer one: pip install --upgrade featx"
+    )
+
+
+def test_an_older_format_is_refused(tmp_path):
+    """An earlier version's file is told by its number, with what to do."""
+    path = tmp_path / "model.skops"
+    skops.io.dump({"format": "featx-bundle", "format_version": 1, "classifier": 0}, path)
+    assert refusal(lambda: load_bundle(path)) == (
+        f"{path} has format 1; this featx reads format 2. Make it again: featx fit --overwrite"
     )
 
 
@@ -244,7 +487,7 @@ def test_a_recipe_with_an_unknown_field_is_refused(tmp_path):
     """A bundle whose codes depend on a fact unknown here is named with that fact."""
     path = tmp_path / "model.skops"
     recipe = json.dumps({**json.loads(RECIPE.to_json()), "scales": [1]})
-    content = {"format": "featx-bundle", "format_version": 1, "classifier": 0, "recipe": recipe}
+    content = {"format": "featx-bundle", "format_version": 2, "classifier": 0, "recipe": recipe}
     skops.io.dump(content, path)
     assert refusal(lambda: load_bundle(path)) == (
         f"{path} cannot be read: The recipe holds scales, which this version of featx does not "
@@ -277,17 +520,18 @@ def test_another_zip_is_refused(tmp_path):
     assert refusal(lambda: load_bundle(path)) == damaged(path, reason)
 
 
-@pytest.mark.parametrize("missing", ["classifier", "recipe", "provenance", "summary"])
+@pytest.mark.parametrize("missing", ["classifier", "recipe", "provenance", "summary", "fitted_on"])
 def test_a_bundle_that_lacks_a_part_is_refused(tmp_path, missing):
     """A file of our format without one of its parts is damaged."""
     path = tmp_path / "model.skops"
     content = {
         "format": "featx-bundle",
-        "format_version": 1,
+        "format_version": 2,
         "classifier": LogisticRegression(),
         "recipe": RECIPE.to_json(),
         "provenance": "{}",
         "summary": "{}",
+        "fitted_on": "[]",
     }
     del content[missing]
     skops.io.dump(content, path)

@@ -53,6 +53,18 @@ def test_a_chain_links_its_ends():
     assert keys.tolist() == [0, 0, 0, 1]
 
 
+def test_pairs_link_as_values_do():
+    """Near-duplicates come as pairs; they join rows, and what those are joined to."""
+    groups = ["g", "g", None, None, "h", None]
+    assert partition(together(groups, pairs=[(2, 3)])) == {
+        frozenset(s) for s in ([0, 1], [2, 3], [4], [5])
+    }
+    assert partition(together(groups, pairs=iter([(5, 2), (1, 2)]))) == {
+        frozenset(s) for s in ([0, 1, 2, 5], [3], [4])
+    }
+    assert together([None, None, None], pairs=[(0, 2)]).tolist() == [0, 1, 0]
+
+
 # how many
 
 
@@ -76,6 +88,17 @@ def test_fold_count_is_set_by_the_smallest_divisible_class(labels, keys, count):
     y, keys = np.array(list(labels)), np.array(keys, np.int32)
     assert fold_count(y, keys) == count
     assert len(make_folds(y, keys, 0)) == count
+
+
+@pytest.mark.parametrize(
+    ("n_folds", "labels", "count"),
+    [(10, "a" * 50 + "b" * 50, 10), (10, "aaabbbbb", 3), (2, "aaabbbbb", 2), (10, "abbbb", 0)],
+)
+def test_folds_are_as_many_as_are_asked_for_and_possible(n_folds, labels, count):
+    """n_folds is the most; the smallest class that can be divided may set fewer."""
+    y, keys = np.array(list(labels)), distinct(len(labels))
+    assert fold_count(y, keys, n_folds) == count
+    assert len(make_folds(y, keys, 0, n_folds)) == count
 
 
 # which

@@ -445,10 +445,10 @@ def test_rows_that_contradict(table, first, second, problem):
 
 def test_unknown_splits(table):
     """A value that is no split, here dev, is shown among all that the column holds."""
-    path = table("path,label,fold\n1.jpg,a,train\n2.jpg,a,dev\n3.jpg,a,\n4.jpg,a,dev\n")
+    path = table("path,label,fold\n1.jpg,a,train\n2.jpg,a,dev\n3.jpg,a,\n4.jpg,a,dev\n5,a,Test")
     assert refusal(FitError, path, split_column="fold") == (
-        f"Column 'fold' of table '{path}' holds 'dev', 'train'. Expected train, val or test, or "
-        "an empty cell. For another column: --split-column NAME"
+        f"Column 'fold' of table '{path}' holds 'dev', 'Test', 'train'. Expected train, val or "
+        "test, or an empty cell. For another column: --split-column NAME"
     )
 
 

@@ -10,7 +10,6 @@ from running import TINY, job_in, run
 import featx
 from featx.cli import main
 from featx.extraction import Forecast, PeakMemory, plan_extraction
-from featx.extraction.planning import fit_bytes
 from featx.recipe import Recipe
 from featx.store import create_store, store_bytes
 
@@ -81,7 +80,6 @@ def test_a_plan_leaves_nothing_behind(folder):
     assert made.images_per_second > 1
     assert 0 < made.seconds < 60
     assert made.peak_bytes > 50e6
-    assert made.fit_bytes == fit_bytes(27) == 6 * 8 * 27**2
     run(job)
     assert (folder / "codes.h5").stat().st_size == pytest.approx(made.new_bytes, rel=0.1)
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC, LinearSVC
 
-from featx.classification import ExactSpan, UnitRows
-from featx.classification.span import gram
+from featx.classification.codes import CodeMatrix
+from featx.classification.span import CentredRows, ExactSpan, UnitRows, gram
 from featx.errors import OptionError, StoreError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,11 +33,41 @@ def unit(codes: np.ndarray) -> np.ndarray:
     return Normalizer().fit_transform(codes.astype(np.float64))
 
 
-@pytest.fixture(params=[None, 1, 40 * 8 * 37], ids=["one block", "single columns", "37 columns"])
+def span_of(layers: list[np.ndarray], rows: np.ndarray, **options) -> ExactSpan:
+    """The span of some rows of codes."""
+    return ExactSpan(**options).fit(CodeMatrix(layers, rows))
+
+
+def unit_layers(codes: np.ndarray, widths: list[int], *, root: bool = False) -> np.ndarray:
+    """Codes as the span should see them, made by other means: layers at unit length, joined."""
+    codes = codes.astype(np.float64)
+    codes = np.sign(codes) * np.sqrt(np.abs(codes)) if root else codes
+    layers = np.split(codes, np.cumsum(widths)[:-1], axis=1)
+    return np.hstack([unit(layer) for layer in layers]) / np.sqrt(len(layers))
+
+
+class Unread:
+    """Codes that must not be read: only their shape is known."""
+
+    def __init__(self, codes: np.ndarray) -> None:
+        self.shape, self.dtype = codes.shape, codes.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: object) -> None:
+        raise AssertionError("codes were read")
+
+    def __array__(self, dtype=None, copy=None) -> None:
+        raise AssertionError("codes were read")
+
+
+@pytest.fixture(params=[None, 8, 40 * 8 * 37], ids=["one block", "single columns", "37 columns"])
 def _blocks(request, monkeypatch):
     """Blocks of columns as they come, of one column, and of 37 for 40 rows."""
     if request.param:
-        monkeypatch.setattr("featx.classification.span._BLOCK_BYTES", request.param)
+        monkeypatch.setattr("featx.classification.codes._BLOCK_BYTES", request.param)
+        monkeypatch.setattr("featx.classification.codes._FEWEST_COLUMNS", 1)
 
 
 # inner products
@@ -48,8 +79,27 @@ def test_gram_is_the_product_in_float64(dtype):
     """G = X Xᵀ of the chosen rows, whatever the blocks and the dtype of the codes."""
     codes, rows = make_codes(60, 300, dtype=dtype), np.random.default_rng(1).permutation(60)[:40]
     X = codes[rows].astype(np.float64)
-    assert gram(codes, rows).dtype == np.float64
-    np.testing.assert_allclose(gram(codes, rows), X @ X.T, rtol=1e-13)
+    found = gram(CodeMatrix([make_codes(60, 2), codes], rows), 1)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, X @ X.T, rtol=1e-13)
+    assert np.array_equal(found, found.T)
+
+
+def test_gram_takes_signed_roots():
+    """With root, the inner products are those of sign(x) sqrt|x|, and the codes stay as they are."""
+    codes = np.random.default_rng(0).standard_normal((30, 70))
+    before, X = codes.copy(), np.sign(codes) * np.sqrt(np.abs(codes))
+    found = gram(CodeMatrix([codes], np.arange(30)), 0, root=True)
+    np.testing.assert_allclose(found, X @ X.T, atol=1e-12)
+    assert np.array_equal(codes, before)
+
+
+def test_gram_mirrors_more_rows_than_it_does_at_once(monkeypatch):
+    """Both triangles are filled, also where there are several parts and the last is short."""
+    monkeypatch.setattr("featx.classification.span._MIRRORED_ROWS", 7)
+    codes = make_codes(23, 40, dtype=np.float64)
+    found = gram(CodeMatrix([codes], np.arange(23)), 0)
+    np.testing.assert_allclose(found, codes @ codes.T, rtol=1e-13)
 
 
 @settings(max_examples=60, deadline=None)
@@ -70,27 +120,30 @@ def test_coordinates_have_the_inner_products_of_unit_rows(n, widths, seed, twins
         if zeros:
             layer[rows[n // 2]] = 0
     assume(any(layer[rows].any() for layer in layers))
-    span = ExactSpan(layers, rows)
+    coordinates = span_of(layers, rows).coordinates_
     expected = sum(unit(layer[rows]) @ unit(layer[rows]).T for layer in layers) / len(layers)
-    assert span.coordinates.shape[0] == n
-    assert span.coordinates.shape[1] <= n
-    np.testing.assert_allclose(span.coordinates @ span.coordinates.T, expected, atol=1e-9)
+    assert coordinates.shape[0] == n
+    assert coordinates.shape[1] <= n + 1
+    assert not coordinates[:, -1].any()
+    np.testing.assert_allclose(coordinates @ coordinates.T, expected, atol=1e-9)
 
 
 def test_codes_of_zeros_alone_are_refused():
     """Rows without any direction span nothing; that is an error rather than no columns."""
     message = "All codes are zero. Look at the images and weights that extract was given."
     with pytest.raises(StoreError, match=f"^{re.escape(message)}$"):
-        ExactSpan([np.zeros((3, 5))], np.arange(3))
+        ExactSpan().fit(np.zeros((3, 5)))
 
 
 def test_coordinates_are_no_more_than_the_span_needs():
-    """Duplicates and zero rows take no dimension of their own: r is the rank."""
+    """Duplicates and zero rows take no dimension of their own: r is the rank, and one beside."""
     codes = make_codes(10, 50)
     codes[3] = codes[7]
     codes[4] = 0
-    assert ExactSpan([codes], np.arange(10)).coordinates.shape == (10, 8)
-    assert ExactSpan([make_codes(10, 4)], np.arange(10)).coordinates.shape == (10, 4)
+    span = ExactSpan().fit(codes)
+    assert span.coordinates_.shape == (10, 8 + 1)
+    assert np.array_equal(np.triu(span.coordinates_[span.basis_, :-1], 1), np.zeros((8, 8)))
+    assert ExactSpan().fit_transform(make_codes(10, 4)).shape == (10, 4 + 1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -99,16 +152,151 @@ def test_a_code_that_is_not_finite_is_refused(value):
     codes = make_codes(6, 5)
     codes[4, 2] = value
     with pytest.raises(StoreError) as caught, np.errstate(invalid="ignore"):
-        ExactSpan([make_codes(6, 3), codes], np.array([1, 4, 5]))
+        span_of([make_codes(3, 3), codes], [np.arange(3), np.array([1, 4, 5])])
     assert str(caught.value) == "The code of row 4 is not finite. Extract again with --overwrite."
-    assert ExactSpan([codes], np.array([1, 5])).coordinates.shape == (2, 2)
+    assert span_of([codes], np.array([1, 5])).coordinates_.shape == (2, 3)
+
+
+def test_several_layers_are_joined_at_unit_length_only():
+    """Layers of their own lengths have no common scale; the message says what to do."""
+    message = (
+        "Codes of several layers are joined at unit length. Use --normalise l2, or one --layer."
+    )
+    for span, codes in (
+        (ExactSpan(unit=False), CodeMatrix([np.eye(3), np.eye(3)], np.arange(3))),
+        (ExactSpan((1, 2), unit=False), np.eye(3)),
+    ):
+        with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+            span.fit(codes)
+
+
+def test_codes_of_another_width_are_refused():
+    """widths say how an array is divided; one of another size is no such codes."""
+    message = "Expected codes of shape (n, 5), layers side by side. Received shape (3, 4)."
+    span = ExactSpan((2, 3))
+    with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+        span.fit(np.ones((3, 4)))
+    span.fit(make_codes(3, 5))
+    with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+        span.transform(np.ones((3, 4)))
+
+
+@pytest.mark.parametrize("widths", [(2,), (2, 3, 4)], ids=["fewer", "more"])
+def test_a_matrix_of_other_layers_is_refused(widths):
+    """Layers that were not fitted have no coordinates; they are not left out in silence."""
+    span = ExactSpan().fit(CodeMatrix([make_codes(6, 2), make_codes(6, 3)], np.arange(6)))
+    others = CodeMatrix([make_codes(4, d) for d in widths], np.arange(4))
+    with pytest.raises(OptionError, match="^Expected codes of "):
+        span.transform(others)
+
+
+def test_the_span_is_cloned_and_set_as_any_estimator():
+    """Its parameters are as scikit-learn knows them, and a clone is not fitted."""
+    span = ExactSpan((2, 3), root=True).fit(make_codes(4, 5))
+    other = clone(span)
+    assert other.get_params() == {"widths": (2, 3), "unit": True, "root": True}
+    assert not hasattr(other, "coordinates_")
+
+
+# held-out codes
+
+CASES = {
+    "one layer": ([300], {}),
+    "two layers": ([100, 200], {}),
+    "root": ([300], {"root": True}),
+    "two layers, root": ([100, 200], {"root": True}),
+    "as they are": ([300], {"unit": False}),
+    "as they are, root": ([300], {"unit": False, "root": True}),
+}
+
+
+@pytest.mark.usefixtures("_blocks")
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("case", CASES)
+def test_held_out_codes_keep_inner_products_and_distances(case, dtype):
+    """Beside fitted ones, new codes lie as in code space: what they have outside counts too."""
+    widths, options = CASES[case]
+    codes = make_codes(60, 300, dtype=dtype)
+    codes[::7] *= -1  # roots are signed
+    codes[5], codes[6], codes[45], codes[46] = codes[3], 0, codes[3], 0
+    unit_length, root = options.get("unit", True), options.get("root", False)
+    X = unit_layers(codes, widths, root=root)
+    if not unit_length:
+        X = codes.astype(np.float64)
+        X = np.sign(X) * np.sqrt(np.abs(X)) if root else X
+    size = np.linalg.norm(X, axis=1).max()
+    layers = np.split(codes, np.cumsum(widths)[:-1], axis=1)
+    span = span_of(layers, np.arange(40), **options)
+    fitted, new = span.coordinates_, span.transform(CodeMatrix(layers, np.arange(40, 60)))
+    assert new.shape == (20, fitted.shape[1])
+    np.testing.assert_allclose(new @ fitted.T, X[40:] @ X[:40].T, rtol=0, atol=1e-12 * size**2)
+    np.testing.assert_allclose(cdist(new, fitted), cdist(X[40:], X[:40]), rtol=0, atol=1e-6 * size)
+    np.testing.assert_allclose(
+        np.linalg.norm(new, axis=1), np.linalg.norm(X[40:], axis=1), rtol=0, atol=1e-12 * size
+    )
+    assert new[0, -1] > 0.1 * size  # or nothing were outside
+    # An array of all layers side by side is the same codes.
+    assert np.array_equal(span.transform(codes[40:]), new)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_fitted_codes_are_transformed_to_their_coordinates(case):
+    """transform(X) is fit_transform(X), but for the root of the rounding in the last column."""
+    widths, options = CASES[case]
+    codes = make_codes(40, 300)
+    codes[5], codes[6] = codes[3], 0
+    span = ExactSpan(tuple(widths), **options)
+    fitted, again = span.fit_transform(codes), span.transform(codes)
+    size = np.linalg.norm(fitted, axis=1).max()
+    np.testing.assert_allclose(again[:, :-1], fitted[:, :-1], rtol=0, atol=1e-11 * size)
+    assert again[:, -1].max() < 1e-6 * size
+
+
+def test_roots_are_taken_before_the_length():
+    """root=True is sign(x) sqrt|x|, then unit length, layer by layer; in UnitRows as well."""
+    codes = make_codes(20, 90)
+    codes[::3] *= -1
+    X = unit_layers(codes, [30, 60], root=True)
+    coordinates = ExactSpan((30, 60), root=True).fit_transform(codes)
+    np.testing.assert_allclose(coordinates @ coordinates.T, X @ X.T, atol=1e-12)
+    np.testing.assert_allclose(UnitRows((30, 60), root=True).fit_transform(codes), X, atol=1e-14)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_narrowed_span_is_that_of_the_rows_and_reads_no_code(case):
+    """Some of the fitted rows span what they would alone; their codes are not needed."""
+    widths, options = CASES[case]
+    codes = make_codes(40, 300)
+    codes[5], codes[6] = codes[3], 0
+    positions = np.array([6, 3, 5, 20, 11, -1, 0])
+    layers = np.split(codes, np.cumsum(widths)[:-1], axis=1)
+    span, alone = span_of(layers, np.arange(40), **options), span_of(layers, positions, **options)
+    span.codes_.layers = [Unread(layer) for layer in layers]
+    narrow = span.narrowed(positions)
+    assert narrow.get_params() == span.get_params()
+    assert narrow.coordinates_.shape == alone.coordinates_.shape == (7, 5 + 1)
+    size = np.linalg.norm(alone.coordinates_, axis=1).max()
+    inner, expected = (L @ L.T for L in (narrow.coordinates_, alone.coordinates_))
+    np.testing.assert_allclose(inner, expected, rtol=0, atol=1e-12 * size**2)
+
+    # With the codes there again, held-out ones and coefficients go the same way.
+    narrow.codes_.layers = layers
+    others = CodeMatrix(layers, np.arange(25, 35))
+    np.testing.assert_allclose(
+        narrow.transform(others) @ narrow.coordinates_.T,
+        alone.transform(others) @ alone.coordinates_.T,
+        rtol=0,
+        atol=1e-12 * size**2,
+    )
+    mean, expected = (s.to_code_space(s.coordinates_.mean(axis=0)) for s in (narrow, alone))
+    np.testing.assert_allclose(mean, expected, rtol=0, atol=1e-11 * size)
 
 
 # what classifiers answer
 
 CLASSIFIERS = {
     "logistic": (LogisticRegression(C=1, tol=1e-10, max_iter=10_000), 1e-6),
-    "ridge": (RidgeClassifier(alpha=0.1), 1e-10),
+    "ridge": (RidgeClassifier(alpha=0.1), 1e-9),
     "linear-svm": (LinearSVC(C=1, tol=1e-10, max_iter=100_000, dual=True), 1e-6),
     "svc": (SVC(C=10, gamma=0.7, tol=1e-10), 1e-8),
 }
@@ -118,10 +306,9 @@ def fitted_both_ways(estimator, codes, widths, n_classes):
     """Fit on raw unit codes and on coordinates; return both and the codes as unit rows."""
     rows = np.arange(0, len(codes), 2)
     y = np.array([f"class {i % n_classes}" for i in range(len(rows))])
-    layers = np.split(codes, np.cumsum(widths)[:-1], axis=1)
-    span = ExactSpan(layers, rows)
-    X = np.hstack([unit(layer) for layer in layers]) / np.sqrt(len(layers))
-    return clone(estimator).fit(X[rows], y), clone(estimator).fit(span.coordinates, y), span, X
+    span = span_of(np.split(codes, np.cumsum(widths)[:-1], axis=1), rows)
+    X = unit_layers(codes, widths)
+    return clone(estimator).fit(X[rows], y), clone(estimator).fit(span.coordinates_, y), span, X
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -130,12 +317,18 @@ def test_decisions_are_those_on_raw_codes(name, n_classes):
     """An unmodified classifier on the span decides as on the 8192-wide codes it stands for."""
     estimator, tolerance = CLASSIFIERS[name]
     codes = make_codes(80, 8192)
+    codes[1::2] += codes[::2]  # held-out ones are somewhat like fitted ones
     raw, ours, span, X = fitted_both_ways(estimator, codes, [8192], n_classes)
-    expected = raw.decision_function(X[::2])
-    assert np.abs(expected).max() > 0.1  # a tolerance means nothing beside zeros
-    np.testing.assert_allclose(
-        ours.decision_function(span.coordinates), expected, rtol=0, atol=tolerance
-    )
+    held_out = span.transform(codes[1::2])
+    for coordinates, rows in ((span.coordinates_, X[::2]), (held_out, X[1::2])):
+        expected = raw.decision_function(rows)
+        assert np.abs(expected).max() > 0.1  # a tolerance means nothing beside zeros
+        found = ours.decision_function(coordinates)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+    if hasattr(raw, "coef_"):
+        ours.coef_, ours.n_features_in_ = span.to_code_space(ours.coef_), raw.n_features_in_
+        found = ours.decision_function(X[1::2])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", ["logistic", "ridge", "linear-svm"])
@@ -177,22 +370,68 @@ def test_near_twins_do_not_blur_decisions(name, distance):
 def test_the_way_back_does_not_depend_on_blocks():
     """Coefficients are combined in blocks of columns, each in its place."""
     codes, rows = make_codes(50, 120), np.arange(40)
-    span = ExactSpan([codes[:, :50], codes[:, 50:]], rows)
-    weights = np.random.default_rng(0).standard_normal((2, span.coordinates.shape[1]))
-    X = np.hstack([unit(codes[:, :50]), unit(codes[:, 50:])]) / np.sqrt(2)
+    span = span_of([codes[:, :50], codes[:, 50:]], rows)
+    weights = np.random.default_rng(0).standard_normal((2, span.coordinates_.shape[1]))
+    X = unit_layers(codes, [50, 70])
     moved = span.to_code_space(weights)
     assert moved.shape == (2, 120)
-    np.testing.assert_allclose(X[rows] @ moved.T, span.coordinates @ weights.T, atol=1e-10)
+    np.testing.assert_allclose(X[rows] @ moved.T, span.coordinates_ @ weights.T, atol=1e-10)
+    np.testing.assert_allclose(span.to_code_space(weights[1]), moved[1], atol=1e-12)
 
 
-def test_neighbours_are_those_of_the_codes():
-    """Distances are kept, so that nearest neighbours are the same images."""
-    codes = make_codes(60, 500)
-    span, X = ExactSpan([codes], np.arange(60)), unit(codes)
+@pytest.mark.parametrize("widths", [[500], [200, 300]], ids=["one layer", "two layers"])
+def test_neighbours_are_those_of_the_codes(widths):
+    """Distances are kept, so that nearest neighbours are the same images, held out ones' too."""
+    codes = make_codes(90, 500)
+    span, X = ExactSpan(tuple(widths)).fit(codes[:60]), unit_layers(codes, widths)
     y = np.arange(60) % 3
-    on_codes = KNeighborsClassifier(4).fit(X, y).kneighbors(return_distance=False)
-    on_span = KNeighborsClassifier(4).fit(span.coordinates, y).kneighbors(return_distance=False)
-    assert np.array_equal(on_span, on_codes)
+    on_codes = KNeighborsClassifier(4).fit(X[:60], y)
+    on_span = KNeighborsClassifier(4).fit(span.coordinates_, y)
+    assert np.array_equal(on_span.kneighbors()[1], on_codes.kneighbors()[1])
+    held_out = span.transform(codes[60:])
+    for found, expected in zip(
+        on_span.kneighbors(held_out), on_codes.kneighbors(X[60:]), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
+
+
+# centred rows
+
+
+def test_the_mean_is_that_of_the_fitted_rows():
+    """Rows are moved by the mean of those fitted, whichever come later, and made unit length."""
+    X, later = make_codes(20, 6, dtype=np.float64), make_codes(9, 6, seed=1, dtype=np.float64)
+    before = X.copy()
+    centre = CentredRows().fit(X)
+    np.testing.assert_allclose(centre.mean_, X.mean(axis=0), rtol=1e-14)
+    found = centre.transform(later)
+    np.testing.assert_allclose(found, unit(later - X.mean(axis=0)), rtol=1e-13)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-14)
+    assert np.array_equal(X, before)
+
+
+def test_a_row_that_is_the_mean_has_no_direction():
+    """It stays zero rather than becoming nan."""
+    assert np.array_equal(CentredRows().fit([[1.0, 2], [3, 4]]).transform([[2, 3]]), [[0, 0]])
+
+
+@pytest.mark.parametrize("case", ["one layer", "two layers", "two layers, root"])
+def test_centring_coordinates_is_centring_codes(case):
+    """Centred on the span, fitted and held-out rows lie as if centred in code space."""
+    widths, options = CASES[case]
+    codes = make_codes(50, 300)
+    X = unit_layers(codes, widths, **options)
+    span = ExactSpan(tuple(widths), **options).fit(codes[:30])
+    ours, theirs = CentredRows().fit(span.coordinates_), CentredRows().fit(X[:30])
+    moved = span.to_code_space(ours.mean_)
+    assert moved.shape == (300,)
+    np.testing.assert_allclose(moved, theirs.mean_, rtol=0, atol=1e-12)
+    fitted, expected = ours.transform(span.coordinates_), theirs.transform(X[:30])
+    np.testing.assert_allclose(fitted @ fitted.T, expected @ expected.T, atol=1e-12)
+    held_out = ours.transform(span.transform(codes[30:]))
+    np.testing.assert_allclose(
+        held_out @ fitted.T, theirs.transform(X[30:]) @ expected.T, atol=1e-12
+    )
 
 
 # unit rows
@@ -236,7 +475,7 @@ def test_unit_rows_do_not_learn():
 def test_unit_rows_are_cloned_and_set_as_any_estimator():
     """widths is a parameter as scikit-learn knows them; nothing happens in the constructor."""
     rows = UnitRows(widths=(2, 3))
-    assert rows.get_params() == {"widths": (2, 3)}
+    assert rows.get_params() == {"widths": (2, 3), "root": False}
     assert clone(rows).widths == (2, 3)
     assert clone(rows).set_params(widths=(5,)).widths == (5,)
 

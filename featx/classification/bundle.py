@@ -82,7 +82,8 @@ class Bundle:
     @property
     def span(self) -> ExactSpan | None:
         """What needs the codes that the classifier was fitted on; None where nothing does."""
-        return self.classifier.named_steps.get("span")
+        step: ExactSpan | None = self.classifier.named_steps.get("span")
+        return step
 
     def open_codes(self, codes: Path | str | Sequence[Path | str] | None = None) -> None:
         """Find the codes that the classifier compares with, where the bundle does not hold them.
@@ -100,7 +101,7 @@ class Bundle:
             They hold codes of another recipe.
         """
         span = self.span
-        if span is None or span.codes_ is not None:
+        if span is None or hasattr(span, "codes_"):
             return
         paths = self.provenance["codes"] if codes is None else codes
         paths = [paths] if isinstance(paths, str | Path) else list(paths)
@@ -209,9 +210,11 @@ class Bundle:
         if self.span is None:
             return self.classifier
         span = copy.copy(self.span)
-        if span.codes_ is not None:
-            few = span.codes_.nbytes <= _KEPT_BYTES
-            span.codes_ = span.codes_.in_memory() if few else None
+        if hasattr(span, "codes_"):
+            if span.codes_.nbytes <= _KEPT_BYTES:
+                span.codes_ = span.codes_.in_memory()
+            else:
+                del span.codes_
         return Pipeline([("span", span), *self.classifier.steps[1:]])
 
 
@@ -283,7 +286,9 @@ def _load_joblib(path: Path, *, trust: bool) -> dict[str, Any]:
 
 def _checked(path: Path, content: Any) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        message = f"{path} is a {path.suffix[1:]} file, but no bundle of featx. Make one: featx fit CODES"
+        message = (
+            f"{path} is a {path.suffix[1:]} file, but no bundle of featx. Make one: featx fit CODES"
+        )
         raise BundleError(message)
     if content["format_version"] != FORMAT_VERSION:
         remedy = (

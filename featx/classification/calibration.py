@@ -66,7 +66,7 @@ def decisions(estimator: BaseEstimator, X: Matrix) -> Matrix:
     they are logarithms.
     """
     if not hasattr(estimator, "decision_function"):
-        return np.log(np.maximum(estimator.predict_proba(X), _RAREST))
+        return np.asarray(np.log(np.maximum(estimator.predict_proba(X), _RAREST)))
     found = np.asarray(estimator.decision_function(X), dtype=np.float64)
     return np.column_stack([-found / 2, found / 2]) if found.ndim == 1 else found
 

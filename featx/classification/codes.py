@@ -21,8 +21,8 @@ Rows = NDArray[np.integer]
 # One block is converted to float64 at a time: large enough for the matrix product,
 # small enough to stay near the processor's cache.
 _BLOCK_BYTES = 32_000_000
-# A block of columns has at least so many, or the product waits for memory.
-_FEWEST_COLUMNS = 512
+# A block of columns has at least so many: rows of a file are read by the page.
+_FEWEST_COLUMNS = 2048
 
 
 class CodeMatrix:
@@ -100,9 +100,7 @@ class CodeMatrix:
 
     def in_memory(self) -> Self:
         """Return the same matrix, its numbers read."""
-        blocks = [
-            np.array(layer[rows]) for layer, rows in zip(self.layers, self.rows, strict=True)
-        ]
+        blocks = [np.array(layer[rows]) for layer, rows in zip(self.layers, self.rows, strict=True)]
         return type(self)(blocks, np.arange(len(self)))
 
     def row_blocks(self) -> Iterator[tuple[slice, Matrix]]:
@@ -178,5 +176,5 @@ def as_code_matrix(X: "CodeMatrix | ArrayLike", widths: Sequence[int] | None = N
             f"by side. Received shape {array.shape}."
         )
         raise OptionError(message)
-    edges = np.cumsum(widths)[:-1] if widths is not None else []
-    return CodeMatrix(np.split(array, edges, axis=1), np.arange(len(array)))
+    layers = [array] if widths is None else np.split(array, np.cumsum(widths)[:-1], axis=1)
+    return CodeMatrix(layers, np.arange(len(array)))

@@ -27,8 +27,8 @@ __all__ = [
     "usable_rows",
 ]
 
-_SPLITS_SCORED = ("test", "val")
 ScoredOn = Literal["test", "val", "folds"]
+_SPLITS_SCORED: tuple[ScoredOn, ...] = ("test", "val")
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def divide(
     n_without = int(np.sum(split == None))  # noqa: E711  element by element
     if n_without:
         notes.append(f"{n_without} images belong to no split and are left out.")
-    scored_on: ScoredOn | None = next((name for name in _SPLITS_SCORED if name in given), None)
+    scored_on = next((name for name in _SPLITS_SCORED if name in given), None)
     train = np.flatnonzero(split == "train")
     if scored_on is None:
         return Division(train, nothing, train, train, "folds"), notes

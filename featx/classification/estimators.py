@@ -46,7 +46,8 @@ class Centroids(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Take the mean of each class."""
         X, y = validate_data(self, X, y)
         self.classes_ = np.unique(y)
-        means = np.array([X[y == label].mean(axis=0) for label in self.classes_])
+        rows, labels = np.asarray(X), np.asarray(y)
+        means = np.array([rows[labels == label].mean(axis=0) for label in self.classes_])
         # -|x - c|^2 without |x|^2
         coef, intercept = 2 * means, -np.einsum("ij,ij->i", means, means)
         if len(self.classes_) == 2:
@@ -59,7 +60,7 @@ class Centroids(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
         decisions = X @ self.coef_.T + self.intercept_
-        return decisions[:, 0] if len(self.classes_) == 2 else decisions
+        return np.asarray(decisions[:, 0] if len(self.classes_) == 2 else decisions)
 
     def predict(self, X: ArrayLike) -> NDArray[np.generic]:
         """Return the label of the nearest mean."""

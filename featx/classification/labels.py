@@ -355,8 +355,10 @@ def _read(table: _Table, path: str, columns: dict[str, str]) -> dict[str, _Facts
 
 def _splits(file: Path, column: str, values: list[str | None]) -> list[str | None]:
     """Return the splits by the names that featx keeps."""
-    found = sorted({value for value in values if value is not None})
-    if any(name.lower() not in _SPLIT_NAMES for name in found):
+    every = {value for value in values if value is not None}
+    if any(name.lower() not in _SPLIT_NAMES for name in every):
+        # Those that are no splits first, since not all may be shown.
+        found = sorted(every, key=lambda name: (name.lower() in _SPLIT_NAMES, name))
         message = (
             f"Column {_shown(column)} of table {_shown(file)} holds {_listed(found)}. Expected "
             "train, val or test, or an empty cell. For another column: --split-column NAME"

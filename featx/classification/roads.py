@@ -18,18 +18,19 @@ __all__ = ["Road", "RoadName", "check_road", "choose_road", "price"]
 
 RoadName = Literal["primal", "span", "streamed"]
 
-# Measured by benchmarks/roads.py on two cores; they need to be right to a factor of two.
-_PRODUCT_FLOPS = 60e9  # float64, of a large matrix product, additions counted
-_ROW_BYTES = 10e9  # of memory, where a matrix is run through for each of a few columns
-_STREAM_BYTES = 0.7e9  # of codes, read, converted and stepped through by every model
-_MATRICES = 4  # of n x n or n x d doubles, at the height of a fit
-_SEARCHED_FITS = 250  # of a nested search: 6 parts, 5 folds, some penalties that count
-_STEPS = 60  # of a solver, in such a fit
+# Measured by benchmarks/fit.py on two cores; they need to be right to a factor of two.
+_PRODUCT_FLOPS = 60e9  # float64, of a large matrix product, one triangle counted
+_SOLVED_BYTES = 1.2e9  # of rows, a second, that a solver of several classes goes through
+_STREAMED_BYTES = 2e9  # the same, of one penalty and one class, of the streamed road
+_PASSES = 2  # over the codes beside the products: reading them, and the way back
+_READ_BYTES = 0.5e9  # of codes, a second
+_MATRICES = 6  # of n x r doubles, at the height of a fit
+_SEARCHED_FITS = 60  # of a search on five folds
+_STEPS = 20  # of a solver, in such a fit
 _EPOCHS = 10  # of the streamed road
+_PENALTIES = 7  # that it tries at once
 _MEMORY_SHARE = 0.6  # of what is free
-# An exact answer is worth waiting for: so many times as long.
-_WORTH = 4.0
-_FIXED_BYTES = 300e6  # of Python and its libraries, and blocks of codes
+_FIXED_BYTES = 400e6  # of Python and its libraries, and blocks of codes
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Road:
     name : {"primal", "span", "streamed"}
         See the top of this file.
     seconds : float
-        About how long a fit takes, its search included.
+        About how long a fit with given splits takes, its search included; with
+        five folds, six times as long but for the span itself.
     n_bytes : int
         Of memory, at its height.
     """
@@ -81,19 +83,24 @@ def price(name: RoadName, n_images: int, code_size: int, n_classes: int) -> Road
     """
     n, d = n_images, code_size
     if name == "streamed":
-        return Road(
-            name, _EPOCHS * 4.0 * n * d / _STREAM_BYTES, int(_FIXED_BYTES + 30 * 8 * d * n_classes)
-        )
+        seconds = _EPOCHS * 8.0 * n * d * n_classes * _PENALTIES / _STREAMED_BYTES
+        n_bytes = _FIXED_BYTES + min(1e9, 4.0 * _PENALTIES * 8 * n_classes * d)
+        return Road(name, seconds, int(n_bytes))
     width = min(n, d) if name == "span" else d
-    once = n**2 * d / _PRODUCT_FLOPS + n**3 / 3 / _PRODUCT_FLOPS if name == "span" else 0.0
-    fit = 2 * _STEPS * 8 * n * width / _ROW_BYTES
-    return Road(name, once + _SEARCHED_FITS * fit, int(_FIXED_BYTES + _MATRICES * 8 * n * width))
+    seconds = _SEARCHED_FITS * _STEPS * 8.0 * n * width / _SOLVED_BYTES
+    if name == "span":
+        seconds += n**2 * (d + n / 3) / _PRODUCT_FLOPS + _PASSES * 4.0 * n * d / _READ_BYTES
+    return Road(name, seconds, int(_FIXED_BYTES + _MATRICES * 8 * n * width))
 
 
 def choose_road(
     n_images: int, code_size: int, n_classes: int, wanted: str = "auto", free: int | None = None
 ) -> Road:
-    """Choose the road that is exact where memory and patience allow, and then the fastest.
+    """Choose the fastest exact road that memory allows; where none fits, the streamed one.
+
+    It does not pay before: the products of the span grow with n², but at 60
+    GFLOP/s they pass steps of descent, which memory holds back, only beyond a
+    hundred thousand images.
 
     Parameters
     ----------
@@ -116,7 +123,7 @@ def choose_road(
     primal, span, streamed = (
         price(name, n_images, code_size, n_classes) for name in get_args(RoadName)
     )
-    roads = {road.name: road for road in (primal, span, streamed)}
+    roads: dict[str, Road] = {road.name: road for road in (primal, span, streamed)}
     if wanted != "auto":
         road = roads[wanted]
         if road.n_bytes > free:
@@ -127,7 +134,5 @@ def choose_road(
             )
             raise FitError(message)
         return road
-    exact = sorted((r for r in (primal, span) if r.n_bytes <= free), key=lambda r: r.seconds)
-    if exact and exact[0].seconds <= max(_WORTH * streamed.seconds, 600):
-        return exact[0]
-    return streamed
+    exact = [road for road in (primal, span) if road.n_bytes <= free]
+    return min(exact, key=lambda road: road.seconds) if exact else streamed

@@ -16,6 +16,7 @@ References
 """
 
 import copy
+import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,10 @@ _COARSE = 3
 # A penalty that separates the training rows is nearly none; so many decades more change little.
 _DECADES_WITHOUT_GAIN = 2
 _DECADES_BEYOND = 3
+# In a search on more numbers than this, a solver may end as early as scikit-learn's own
+# default: what is compared are counts of right answers.
+_LARGE = 1_000_000
+_EARLY = {"logistic": {"tol": 1e-4}}
 # Shares of the training rows that several classifiers compete on.
 _RUNGS = (0.25, 0.5, 1.0)
 _FEWEST_ROWS_A_CLASS = 5
@@ -61,6 +66,8 @@ class Options:
         Parameters of the estimator that are given.
     seed : int, default=0
         Of estimators that draw.
+    is_fine : bool, default=True
+        Whether to look between the decades of the grid.
     """
 
     kinds: tuple[ClassifierKind, ...]
@@ -68,6 +75,7 @@ class Options:
     penalties: tuple[float, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    is_fine: bool = True
 
     def values(self, kind: ClassifierKind, X: Matrix) -> tuple[Any, ...]:
         """Return values to try, simplest first; (None,) where nothing is searched."""
@@ -279,7 +287,7 @@ def plan_of(options: Options, n_rows: int, n_classes: int) -> str:
     X = np.ones((1, 1))
     counts = [len(_coarse(kind, options.values(kind, X))) for kind in options.kinds]
     n_settings = sum(counts) * len(options.normalise)
-    parts = []
+    parts: list[str] = []
     for share in _rungs(n_rows, n_classes):
         where = "all" if share == 1 else f"{share:.0%}".replace("%", " % of the training rows", 1)
         what = (
@@ -310,6 +318,8 @@ class _Trials:
         self._classes = np.unique(self._y[rows])
         self.values = options.values(kind, _normalised(self._X[rows], normalise))
         self._done: dict[tuple[float, Any], Tried] = {}
+        early = _EARLY.get(kind.name, {}) if self._X[rows].size > _LARGE else {}
+        self._searching = dataclasses.replace(options, settings={**early, **options.settings})
         self._order = np.random.default_rng(options.seed).permutation(len(self._X))
 
     @property
@@ -335,6 +345,8 @@ class _Trials:
         if not any(share == 1 for share, _ in self._done):
             self._walk()
         self._widen()
+        if not self._options.is_fine:
+            return self._best_penalty()
         middle = self._best_penalty().value
         step = 10 ** (1 / _COARSE)
         for power in range(1 - _COARSE, _COARSE):
@@ -381,7 +393,7 @@ class _Trials:
             rows = self._share(self._rows[train_part], share)
             X, y = self._X[rows], self._y[rows]
             start = starts[fold] if starts else None
-            model = _train(self.kind, self.normalise, X, y, value, self._options, start)
+            model = _train(self.kind, self.normalise, X, y, value, self._searching, start)
             test = self._rows[test_part]
             found = model.decide(self._X[test])
             labels = np.array(model.classes)

@@ -215,7 +215,8 @@ class ExactSpan(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _to_coordinates(self, inner: Matrix) -> Matrix:
         """Return coordinates (m, r) from inner products (m, n) with the fitted rows."""
         triangle = self.coordinates_[self.basis_, :-1]
-        return scipy.linalg.solve_triangular(triangle, inner[:, self.basis_].T, lower=True).T
+        right = inner[:, self.basis_].T
+        return np.asarray(scipy.linalg.solve_triangular(triangle, right, lower=True).T)
 
 
 class UnitRows(TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -62,6 +62,7 @@ from featx.classification.search import (
     train,
 )
 from featx.classification.span import ExactSpan, UnitRows
+from featx.classification.streaming import fit_streamed
 from featx.errors import FitError, OptionError, StoreError
 from featx.outputs import check_output
 
@@ -337,51 +338,130 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
 
 def run_fit(job: FitJob) -> Fit:
     """Run a job; parameters and result are those of `fit`."""
-    if not job.road.is_exact:
-        raise NotImplementedError
     began = time.perf_counter()
-    view = _view(job)
-    scored = _score(view.problem, job)
-    final, notes = scored.final, [*job.notes, *scored.notes]
-    if job.refit:
-        every = np.arange(len(job.rows))
-        final = dataclasses.replace(
-            final, model=train(view.problem, every, final.choice, job.options), rows=every
-        )
-        notes.append("The saved classifier is fitted on all images, those of the score too.")
-    fitted = job.rows[final.rows]
-    choice = final.choice
+    done = _run_exact(job) if job.road.is_exact else _run_streamed(job)
+    notes = [*job.notes, *done.notes]
     summary = {
         "codes": [str(path) for path in job.joined.paths],
         "layers": list(job.joined.recipe.layers),
         "road": job.road.name,
-        "gflops": view.gflops,
-        "classifier": choice.kind.name,
-        "normalise": choice.normalise,
-        "parameters": job.options.parameters(choice.kind, choice.value, len(final.rows)),
+        **done.facts,
         "calibration": job.calibration,
-        "tried": [_tried(each) for each in choice.tried],
         "seed": job.options.seed,
-        "n_train": len(final.rows),
-        "scored_on": scored.on,
-        **scored.evaluation.to_dict(),
-        "without_copies": scored.without_copies,
-        "baselines": _baselines(job, scored) if job.baselines else None,
+        "n_train": len(done.rows),
+        **done.evaluation.to_dict(),
         "copies": [_copy(pair, job) for pair in job.copies],
         "notes": notes,
         "seconds": round(time.perf_counter() - began, 2),
         "model": None if job.output is None else str(job.output),
     }
     bundle = Bundle(
-        view.on_codes(final, job.options),
+        done.pipeline,
         job.joined.recipe,
-        provenance_of(job.joined),
+        _provenance(job.joined),
         summary,
-        tuple(str(digest) for digest in job.joined.images.sha256[fitted]),
+        tuple(str(digest) for digest in job.joined.images.sha256[job.rows[done.rows]]),
     )
     if job.output is not None:
         bundle.save(job.output)
-    return Fit(bundle, scored.evaluation, tuple(notes))
+    return Fit(bundle, done.evaluation, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What a road came to."""
+
+    pipeline: Pipeline
+    rows: Rows
+    evaluation: Evaluation
+    facts: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def _run_exact(job: FitJob) -> _Done:
+    view = _view(job)
+    scored = _score(view.problem, job)
+    final, notes, choice = scored.final, list(scored.notes), scored.final.choice
+    if job.refit:
+        every = np.arange(len(job.rows))
+        model = train(view.problem, every, choice, job.options)
+        final = dataclasses.replace(final, model=model, rows=every)
+        notes.append("The saved classifier is fitted on all images, those of the score too.")
+    facts = {
+        "gflops": view.gflops,
+        "classifier": choice.kind.name,
+        "normalise": choice.normalise,
+        "parameters": job.options.parameters(choice.kind, choice.value, len(final.rows)),
+        "tried": [_tried(each) for each in choice.tried],
+        "scored_on": scored.on,
+        "without_copies": scored.without_copies,
+        "baselines": _baselines(job, scored) if job.baselines else None,
+    }
+    return _Done(
+        view.on_codes(final, job.options), final.rows, scored.evaluation, facts, tuple(notes)
+    )
+
+
+def _run_streamed(job: FitJob) -> _Done:
+    """Fit by descent; without splits, the first fold alone is scored, and is not fitted on."""
+    part, on, notes = job.division, str(job.division.scored_on), []
+    if on == "folds":
+        part, on = _folds(job)[0], f"one of {job.n_folds} folds"
+        notes.append("The classifier is fitted on the other folds only; one fold is scored.")
+    if job.refit or job.n_repeats > 1 or len(part.selected):
+        message = (
+            "The road streamed fits once, on the training part. Leave out --refit, --repeats and "
+            "--select, or use --road span."
+        )
+        raise OptionError(message)
+    codes, fitted = job.joined.matrix(job.rows), part.fitted
+    found = fit_streamed(
+        codes.take(fitted),
+        job.y[fitted],
+        job.keys[fitted],
+        job.options,
+        job.options.normalise[0],
+        job.calibration,
+    )
+    classes = np.unique(job.y)
+    columns = np.searchsorted(classes, found.pipeline.classes_)
+
+    def evaluated(scored: Rows) -> Evaluation:
+        shares = np.zeros((len(scored), len(classes)))
+        matrix = codes.take(scored)
+        for where, block in matrix.row_blocks():
+            shares[where, columns] = found.pipeline.predict_proba(block)
+        return _evaluated(job, classes, shares, scored, job.joined.images.path[job.rows])
+
+    apart = part.scored[~twins(job.keys, part)]
+    some_are_copies = 0 < len(apart) < len(part.scored)
+    facts = {
+        "gflops": None,
+        "classifier": found.kind.name,
+        "normalise": job.options.normalise[0],
+        "parameters": {"C": found.value},
+        "tried": [
+            {
+                "classifier": found.kind.name,
+                "normalise": job.options.normalise[0],
+                "value": value,
+                "accuracy": accuracy,
+            }
+            for value, accuracy in found.tried
+        ],
+        "scored_on": on,
+        "without_copies": _in_short(evaluated(apart)) if some_are_copies else None,
+        "baselines": None,
+    }
+    return _Done(found.pipeline, fitted, evaluated(part.scored), facts, (*notes, *found.notes))
+
+
+def _in_short(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "n_images": evaluation.n_images,
+        "accuracy": dataclasses.asdict(evaluation.accuracy),
+        "balanced_accuracy": dataclasses.asdict(evaluation.balanced_accuracy),
+    }
 
 
 @dataclass(frozen=True)
@@ -447,7 +527,9 @@ class _Scored:
 
 def _view(job: FitJob) -> _View:
     codes = job.joined.matrix(job.rows)
-    coordinates, spans, gflops = {}, {}, None
+    coordinates: dict[str, Matrix] = {}
+    spans: dict[str, ExactSpan] = {}
+    gflops = None
     for normalise in job.options.normalise:
         root, unit = normalise == "sqrt-l2", normalise != "none"
         if job.road.name == "primal":
@@ -482,11 +564,7 @@ def _score(problem: Problem, job: FitJob) -> _Scored:
         without = None
         if not apart.all() and apart.any():
             rest = _evaluated(job, classes, shares[apart], scored[apart], paths)
-            without = {
-                "n_images": rest.n_images,
-                "accuracy": dataclasses.asdict(rest.accuracy),
-                "balanced_accuracy": dataclasses.asdict(rest.balanced_accuracy),
-            }
+            without = _in_short(rest)
         return _Scored(final, division.scored_on, evaluation, (division,), without, tuple(notes))
     parts = _folds(job)
     final, notes = _choose(problem, job, division)
@@ -569,7 +647,7 @@ def _choose(problem: Problem, job: FitJob, part: Division) -> tuple[_Final, list
     if len(part.selected):
         rows = np.concatenate([part.searched, part.selected])
         edge = len(part.searched)
-        pairs = [(np.arange(edge), np.arange(edge, len(rows)))]
+        pairs: list[tuple[Rows, Rows]] = [(np.arange(edge), np.arange(edge, len(rows)))]
     else:
         rows = part.searched
         pairs = make_folds(job.y[rows], job.keys[rows], options.seed)
@@ -605,7 +683,9 @@ def _baselines(job: FitJob, scored: _Scored) -> dict[str, Any]:
     # What looks at single columns takes hours on thousands of pixels.
     kind = kind if kind.is_exact else CLASSIFIERS["logistic"]
     settings = job.options.settings if kind is scored.final.choice.kind else {}
-    options = dataclasses.replace(job.options, kinds=(kind,), normalise=("l2",), settings=settings)
+    options = dataclasses.replace(
+        job.options, kinds=(kind,), normalise=("l2",), settings=settings, is_fine=False
+    )
     own = dataclasses.replace(job, options=options, n_repeats=1)
     span = ExactSpan().fit(picture_rows(job.joined.thumbnails(job.rows)))
     problem = Problem({"l2": span.coordinates_}, job.y)
@@ -742,7 +822,7 @@ def _choose_road(
             "with --clf."
         )
         raise OptionError(message)
-    for kind in kinds:
+    for kind in kinds if road.is_exact else ():  # descent has parameters of its own
         check_settings(kind, options.settings, on_span=road.name == "span")
     return road, dataclasses.replace(options, kinds=kinds)
 
@@ -786,7 +866,7 @@ def _copies_in_words(
             f"a fold (--duplicates keep: they need not). The first: {paths[first.first]} and "
             f"{paths[first.second]}."
         )
-    other = conflicting(copies, y)
+    other = conflicting(copies, list(y))
     if other:
         first = other[0]
         notes.append(
@@ -816,8 +896,7 @@ def _copy(pair: Pair, job: FitJob) -> dict[str, Any]:
     }
 
 
-def provenance_of(joined: Joined) -> dict[str, Any]:
-    """Return where codes came from, and what fitted on them, when."""
+def _provenance(joined: Joined) -> dict[str, Any]:
     return {
         "codes": [str(path.absolute()) for path in joined.paths],
         "extraction": joined.provenance,

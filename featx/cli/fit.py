@@ -1,88 +1,192 @@
-"""`featx fit`: a store to a bundle with a score."""
+"""`featx fit`: stores to a bundle with a score."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featx.cli.console import AsJson, Overwrite, Quiet, print_json, print_table, say
+from featx.cli.console import AsJson, Overwrite, Quiet, print_json, say
+from featx.cli.scores import print_scores
+from featx.errors import OptionError
 
 if TYPE_CHECKING:
-    from featx.classification import Evaluation, Fit
+    from featx.classification import Fit
 
 NAME = "fit"
 
 
 def command(
-    codes: Annotated[Path, typer.Argument(help="A store.")] = Path("codes.h5"),
+    codes: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="A store, or several of the same images, which are joined.",
+            show_default="codes.h5",
+        ),
+    ] = None,
     clf: Annotated[
-        str, typer.Option(metavar="logistic|ridge|linear-svm", help="The classifier.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="logistic, ridge, linear-svm, svm-rbf, knn, centroid; on narrow codes lda, sgd, "
+            "logistic-l1, hist-gradient-boosting; or auto.",
+        ),
     ] = "logistic",
     layer: Annotated[
         list[str] | None,
         typer.Option("--layer", metavar="NAME", help="Layer to use; all of the store by default."),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle.")] = Path(
-        "model.skops"
-    ),
+    normalise: Annotated[
+        str,
+        typer.Option(
+            "--normalise",
+            "--normalize",
+            metavar="l2|centre|sqrt-l2|none|auto",
+            help="What rows pass through first.",
+        ),
+    ] = "l2",
+    road: Annotated[
+        str,
+        typer.Option(metavar="auto|primal|span|streamed", help="The way to the fit."),
+    ] = "auto",
+    c: Annotated[
+        str | None,
+        typer.Option("--C", metavar="C,C,…", help="Penalties to try, as scikit-learn's C."),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the estimator."),
+    ] = None,
+    class_weight: Annotated[
+        str | None, typer.Option(metavar="balanced", help="Let small classes count as much.")
+    ] = None,
+    calibration: Annotated[
+        str,
+        typer.Option(metavar="temperature|sigmoid|isotonic|none", help="Of probabilities."),
+    ] = "temperature",
+    folds: Annotated[int, typer.Option(metavar="N", help="Without splits: scored folds.")] = 5,
+    repeats: Annotated[int, typer.Option(metavar="N", help="How often to draw them.")] = 1,
+    select: Annotated[
+        str | None,
+        typer.Option(metavar="val", help="With train, val and test: choose on val."),
+    ] = None,
+    refit: Annotated[
+        str | None, typer.Option(metavar="all", help="Fit the saved classifier on all images.")
+    ] = None,
+    duplicates: Annotated[
+        str,
+        typer.Option(metavar="together|keep", help="Whether copies of a picture share a fold."),
+    ] = "together",
+    labels: Annotated[
+        Path | None, typer.Option(metavar="TABLE", help="Other labels, by path, from a table.")
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(metavar="NAME")] = None,
+    split_column: Annotated[str | None, typer.Option(metavar="NAME")] = None,
+    group_column: Annotated[str | None, typer.Option(metavar="NAME")] = None,
+    baselines: Annotated[
+        bool, typer.Option(help="Score the majority class and the pictures' pixels too.")
+    ] = True,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The bundle, NAME.skops or NAME.joblib.")
+    ] = Path("model.skops"),
     overwrite: Overwrite = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Use a store that is not complete as it is.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Fit a classifier on codes and score it on images it never saw.
 
     With splits: fitted on train, scored on val, or on test if there is one.
-    Without: five stratified folds. The penalty is searched inside the training
+    Without: five stratified folds. What is chosen is chosen inside the training
     part only.
     """
-    from featx.classification import fit
+    from featx.classification import prepare_fit, run_fit
+    from featx.classification.classifiers import read_settings
 
-    fitted = fit(
-        codes,
+    # prepare_fit checks the words that mypy cannot.
+    job = prepare_fit(
+        codes or "codes.h5",
         clf=clf,
         layer=layer,
+        normalise=normalise,  # type: ignore[arg-type]
+        road=road,  # type: ignore[arg-type]
+        C=None if c is None else _numbers(c),
+        settings=read_settings(setting or ()),
+        class_weight=class_weight,  # type: ignore[arg-type]
+        calibration=calibration,  # type: ignore[arg-type]
+        folds=folds,
+        repeats=repeats,
+        select=select,  # type: ignore[arg-type]
+        refit=refit,  # type: ignore[arg-type]
+        duplicates=duplicates,  # type: ignore[arg-type]
+        labels=labels,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+        baselines=baselines,
         output=output,
         overwrite=overwrite,
         partial=partial,
         seed=seed,
     )
+    for line in job.lines:
+        say(line, quiet=quiet)
+    fitted = run_fit(job)
     for note in fitted.notes:
         say(f"note: {note}", quiet=quiet)
     if as_json:
         print_json(fitted.to_dict())
         return
-    _print_scores(fitted, quiet=quiet)
-    print(f"{output}: {clf}, fitted on {fitted.to_dict()['n_train']} images")
+    _print_fit(fitted, quiet=quiet)
+    facts = fitted.to_dict()
+    print(f"{output}: {facts['classifier']}, fitted on {facts['n_train']} images")
     say(f"Next: featx predict IMAGES --model {output}", quiet=quiet)
 
 
-def _print_scores(fitted: "Fit", *, quiet: bool) -> None:
-    facts, scores = fitted.to_dict(), fitted.evaluation
-    chosen = ", ".join(f"{name} = {value:g}" for name, value in facts["parameters"].items())
-    print(f"{facts['classifier']} on {'+'.join(facts['layers'])}, {chosen}")
-    print(f"scored on {facts['scored_on']}, {scores.n_images} images")
-    print(f"accuracy           {scores.accuracy}")
-    print(f"balanced accuracy  {scores.balanced_accuracy}")
-    if quiet:
-        return
-    print()
-    print_table(
-        ("class", "precision", "recall", "F1", "images"),
-        [
-            (c.label, f"{c.precision:.2f}", f"{c.recall:.2f}", f"{c.f1:.2f}", c.images)
-            for c in scores.per_class
-        ],
-    )
-    print()
-    _print_confusion(scores)
-    print()
+def _print_fit(fitted: "Fit", *, quiet: bool) -> None:
+    facts = fitted.to_dict()
+    chosen = [f"{name} = {_spelt(value)}" for name, value in facts["parameters"].items()]
+    what = [facts["classifier"], "on", "+".join(facts["layers"])]
+    print(", ".join([" ".join(what), f"normalise {facts['normalise']}", *chosen]))
+    if facts["gflops"] and not quiet:
+        say(f"inner products at {facts['gflops']:.0f} GFLOP/s", quiet=quiet)
+    if len(facts["tried"]) > 1:
+        for tried in facts["tried"]:
+            say(
+                f"  {tried['accuracy']:.3f} inside the training part: {tried['classifier']}, "
+                f"{tried['normalise']}",
+                quiet=quiet,
+            )
+    print(f"scored on {facts['scored_on']}, {facts['n_images']} images")
+    print_scores(fitted.evaluation, quiet=quiet, beside=_beside(facts))
 
 
-def _print_confusion(scores: "Evaluation") -> None:
-    labels = [c.label for c in scores.per_class]
-    header = ["true \\ predicted", *labels]
-    print_table(header, [[name, *row] for name, row in zip(labels, scores.confusion, strict=True)])
+def _beside(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return lines that stand beside the accuracy."""
+    lines = []
+    if facts["without_copies"]:
+        rest = facts["without_copies"]
+        lines.append((f"  without copies, {rest['n_images']} images", _interval(rest["accuracy"])))
+    if facts["baselines"]:
+        pixels = facts["baselines"]["pixels"]
+        lines.append((f"  {pixels['classifier']} on pixels", _interval(pixels)))
+        lines.append(("  majority class", _interval(facts["baselines"]["majority"])))
+    return lines
+
+
+def _interval(score: dict[str, float]) -> str:
+    return f"{score['value']:.3f} (95 % interval {score['low']:.3f} to {score['high']:.3f})"
+
+
+def _spelt(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(each) for each in text.split(",")]
+    except ValueError as error:
+        message = f"Cannot read --C {text}. Expected numbers with commas, as in --C 1,10,100."
+        raise OptionError(message) from error

@@ -42,11 +42,12 @@ def command(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say what an extraction will cost: disk, memory and time.
+    """Say what an extraction will cost, and a fit after it: disk, memory and time.
 
     The options are those of extract. It runs a few batches of the images, and
     leaves nothing behind.
     """
+    from featx.classification.roads import choose_road
     from featx.extraction import plan_extraction, prepare_extraction
 
     # The recipe checks the words that mypy cannot.
@@ -75,8 +76,10 @@ def command(
     if job.n_to_compute:
         start_backend(job.device)
     plan = plan_extraction(job)
+    labels = {record.label for record in job.listing.records} - {None}
+    road = choose_road(plan.n_images, sum(plan.code_sizes.values()), len(labels))
     if as_json:
-        print_json(dataclasses.asdict(plan))
+        print_json({**dataclasses.asdict(plan), "fit": dataclasses.asdict(road)})
         return
     rows = [
         ("images", f"{plan.n_images}"),
@@ -87,7 +90,7 @@ def command(
         ("memory", gigabytes(plan.peak_bytes)),
         ("time", f"{_duration(plan.seconds)} at {plan.images_per_second:.1f} images/s"),
         ("device", f"{plan.device}, {plan.batch_size} images at a time" if plan.device else "none"),
-        ("memory of a fit", f"{gigabytes(plan.fit_bytes)} for matrices of n x n"),
+        ("fit", f"road {road.name}, about {_duration(road.seconds)}, {gigabytes(road.n_bytes)}"),
     ]
     print_table(("what", "how much"), rows)
     if plan.new_bytes > plan.free_bytes:

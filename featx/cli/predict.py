@@ -1,5 +1,6 @@
-"""`featx predict`: images or a store to a table of labels and probabilities."""
+"""`featx predict`: images or stores to a table of labels and probabilities."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -10,42 +11,75 @@ from featx.cli.settings import Device
 
 NAME = "predict"
 
+# What every verb takes that opens a bundle and classifies with it.
+Model = Annotated[Path, typer.Option(help="The bundle.")]
+Codes = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--codes", metavar="FILE", help="Store that the classifier was fitted on, if it moved."
+    ),
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Open a .joblib bundle, which runs code of its maker.")
+]
+Weights = Annotated[
+    str | None, typer.Option(help="Where the weights lie, if not where extract found them.")
+]
+PrecisionText = Annotated[
+    str | None,
+    typer.Option(
+        "--precision", metavar="float32|tf32|bfloat16", help="Arithmetic, if not extract's."
+    ),
+]
+
 
 def command(
-    inputs: Annotated[list[Path], typer.Argument(help="Images, folders of images, or one store.")],
-    model: Annotated[Path, typer.Option(help="The bundle.")] = Path("model.skops"),
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(help="Images and folders of images; or stores, which are joined."),
+    ],
+    model: Model = Path("model.skops"),
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="NAME.csv or NAME.parquet.")
+        Path, typer.Option("--output", "-o", help="NAME.csv, NAME.parquet or NAME.jsonl.")
     ] = Path("predictions.csv"),
-    weights: Annotated[
-        str | None, typer.Option(help="Where the weights lie, if not where extract found them.")
+    top: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="The K most probable labels, not p of every class."),
     ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(metavar="float32|tf32|bfloat16", help="Arithmetic, if not extract's."),
-    ] = None,
+    codes: Codes = None,
+    trust: Trust = False,
+    weights: Weights = None,
+    precision: PrecisionText = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict labels and probabilities: columns path, label, and p_CLASS for each class."""
-    from featx.workflows import prepare_prediction, run_prediction
+    """Predict labels and probabilities: columns path, label, and p_CLASS for each class.
+
+    With --top K: path, label, p, label_2, p_2 and so on.
+    """
+    from featx.workflows import predictions, prepare_prediction
 
     job = prepare_prediction(
         inputs,
         model=model,
+        codes=codes,
+        trust=trust,
+        top=top,
         output=output,
         overwrite=overwrite,
         weights=weights,
         precision=precision,  # type: ignore[arg-type]  # the recipe checks it
         device=device,
     )
-    if job.store is None:
+    if job.joined is None:
         say(f"device {start_backend(device)[1]}", quiet=quiet)
+    counts: Counter[str] = Counter()
     with progress_bar("predict", quiet=quiet) as progress:
-        frame = run_prediction(job, progress=progress)
-    n_failed = int(frame["label"].isna().sum())
+        for frame in predictions(job, progress=progress):
+            counts.update(frame["label"].dropna())
+    n_failed = job.n_images - counts.total()
     failed = f"; {n_failed} have no codes, and no label" if n_failed else ""
-    print(f"{output}: {len(frame) - n_failed} predictions{failed}")
-    for label, n in frame["label"].value_counts().items():
+    print(f"{output}: {counts.total()} predictions{failed}")
+    for label, n in counts.most_common():
         say(f"  {n:6} {label}", quiet=quiet)

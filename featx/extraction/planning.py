@@ -27,7 +27,6 @@ __all__ = [
     "Forecast",
     "PeakMemory",
     "anonymous_bytes",
-    "fit_bytes",
     "plan",
     "plan_extraction",
 ]
@@ -37,8 +36,6 @@ __all__ = [
 _WARM_UP = 2 * IN_NETWORK
 _MEASURED = 4 * IN_NETWORK
 _SECONDS_BETWEEN_LOOKS = 0.01
-# Measured: what a fit holds at its height, in matrices of n x n doubles.
-_FIT_MATRICES = 6
 # Copies are not tried: a fair disk reads and writes so much.
 _COPIED_BYTES_A_SECOND = 500e6
 
@@ -69,8 +66,6 @@ class ExtractionPlan:
         Where the network runs; empty where it has nothing to do.
     batch_size : int
         Images that it sees at once.
-    fit_bytes : int
-        Memory that a fit on as many images will need for its n x n matrices.
     """
 
     n_images: int
@@ -84,7 +79,6 @@ class ExtractionPlan:
     images_per_second: float
     device: str
     batch_size: int
-    fit_bytes: int
 
 
 class Forecast:
@@ -221,17 +215,7 @@ def plan_extraction(job: ExtractionJob) -> ExtractionPlan:
         images_per_second=forecast.images_per_second,
         device=device,
         batch_size=size,
-        fit_bytes=fit_bytes(n_images),
     )
-
-
-def fit_bytes(n_images: int) -> int:
-    """Return the memory of a fit's n x n matrices, in bytes.
-
-    The Gram matrix, its factor, the way back and what computes them, in double
-    precision. Measured on 1,350 and 2,700 training images: 4.5 to 5.9 matrices.
-    """
-    return _FIT_MATRICES * 8 * n_images**2
 
 
 def anonymous_bytes() -> int:

@@ -1,0 +1,88 @@
+"""`featx evaluate`: labelled images or stores to the scores of a bundle."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featx.cli.console import AsJson, Quiet, print_json, progress_bar, say, start_backend
+from featx.cli.predict import Codes, Model, PrecisionText, Trust, Weights
+from featx.cli.scores import print_scores
+from featx.cli.settings import Device
+
+NAME = "evaluate"
+
+
+def command(
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of labelled images; or stores, which are joined."),
+    ] = None,
+    model: Model = Path("model.skops"),
+    split: Annotated[
+        str | None, typer.Option(metavar="train|val|test", help="Only the images of this split.")
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="A CSV with path, label and any of split, group, instead of INPUTS."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="TABLE", help="Other labels, by path, for the images of a store."),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of that table; label by default.")
+    ] = None,
+    split_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of that table; split by default.")
+    ] = None,
+    group_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of that table; group by default.")
+    ] = None,
+    codes: Codes = None,
+    trust: Trust = False,
+    weights: Weights = None,
+    precision: PrecisionText = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a bundle on labelled images that it was not fitted on.
+
+    Images that it was fitted on, by the bytes of their files, are scored apart.
+    """
+    from featx.workflows import prepare_evaluation, run_evaluation
+
+    job = prepare_evaluation(
+        inputs or (),
+        model=model,
+        manifest=manifest,
+        labels=labels,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+        split=split,
+        codes=codes,
+        trust=trust,
+        weights=weights,
+        precision=precision,  # type: ignore[arg-type]  # the recipe checks it
+        device=device,
+    )
+    if job.prediction.joined is None:
+        say(f"device {start_backend(device)[1]}", quiet=quiet)
+    with progress_bar("evaluate", quiet=quiet) as progress:
+        found = run_evaluation(job, progress=progress)
+    for note in found.notes:
+        say(f"note: {note}", quiet=quiet)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    n_images = found.evaluation.n_images
+    print(f"{model}: scored on {n_images} image{'' if n_images == 1 else 's'}")
+    print_scores(found.evaluation, quiet=quiet)
+    if found.on_fitted_on is not None:
+        were = "image was" if found.n_fitted_on == 1 else "images were"
+        print(
+            f"{found.n_fitted_on} {were} fitted on: accuracy {found.on_fitted_on}, not counted "
+            "above"
+        )

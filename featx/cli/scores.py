@@ -1,0 +1,94 @@
+"""The scores of an evaluation as a person reads them.
+
+An evaluation comes in; lines on stdout go out. `fit` and `evaluate` share this
+file, so that the same score stands at the same place.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from featx.cli.console import print_table
+
+if TYPE_CHECKING:
+    from featx.classification import Evaluation
+
+__all__ = ["print_scores"]
+
+_MOST_CLASSES = 20  # of a confusion matrix that fits into a terminal
+
+
+def print_scores(
+    evaluation: "Evaluation", *, quiet: bool, beside: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Print the scores of an evaluation, and what is behind them.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        The scores.
+    quiet : bool
+        Whether to leave out the tables: classes, confusions and their images.
+    beside : sequence of (str, str)
+        Names and values that stand below the accuracy, to be compared with it.
+    """
+    lines = [
+        ("accuracy", str(evaluation.accuracy)),
+        *beside,
+        ("balanced accuracy", str(evaluation.balanced_accuracy)),
+        ("macro F1", str(evaluation.macro_f1)),
+        ("log loss", str(evaluation.log_loss)),
+        ("Brier score", str(evaluation.brier)),
+        (
+            "calibration error",
+            f"{evaluation.calibration_error}, {evaluation.calibration_bins} bins",
+        ),
+    ]
+    if evaluation.top5 is not None:
+        lines.append(("top-5 accuracy", str(evaluation.top5)))
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:{width}}  {value}")
+    if quiet:
+        return
+    print()
+    _print_classes(evaluation)
+    print()
+    _print_confusion(evaluation)
+    _print_worst(evaluation)
+
+
+def _print_classes(evaluation: "Evaluation") -> None:
+    print_table(
+        ("class", "precision", "recall", "95 % interval", "F1", "images"),
+        [
+            (
+                each.label,
+                f"{each.precision:.2f}",
+                f"{each.recall:.2f}",
+                f"{each.recall_low:.2f} to {each.recall_high:.2f}",
+                f"{each.f1:.2f}",
+                each.images,
+            )
+            for each in evaluation.per_class
+        ],
+    )
+
+
+def _print_confusion(evaluation: "Evaluation") -> None:
+    labels = evaluation.labels
+    if len(labels) > _MOST_CLASSES:
+        print(f"confusions of {len(labels)} classes: --json has all of them")
+    else:
+        rows = zip(labels, evaluation.confusion, strict=True)
+        print_table(["true \\ predicted", *labels], [[name, *row] for name, row in rows])
+    print()
+
+
+def _print_worst(evaluation: "Evaluation") -> None:
+    if not evaluation.confusions:
+        return
+    print("taken for another class most often:")
+    for each in evaluation.confusions:
+        where = f": {', '.join(each.paths)}" if each.paths else ""
+        print(f"  {each.n} of {each.true} for {each.predicted}{where}")
+    print()

@@ -1,0 +1,207 @@
+"""Two classifiers beside scikit-learn's: the same answers, and the same ones after a rotation."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+
+from featx.classification.estimators import Centroids, StableNeighbours
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def make_rows(n: int, d: int, n_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows around a mean for each class, with names that are not in order."""
+    rng = np.random.default_rng(seed)
+    names = np.array(["oak", "ash", "elm", "fir"])[:n_classes]
+    which = rng.permutation(np.arange(n) % n_classes)
+    X = rng.standard_normal((n, d)) + 0.8 * rng.standard_normal((n_classes, d))[which]
+    return X, names[which]
+
+
+def make_ties(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Corners of a cube, many of them several times, with labels at random; and corners to ask."""
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 2, (60, 5)).astype(float)
+    return X, rng.choice(["ash", "elm", "oak"], 60), rng.integers(0, 2, (40, 5)).astype(float)
+
+
+def rotation(d: int, seed: int = 0) -> np.ndarray:
+    """An orthogonal matrix."""
+    return np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))[0]
+
+
+def neighbours_by_hand(X: np.ndarray, asked: np.ndarray, k: int) -> np.ndarray:
+    """Nearest rows by exact squared distances of integers, equal ones in their order."""
+    squares = ((asked[:, None].astype(int) - X[None].astype(int)) ** 2).sum(axis=2)
+    return np.argsort(squares, axis=1, kind="stable")[:, :k]
+
+
+# centroids
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_centroids_answer_as_scikit_learns(n_classes, seed):
+    """The labels of the nearest mean are NearestCentroid's, fitted rows and others."""
+    X, y = make_rows(90, 8, n_classes, seed)
+    ours, theirs = Centroids().fit(X[:60], y[:60]), NearestCentroid().fit(X[:60], y[:60])
+    assert ours.classes_.tolist() == theirs.classes_.tolist()
+    found = ours.predict(X)
+    assert np.array_equal(found, theirs.predict(X))
+    assert 0.3 < np.mean(found[60:] == y[60:]) < 1  # or it were too easy to tell
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_centroids_decide_by_squared_distances(n_classes):
+    """Decisions differ between classes as minus the squared distances do."""
+    X, y = make_rows(40, 6, n_classes)
+    model = Centroids().fit(X, y)
+    means = np.array([X[y == label].mean(axis=0) for label in sorted(set(y))])
+    squares = ((X[:, None] - means) ** 2).sum(axis=2)
+    found = model.decision_function(X)
+    if n_classes == 2:
+        assert found.shape == (40,)
+        np.testing.assert_allclose(found, squares[:, 0] - squares[:, 1], atol=1e-12)
+    else:
+        expected = (X**2).sum(axis=1, keepdims=True) - squares
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_centroids_do_not_see_a_rotation(n_classes):
+    X, y = make_rows(40, 6, n_classes)
+    Q = rotation(6)
+    found = Centroids().fit(X @ Q, y).decision_function(X @ Q)
+    np.testing.assert_allclose(found, Centroids().fit(X, y).decision_function(X), atol=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_centroids_are_linear(n_classes):
+    """Decisions are coef_ and intercept_, so that they can be moved to code space."""
+    X, y = make_rows(40, 6, n_classes)
+    model = Centroids().fit(X, y)
+    shape = (1 if n_classes == 2 else n_classes, 6)
+    assert model.coef_.shape == shape
+    assert model.intercept_.shape == shape[:1]
+    found = model.decision_function(X)
+    expected = X @ model.coef_.T + model.intercept_
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=1e-12)
+    between = model.decision_function(0.3 * X[:20] + 0.7 * X[20:])
+    np.testing.assert_allclose(between, 0.3 * found[:20] + 0.7 * found[20:], atol=1e-12)
+
+
+def test_the_first_of_two_equally_near_means_answers():
+    """As in scikit-learn, for two classes and for more."""
+    for labels in (["b", "a"], ["b", "a", "c"]):
+        X = np.array([[1.0], [-1.0], [50.0]])[: len(labels)]
+        assert Centroids().fit(X, labels).predict([[0.0]]).tolist() == ["a"]
+
+
+# neighbours
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+@pytest.mark.parametrize("n_neighbors", [1, 4, 7])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_neighbours_are_scikit_learns_where_none_tie(weights, n_neighbors, n_classes):
+    """Rows, distances, shares and labels are those of KNeighborsClassifier."""
+    X, y = make_rows(90, 6, n_classes)
+    ours = StableNeighbours(n_neighbors, weights=weights).fit(X[:60], y[:60])
+    theirs = KNeighborsClassifier(n_neighbors, weights=weights, algorithm="kd_tree")
+    theirs.fit(X[:60], y[:60])
+    for found, expected in zip(ours.kneighbors(X[60:]), theirs.kneighbors(X[60:]), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+    assert np.array_equal(ours.classes_, theirs.classes_)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-9)
+    assert np.array_equal(ours.predict(X), theirs.predict(X))
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 3, 10])
+@pytest.mark.parametrize("seed", range(3))
+def test_equally_near_rows_count_in_their_order(n_neighbors, seed):
+    """Where many rows tie the first are taken, whatever rounding makes of their distances."""
+    X, y, asked = make_ties(seed)
+    expected = neighbours_by_hand(X, asked, n_neighbors)
+    Q, shift = rotation(5, seed), np.random.default_rng(seed).standard_normal(5)
+    for transformed in (lambda rows: rows, lambda rows: rows @ Q, lambda rows: rows @ Q + shift):
+        model = StableNeighbours(n_neighbors).fit(transformed(X), y)
+        distances, found = model.kneighbors(transformed(asked))
+        assert np.array_equal(found, expected)
+        exact = np.sqrt(((asked[:, None] - X[expected]) ** 2).sum(axis=2))
+        np.testing.assert_allclose(distances, exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_answers_do_not_see_a_rotation(weights):
+    """Duplicated rows with different labels give the same shares and labels either way."""
+    X, y, asked = make_ties()
+    Q = rotation(5)
+    one = StableNeighbours(weights=weights).fit(X, y)
+    other = StableNeighbours(weights=weights).fit(X @ Q, y)
+    np.testing.assert_allclose(other.predict_proba(asked @ Q), one.predict_proba(asked), atol=1e-6)
+    assert np.array_equal(other.predict(asked @ Q), one.predict(asked))
+
+
+def test_the_first_of_two_equal_rows_answers():
+    """By row, not by name: the label of the row that comes first."""
+    X = np.array([[3.0, 1], [0, 0], [0, 0], [5, 5]])
+    assert StableNeighbours(1).fit(X, ["a", "b", "a", "b"]).predict([[0, 0.1]]).tolist() == ["b"]
+    assert StableNeighbours(1).fit(X, ["a", "a", "b", "b"]).predict([[0, 0.1]]).tolist() == ["a"]
+
+
+def test_of_equal_votes_the_first_name_answers():
+    X = np.array([[0.0], [3.0]])
+    assert StableNeighbours(2).fit(X, ["b", "a"]).predict([[0.5]]).tolist() == ["a"]
+
+
+def test_rows_at_distance_zero_settle_a_weighted_vote():
+    """Others do not count beside them; of several, each is one vote."""
+    X = np.array([[0.0, 0], [1, 1], [1, 1], [1, 1], [2, 3]])
+    y = ["a", "a", "b", "b", "c"]
+    model = StableNeighbours(5, weights="distance").fit(X, y)
+    found = model.predict_proba([[0, 0], [1, 1], [2, 3]])
+    np.testing.assert_allclose(found, [[1, 0, 0], [1 / 3, 2 / 3, 0], [0, 0, 1]], rtol=1e-12)
+    alone = StableNeighbours(2, weights="distance").fit(np.ones((3, 2)), ["a", "b", "b"])
+    assert alone.predict_proba(np.ones((1, 2))).tolist() == [[0.5, 0.5]]
+
+
+def test_a_row_far_away_makes_no_ties():
+    """What is equal but for rounding does not depend on a row that no vote is near to."""
+    X = [[0.0], [1.0], [4.0], [1e7]]
+    model = StableNeighbours(1).fit(X, ["a", "b", "c", "d"])
+    assert model.predict([[1.0], [3.0]]).tolist() == ["b", "c"]
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_all_rows_vote_where_there_are_fewer(weights):
+    """More neighbours than rows are all rows, rather than an error."""
+    X, y = make_rows(9, 3, 3)
+    few, all_rows = (StableNeighbours(k, weights).fit(X, y) for k in (50, 9))
+    assert few.kneighbors(X)[1].shape == (9, 9)
+    assert np.array_equal(few.predict_proba(X), all_rows.predict_proba(X))
+
+
+# as estimators
+
+
+@pytest.mark.parametrize(
+    ("estimator", "params"),
+    [
+        (Centroids(), {}),
+        (StableNeighbours(3, weights="distance"), {"n_neighbors": 3, "weights": "distance"}),
+    ],
+)
+def test_they_are_cloned_set_and_checked_as_any_estimator(estimator, params):
+    """A fitted one's clone has its parameters and is not fitted; other columns are refused."""
+    X, y = make_rows(30, 4, 2)
+    found = clone(estimator.fit(X, y))
+    assert type(found) is type(estimator)
+    assert found.get_params() == params
+    assert found.set_params(**params) is found
+    with pytest.raises(NotFittedError):
+        found.predict(X)
+    with pytest.raises(ValueError, match="3 features"):
+        estimator.predict(X[:, :3])
+    assert estimator.score(X, y) > 0.5
