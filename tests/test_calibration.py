@@ -212,8 +212,10 @@ def test_what_a_fold_did_not_know_is_least_likely(method):
         some = X + shift
         some[:30, 2] = -np.inf
         found = calibrate(some, y, NAMES, method).predict_proba(X + shift)
-        assert np.isfinite(found).all()
         np.testing.assert_allclose(found.sum(axis=1), 1)
+        order = np.argsort(X[:, 2])
+        assert found[order[:20], 2].max() < 0.5 < found[order[-20:], 2].mean()
+        assert np.mean(np.array(NAMES)[found.argmax(axis=1)] == y) > 0.5
 
 
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic"])

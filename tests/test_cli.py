@@ -82,11 +82,13 @@ def test_json_is_one_object_with_scores(folder, run):
     facts = json.loads(out)
     assert code == 0
     assert set(facts) == {
-        *("codes", "layers", "classifier", "parameters", "seed", "n_train", "scored_on"),
-        *("n_images", "accuracy", "balanced_accuracy", "per_class", "confusion"),
-        *("notes", "seconds", "model"),
+        *("codes", "layers", "road", "gflops", "classifier", "normalise", "parameters", "tried"),
+        *("scored_on", "without_copies", "baselines", "calibration", "seed", "n_train"),
+        *("n_images", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier"),
+        *("calibration_error", "calibration_bins", "top5", "labels", "per_class", "confusion"),
+        *("confusions", "n_repeats", "copies", "notes", "seconds", "model"),
     }
-    for name in ("accuracy", "balanced_accuracy"):
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier"):
         assert set(facts[name]) == {"value", "low", "high"}
     assert facts["confusion"] == [[3, 0, 0], [0, 3, 0], [0, 0, 3]]
     assert facts == featx.load_bundle("model.skops").summary
@@ -98,7 +100,7 @@ def test_quiet_prints_results_only(folder, run):
     assert (code, err, out.count("\n")) == (0, "", 1)
     code, out, err = run("fit", "-q")
     assert (code, err) == (0, "")
-    assert len(out.splitlines()) == 5
+    assert len(out.splitlines()) == 11
     code, out, err = run("predict", "data", "-q")
     assert (code, err, out.count("\n")) == (0, "", 1)
 
@@ -184,7 +186,8 @@ def truncated(folder):
         (
             None,
             ("fit", "--clf", "forest"),
-            "No classifier 'forest'. Use --clf with one of logistic, ridge, linear-svm.",
+            "No classifier 'forest'. Use --clf with one of logistic, ridge, linear-svm, svm-rbf, "
+            "knn, centroid, lda, sgd, logistic-l1, hist-gradient-boosting, auto.",
         ),
         (
             None,
@@ -241,7 +244,8 @@ def test_fit_without_labels_is_refused(folder, run):
     assert (code, out) == (1, "")
     assert err == (
         "error: No image in codes.h5 has a label. Labels come from class folders (data/CLASS/… or "
-        "data/train/CLASS/…) or a manifest: featx extract --manifest table.csv\n"
+        "data/train/CLASS/…), a manifest (featx extract --manifest table.csv), or a table: featx "
+        "fit --labels table.csv\n"
     )
     assert "model.skops" not in listing(folder)
 
@@ -332,7 +336,10 @@ def test_every_verb_has_help(run):
     """Each verb and each of its options says what it is for."""
     _, out, _ = run("--help")
     verbs = re.findall(r"^  (\w+)  ", out, re.MULTILINE)
-    assert verbs == ["plan", "extract", "fit", "predict", "export", "layers", "info", "weights"]
+    assert verbs == [
+        *("plan", "extract", "fit", "evaluate", "predict"),
+        *("export", "layers", "info", "weights"),
+    ]
     for verb in verbs:
         code, out, _ = run(verb, "--help")
         assert code == 0

@@ -18,6 +18,9 @@ def make_layers(dtype=np.float32) -> tuple[list[np.ndarray], list[np.ndarray], n
     return layers, rows, np.hstack([layers[0][rows[0]], layers[1][rows[1]]])
 
 
+ORDERS = ["apart", "shuffled", "neighbours"]
+
+
 class Watched(np.ndarray):
     """An array that writes down the sizes of what is taken out of it."""
 
@@ -131,7 +134,7 @@ def test_blocks_of_rows_are_all_rows_once(block_bytes, monkeypatch):
 
 
 @pytest.mark.parametrize("beside", [0, 15])
-@pytest.mark.parametrize("rows", [[8, 0, 3, 3, 5], [2, 3, 4, 5, 6]], ids=["apart", "neighbours"])
+@pytest.mark.parametrize("rows", [[8, 0, 3, 3, 5], [2, 5, 4, 3, 6], [2, 3, 4, 5, 6]], ids=ORDERS)
 @pytest.mark.usefixtures("small_blocks")
 def test_blocks_of_columns_are_all_columns_once(rows, beside):
     """All rows of a layer, in float64; as many columns as a taller matrix beside it has."""
@@ -149,7 +152,7 @@ def test_blocks_of_columns_are_all_columns_once(rows, beside):
         assert np.array_equal(np.hstack([block for _, block in blocks]), codes[rows])
 
 
-@pytest.mark.parametrize("rows", [[8, 0, 3, 3, 5], [2, 3, 4, 5, 6]], ids=["apart", "neighbours"])
+@pytest.mark.parametrize("rows", [[8, 0, 3, 3, 5], [2, 5, 4, 3, 6], [2, 3, 4, 5, 6]], ids=ORDERS)
 @pytest.mark.usefixtures("small_blocks")
 def test_blocks_of_roots_leave_the_codes_alone(rows):
     """Roots are taken in the block, not in the store, which is often read-only."""

@@ -10,6 +10,7 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow.parquet import ParquetFile
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
@@ -330,6 +331,8 @@ def test_rows_are_written_as_they_come(tmp_path, make_store, monkeypatch, name):
     pd.testing.assert_frame_equal(pd.concat(frames, ignore_index=True), whole)
     read = READERS[name](output)
     pd.testing.assert_frame_equal(read, whole, check_dtype=False, rtol=0, atol=0)
+    if name == "out.parquet":
+        assert ParquetFile(output).num_row_groups == 4
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet"])

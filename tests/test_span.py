@@ -86,7 +86,7 @@ def test_gram_is_the_product_in_float64(dtype):
 
 
 def test_gram_takes_signed_roots():
-    """With root, the inner products are those of sign(x) sqrt|x|, and the codes stay as they are."""
+    """With root, the inner products are those of sign(x) sqrt|x|; the codes stay as they are."""
     codes = np.random.default_rng(0).standard_normal((30, 70))
     before, X = codes.copy(), np.sign(codes) * np.sqrt(np.abs(codes))
     found = gram(CodeMatrix([codes], np.arange(30)), 0, root=True)
@@ -186,7 +186,7 @@ def test_a_matrix_of_other_layers_is_refused(widths):
     """Layers that were not fitted have no coordinates; they are not left out in silence."""
     span = ExactSpan().fit(CodeMatrix([make_codes(6, 2), make_codes(6, 3)], np.arange(6)))
     others = CodeMatrix([make_codes(4, d) for d in widths], np.arange(4))
-    with pytest.raises(OptionError, match="^Expected codes of "):
+    with pytest.raises(OptionError, match="Expected codes of"):
         span.transform(others)
 
 
@@ -370,9 +370,9 @@ def test_near_twins_do_not_blur_decisions(name, distance):
 def test_the_way_back_does_not_depend_on_blocks():
     """Coefficients are combined in blocks of columns, each in its place."""
     codes, rows = make_codes(50, 120), np.arange(40)
-    span = span_of([codes[:, :50], codes[:, 50:]], rows)
+    span = span_of([codes[:, :50], codes[:, 50:70], codes[:, 70:]], rows)
     weights = np.random.default_rng(0).standard_normal((2, span.coordinates_.shape[1]))
-    X = unit_layers(codes, [50, 70])
+    X = unit_layers(codes, [50, 20, 50])
     moved = span.to_code_space(weights)
     assert moved.shape == (2, 120)
     np.testing.assert_allclose(X[rows] @ moved.T, span.coordinates_ @ weights.T, atol=1e-10)

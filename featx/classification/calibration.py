@@ -214,8 +214,13 @@ def calibrate(
         )
         raise FitError(message)
     # What a fold did not know counts as the least likely of all.
-    X = np.where(np.isfinite(X), X, X.min(where=np.isfinite(X), initial=0))
-    return CalibratedClassifierCV(FrozenEstimator(Decided(classes)), method=method).fit(X, y)
+    X = np.where(np.isfinite(X), X, X[np.isfinite(X)].min())
+    # All is decided, so that one fold that holds out every row is enough.
+    every = np.arange(len(X))
+    model = CalibratedClassifierCV(
+        FrozenEstimator(Decided(classes)), method=method, cv=[(every, every)]
+    ).fit(X, y)
+    return model.set_params(cv=None)
 
 
 class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

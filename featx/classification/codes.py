@@ -167,6 +167,12 @@ def as_code_matrix(X: "CodeMatrix | ArrayLike", widths: Sequence[int] | None = N
         An array of another shape.
     """
     if isinstance(X, CodeMatrix):
+        if widths is not None and X.widths != tuple(widths):
+            message = (
+                f"Expected codes of layers {'+'.join(map(str, widths))} numbers wide. Received "
+                f"{'+'.join(map(str, X.widths))}."
+            )
+            raise OptionError(message)
         return X
     array = np.asanyarray(X)
     expected = sum(widths) if widths is not None else None

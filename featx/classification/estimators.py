@@ -14,8 +14,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 __all__ = ["Centroids", "StableNeighbours"]
 
-# Distances to one row that differ by less, relative to the largest, are equal but for rounding.
+# Distances to one row that differ by less, relative to themselves, are equal but for rounding.
 _EQUAL = 1e-6
+# A distance is the root of a difference of squares: so much of a row's length is rounding.
+_ROUNDING = 1e-7
 
 
 class Centroids(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -75,7 +77,7 @@ class StableNeighbours(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     scikit-learn's `KNeighborsClassifier` breaks ties by whatever rounding
     leaves, so that a rotation may change its answer. Distances that agree to
-    1e-6 of the largest are equal here.
+    one in a million are equal here.
 
     Parameters
     ----------
@@ -92,7 +94,7 @@ class StableNeighbours(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Examples
     --------
     >>> model = StableNeighbours(2).fit([[0.0], [2.0], [9.0]], ["a", "a", "b"])
-    >>> model.predict_proba([[5.5], [8.0]]).tolist()
+    >>> model.predict_proba([[1.5], [8.0]]).tolist()
     [[1.0, 0.0], [0.5, 0.5]]
     """
 
@@ -111,10 +113,13 @@ class StableNeighbours(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def kneighbors(self, X: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
         """Return distances and positions of the nearest rows, (n, n_neighbors) each."""
         check_is_fitted(self)
-        distances = pairwise_distances(validate_data(self, X, reset=False), self.rows_)
+        X = validate_data(self, X, reset=False)
+        distances = pairwise_distances(X, self.rows_)
+        rounding = _ROUNDING * np.linalg.norm(X, axis=1, keepdims=True)
+        distances = np.where(distances <= rounding, 0, distances)
         order = np.argsort(distances, axis=1, kind="stable")
         ordered = np.take_along_axis(distances, order, axis=1)
-        steps = np.diff(ordered, axis=1) > _EQUAL * ordered[:, -1:]
+        steps = np.diff(ordered, axis=1) > _EQUAL * ordered[:, 1:] + rounding
         rank = np.zeros(ordered.shape, int)
         np.cumsum(steps, axis=1, out=rank[:, 1:])
         within = np.lexsort((order, rank), axis=1)[:, : self.n_neighbors]
@@ -127,7 +132,7 @@ class StableNeighbours(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         votes = np.ones_like(distances)
         if self.weights == "distance":
             # A row at distance 0 settles the vote.
-            zero = distances <= _EQUAL * distances.max(axis=1, keepdims=True)
+            zero = distances == 0
             votes = np.where(
                 zero.any(axis=1, keepdims=True), zero, 1 / np.where(zero, 1, distances)
             )
@@ -137,4 +142,5 @@ class StableNeighbours(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> NDArray[np.generic]:
         """Return the label with most votes; of equal ones, the first by name."""
+        check_is_fitted(self)
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])

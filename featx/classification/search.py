@@ -279,25 +279,21 @@ def plan_of(options: Options, n_rows: int, n_classes: int) -> str:
     --------
     >>> from featx.classification.classifiers import find_classifiers
     >>> print(plan_of(Options(tuple(find_classifiers("auto"))), 350, 7))
-    54 settings of 7 classifiers on 25 % of the training rows, the better 27 on 50 %, the better \
-14 on all; then more finely around the best
+    7 classifiers, 48 settings, on 25 % of the rows, the better 24 on 50 %, the better 12 on 100 %
     """
     if len(options.kinds) * len(options.normalise) == 1:
         return ""
     X = np.ones((1, 1))
     counts = [len(_coarse(kind, options.values(kind, X))) for kind in options.kinds]
     n_settings = sum(counts) * len(options.normalise)
-    parts: list[str] = []
-    for share in _rungs(n_rows, n_classes):
-        where = "all" if share == 1 else f"{share:.0%}".replace("%", " % of the training rows", 1)
-        what = (
-            f"the better {n_settings}"
-            if parts
-            else (f"{n_settings} settings of {len(options.kinds)} classifiers")
-        )
-        parts.append(f"{what} on {where}")
+    first, *later = _rungs(n_rows, n_classes)
+    text = (
+        f"{len(options.kinds)} classifiers, {n_settings} settings, on {100 * first:g} % of the rows"
+    )
+    for share in later:
         n_settings = -(-n_settings // 2)
-    return f"{', '.join(parts)}; then more finely around the best"
+        text += f", the better {n_settings} on {100 * share:g} %"
+    return text
 
 
 class _Trials:

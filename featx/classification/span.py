@@ -145,7 +145,7 @@ class ExactSpan(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ndarray of shape (m, r + 1)
             One pass over the fitted codes.
         """
-        others = as_code_matrix(X, self.widths or self.codes_.widths)
+        others = as_code_matrix(X, self.codes_.widths)
         inner = np.zeros((len(others), len(self.codes_)))
         squares = np.zeros(len(others))
         for k, scale in enumerate(self.scales_):

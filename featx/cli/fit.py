@@ -79,9 +79,15 @@ def command(
     labels: Annotated[
         Path | None, typer.Option(metavar="TABLE", help="Other labels, by path, from a table.")
     ] = None,
-    label_column: Annotated[str | None, typer.Option(metavar="NAME")] = None,
-    split_column: Annotated[str | None, typer.Option(metavar="NAME")] = None,
-    group_column: Annotated[str | None, typer.Option(metavar="NAME")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its column of labels.")
+    ] = None,
+    split_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its column of splits.")
+    ] = None,
+    group_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its column of groups.")
+    ] = None,
     baselines: Annotated[
         bool, typer.Option(help="Score the majority class and the pictures' pixels too.")
     ] = True,
