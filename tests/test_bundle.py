@@ -123,11 +123,7 @@ def damaged(path: Path, reason: str) -> str:
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_a_loaded_bundle_predicts_the_same_to_the_bit(saved, name):
-    """Saving changes no probability, no label, and no fact.
-
-    BUG: hist-gradient-boosting cannot be loaded from the .skops file that featx wrote:
-    sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor is not trusted.
-    """
+    """Saving changes no probability, no label, and no fact."""
     folder, found = saved
     before, after = found[name].bundle, load_bundle(folder / f"{name}.skops")
     codes = make_codes(40, seed=1)
@@ -271,8 +267,6 @@ def test_a_store_that_lacks_images_is_refused(wide, large, tmp_path, make_store)
     )
 
 
-# BUG: only the content is looked up, not whether the row has codes: those of a row that failed, or
-# is pending, are zeros, and the classifier compares with them in silence.
 def test_a_store_whose_images_have_no_codes_is_refused(wide, large, tmp_path, make_store):
     """Rows that failed hold zeros, which are no codes."""
     _, path = wide("knn", road="span")

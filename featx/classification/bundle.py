@@ -44,9 +44,10 @@ TRUSTED_TYPES = (
     "featx.classification.span.CentredRows",
     "featx.classification.span.ExactSpan",
     "featx.classification.span.UnitRows",
-    # Of --calibration sigmoid and isotonic, of gradient boosting, of gradient descent.
+    # Of --calibration sigmoid and isotonic, and of gradient boosting.
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 )
 _BLOCK_BYTES = 128_000_000
 # Codes that a classifier compares with are kept up to here; above, the store is named.
@@ -115,7 +116,7 @@ class Bundle:
             raise BundleError(message)
         joined = join_stores(paths, self.recipe.layers)
         self.check_recipe(joined.recipe, ", ".join(map(str, paths)))
-        places = {digest: row for row, digest in enumerate(joined.images.sha256)}
+        places = {joined.images.sha256[row]: row for row in np.flatnonzero(joined.images.done)}
         lost = sum(digest not in places for digest in self.fitted_on)
         if lost:
             message = (

@@ -99,9 +99,10 @@ class ClassifierKind:
 def _gamma(X: Matrix) -> float:
     """Return 1 / the mean squared distance of different rows: a number, not a look at columns."""
     n = len(X)
-    spread = np.einsum("ij,ij->", X, X) / n - np.sum(X.mean(axis=0) ** 2)
+    square = np.einsum("ij,ij->", X, X) / n
+    spread = square - np.sum(X.mean(axis=0) ** 2)
     # Of all pairs, those of a row with itself left out; rows that are all the same have no scale.
-    return float((n - 1) / (2 * n * spread)) if spread > 0 and n > 1 else 1.0
+    return float((n - 1) / (2 * n * spread)) if n > 1 and spread > 1e-12 * square else 1.0
 
 
 def _is(*values: object) -> Callable[[Any], bool]:
@@ -249,7 +250,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
             raise OptionError(message)
         try:
             settings[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError):
             settings[name] = value
     return settings
 

@@ -185,7 +185,7 @@ def small_classes(y: NDArray[np.str_], keys: NDArray[np.int32], n_folds: int = 5
     counts = {label: len(np.unique(keys[y == label])) for label in np.unique(y)}
     single = [str(label) for label, count in counts.items() if count == 1]
     notes = []
-    if possible < n_folds:
+    if 0 < possible < n_folds:
         label = min((c for c in counts if counts[c] > 1), key=counts.__getitem__)
         notes.append(
             f"{possible} folds rather than {n_folds}, since class {label} has {counts[label]} "

@@ -106,6 +106,9 @@ class StableNeighbours(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Keep the rows and their labels."""
+        if self.n_neighbors < 1:
+            message = f"n_neighbors is {self.n_neighbors}, and must be 1 or more"
+            raise ValueError(message)
         self.rows_, y = validate_data(self, X, y)
         self.classes_, self.codes_ = np.unique(y, return_inverse=True)
         return self

@@ -101,11 +101,11 @@ def join_stores(codes: Codes, layer: str | Sequence[str] | None = None) -> Joine
         raise OptionError(message)
     held = [name for store in stores for name in store.recipe.layers]
     wanted = _wanted(stores, held, layer)
+    recipe = stores[0].recipe.narrowed(wanted)
     stores = [store for store in stores if set(store.recipe.layers) & set(wanted)]
     first = stores[0]
     for other in stores[1:]:
         _check_recipes(first, other)
-    recipe = first.recipe.narrowed(wanted)
     joined = f"Layers {'+'.join(recipe.layers)} are joined, each with the same weight."
     notes = [joined] if len(recipe.layers) > 1 else []
     if len(stores) == 1:
@@ -141,8 +141,7 @@ def _wanted(
 
 
 def _check_recipes(first: Store, other: Store) -> None:
-    layers = first.recipe.layers
-    found = other.recipe.narrowed(layers).differences(first.recipe)
+    found = [d for d in other.recipe.differences(first.recipe) if d.field != "layers"]
     if found:
         message = (
             f"{other.path} cannot be joined with {first.path}, since its codes were made "

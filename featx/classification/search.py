@@ -2,7 +2,8 @@
 
 Rows, labels and candidates come in; the winner goes out, with what it decided
 about every row while that row was held out. Penalties are tried from the
-strongest on, in decades, and then more finely around the best; several
+strongest on, in decades, and then more finely around the best, of equally good
+ones the middle; several
 classifiers compete on growing shares of the rows, of which the better half
 goes on (successive halving [1]_). This file does not know codes: rows are
 coordinates, and a normalisation is a name.
@@ -16,9 +17,9 @@ References
 """
 
 import copy
-import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,11 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import ThreadpoolController
 
 from featx.classification.calibration import decisions
 from featx.classification.classifiers import ClassifierKind, penalty_grid
 from featx.classification.codes import Matrix, Rows
 from featx.classification.span import CentredRows
+from featx.errors import FitError, OptionError
 
 __all__ = ["Choice", "Model", "Options", "Problem", "Tried", "plan_of", "search", "train"]
 
@@ -39,10 +42,10 @@ _COARSE = 3
 # A penalty that separates the training rows is nearly none; so many decades more change little.
 _DECADES_WITHOUT_GAIN = 2
 _DECADES_BEYOND = 3
-# In a search on more numbers than this, a solver may end as early as scikit-learn's own
-# default: what is compared are counts of right answers.
-_LARGE = 1_000_000
-_EARLY = {"logistic": {"tol": 1e-4}}
+# From 1e-3 to 1, on rows of unit length.
+_DECADES_OF_STRONG = 3
+# Numbers of a matrix that one processor goes through as fast as two.
+_SMALL = 1_000_000
 # Shares of the training rows that several classifiers compete on.
 _RUNGS = (0.25, 0.5, 1.0)
 _FEWEST_ROWS_A_CLASS = 5
@@ -247,8 +250,9 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, options: Options) -> Choi
         for kind in options.kinds
         for normalise in options.normalise
     ]
-    winner = contests[0] if len(contests) == 1 else _halve(contests)
-    best = winner.search()
+    with _threads(problem, rows):
+        winner = contests[0] if len(contests) == 1 else _halve(contests)
+        best = winner.search()
     return Choice(
         best.kind,
         best.normalise,
@@ -269,7 +273,8 @@ def train(problem: Problem, rows: Rows, choice: Choice, options: Options) -> Mod
     Model
     """
     X, y = problem.coordinates[choice.normalise][rows], problem.y[rows]
-    return _train(choice.kind, choice.normalise, X, y, choice.value, options)
+    with _threads(problem, rows):
+        return _train(choice.kind, choice.normalise, X, y, choice.value, options)
 
 
 def plan_of(options: Options, n_rows: int, n_classes: int) -> str:
@@ -284,7 +289,8 @@ def plan_of(options: Options, n_rows: int, n_classes: int) -> str:
     if len(options.kinds) * len(options.normalise) == 1:
         return ""
     X = np.ones((1, 1))
-    counts = [len(_coarse(kind, options.values(kind, X))) for kind in options.kinds]
+    given = options.penalties is not None
+    counts = [len(_coarse(k, options.values(k, X), given=given)) for k in options.kinds]
     n_settings = sum(counts) * len(options.normalise)
     first, *later = _rungs(n_rows, n_classes)
     text = (
@@ -314,8 +320,6 @@ class _Trials:
         self._classes = np.unique(self._y[rows])
         self.values = options.values(kind, _normalised(self._X[rows], normalise))
         self._done: dict[tuple[float, Any], Tried] = {}
-        early = _EARLY.get(kind.name, {}) if self._X[rows].size > _LARGE else {}
-        self._searching = dataclasses.replace(options, settings={**early, **options.settings})
         self._order = np.random.default_rng(options.seed).permutation(len(self._X))
 
     @property
@@ -336,26 +340,32 @@ class _Trials:
 
     def search(self) -> Tried:
         """Search all values, on all rows."""
-        if not self.kind.has_penalty or len(self.values) == 1 or self._options.penalties:
+        if not self.kind.has_penalty or len(self.values) == 1:
             return _best([self.run(value) for value in self.values])
+        if self._options.penalties:
+            for value in self.values:
+                self.run(value)
+            return self._middle()
         if not any(share == 1 for share, _ in self._done):
             self._walk()
         self._widen()
         if not self._options.is_fine:
-            return self._best_penalty()
-        middle = self._best_penalty().value
+            return self._middle()
+        best = self._middle().value
         step = 10 ** (1 / _COARSE)
         for power in range(1 - _COARSE, _COARSE):
             if power:
-                self.run(float(middle * step**power))
-        return self._best_penalty()
+                self.run(float(best * step**power))
+        return self._middle()
 
     def _walk(self) -> None:
         """Try decades from the strongest penalty on, until nothing changes any more."""
         since, best = 0, -1
         for value in self.coarse:
             tried = self.run(value)
-            since = 0 if tried.n_right > best or not tried.separates else since + 1
+            # Above that, a penalty does not yet leave all to the intercept.
+            weak = value >= self.values[_COARSE * _DECADES_OF_STRONG]
+            since = since + 1 if weak and tried.separates and tried.n_right <= best else 0
             best = max(best, tried.n_right)
             if since >= _DECADES_WITHOUT_GAIN:
                 return
@@ -365,13 +375,23 @@ class _Trials:
         for end, factor in ((min(self.values), 0.1), (max(self.values), 10.0)):
             value = end
             for _ in range(_DECADES_BEYOND):
-                if self._best_penalty().value != value:
+                found = self._in_order(1.0)
+                most = max(tried.n_right for tried in found)
+                if [tried.value for tried in found if tried.n_right == most] != [value]:
                     break
                 value *= factor
                 self.run(value)
 
-    def _best_penalty(self) -> Tried:
-        return _best(self._in_order(1.0))
+    def _middle(self) -> Tried:
+        """Return the best penalty; of equally good ones, the middle.
+
+        The strongest would leave all to the intercept, which the classes' shares
+        in another set of images then betray; the weakest, all to rounding.
+        """
+        found = self._in_order(1.0)
+        most = max(tried.n_right for tried in found)
+        equal = [tried for tried in found if tried.n_right == most]
+        return equal[(len(equal) - 1) // 2]
 
     def _in_order(self, share: float) -> list[Tried]:
         """Return what was tried on a share of the rows, simplest first."""
@@ -389,7 +409,7 @@ class _Trials:
             rows = self._share(self._rows[train_part], share)
             X, y = self._X[rows], self._y[rows]
             start = starts[fold] if starts else None
-            model = _train(self.kind, self.normalise, X, y, value, self._searching, start)
+            model = _train(self.kind, self.normalise, X, y, value, self._options, start)
             test = self._rows[test_part]
             found = model.decide(self._X[test])
             labels = np.array(model.classes)
@@ -444,13 +464,20 @@ def _train(  # noqa: PLR0917
         X = centre.transform(X)
     parameters = {**kind.fixed(X), **options.parameters(kind, value, len(X))}
     if start is not None and len(start.classes) == len(np.unique(y)):
-        estimator = copy.copy(start.estimator).set_params(warm_start=True, **parameters)
+        estimator = copy.copy(start.estimator).set_params(**{"warm_start": True, **parameters})
     else:
         estimator = kind.make(options.seed).set_params(**parameters)
     converged = True
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        estimator.fit(X, y)
+        try:
+            estimator.fit(X, y)
+        except ValueError as error:  # of a setting, or of too few rows for this classifier
+            message = (
+                f"{kind.name} cannot be fitted on {len(y)} images with "
+                f"{_spelt(parameters)}: {error}. Use other values with --set, or another --clf."
+            )
+            raise (OptionError if options.settings else FitError)(message) from error
     for warning in caught:
         if issubclass(warning.category, ConvergenceWarning):
             converged = False
@@ -496,6 +523,19 @@ def _coarse(
 def _rungs(n_rows: int, n_classes: int) -> tuple[float, ...]:
     fewest = _FEWEST_ROWS_A_CLASS * n_classes
     return tuple(share for share in _RUNGS if share == 1 or share * n_rows >= fewest)
+
+
+def _threads(problem: Problem, rows: Rows) -> AbstractContextManager[object]:
+    """Hold products of small matrices to one thread: two wait for each other, not for numbers."""
+    width = max(X.shape[1] for X in problem.coordinates.values())
+    if len(rows) * width > _SMALL:
+        return nullcontext()
+    one: AbstractContextManager[object] = ThreadpoolController().limit(limits=1)
+    return one
+
+
+def _spelt(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in parameters.items()) or "its defaults"
 
 
 def _normalised(X: Matrix, normalise: str) -> Matrix:

@@ -287,6 +287,11 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
     if output is not None:
         path = check_output(output, overwrite=overwrite, suffixes=(".skops", ".joblib"))
     joined = join_stores(codes, layer)
+    if normalise == "none" and len(joined.recipe.layers) > 1:
+        message = (
+            "Codes of several layers are joined at unit length. Use --normalise l2, or one --layer."
+        )
+        raise OptionError(message)
     notes = [*joined.notes]
     for store in joined.stores:
         notes += check_complete(store.path, store.images, partial=partial)
@@ -837,7 +842,7 @@ def _job_lines(
         f"{road.n_bytes / 1e9:.1f} GB of memory",
     ]
     if road.is_exact:
-        plan = plan_of(options, len(division.searched), len(np.unique(y)))
+        plan = plan_of(options, len(division.searched) * 4 // 5, len(np.unique(y)))
         lines += [plan] if plan else []
     return lines
 

@@ -1,0 +1,259 @@
+"""Several stores of the same images: matched by path and content, or refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from featx.classification.joining import join_stores
+from featx.errors import OptionError, RecipeMismatchError, StoreError
+from featx.recipe import Recipe
+
+ONE, TWO, THREE = "block1_conv1", "block2_conv1", "block1_conv2"
+WIDTHS = {ONE: 64, TWO: 128, THREE: 64, "block3_conv1": 256}
+PATHS = [f"images/{i:03d}.png" for i in range(8)]
+LABELS = [f"class {i % 2}" for i in range(8)]
+RECIPE = Recipe(weights="random:0", layers=(ONE,), pool="avg", size=(32, 32))
+
+
+def code_of(path: str, layer: str) -> np.ndarray:
+    """A code that tells its image and its layer."""
+    rng = np.random.default_rng([int(path[-7:-4]), sorted(WIDTHS).index(layer)])
+    return rng.standard_normal(WIDTHS[layer]).astype(np.float32)
+
+
+def sha_of(path: str) -> str:
+    return f"{int(path[-7:-4]):064x}"
+
+
+@pytest.fixture
+def store(tmp_path, make_store):
+    """A function that writes NAME.h5 with codes of some layers of the images of some paths."""
+
+    def write(name, layers, paths=tuple(PATHS), labels=None, sha256=None, **keywords):
+        codes = {each: np.array([code_of(path, each) for path in paths]) for each in layers}
+        return make_store(
+            tmp_path / f"{name}.h5",
+            codes,
+            labels or [LABELS[int(path[-7:-4])] for path in paths],
+            paths=list(paths),
+            sha256=sha256 or [sha_of(path) for path in paths],
+            **keywords,
+        )
+
+    return write
+
+
+def refusal(error, *arguments, **keywords) -> str:
+    with pytest.raises(error) as caught:
+        join_stores(*arguments, **keywords)
+    return str(caught.value)
+
+
+def expected_codes(paths, layers) -> np.ndarray:
+    """By path, layers side by side in the network's order."""
+    return np.hstack([np.array([code_of(path, each) for path in paths]) for each in layers])
+
+
+def test_one_store_is_itself(store):
+    a = store("a", [ONE, TWO])
+    for codes in (a, str(a), [a]):
+        joined = join_stores(codes)
+        assert (joined.path, joined.paths, joined.recipe.layers) == (a, (a,), (ONE, TWO))
+        assert joined.images.path.tolist() == PATHS
+        assert joined.notes == (
+            "Layers block1_conv1+block2_conv1 are joined, each with the same weight.",
+        )
+    narrow = join_stores(a, TWO)
+    assert (narrow.recipe.layers, narrow.notes) == ((TWO,), ())
+    rows = np.array([5, 0])
+    found = narrow.matrix(rows).block(np.arange(2))
+    assert np.array_equal(found, expected_codes([PATHS[5], PATHS[0]], [TWO]))
+
+
+def test_images_are_matched_by_path_and_content_never_by_place(store):
+    """Other layers, another order of rows: each row of the matrix is of one image."""
+    order = np.random.default_rng(1).permutation(8)
+    a, b = store("a", [TWO]), store("b", [ONE, "block3_conv1"], [PATHS[i] for i in order])
+    joined = join_stores([a, b])
+    layers = (ONE, TWO, "block3_conv1")
+    assert joined.recipe.layers == layers
+    assert joined.images.path.tolist() == PATHS
+    assert joined.images.label.tolist() == LABELS
+    assert joined.notes == (
+        "Layers block1_conv1+block2_conv1+block3_conv1 are joined, each with the same weight.",
+    )
+    rows = np.array([6, 0, 3])
+    matrix = joined.matrix(rows)
+    assert (matrix.shape, matrix.widths) == ((3, 448), (64, 128, 256))
+    expected = expected_codes([PATHS[i] for i in rows], layers)
+    assert np.array_equal(matrix.block(np.arange(3)), expected)
+    turned = join_stores([b, a])
+    assert turned.images.path.tolist() == [PATHS[i] for i in order]
+    assert np.array_equal(
+        turned.matrix(np.arange(8)).block(np.arange(8)),
+        expected_codes([PATHS[i] for i in order], layers),
+    )
+
+
+def test_images_that_one_store_lacks_are_left_out(store):
+    """By path, and by bytes: a file that changed is another image."""
+    other = [sha_of(path) for path in PATHS[1:]]
+    other[6] = "f" * 64  # images/007.png
+    a, b = store("a", [ONE], PATHS[:8]), store("b", [TWO], PATHS[1:][::-1], sha256=other[::-1])
+    c = store("c", [THREE], PATHS[:6])
+    joined = join_stores([a, b, c])
+    kept = PATHS[1:6]
+    assert joined.images.path.tolist() == kept
+    assert len(joined.images) == 5
+    assert joined.notes[-1] == (
+        f"Images that are not in every store are left out: 3 of {a}, 2 of {b}, 1 of {c}."
+    )
+    found = joined.matrix(np.arange(5)).block(np.arange(5))
+    assert np.array_equal(found, expected_codes(kept, (ONE, THREE, TWO)))
+
+
+def test_only_stores_that_lose_images_are_named(store):
+    a, b = store("a", [ONE], PATHS), store("b", [TWO], PATHS[:5])
+    assert join_stores([a, b]).notes[-1] == (
+        f"Images that are not in every store are left out: 3 of {a}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text", "expected"),
+    [
+        ("weights", "random:1", "random:1", "random:0"),
+        ("pool", "max", "max", "avg"),
+        ("size", (48, 32), "48x32", "32x32"),
+        ("resize", "pad", "pad", "squash"),
+        ("jpeg", "full", "full", "reduced"),
+        ("preprocess", "unit", "unit", "caffe"),
+        ("precision", "tf32", "tf32", "float32"),
+        ("dtype", "float16", "float16", "float32"),
+    ],
+)
+def test_codes_that_were_made_otherwise_are_refused(store, field, value, text, expected):
+    """Field by field; only layers may differ."""
+    a = store("a", [ONE], recipe=RECIPE)
+    b = store("b", [TWO], recipe=dataclasses.replace(RECIPE, layers=(TWO,), **{field: value}))
+    assert refusal(RecipeMismatchError, [a, b]) == (
+        f"{b} cannot be joined with {a}, since its codes were made otherwise: {field} is {text}, "
+        f"expected {expected}. Only the layers may differ. Extract again with --{field} {expected}."
+    )
+
+
+def test_every_field_of_the_recipe_is_compared(store):
+    """None is without its case above; two at once are both named."""
+    cases = test_codes_that_were_made_otherwise_are_refused.pytestmark[0].args[1]
+    assert {case[0] for case in cases} == {f.name for f in dataclasses.fields(Recipe)} - {"layers"}
+    a = store("a", [ONE], recipe=RECIPE)
+    other = dataclasses.replace(RECIPE, layers=(TWO,), resize="pad", jpeg="full")
+    b = store("b", [TWO], recipe=other)
+    assert refusal(RecipeMismatchError, [a, b]) == (
+        f"{b} cannot be joined with {a}, since its codes were made otherwise: resize is pad, "
+        "expected squash; jpeg is full, expected reduced. Only the layers may differ. Extract "
+        "again with --resize squash --jpeg reduced."
+    )
+
+
+def test_another_size_is_refused_where_a_layer_has_but_one(tmp_path, make_store):
+    paths = []
+    for name, layer, size in (("a", "fc1", 224), ("b", "block1_conv1", 192)):
+        recipe = Recipe(weights="random:0", layers=(layer,), pool="avg", size=(size, size))
+        codes = {layer: np.ones((2, recipe.code_size(layer)), np.float32)}
+        paths.append(make_store(tmp_path / f"{name}.h5", codes, ["x", "y"], recipe=recipe))
+    assert "size is 192x192, expected 224x224" in refusal(RecipeMismatchError, paths)
+
+
+def test_a_layer_in_two_stores_is_refused(store):
+    """Unless it is not wanted: then each layer is in one store."""
+    a, b = store("a", [ONE, TWO]), store("b", [TWO, THREE])
+    message = "More than one of the stores holds block2_conv1. Leave one of them out."
+    assert refusal(OptionError, [a, b]) == message
+    assert refusal(OptionError, [a, b], [ONE, TWO]) == message
+    assert refusal(OptionError, [a, a], TWO) == message
+    joined = join_stores([a, b], [THREE, ONE])
+    assert joined.recipe.layers == (ONE, THREE)
+    found = joined.matrix(np.arange(8)).block(np.arange(8))
+    assert np.array_equal(found, expected_codes(PATHS, (ONE, THREE)))
+
+
+def test_layers_narrow_what_is_opened(store):
+    """A store that holds no wanted layer takes part in nothing."""
+    a, b = store("a", [ONE]), store("b", [TWO, THREE], PATHS[:5])
+    joined = join_stores([a, b], ONE)
+    assert (joined.paths, joined.recipe.layers, joined.notes) == ((a,), (ONE,), ())
+    assert len(joined.images) == 8
+    joined = join_stores([a, b], THREE)
+    assert (joined.paths, joined.recipe.layers, len(joined.images)) == ((b,), (THREE,), 5)
+    joined = join_stores([a, b], (THREE, ONE))
+    assert (joined.recipe.layers, joined.matrix(np.arange(5)).widths) == ((ONE, THREE), (64, 64))
+    assert refusal(OptionError, [a, b], [ONE, "fc1"]) == (
+        "The stores hold codes of block1_conv1, block1_conv2, block2_conv1, not of 'fc1'. Use "
+        "--layer with some of them."
+    )
+
+
+def test_no_layer_is_all_of_them(store):
+    a, b = store("a", [ONE]), store("b", [TWO])
+    assert join_stores(a, []).recipe.layers == (ONE,)
+    assert join_stores([a, b], []).recipe.layers == (ONE, TWO)
+
+
+def test_no_store_is_refused():
+    assert refusal(OptionError, []) == (
+        "No store was given. Make one first: featx extract IMAGES --layer block2_pool"
+    )
+
+
+@pytest.mark.parametrize("by", ["path", "content"])
+def test_stores_without_a_common_image_are_refused(store, by):
+    a = store("a", [ONE], PATHS[:4])
+    if by == "path":
+        b = store("b", [TWO], PATHS[4:], sha256=[sha_of(path) for path in PATHS[:4]])
+    else:
+        b = store("b", [TWO], PATHS[:4], sha256=[sha_of(path) for path in PATHS[4:]])
+    assert refusal(StoreError, [a, b]) == (
+        f"{a}, {b} have no image in common, by path and content. Extract all from one folder."
+    )
+
+
+def test_other_labels_are_counted_and_the_first_ones_hold(store):
+    """Row by row of the same image, in whatever order; a missing label is another one."""
+    labels = list(LABELS)
+    labels[2], labels[5] = "odd", None
+    a, b = store("a", [ONE]), store("b", [TWO], PATHS[::-1], labels=labels[::-1])
+    joined = join_stores([a, b])
+    assert joined.images.label.tolist() == LABELS
+    assert joined.notes[1:] == (f"2 labels differ between the stores; those of {a} count.",)
+    assert join_stores([b, a]).images.label.tolist() == labels[::-1]
+
+
+def test_an_image_that_failed_in_one_store_has_failed(store):
+    """With that store's reason; the first store's own failures stay."""
+    a = store("a", [ONE], failed={1: "no picture", 4: "cut off"})
+    b = store("b", [TWO], PATHS[::-1], failed={0: "too large", 3: "other"})  # images 7 and 4
+    joined = join_stores([a, b])
+    status = [1, 2, 1, 1, 2, 1, 1, 2]
+    assert joined.images.status.tolist() == status
+    assert joined.images.done.tolist() == [value == 1 for value in status]
+    reasons = {1: "no picture", 4: "cut off", 7: "too large"}
+    assert dict(enumerate(joined.images.reason)) == {i: reasons.get(i, "") for i in range(8)}
+    assert joined.notes == (
+        "Layers block1_conv1+block2_conv1 are joined, each with the same weight.",
+    )
+
+
+def test_thumbnails_and_provenance_are_of_the_first_store(store):
+    a = store("a", [ONE], PATHS[2:], provenance={"device": "cpu"})
+    b = store("b", [TWO], PATHS[::-1], provenance={"device": "gpu"})
+    joined = join_stores([a, b])
+    assert joined.provenance["device"] == "cpu"
+    # the fixture's thumbnails have the number of their row
+    assert joined.thumbnails(np.array([3, 0]))[:, 0, 0, 0].tolist() == [3, 0]
+    turned = join_stores([b, a])  # whose first two images, 7 and 6, stand first in b too
+    assert turned.thumbnails(np.array([1]))[0, 0, 0, 0] == 1
+    c = store("c", [THREE], PATHS[3:])
+    joined = join_stores([store("d", [ONE]), c])  # its first image is row 3 of d
+    assert joined.thumbnails(np.array([0, 2]))[:, 0, 0, 0].tolist() == [3, 5]
