@@ -100,7 +100,7 @@ def join_stores(codes: Codes, layer: str | Sequence[str] | None = None) -> Joine
         message = "No store was given. Make one first: featx extract IMAGES --layer block2_pool"
         raise OptionError(message)
     held = [name for store in stores for name in store.recipe.layers]
-    wanted = _wanted(stores, held, layer)
+    wanted = _wanted(stores, held, layer or None)
     recipe = stores[0].recipe.narrowed(wanted)
     stores = [store for store in stores if set(store.recipe.layers) & set(wanted)]
     first = stores[0]
