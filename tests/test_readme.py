@@ -85,5 +85,6 @@ def test_the_json_keys_are_documented(tmp_path):
 def test_every_verb_is_in_the_readme():
     """Each verb of the command line is shown by an example."""
     shown = " ".join(command for command, _ in transcripts())
-    for verb in ("plan", "extract", "fit", "predict", "export", "layers", "info", "weights fetch"):
+    verbs = ("plan", "extract", "fit", "evaluate", "predict", "export", "layers", "info")
+    for verb in (*verbs, "weights fetch"):
         assert f"featx {verb}" in shown
