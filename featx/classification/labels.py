@@ -23,7 +23,7 @@ from featx.store import ImageTable
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
-__all__ = ["relabel"]
+__all__ = ["check_columns", "relabel"]
 
 _PATH_COLUMNS = ("path", "file_name")
 _ROLES = ("label", "split", "group")
@@ -57,6 +57,22 @@ class _Facts:
     label: str | None
     split: str | None
     group: str | None
+
+
+def check_columns(table: Path | str | None, *columns: str | None) -> None:
+    """Make sure that names of columns come with a table.
+
+    Raises
+    ------
+    OptionError
+        There is a name, and no table.
+    """
+    if table is None and any(columns):
+        message = (
+            "--label-column, --split-column and --group-column name columns of a table. Use them "
+            "with --labels TABLE."
+        )
+        raise OptionError(message)
 
 
 def relabel(

@@ -48,7 +48,7 @@ from featx.classification.duplicates import Pair, conflicting, find_duplicates
 from featx.classification.evaluation import Evaluation, evaluate, wilson
 from featx.classification.folds import make_folds, together
 from featx.classification.joining import Joined, join_stores
-from featx.classification.labels import relabel
+from featx.classification.labels import check_columns, relabel
 from featx.classification.pictures import picture_rows
 from featx.classification.roads import Road, RoadName, choose_road
 from featx.classification.search import (
@@ -296,6 +296,7 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
     for store in joined.stores:
         notes += check_complete(store.path, store.images, partial=partial)
     images = joined.images
+    check_columns(labels, label_column, split_column, group_column)
     if labels is not None:
         images, said = relabel(
             images,
@@ -305,12 +306,6 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
             group_column=group_column,
         )
         notes += said
-    elif label_column or split_column or group_column:
-        message = (
-            "--label-column, --split-column and --group-column name columns of a table. Use them "
-            "with --labels TABLE."
-        )
-        raise OptionError(message)
     rows, left_out = usable_rows(joined.path, images)
     division, unsplit = divide(joined.path, images.split[rows], select=select)
     y = images.label[rows].astype(str)

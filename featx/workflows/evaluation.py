@@ -23,7 +23,7 @@ from featx.classification import Bundle, Evaluation, Score, evaluate
 from featx.classification.evaluation import wilson
 from featx.classification.folds import together
 from featx.classification.joining import Joined
-from featx.classification.labels import relabel
+from featx.classification.labels import check_columns, relabel
 from featx.errors import ImagesError, OptionError
 from featx.images import ImageRecord, list_images, read_digest
 from featx.network import check_device
@@ -224,12 +224,7 @@ def prepare_evaluation(  # noqa: PLR0913  flat, as on the command line
         "split_column": split_column,
         "group_column": group_column,
     }
-    if labels is None and any(columns.values()):
-        message = (
-            "--label-column, --split-column and --group-column name columns of a table. Use them "
-            "with --labels TABLE."
-        )
-        raise OptionError(message)
+    check_columns(labels, *columns.values())
     check_device(device)
     bundle = open_bundle(model, codes, trust=trust)
     found = find_inputs(inputs, bundle) if manifest is None else _listed(inputs, manifest)
