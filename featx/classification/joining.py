@@ -61,13 +61,18 @@ class Joined:
         """Of the first store."""
         return self.stores[0].provenance
 
+    def of_layer(self, layer: str) -> tuple[Store, Rows]:
+        """Return the store that holds a layer, and where the images stand in it."""
+        pairs = zip(self.stores, self.rows, strict=True)
+        return next(pair for pair in pairs if layer in pair[0].recipe.layers)
+
     def matrix(self, images: Rows) -> CodeMatrix:
         """Return the codes of some images, (n, d), without reading them."""
         layers, rows = [], []
         for layer in self.recipe.layers:
-            k = next(k for k, store in enumerate(self.stores) if layer in store.recipe.layers)
-            layers.append(self.stores[k].flat_codes(layer))
-            rows.append(self.rows[k][images])
+            store, places = self.of_layer(layer)
+            layers.append(store.flat_codes(layer))
+            rows.append(places[images])
         return CodeMatrix(layers, rows)
 
     def thumbnails(self, images: Rows) -> NDArray[np.uint8]:

@@ -430,8 +430,7 @@ def _read_codes(joined: Joined, images: NDArray[np.integer]) -> NDArray[np.float
     block = np.empty((len(images), recipe.width), recipe.dtype)
     start = 0
     for layer in recipe.layers:
-        pairs = zip(joined.stores, joined.rows, strict=True)
-        store, rows = next(pair for pair in pairs if layer in pair[0].recipe.layers)
+        store, rows = joined.of_layer(layer)
         part = block[:, start : start + recipe.code_size(layer)]
         try:
             store.read_rows(layer, rows[images], out=part)
