@@ -24,7 +24,6 @@ from featx.classification.evaluation import (
     Confusion,
     Score,
     evaluate,
-    majority,
     wilson,
 )
 
@@ -357,14 +356,6 @@ def test_the_interval_of_accuracy_is_wilsons():
     """The share of right images, whatever their keys."""
     found = evaluate_labels(TRUE, PREDICTED, alone(TRUE) // 2)
     assert found.accuracy == wilson(7, 10)
-
-
-def test_the_majority_is_the_most_frequent_training_label():
-    """Of equally frequent labels the first by name is always answered."""
-    train, scored = np.array(list("bbaac")), np.array(list("abbcccc"))
-    assert majority(train, scored) == wilson(1, 7)
-    assert majority(train[[0, 1, 2]], scored) == wilson(2, 7)
-    assert majority(np.array(["z"]), scored) == wilson(0, 7)
 
 
 def naive_scores(true, p, classes) -> dict[str, float]:

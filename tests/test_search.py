@@ -1,6 +1,7 @@
 """The search: what scikit-learn's own would choose, honestly held out, and cheaper."""
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -320,13 +321,13 @@ def test_overlapping_classes_are_walked_to_the_end(tried):
 def test_a_path_decides_as_cold_fits_do(monkeypatch, n_classes):
     """A fit that goes on from a stronger penalty ends where one from nothing ends."""
     starts = []
-    own = searching._train
+    own = searching._fit
 
     def spy(*arguments):
         starts.append(arguments[-1])
         return own(*arguments)
 
-    monkeypatch.setattr(searching, "_train", spy)
+    monkeypatch.setattr(searching, "_fit", spy)
     X, y = make_rows(96, n_classes, width=8, strength=0.4)
     path = tuple(penalty_grid(X)[::3])
     warm = options_of("logistic", penalties=path)
@@ -434,13 +435,13 @@ def test_a_share_holds_every_class(monkeypatch):
     y[:6] = "rare"
     y[6] = "alone"
     seen = {}
-    own = searching._train
+    own = searching._fit
 
     def spy(kind, normalise, X, y, *rest):
         seen.setdefault(len(X), []).append((X.copy(), y.copy()))
         return own(kind, normalise, X, y, *rest)
 
-    monkeypatch.setattr(searching, "_train", spy)
+    monkeypatch.setattr(searching, "_fit", spy)
     pairs = [(np.arange(96), np.arange(96, 128))]
     options = options_of("ridge", "centroid", penalties=(1.0, 10.0))
     search_all(X, y, options, pairs)
@@ -503,6 +504,36 @@ def test_a_solver_that_ends_early_is_told_of_and_not_warned_of(name):
     assert not choice.converged
     assert not train(Problem({"l2": X}, y), np.arange(64), choice, options).converged
     assert search_all(X, y, options_of(name, penalties=(1.0,))).converged
+
+
+@pytest.mark.parametrize("name", ["logistic", "ridge", "linear-svm", "svm-rbf", "knn"])
+def test_folds_at_once_decide_as_folds_in_a_row(monkeypatch, name):
+    """Bit for bit, however many processors there are."""
+    X, y = make_rows(96, 3, strength=0.3)
+    decided = {}
+    for n in (1, 4):
+        monkeypatch.setattr(searching.os, "cpu_count", lambda n=n: n)
+        choice = search_all(X, y, options_of(name))
+        decided[n] = (choice.value, choice.decisions.tobytes())
+    assert decided[1] == decided[4]
+
+
+def test_a_solver_that_was_asked_for_has_one_thread(monkeypatch):
+    """LIBLINEAR's dual solver draws from one generator for all threads."""
+    threads = set()
+    own = searching._fit
+
+    def spy(*arguments):
+        threads.add(threading.current_thread().name)
+        return own(*arguments)
+
+    monkeypatch.setattr(searching, "_fit", spy)
+    monkeypatch.setattr(searching.os, "cpu_count", lambda: 4)
+    X, y = make_rows(96, 3, strength=0.3)
+    options = options_of("linear-svm", penalties=(1.0,), settings={"dual": True})
+    first, second = (search_all(X, y, options).decisions for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert len(threads) == 2  # one a search
 
 
 def test_other_warnings_are_passed_on():

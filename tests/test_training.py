@@ -21,7 +21,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import Normalizer, normalize
 from sklearn.svm import SVC, LinearSVC
 
-from featx.classification import CLASSIFIERS, load_bundle, training
+from featx.classification import CLASSIFIERS, load_bundle, scoring
 from featx.classification import fit as fit_with_baselines
 from featx.classification.classifiers import penalty_grid
 from featx.errors import ExistsError, FitError, OptionError, StoreError
@@ -119,11 +119,14 @@ def refusal(error, *arguments, **keywords) -> str:
 
 @pytest.mark.parametrize("name", [*PLAIN, *OTHERS])
 def test_the_table_is_what_it_promises(name):
-    """Each classifier is scikit-learn's own."""
+    """Each classifier is scikit-learn's own, with the seed."""
     estimator = PLAIN[name][0] if name in PLAIN else OTHERS[name]
-    made = CLASSIFIERS[name].make(0)
+    made = CLASSIFIERS[name].make(5)
+    expected = estimator.get_params()
     assert type(made) is type(estimator)
-    assert made.get_params() == estimator.get_params()
+    assert made.get_params() == expected | (
+        {"random_state": 5} if "random_state" in expected else {}
+    )
 
 
 def test_every_classifier_is_compared_with_scikit_learn():
@@ -708,8 +711,8 @@ def test_copies_are_never_on_both_sides(store_of, monkeypatch, duplicates):
         parts.extend((set(rows[a]), set(rows[b])) for a, b in pairs)
         return own(problem, rows, pairs, options)
 
-    own = training.search
-    monkeypatch.setattr(training, "search", spy_search)
+    own = scoring.search
+    monkeypatch.setattr(scoring, "search", spy_search)
     found = fit(store_of(labels, sha256=sha256), clf="ridge", C=[1], duplicates=duplicates)
     assert len(parts) == 6 * 6  # all and five folds, each searched on five folds
     torn = [
@@ -1126,6 +1129,41 @@ def test_no_penalty_is_refused_before_any_work(tmp_path, C):
     )
 
 
+def test_penalties_for_a_classifier_without_one_are_refused(tmp_path):
+    """They would be ignored, and the user would think that they were tried."""
+    assert refusal(OptionError, tmp_path / "none.h5", clf="knn", C=[1]) == (
+        "knn has no penalty. Leave out --C, or use --clf with one of logistic, ridge, "
+        "linear-svm, svm-rbf, sgd, logistic-l1."
+    )
+
+
+def test_a_penalty_that_is_named_twice_is_refused(tmp_path):
+    """One of the two would be ignored."""
+    assert refusal(OptionError, tmp_path / "none.h5", C=[1], settings={"C": 2}) == (
+        "--C and --set C both name the penalty. Leave out one of them."
+    )
+
+
+def test_one_penalty_may_be_a_number(store_of):
+    """As a list of one."""
+    path = store_of(labels_of(30), split_of(train=20, val=10))
+    alone, listed = (fit(path, C=C).to_dict() for C in (2, [2.0]))
+    assert alone["parameters"] == listed["parameters"] == {"C": 2.0}
+
+
+def test_the_summary_has_all_that_was_set(store_of):
+    """The gamma of svm-rbf too, which follows from the training rows."""
+    codes = make_codes(labels_of(30))
+    path = store_of(labels_of(30), split_of(train=20, val=10), codes=codes)
+    found = fit(path, clf="svm-rbf", C=1)
+    rows = unit(codes)[:20]
+    squares = np.sum((rows[:, None] - rows) ** 2, axis=2)[np.triu_indices(20, 1)]
+    assert found.to_dict()["parameters"] == {
+        "C": 1.0,
+        "gamma": pytest.approx(1 / squares.mean(), rel=1e-6),
+    }
+
+
 def test_settings_with_several_classifiers_are_refused(tmp_path):
     """A parameter is of one of them."""
     assert refusal(OptionError, tmp_path / "none.h5", clf="auto", settings={"C": 1}) == (
@@ -1195,7 +1233,7 @@ def test_no_warning_escapes(store_of):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for name in EXACT:
-            fit(path, clf=name, C=[1, 1e6])
+            fit(path, clf=name, C=[1, 1e6] if CLASSIFIERS[name].has_penalty else None)
         fit(path, clf="auto", normalise="auto", C=[1, 10])
         found = fit(path, settings={"max_iter": 1})
     assert caught == []

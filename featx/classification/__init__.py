@@ -3,9 +3,10 @@
 from featx.classification.bundle import Bundle, load_bundle
 from featx.classification.classifiers import CLASSIFIERS
 from featx.classification.evaluation import Evaluation, Score, evaluate
+from featx.classification.preparing import FitJob, prepare_fit
 from featx.classification.roads import Road, choose_road
 from featx.classification.span import ExactSpan, UnitRows
-from featx.classification.training import Fit, FitJob, fit, prepare_fit, run_fit
+from featx.classification.training import Fit, fit, run_fit
 
 __all__ = [
     "CLASSIFIERS",

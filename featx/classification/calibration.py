@@ -95,7 +95,25 @@ class Decisions(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return decisions(self.estimator, X)
 
 
-class Temperature(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class _OfDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """What answers by the largest of decisions that another classifier made."""
+
+    classes: tuple[str, ...]
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """Labels, shape (k,)."""
+        return np.array(self.classes)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict(self, X: Matrix) -> NDArray[np.str_]:
+        """Return the labels of the largest decisions."""
+        return np.asarray(self.classes_[X.argmax(axis=1)])
+
+
+class Temperature(_OfDecisions):
     """Probabilities by a softmax of decisions, divided by one number [1]_.
 
     The predicted class stays as it is, whatever the number.
@@ -124,14 +142,6 @@ class Temperature(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(self, classes: tuple[str, ...], temperature: float = 1.0) -> None:
         self.classes = classes
         self.temperature = temperature
-
-    @property
-    def classes_(self) -> NDArray[np.str_]:
-        """Labels, shape (k,)."""
-        return np.array(self.classes)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
 
     def fit(self, X: Matrix, y: NDArray[np.str_]) -> Self:
         """Find the temperature of least log loss.
@@ -164,10 +174,6 @@ class Temperature(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Matrix) -> Matrix:
         """Return probabilities, (n, k)."""
         return np.asarray(softmax(X / self.temperature, axis=1))
-
-    def predict(self, X: Matrix) -> NDArray[np.str_]:
-        """Return the labels of the largest decisions."""
-        return np.asarray(self.classes_[X.argmax(axis=1)])
 
 
 def calibrate(
@@ -223,7 +229,7 @@ def calibrate(
     return model.set_params(cv=None)
 
 
-class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Decided(_OfDecisions):
     """A classifier of decisions that were made: what scikit-learn's calibration asks for.
 
     Parameters
@@ -235,14 +241,6 @@ class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
 
-    @property
-    def classes_(self) -> NDArray[np.str_]:
-        """Labels, shape (k,)."""
-        return np.array(self.classes)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
     def fit(self, X: Matrix, y: NDArray[np.str_]) -> Self:
         """Do nothing: all is decided."""
         return self
@@ -250,7 +248,3 @@ class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def decision_function(self, X: Matrix) -> Matrix:
         """Return the decisions as scikit-learn has them: one number for two classes."""
         return X[:, 1] - X[:, 0] if X.shape[1] == 2 else X
-
-    def predict(self, X: Matrix) -> NDArray[np.str_]:
-        """Return the labels of the largest decisions."""
-        return np.asarray(self.classes_[X.argmax(axis=1)])

@@ -113,12 +113,13 @@ def _not(*values: object) -> Callable[[Any], bool]:
     return lambda value: value not in values
 
 
+# All have the seed that can: solvers that --set names may draw.
 _KINDS = (
     ClassifierKind(
         "logistic",
         # Tighter than scikit-learn's 1e-4, at which a fit that goes on from a stronger
         # penalty ends before it began.
-        lambda seed: LogisticRegression(max_iter=10_000, tol=1e-6),
+        lambda seed: LogisticRegression(max_iter=10_000, tol=1e-6, random_state=seed),
         "C",
         streams=True,
         is_linear=True,
@@ -127,7 +128,7 @@ _KINDS = (
     ),
     ClassifierKind(
         "ridge",
-        lambda seed: RidgeClassifier(),
+        lambda seed: RidgeClassifier(random_state=seed),
         "alpha",
         to_parameter=lambda C, n: 1 / C,
         streams=True,
@@ -137,7 +138,7 @@ _KINDS = (
     ClassifierKind(
         "linear-svm",
         # The primal problem: the dual one takes for ever where classes overlap and C is large.
-        lambda seed: LinearSVC(dual=False, max_iter=10_000),
+        lambda seed: LinearSVC(dual=False, max_iter=10_000, random_state=seed),
         "C",
         streams=True,
         is_linear=True,
@@ -145,7 +146,7 @@ _KINDS = (
     ),
     ClassifierKind(
         "svm-rbf",
-        lambda seed: SVC(break_ties=True, cache_size=500),
+        lambda seed: SVC(break_ties=True, cache_size=500, random_state=seed),
         "C",
         needs_rows=True,
         breaks={"gamma": _is("scale", "auto"), "kernel": _not("rbf", "linear", "poly", "sigmoid")},

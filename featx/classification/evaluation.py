@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-__all__ = ["ClassScore", "Confusion", "Evaluation", "Score", "evaluate", "majority", "wilson"]
+__all__ = ["ClassScore", "Confusion", "Evaluation", "Score", "evaluate", "wilson"]
 
 CALIBRATION_BINS = 15  # of equal width, as in [4]
 _Z = 1.959963984540054  # two-sided 95 % of the normal distribution
@@ -243,28 +243,6 @@ def evaluate(
         confusion=tuple(tuple(int(n) for n in row) for row in matrix),
         confusions=_worst(rows, matrix, n_images, paths),
     )
-
-
-def majority(y_train: NDArray[np.str_], y_scored: NDArray[np.str_]) -> Score:
-    """Return the accuracy of always answering the most frequent training label.
-
-    Parameters
-    ----------
-    y_train, y_scored : ndarray of str
-        Labels; of equally frequent ones the first by name is the answer.
-
-    Returns
-    -------
-    Score
-        With Wilson's interval [1]_.
-
-    Examples
-    --------
-    >>> print(majority(np.array(["dog", "cat", "dog"]), np.array(["cat", "dog", "dog", "dog"])))
-    0.750 (95 % interval 0.301 to 0.954)
-    """
-    labels, counts = np.unique(y_train, return_counts=True)
-    return wilson(int(np.sum(y_scored == labels[counts.argmax()])), len(y_scored))
 
 
 def wilson(n_right: float, n: int) -> Score:

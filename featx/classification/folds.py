@@ -14,7 +14,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-__all__ = ["fold_count", "make_folds", "together"]
+__all__ = ["FOLDS", "fold_count", "make_folds", "together"]
+
+#: Of a cross-validation, where nothing else is asked for.
+FOLDS = 5
 
 _Rows = NDArray[np.integer]
 
@@ -49,7 +52,7 @@ def together(
     return numbers[:n]
 
 
-def fold_count(y: NDArray[np.str_], keys: NDArray[np.int32], n_folds: int = 5) -> int:
+def fold_count(y: NDArray[np.str_], keys: NDArray[np.int32], n_folds: int = FOLDS) -> int:
     """Return how many folds the labels allow: at most `n_folds`, or 0 where none can be made.
 
     Every class that has two or more keys should be in every fold; a class
@@ -61,7 +64,7 @@ def fold_count(y: NDArray[np.str_], keys: NDArray[np.int32], n_folds: int = 5) -
 
 
 def make_folds(
-    y: NDArray[np.str_], keys: NDArray[np.int32], seed: int, n_folds: int = 5
+    y: NDArray[np.str_], keys: NDArray[np.int32], seed: int, n_folds: int = FOLDS
 ) -> list[tuple[_Rows, _Rows]]:
     """Divide rows into stratified folds, shuffled, rows of one key in one fold.
 

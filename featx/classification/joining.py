@@ -4,6 +4,7 @@ Stores come in; the images that all of them hold, one recipe and one matrix of
 codes go out. Images are matched by path and content, never by their place.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,14 @@ class Joined:
             layers.append(store.flat_codes(layer))
             rows.append(places[images])
         return CodeMatrix(layers, rows)
+
+    def narrowed(self, images: Rows) -> "Joined":
+        """Return some of the images."""
+        facts = {
+            name: getattr(self.images, name)[images] for name in self.images.__dataclass_fields__
+        }
+        rows = tuple(places[images] for places in self.rows)
+        return dataclasses.replace(self, images=ImageTable(**facts), rows=rows)
 
     def thumbnails(self, images: Rows) -> NDArray[np.uint8]:
         """Return the thumbnails of some images, (n, 32, 32, 3)."""

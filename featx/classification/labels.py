@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import FitError, OptionError
+from featx.outputs import spelt
 from featx.store import ImageTable
 
 if TYPE_CHECKING:
@@ -407,7 +408,7 @@ def _key(path: str) -> str:
     >>> _key(r".\cats\1.jpg")
     'cats/1.jpg'
     """
-    return PurePosixPath(_spelt(path).replace("\\", "/")).as_posix()
+    return PurePosixPath(spelt(path).replace("\\", "/")).as_posix()
 
 
 def _match(file: Path, rows: Collection[str], keys: list[str]) -> tuple[str, list[str]]:
@@ -460,14 +461,9 @@ def _unmatched(file: Path, over: list[str], bare: list[str]) -> Iterator[str]:
 # words
 
 
-def _spelt(name: object) -> str:
-    r"""Spell bytes of a file's name that are not UTF-8 as \xNN, as featx export and predict do."""
-    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def _shown(name: object) -> str:
     """Return a name in quotes, in characters that can be printed anywhere."""
-    return f"'{_spelt(name)}'"
+    return f"'{spelt(str(name))}'"
 
 
 def _listed(names: Iterable[str], limit: int = _NAMES_SHOWN) -> str:

@@ -19,16 +19,18 @@ __all__ = ["Road", "RoadName", "check_road", "choose_road", "price"]
 RoadName = Literal["primal", "span", "streamed"]
 
 # Measured by benchmarks/fit.py on two cores; they need to be right to a factor of two.
-_PRODUCT_FLOPS = 60e9  # float64, of a large matrix product, one triangle counted
-_SOLVED_BYTES = 1.2e9  # of rows, a second, that a solver of several classes goes through
-_STREAMED_BYTES = 2e9  # the same, of one penalty and one class, of the streamed road
+_PRODUCT_FLOPS = 90e9  # float64, of a large matrix product, one triangle counted
+_SOLVED_BYTES = 2.2e9  # of rows, a second, that solvers of several classes go through
+_STREAMED_BYTES = 2.5e9  # the same, of one penalty and one class, of the streamed road
 _PASSES = 2  # over the codes beside the products: reading them, and the way back
 _READ_BYTES = 0.5e9  # of codes, a second
 _MATRICES = 6  # of n x r doubles, at the height of a fit
 _SEARCHED_FITS = 60  # of a search on five folds
+_FIT_SECONDS = 0.02  # of such a fit, however small it is
 _STEPS = 20  # of a solver, in such a fit
+_FIXED_SECONDS = 3  # of the scores and the bundle
 _EPOCHS = 10  # of the streamed road
-_PENALTIES = 7  # that it tries at once
+_PENALTIES = 5  # that it tries at once
 _MEMORY_SHARE = 0.6  # of what is free
 _FIXED_BYTES = 400e6  # of Python and its libraries, and blocks of codes
 
@@ -42,8 +44,7 @@ class Road:
     name : {"primal", "span", "streamed"}
         See the top of this file.
     seconds : float
-        About how long a fit with given splits takes, its search included; with
-        five folds, six times as long but for the span itself.
+        About how long the fit takes, its searches and baselines included.
     n_bytes : int
         Of memory, at its height.
     """
@@ -71,7 +72,9 @@ def check_road(name: str) -> None:
         raise OptionError(message)
 
 
-def price(name: RoadName, n_images: int, code_size: int, n_classes: int) -> Road:
+def price(
+    name: RoadName, n_images: int, code_size: int, n_classes: int, n_searches: float = 1
+) -> Road:
     """Return what a road costs.
 
     Parameters
@@ -80,6 +83,8 @@ def price(name: RoadName, n_images: int, code_size: int, n_classes: int) -> Road
         The road.
     n_images, code_size, n_classes : int
         Labelled images, numbers of each, and classes.
+    n_searches : float, default=1
+        Searches of one classifier: one a scored fold, and one for all images.
     """
     n, d = n_images, code_size
     if name == "streamed":
@@ -87,20 +92,28 @@ def price(name: RoadName, n_images: int, code_size: int, n_classes: int) -> Road
         n_bytes = _FIXED_BYTES + min(1e9, 4.0 * _PENALTIES * 8 * n_classes * d)
         return Road(name, seconds, int(n_bytes))
     width = min(n, d) if name == "span" else d
-    seconds = _SEARCHED_FITS * _STEPS * 8.0 * n * width / _SOLVED_BYTES
+    one = _SEARCHED_FITS * (_FIT_SECONDS + _STEPS * 8.0 * n * width / _SOLVED_BYTES)
+    seconds = _FIXED_SECONDS + n_searches * one
     if name == "span":
         seconds += n**2 * (d + n / 3) / _PRODUCT_FLOPS + _PASSES * 4.0 * n * d / _READ_BYTES
     return Road(name, seconds, int(_FIXED_BYTES + _MATRICES * 8 * n * width))
 
 
 def choose_road(
-    n_images: int, code_size: int, n_classes: int, wanted: str = "auto", free: int | None = None
+    n_images: int,
+    code_size: int,
+    n_classes: int,
+    wanted: str = "auto",
+    *,
+    n_searches: float = 1,
+    free: int | None = None,
 ) -> Road:
     """Choose the fastest exact road that memory allows; where none fits, the streamed one.
 
-    It does not pay before: the products of the span grow with n², but at 60
-    GFLOP/s they pass steps of descent, which memory holds back, only beyond a
-    hundred thousand images.
+    It does not pay before. On codes of 25,088 numbers of 16 classes the span took a
+    fifth of the streamed road's time at 625 and 2,500 images, and a third at 5,000;
+    it grows nearly with n², so that they would meet at about 20,000 images, whose
+    search fills 19 GB (benchmarks/README.md). On wider codes they meet later.
 
     Parameters
     ----------
@@ -108,6 +121,8 @@ def choose_road(
         Labelled images, numbers of each, and classes.
     wanted : {"auto", "primal", "span", "streamed"}, default="auto"
         The road, where it is not to be chosen.
+    n_searches : float, default=1
+        See `price`.
     free : int, optional
         Bytes of memory that may be used; by default, most of what is free.
 
@@ -121,7 +136,7 @@ def choose_road(
     check_road(wanted)
     free = int(psutil.virtual_memory().available * _MEMORY_SHARE) if free is None else free
     primal, span, streamed = (
-        price(name, n_images, code_size, n_classes) for name in get_args(RoadName)
+        price(name, n_images, code_size, n_classes, n_searches) for name in get_args(RoadName)
     )
     roads: dict[str, Road] = {road.name: road for road in (primal, span, streamed)}
     if wanted != "auto":

@@ -17,10 +17,14 @@ References
 """
 
 import copy
+import dataclasses
+import os
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,8 +48,6 @@ _DECADES_WITHOUT_GAIN = 2
 _DECADES_BEYOND = 3
 # From 1e-3 to 1, on rows of unit length.
 _DECADES_OF_STRONG = 3
-# Numbers of a matrix that one processor goes through as fast as two.
-_SMALL = 1_000_000
 # Shares of the training rows that several classifiers compete on.
 _RUNGS = (0.25, 0.5, 1.0)
 _FEWEST_ROWS_A_CLASS = 5
@@ -125,13 +127,16 @@ class Model:
         What rows pass through first.
     estimator : scikit-learn classifier
         Fitted.
-    converged : bool
-        Whether its solver said so.
+    parameters : mapping of str to object
+        What was set of its parameters.
+    converged : bool, default=True
+        Whether its solver did not say otherwise.
     """
 
     centre: CentredRows | None
     estimator: BaseEstimator
-    converged: bool
+    parameters: Mapping[str, Any]
+    converged: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -157,6 +162,8 @@ class Tried:
         Of the parameter that is searched; C where that is a penalty.
     n_right : int
         Rows whose label was predicted while they were held out.
+    share : float
+        Of the training rows, that it was fitted on.
     n_rows : int
         Rows that were held out.
     decisions : ndarray of shape (n_rows, k)
@@ -173,6 +180,7 @@ class Tried:
     normalise: str
     value: Any
     n_right: int
+    share: float
     n_rows: int
     decisions: Matrix
     converged: bool
@@ -250,7 +258,7 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, options: Options) -> Choi
         for kind in options.kinds
         for normalise in options.normalise
     ]
-    with _threads(problem, rows):
+    with _one_thread_a_product():
         winner = contests[0] if len(contests) == 1 else _halve(contests)
         best = winner.search()
     return Choice(
@@ -273,12 +281,13 @@ def train(problem: Problem, rows: Rows, choice: Choice, options: Options) -> Mod
     Model
     """
     X, y = problem.coordinates[choice.normalise][rows], problem.y[rows]
-    with _threads(problem, rows):
-        return _train(choice.kind, choice.normalise, X, y, choice.value, options)
+    with _one_thread_a_product(), _watch() as watched:
+        model = _fit(choice.kind, choice.normalise, X, y, choice.value, options)
+    return dataclasses.replace(model, converged=watched.converged)
 
 
 def plan_of(options: Options, n_rows: int, n_classes: int) -> str:
-    """Say how several classifiers will compete; nothing where there is one.
+    """Say how several classifiers will compete on `n_rows` rows; nothing where there is one.
 
     Examples
     --------
@@ -292,7 +301,7 @@ def plan_of(options: Options, n_rows: int, n_classes: int) -> str:
     given = options.penalties is not None
     counts = [len(_coarse(k, options.values(k, X), given=given)) for k in options.kinds]
     n_settings = sum(counts) * len(options.normalise)
-    first, *later = _rungs(n_rows, n_classes)
+    first, *later = _rungs(n_rows * 4 // 5, n_classes)  # a fifth is held out
     text = (
         f"{len(options.kinds)} classifiers, {n_settings} settings, on {100 * first:g} % of the rows"
     )
@@ -401,35 +410,41 @@ class _Trials:
         return sorted(found, key=lambda tried: self.values.index(tried.value))
 
     def _try(self, value: Any, share: float) -> Tried:
-        n_rows = sum(len(test) for _, test in self._pairs)
-        undecided = np.full((n_rows, len(self._classes)), -np.inf)
-        n_right, place, models, separates = 0, 0, [], self.kind.has_penalty
-        starts = self._starts(value, share)
-        for fold, (train_part, test_part) in enumerate(self._pairs):
-            rows = self._share(self._rows[train_part], share)
-            X, y = self._X[rows], self._y[rows]
-            start = starts[fold] if starts else None
-            model = _train(self.kind, self.normalise, X, y, value, self._options, start)
-            test = self._rows[test_part]
-            found = model.decide(self._X[test])
-            labels = np.array(model.classes)
-            n_right += int(np.sum(labels[found.argmax(axis=1)] == self._y[test]))
-            columns = np.searchsorted(self._classes, labels)
-            undecided[place : place + len(test)][:, columns] = found
-            place += len(test)
-            models.append(model)
-            separates = separates and bool(np.all(labels[model.decide(X).argmax(axis=1)] == y))
+        starts = self._starts(value, share) or [None] * len(self._pairs)
+        rows = [self._share(self._rows[train_part], share) for train_part, _ in self._pairs]
+        held_out = [self._rows[test_part] for _, test_part in self._pairs]
+        with _watch() as watched, ThreadPoolExecutor(self._n_threads) as pool:
+            folds = list(pool.map(partial(self._fold, value), rows, held_out, starts))
+        decided = np.concatenate([fold.decided for fold in folds])
+        labels = self._classes[decided.argmax(axis=1)]
         return Tried(
             self.kind,
             self.normalise,
             value,
-            n_right,
-            n_rows,
-            undecided,
-            all(model.converged for model in models),
-            separates,
-            tuple(models) if self.kind.goes_on else (),
+            int(np.sum(labels == self._y[np.concatenate(held_out)])),
+            share,
+            len(decided),
+            decided,
+            watched.converged,
+            self.kind.has_penalty and all(fold.separates for fold in folds),
+            tuple(fold.model for fold in folds) if self.kind.goes_on else (),
         )
+
+    @property
+    def _n_threads(self) -> int:
+        """Folds that are fitted at once."""
+        # A setting may ask for a solver of LIBLINEAR's that draws from one generator for all.
+        draws = set(self._options.settings) - {"C", "alpha", "class_weight"}
+        return 1 if draws else min(os.cpu_count() or 1, len(self._pairs))
+
+    def _fold(self, value: Any, rows: Rows, held_out: Rows, start: Model | None) -> "_Fold":
+        X, y = self._X[rows], self._y[rows]
+        model = _fit(self.kind, self.normalise, X, y, value, self._options, start)
+        labels = np.array(model.classes)
+        decided = np.full((len(held_out), len(self._classes)), -np.inf)
+        decided[:, np.searchsorted(self._classes, labels)] = model.decide(self._X[held_out])
+        separates = bool(np.all(labels[model.decide(X).argmax(axis=1)] == y))
+        return _Fold(model, decided, separates)
 
     def _starts(self, value: Any, share: float) -> tuple[Model, ...]:
         """Return models of the next stronger penalty that was tried, for a fit to go on from."""
@@ -450,7 +465,16 @@ class _Trials:
         return np.sort(np.concatenate(kept))
 
 
-def _train(  # noqa: PLR0917
+@dataclass(frozen=True)
+class _Fold:
+    """What one fold came to: its model, what that decided, whether it is right on its own rows."""
+
+    model: Model
+    decided: Matrix
+    separates: bool
+
+
+def _fit(  # noqa: PLR0917
     kind: ClassifierKind,
     normalise: str,
     X: Matrix,
@@ -467,25 +491,38 @@ def _train(  # noqa: PLR0917
         estimator = copy.copy(start.estimator).set_params(**{"warm_start": True, **parameters})
     else:
         estimator = kind.make(options.seed).set_params(**parameters)
-    converged = True
+    try:
+        estimator.fit(X, y)
+    except ValueError as error:  # of a setting, or of too few rows for this classifier
+        message = (
+            f"{kind.name} cannot be fitted on {len(y)} images with "
+            f"{_spelt(parameters)}: {error}. Use other values with --set, or another --clf."
+        )
+        raise (OptionError if options.settings else FitError)(message) from error
+    return Model(centre, estimator, parameters)
+
+
+@dataclass
+class _Watched:
+    """What solvers said of themselves."""
+
+    converged: bool = True
+
+
+@contextmanager
+def _watch() -> Iterator[_Watched]:
+    """Keep back warnings of solvers that did not converge, in whatever thread they run."""
+    watched = _Watched()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        try:
-            estimator.fit(X, y)
-        except ValueError as error:  # of a setting, or of too few rows for this classifier
-            message = (
-                f"{kind.name} cannot be fitted on {len(y)} images with "
-                f"{_spelt(parameters)}: {error}. Use other values with --set, or another --clf."
-            )
-            raise (OptionError if options.settings else FitError)(message) from error
+        yield watched
     for warning in caught:
         if issubclass(warning.category, ConvergenceWarning):
-            converged = False
+            watched.converged = False
         else:
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-    return Model(centre, estimator, converged)
 
 
 def _halve(contests: Sequence[_Trials]) -> _Trials:
@@ -525,13 +562,15 @@ def _rungs(n_rows: int, n_classes: int) -> tuple[float, ...]:
     return tuple(share for share in _RUNGS if share == 1 or share * n_rows >= fewest)
 
 
-def _threads(problem: Problem, rows: Rows) -> AbstractContextManager[object]:
-    """Hold products of small matrices to one thread: two wait for each other, not for numbers."""
-    width = max(X.shape[1] for X in problem.coordinates.values())
-    if len(rows) * width > _SMALL:
-        return nullcontext()
-    one: AbstractContextManager[object] = ThreadpoolController().limit(limits=1)
-    return one
+@contextmanager
+def _one_thread_a_product() -> Iterator[None]:
+    """Hold matrix products to one thread: solvers' are small, and two threads wait for each other.
+
+    Several fits at once use the processors better, and a fit's bits then do not
+    depend on how many there are.
+    """
+    with ThreadpoolController().limit(limits=1):
+        yield
 
 
 def _spelt(parameters: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "Pool",
     "Quiet",
     "Size",
+    "duration",
     "gigabytes",
     "print_json",
     "print_table",
@@ -79,6 +80,20 @@ def gigabytes(n_bytes: int) -> str:
     ('0.96 GB', '4.92 MB')
     """
     return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.2f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Spell a time.
+
+    Examples
+    --------
+    >>> duration(42.3), duration(4_000), duration(90_000)
+    ('42 s', '1 h 07 min', '25 h 00 min')
+    """
+    if seconds < 600:
+        return f"{max(1, round(seconds))} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
 @contextmanager

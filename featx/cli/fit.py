@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featx.cli.console import AsJson, Overwrite, Quiet, print_json, say
+from featx.cli.console import AsJson, Overwrite, Quiet, duration, gigabytes, print_json, say
 from featx.cli.scores import print_scores
 from featx.errors import OptionError
 
 if TYPE_CHECKING:
-    from featx.classification import Fit
+    from featx.classification import Fit, FitJob
 
 NAME = "fit"
 
@@ -137,7 +137,7 @@ def command(
         partial=partial,
         seed=seed,
     )
-    for line in job.lines:
+    for line in _job_lines(job):
         say(line, quiet=quiet)
     fitted = run_fit(job)
     for note in fitted.notes:
@@ -151,6 +151,22 @@ def command(
     say(f"Next: featx predict IMAGES --model {output}", quiet=quiet)
 
 
+def _job_lines(job: "FitJob") -> list[str]:
+    """Say what will be done, before it is."""
+    from featx.classification.search import plan_of
+
+    road, n_classes = job.road, len(set(job.y))
+    exact = "exact" if road.is_exact else "not exact: stochastic gradient descent"
+    lines = [
+        f"{len(job.y)} images, {n_classes} classes, {job.joined.recipe.width:,} numbers each",
+        f"road {road.name} ({exact}): about {duration(road.seconds)} and "
+        f"{gigabytes(road.n_bytes)} of memory",
+    ]
+    if road.is_exact and (plan := plan_of(job.options, len(job.division.searched), n_classes)):
+        lines.append(plan)
+    return lines
+
+
 def _print_fit(fitted: "Fit", *, quiet: bool) -> None:
     facts = fitted.to_dict()
     chosen = [f"{name} = {_spelt(value)}" for name, value in facts["parameters"].items()]
@@ -162,7 +178,7 @@ def _print_fit(fitted: "Fit", *, quiet: bool) -> None:
         for tried in facts["tried"]:
             say(
                 f"  {tried['accuracy']:.3f} inside the training part: {tried['classifier']}, "
-                f"{tried['normalise']}",
+                f"{tried['normalise']}{_share(tried['share'])}",
                 quiet=quiet,
             )
     print(f"scored on {facts['scored_on']}, {facts['n_images']} images")
@@ -171,19 +187,24 @@ def _print_fit(fitted: "Fit", *, quiet: bool) -> None:
 
 def _beside(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Return lines that stand beside the accuracy."""
+    from featx.classification import Score
+
     lines = []
     if facts["without_copies"]:
         rest = facts["without_copies"]
-        lines.append((f"  without copies, {rest['n_images']} images", _interval(rest["accuracy"])))
+        lines.append(
+            (f"  without copies, {rest['n_images']} images", str(Score(**rest["accuracy"])))
+        )
     if facts["baselines"]:
-        pixels = facts["baselines"]["pixels"]
-        lines.append((f"  {pixels['classifier']} on pixels", _interval(pixels)))
-        lines.append(("  majority class", _interval(facts["baselines"]["majority"])))
+        pixels = dict(facts["baselines"]["pixels"])
+        lines.append((f"  {pixels.pop('classifier')} on pixels", str(Score(**pixels))))
+        lines.append(("  majority class", str(Score(**facts["baselines"]["majority"]))))
     return lines
 
 
-def _interval(score: dict[str, float]) -> str:
-    return f"{score['value']:.3f} (95 % interval {score['low']:.3f} to {score['high']:.3f})"
+def _share(share: float) -> str:
+    """Say what a candidate was fitted on that did not come to the last round."""
+    return "" if share == 1 else f", of {100 * share:g} % of the rows"
 
 
 def _spelt(value: object) -> str:

@@ -11,6 +11,7 @@ from featx.cli.console import (
     Pool,
     Quiet,
     Size,
+    duration,
     gigabytes,
     print_json,
     print_table,
@@ -47,6 +48,7 @@ def command(
     The options are those of extract. It runs a few batches of the images, and
     leaves nothing behind.
     """
+    from featx.classification.folds import FOLDS
     from featx.classification.roads import choose_road
     from featx.extraction import plan_extraction, prepare_extraction
 
@@ -77,7 +79,13 @@ def command(
         start_backend(job.device)
     plan = plan_extraction(job)
     labels = {record.label for record in job.listing.records} - {None}
-    road = choose_road(plan.n_images, sum(plan.code_sizes.values()), len(labels))
+    has_splits = any(record.split for record in job.listing.records)
+    road = choose_road(
+        plan.n_images,
+        sum(plan.code_sizes.values()),
+        len(labels),
+        n_searches=1 if has_splits else 1 + FOLDS,
+    )
     if as_json:
         print_json({**dataclasses.asdict(plan), "fit": dataclasses.asdict(road)})
         return
@@ -88,9 +96,9 @@ def command(
         ("numbers an image", f"{sum(plan.code_sizes.values()):,}"),
         ("disk", f"{gigabytes(plan.new_bytes)} of {gigabytes(plan.free_bytes)} free"),
         ("memory", gigabytes(plan.peak_bytes)),
-        ("time", f"{_duration(plan.seconds)} at {plan.images_per_second:.1f} images/s"),
+        ("time", f"{duration(plan.seconds)} at {plan.images_per_second:.1f} images/s"),
         ("device", f"{plan.device}, {plan.batch_size} images at a time" if plan.device else "none"),
-        ("fit", f"road {road.name}, about {_duration(road.seconds)}, {gigabytes(road.n_bytes)}"),
+        ("fit", f"road {road.name}, about {duration(road.seconds)}, {gigabytes(road.n_bytes)}"),
     ]
     print_table(("what", "how much"), rows)
     if plan.new_bytes > plan.free_bytes:
@@ -98,17 +106,3 @@ def command(
             "The disk is too small: use --pool avg, --dtype float16, or -o on another disk.",
             quiet=quiet,
         )
-
-
-def _duration(seconds: float) -> str:
-    """Spell a time.
-
-    Examples
-    --------
-    >>> _duration(42.3), _duration(4_000), _duration(90_000)
-    ('42 s', '1 h 07 min', '25 h 00 min')
-    """
-    if seconds < 600:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

@@ -22,13 +22,11 @@ from numpy.typing import NDArray
 from featx.classification import Bundle, Evaluation, Score, evaluate
 from featx.classification.evaluation import wilson
 from featx.classification.folds import together
-from featx.classification.joining import Joined
 from featx.classification.labels import check_columns, relabel
 from featx.errors import ImagesError, OptionError
 from featx.images import ImageRecord, list_images, read_digest
 from featx.network import check_device
 from featx.recipe import Precision
-from featx.store import ImageTable
 from featx.workflows.prediction import (
     Inputs,
     PredictionJob,
@@ -376,12 +374,7 @@ def _narrowed(job: PredictionJob, places: NDArray[np.integer]) -> PredictionJob:
     """Return the job of some of its images."""
     if job.joined is None:
         return dataclasses.replace(job, records=tuple(job.records[place] for place in places))
-    joined: Joined = job.joined
-    images = ImageTable(
-        *(getattr(joined.images, field.name)[places] for field in dataclasses.fields(ImageTable))
-    )
-    rows = tuple(each[places] for each in joined.rows)
-    return dataclasses.replace(job, joined=dataclasses.replace(joined, images=images, rows=rows))
+    return dataclasses.replace(job, joined=job.joined.narrowed(places))
 
 
 def _digests(job: PredictionJob) -> list[str]:

@@ -1,0 +1,429 @@
+"""Preparing a fit: all that can go wrong before codes are read goes wrong here.
+
+Stores, a table and words come in; a job goes out: which rows, in which parts,
+what is chosen from, by which road. Labels, groups and thumbnails are read,
+codes are not.
+"""
+
+import contextlib
+import dataclasses
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featx.classification.calibration import Calibration, check_calibration
+from featx.classification.classifiers import (
+    CLASSIFIERS,
+    ClassifierKind,
+    check_settings,
+    find_classifiers,
+)
+from featx.classification.codes import Rows
+from featx.classification.division import (
+    Division,
+    check_complete,
+    check_leaks,
+    divide,
+    usable_rows,
+)
+from featx.classification.duplicates import Pair, conflicting, find_duplicates
+from featx.classification.folds import FOLDS, together
+from featx.classification.joining import Joined, join_stores
+from featx.classification.labels import check_columns, relabel
+from featx.classification.roads import Road, RoadName, choose_road
+from featx.classification.search import Options
+from featx.errors import FitError, OptionError
+from featx.outputs import check_output
+
+__all__ = ["FitJob", "prepare_fit"]
+
+Normalise = Literal["l2", "centre", "sqrt-l2", "none"]
+# What --normalise auto chooses from: what it leaves out has never won.
+_NORMALISE_AUTO = ("l2", "centre", "sqrt-l2")
+# Wider than this no classifier that looks at single columns is of use, or ends in time.
+_MOST_COLUMNS = 4096
+# Up to here, where it takes seconds, lda competes with those that the span serves.
+_QUICK_COLUMNS = 1024
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """What a fit will do; `prepare_fit` makes it, and nothing large was read yet.
+
+    Parameters
+    ----------
+    joined : Joined
+        The stores.
+    rows : ndarray of int, shape (n,)
+        Images that are labelled and have codes.
+    y : ndarray of str, shape (n,)
+        Their labels.
+    keys : ndarray of int, shape (n,)
+        Equal where images belong together.
+    division : Division
+        Which are chosen on, fitted on and scored.
+    copies : tuple of Pair
+        Pictures that are there twice.
+    road : Road
+        The way to the fit, and its price.
+    options : Options
+        What is chosen from.
+    calibration : {"temperature", "sigmoid", "isotonic", "none"}
+        From decisions to probabilities.
+    n_folds, n_repeats : int
+        Of the folds.
+    refit : bool
+        Whether the saved classifier is fitted on all images.
+    baselines : bool
+        Whether to score the majority class and the pictures' own pixels too.
+    output : Path or None
+        The bundle.
+    notes : tuple of str
+        What the user should know.
+    """
+
+    joined: Joined
+    rows: Rows
+    y: NDArray[np.str_]
+    keys: NDArray[np.int32]
+    division: Division
+    copies: tuple[Pair, ...]
+    road: Road
+    options: Options
+    calibration: Calibration
+    n_folds: int
+    n_repeats: int
+    refit: bool
+    baselines: bool
+    output: Path | None
+    notes: tuple[str, ...]
+
+
+def prepare_fit(  # noqa: PLR0913  flat, as on the command line
+    codes: Path | str | Sequence[Path | str] = "codes.h5",
+    *,
+    clf: str = "logistic",
+    layer: str | Sequence[str] | None = None,
+    normalise: Normalise | Literal["auto"] = "l2",
+    road: RoadName | Literal["auto"] = "auto",
+    C: float | Sequence[float] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    class_weight: Literal["balanced"] | None = None,
+    calibration: Calibration = "temperature",
+    folds: int = FOLDS,
+    repeats: int = 1,
+    select: Literal["val"] | None = None,
+    refit: Literal["all"] | None = None,
+    duplicates: Literal["together", "keep"] = "together",
+    labels: Path | str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
+    baselines: bool = True,
+    output: Path | str | None = None,
+    overwrite: bool = False,
+    partial: bool = False,
+    seed: int = 0,
+) -> FitJob:
+    """Check everything that a fit needs, and choose its road; codes are not read.
+
+    Parameters
+    ----------
+    codes : Path, str or sequence of them, default="codes.h5"
+        A store, or several of the same images, which are joined.
+    clf : str, default="logistic"
+        "logistic" (L2-penalised, multinomial: the choice where probabilities
+        matter), "ridge" (the fastest), "linear-svm" (one class against the
+        rest), "svm-rbf", "knn" or "centroid", which are exact at any width;
+        "lda", "sgd", "logistic-l1" or "hist-gradient-boosting" on narrow codes;
+        or "auto", which tries the first seven (lda where codes have at most 1,024
+        numbers) and prefers a linear one within a standard error of the best.
+    layer : str or sequence of str, optional
+        Layers to use; all by default, joined with equal weight.
+    normalise : {"l2", "centre", "sqrt-l2", "none", "auto"}, default="l2"
+        "l2": rows of unit length. "centre": these minus their mean in the
+        training part, at unit length again. "sqrt-l2": unit length after the
+        signed square root of each number. "none": codes as they are. "auto":
+        chosen, from the first three, with the classifier.
+    road : {"auto", "primal", "span", "streamed"}, default="auto"
+        See `featx.classification.roads`.
+    C : float or sequence of float, optional
+        Penalties to try, as scikit-learn's C on the normalised codes (1 / C is
+        ridge's alpha), instead of 28 from 1e-3 to 1e6.
+    settings : mapping of str to object, optional
+        Parameters of the estimator; one that is given is not searched.
+    class_weight : {"balanced"}, optional
+        Whether small classes count as much as large ones.
+    calibration : {"temperature", "sigmoid", "isotonic", "none"}, default="temperature"
+        From decisions to probabilities, fitted on rows held out. Temperature
+        [1]_ never changes a predicted class.
+    folds, repeats : int, default=5 and 1
+        Of the cross-validation, where no splits are given, and of the search.
+    select : {"val"}, optional
+        With train, val and test: choose on val rather than on folds of train.
+    refit : {"all"}, optional
+        Fit the saved classifier on all images, scored ones too.
+    duplicates : {"together", "keep"}, default="together"
+        Whether copies of one picture share a fold.
+    labels : Path or str, optional
+        A table that gives images, by path, other labels, splits or groups.
+    label_column, split_column, group_column : str, optional
+        Names of its columns.
+    baselines : bool, default=True
+        Whether to score the majority class and the pictures' own pixels too.
+    output : Path or str, optional
+        Where to save the bundle, NAME.skops or NAME.joblib; not saved by default.
+    overwrite : bool, default=False
+        Whether a file of that name may be replaced.
+    partial : bool, default=False
+        Whether a store that is not complete may be used as it is.
+    seed : int, default=0
+        Of all that is drawn.
+
+    Returns
+    -------
+    FitJob
+
+    Raises
+    ------
+    OptionError, ExistsError, StoreError, RecipeMismatchError, FitError
+        See `featx.fit`.
+
+    References
+    ----------
+    .. [1] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of
+       Modern Neural Networks", 2017. https://arxiv.org/abs/1706.04599
+    """
+    options = _options(clf, normalise, C, settings, class_weight, seed)
+    check_calibration(calibration)
+    _check_counts(folds, repeats)
+    _check_words(refit=refit, duplicates=duplicates)
+    path = None
+    if output is not None:
+        path = check_output(output, overwrite=overwrite, suffixes=(".skops", ".joblib"))
+    joined = join_stores(codes, layer)
+    if normalise == "none" and len(joined.recipe.layers) > 1:
+        message = (
+            "Codes of several layers are joined at unit length. Use --normalise l2, or one --layer."
+        )
+        raise OptionError(message)
+    notes = [*joined.notes]
+    for store in joined.stores:
+        notes += check_complete(store.path, store.images, partial=partial)
+    images = joined.images
+    check_columns(labels, label_column, split_column, group_column)
+    if labels is not None:
+        images, said = relabel(
+            images,
+            labels,
+            label_column=label_column,
+            split_column=split_column,
+            group_column=group_column,
+        )
+        notes += said
+    rows, left_out = usable_rows(joined.path, images)
+    division, unsplit = divide(joined.path, images.split[rows], select=select)
+    y = images.label[rows].astype(str)
+    copies: tuple[Pair, ...] = ()
+    if duplicates == "together":
+        copies = find_duplicates(images.sha256[rows], images.phash[rows], joined.thumbnails(rows))
+    keys = together(images.group[rows], pairs=[(pair.first, pair.second) for pair in copies])
+    notes += [*left_out, *unsplit, *check_leaks(y, keys, division)]
+    notes += _copies_in_words(copies, images.path[rows], y)
+    n_divisions = 1 + folds * repeats if division.scored_on == "folds" else 1
+    chosen, options = _choose_road(options, joined, y, road, n_divisions)
+    if not chosen.is_exact and (refit or repeats > 1 or select):
+        message = (
+            "The road streamed fits once, on the training part. Leave out --refit, --repeats and "
+            "--select, or use --road span."
+        )
+        raise OptionError(message)
+    return FitJob(
+        joined=joined,
+        rows=rows,
+        y=y,
+        keys=keys,
+        division=division,
+        copies=copies,
+        road=chosen,
+        options=options,
+        calibration=calibration,
+        n_folds=folds,
+        n_repeats=repeats,
+        refit=refit == "all",
+        baselines=baselines,
+        output=path,
+        notes=tuple(notes),
+    )
+
+
+def _options(  # noqa: PLR0917
+    clf: str,
+    normalise: str,
+    C: float | Sequence[float] | None,
+    settings: Mapping[str, Any] | None,
+    class_weight: str | None,
+    seed: int,
+) -> Options:
+    kinds = find_classifiers(clf)
+    settings, seed = dict(settings or {}), operator.index(seed)
+    if not 0 <= seed < 2**32:  # what NumPy takes
+        message = f"No such seed: {seed}. Expected --seed from 0 to 4294967295."
+        raise OptionError(message)
+    if normalise not in {*get_args(Normalise), "auto"}:
+        message = (
+            f"No normalisation '{normalise}'. Use --normalise with one of "
+            f"{', '.join(get_args(Normalise))}, auto."
+        )
+        raise OptionError(message)
+    penalties = None if C is None else tuple(float(each) for each in np.atleast_1d(C))
+    if penalties is not None:
+        _check_penalties(penalties, kinds, settings)
+    if len(kinds) > 1 and settings:
+        message = (
+            f"--set belongs to one classifier, and --clf {clf} tries several. Choose one of "
+            f"{', '.join(kind.name for kind in kinds)}."
+        )
+        raise OptionError(message)
+    if class_weight is not None:
+        _check_words(class_weight=class_weight)
+        without = [kind.name for kind in kinds if not kind.has_class_weight]
+        if without and len(kinds) == 1:
+            message = (
+                f"{without[0]} cannot weigh classes. Leave out --class-weight, or use --clf "
+                "logistic."
+            )
+            raise OptionError(message)
+        kinds = [kind for kind in kinds if kind.has_class_weight]
+        settings["class_weight"] = class_weight
+    return Options(
+        tuple(kinds),
+        _NORMALISE_AUTO if normalise == "auto" else (normalise,),
+        penalties,
+        settings,
+        seed,
+    )
+
+
+def _check_penalties(
+    penalties: Sequence[float], kinds: Sequence[ClassifierKind], settings: Mapping[str, Any]
+) -> None:
+    if not penalties or not all(0 < each < np.inf for each in penalties):
+        listed = ", ".join(f"{each:g}" for each in penalties)
+        message = f"No such C: {listed}. Expected --C with numbers above 0."
+        raise OptionError(message)
+    with_penalty = [kind for kind in kinds if kind.has_penalty]
+    if not with_penalty:
+        message = (
+            f"{kinds[0].name} has no penalty. Leave out --C, or use --clf with one of "
+            f"{', '.join(kind.name for kind in CLASSIFIERS.values() if kind.has_penalty)}."
+        )
+        raise OptionError(message)
+    twice = [kind.parameter for kind in with_penalty if kind.parameter in settings]
+    if twice:
+        message = f"--C and --set {twice[0]} both name the penalty. Leave out one of them."
+        raise OptionError(message)
+
+
+def _check_words(**given: str | None) -> None:
+    allowed = {
+        "refit": ("all",),
+        "duplicates": ("together", "keep"),
+        "class_weight": ("balanced",),
+    }
+    for name, value in given.items():
+        if value is not None and value not in allowed[name]:
+            flag = "--" + name.replace("_", "-")
+            message = f"No such word: {flag} {value}. Expected {flag} {' or '.join(allowed[name])}."
+            raise OptionError(message)
+
+
+def _check_counts(folds: int, repeats: int) -> None:
+    if folds < 2 or repeats < 1:
+        message = (
+            f"Cannot make {folds} folds {repeats} times. Expected --folds 2 or more, and "
+            "--repeats 1 or more."
+        )
+        raise OptionError(message)
+
+
+def _choose_road(
+    options: Options, joined: Joined, y: NDArray[np.str_], wanted: str, n_divisions: int
+) -> tuple[Road, Options]:
+    """Choose a road, and leave of the candidates those that can take it."""
+    width = joined.recipe.width
+    only = options.kinds[0] if len(options.kinds) == 1 else None
+    if only is not None and not only.is_exact and wanted != "streamed":
+        if width > _MOST_COLUMNS:
+            streams = f", or --road streamed --clf {only.name}" if only.streams else ""
+            message = (
+                f"{only.name} looks at single columns, and these codes have {width:,}: no more "
+                f"than {_MOST_COLUMNS:,} are of use. Extract with --pool avg, or use --clf "
+                f"logistic{streams}."
+            )
+            raise OptionError(message)
+        if wanted == "span":
+            message = f"{only.name} depends on the axes, which the span turns. Use --road primal."
+            raise OptionError(message)
+        wanted = "primal"
+    n_images = len(y)
+    # Of several candidates, half of the settings end early.
+    n_candidates = max(1.0, len(options.kinds) * len(options.normalise) / 2)
+    choose = partial(
+        choose_road,
+        n_images,
+        width,
+        len(np.unique(y)),
+        n_searches=n_divisions * n_candidates,
+    )
+    road = choose(wanted)
+    if only is None and (wanted, road.name) == ("auto", "span") and width <= _QUICK_COLUMNS:
+        with contextlib.suppress(FitError):  # of too little memory
+            road = choose("primal")
+    if road.name == "streamed":
+        kinds = tuple(kind for kind in options.kinds if kind.streams)
+    else:
+        kinds = tuple(kind for kind in options.kinds if kind.is_exact or road.name == "primal")
+        kinds = tuple(
+            kind for kind in kinds if kind is only or kind.is_exact or width <= _MOST_COLUMNS
+        )
+    if not kinds or (road.name == "streamed" and only is None):
+        message = (
+            f"The road streamed fits {', '.join(k.name for k in CLASSIFIERS.values() if k.streams)}"
+            f" only, and {n_images} images of {width:,} numbers leave no other. Choose one of them "
+            "with --clf."
+        )
+        raise OptionError(message)
+    for kind in kinds if road.is_exact else ():  # descent has parameters of its own
+        check_settings(kind, options.settings, on_span=road.name == "span")
+    return road, dataclasses.replace(options, kinds=kinds)
+
+
+def _copies_in_words(
+    copies: Sequence[Pair], paths: NDArray[np.object_], y: NDArray[np.str_]
+) -> list[str]:
+    """Say how many copies there are, and which of them have different labels."""
+    notes = []
+    if copies:
+        n_exact = sum(pair.exact for pair in copies)
+        first = copies[0]
+        notes.append(
+            f"{len(copies)} pairs of images are copies ({n_exact} of the same bytes): they share "
+            f"a fold (--duplicates keep: they need not). The first: {paths[first.first]} and "
+            f"{paths[first.second]}."
+        )
+    other = conflicting(copies, list(y))
+    if other:
+        first = other[0]
+        notes.append(
+            f"{len(other)} pairs of copies have different labels. The first: "
+            f"{paths[first.first]} ({y[first.first]}) and {paths[first.second]} "
+            f"({y[first.second]})."
+        )
+    return notes
