@@ -64,7 +64,8 @@ def saved(tmp_path_factory, make_store, one_thread):
     found = {}
     for name in CLASSIFIERS:
         output = folder / f"{name}.skops"
-        found[name] = fit(store, clf=name, C=[1, 10], baselines=False, output=output)
+        C = [1, 10] if CLASSIFIERS[name].has_penalty else None
+        found[name] = fit(store, clf=name, C=C, baselines=False, output=output)
     return folder, found
 
 
@@ -77,7 +78,8 @@ def wide(tmp_path, make_store):
 
     def make(name: str, suffix: str = "skops", **keywords):
         path = tmp_path / f"{name}.{suffix}"
-        found = fit(store, clf=name, C=[3], baselines=False, output=path, **keywords)
+        C = [3] if CLASSIFIERS[name].has_penalty else None
+        found = fit(store, clf=name, C=C, baselines=False, output=path, **keywords)
         return found.bundle, path
 
     return make

@@ -378,7 +378,7 @@ def test_auto_chooses_what_looks_at_distances_for_rings():
 def tried_of(name, n_right, n_rows=100, value=1.0):
     """What a setting did, by its count of right answers alone."""
     nothing = np.zeros((n_rows, 2))
-    return Tried(CLASSIFIERS[name], "l2", value, n_right, n_rows, nothing, True, False, ())
+    return Tried(CLASSIFIERS[name], "l2", value, n_right, 1.0, n_rows, nothing, True, False, ())
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def test_a_model_that_stopped_keeps_its_best_epoch(monkeypatch):
     score = found.pipeline.score(X[held_out], y[held_out])
     assert score == max(accuracy for _, accuracy in found.tried) == calls[-1][2]
     assert [(epoch, most) for epoch, most, _ in calls] == [
-        (epoch, 50) for epoch in range(1, found.n_epochs + 1)
+        (epoch, 20) for epoch in range(1, found.n_epochs + 1)
     ]
     assert found.n_epochs < 50
 
@@ -239,7 +239,7 @@ def test_fewer_penalties_where_models_fill_the_memory(monkeypatch):
     found = run(X, y)
     assert [C for C, _ in found.tried] == [10.0, 100.0, 1000.0]
     assert found.notes[0] == (
-        "7 penalties would need 0.0 GB: tried are only C = 10, 100, 1000. Others: --C."
+        "5 penalties would need 0.0 GB: tried are only C = 10, 100, 1000. Others: --C."
     )
 
 

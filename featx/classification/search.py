@@ -48,6 +48,8 @@ _DECADES_WITHOUT_GAIN = 2
 _DECADES_BEYOND = 3
 # From 1e-3 to 1, on rows of unit length.
 _DECADES_OF_STRONG = 3
+# Of a class with one image, whose covariance lda takes for 0.
+_HARMLESS = "Only one sample available"
 # Shares of the training rows that several classifiers compete on.
 _RUNGS = (0.25, 0.5, 1.0)
 _FEWEST_ROWS_A_CLASS = 5
@@ -519,7 +521,7 @@ def _watch() -> Iterator[_Watched]:
     for warning in caught:
         if issubclass(warning.category, ConvergenceWarning):
             watched.converged = False
-        else:
+        elif not str(warning.message).startswith(_HARMLESS):
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
