@@ -85,7 +85,8 @@ class Recipe:
     Parameters
     ----------
     weights : str
-        sha256 of the weights file in hexadecimal, or "random:SEED".
+        sha256 of the weights file in hexadecimal, or "random:SEED". With renames, a
+        digest of both (see `featx.network.WeightsSource`).
     layers : tuple of str
         Layers that codes are taken from, in the network's order.
     pool : {"none", "avg", "max"}, default="none"

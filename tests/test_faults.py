@@ -191,7 +191,14 @@ def test_ctrl_c_says_one_thing_and_keeps_what_is_done(tmp_path):
     featx = Path(sys.executable).with_name("featx")
     command = [featx, "extract", data, "--layer", "block2_pool"]
     command += ["--pool", "avg", "--size", "128", "-o", tmp_path / "codes.h5"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # Started in the background, these tests themselves are deaf to Ctrl-C, and so were the child.
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
     while True:
         time.sleep(0.2)
         if (tmp_path / "codes.h5").exists() and open_store(tmp_path / "codes.h5").images.done.sum():

@@ -34,6 +34,7 @@ def command(
     resize: settings.ResizeText = "squash",
     jpeg: settings.JpegText = "reduced",
     weights: settings.Weights = "bundled",
+    rename: settings.Rename = None,
     preprocess: settings.PreprocessText = "caffe",
     precision: settings.PrecisionText = "float32",
     device: settings.Device = "auto",
@@ -65,6 +66,7 @@ def command(
         resize=resize,  # type: ignore[arg-type]
         jpeg=jpeg,  # type: ignore[arg-type]
         weights=weights,
+        rename=settings.renames(rename),
         preprocess=preprocess,  # type: ignore[arg-type]
         precision=precision,  # type: ignore[arg-type]
         device=device,

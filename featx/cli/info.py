@@ -1,5 +1,6 @@
 """`featx info`: what a store, a bundle or a weights file holds."""
 
+import dataclasses
 import json
 import zipfile
 from collections import Counter
@@ -10,6 +11,7 @@ import typer
 
 from featx.cli.console import AsJson, Quiet, gigabytes, print_json, print_table
 from featx.errors import OptionError, StoreError
+from featx.layers import LAYERS
 from featx.outputs import spelt
 
 if TYPE_CHECKING:
@@ -131,6 +133,7 @@ def _weights(file: Path) -> dict[str, Any]:
         "missing": list(found.missing),
         "mismatched": list(found.mismatched),
         "twice": list(found.twice),
+        "proposals": [{**dataclasses.asdict(p), "flag": p.flag} for p in found.proposals],
     }
 
 
@@ -144,15 +147,7 @@ def _counts(store: "Store", column: str) -> dict[str, int]:
 
 def _print(kind: str, facts: dict[str, Any]) -> None:
     if kind == "weights":
-        print(f"weights, {facts['layout']}, told apart {facts['how']}")
-        rows = [
-            (g["name"], " ".join(str(s) for s in g["shapes"]), g["dtype"], g["vgg19_layer"] or "")
-            for g in facts["layers"]
-        ]
-        print_table(("layer", "shapes", "numbers", "in VGG19"), rows)
-        for word in ("covers", "missing", "mismatched", "twice"):
-            if facts[word]:
-                print(f"{word}: {', '.join(facts[word])}")
+        _print_weights(facts)
         return
     for name, value in {"kind": kind, **facts}.items():
         if name == "bytes":
@@ -164,6 +159,45 @@ def _print(kind: str, facts: dict[str, Any]) -> None:
             _print_lines(value)
         else:
             print(f"{name}: {_text(value)}")
+
+
+def _print_weights(facts: dict[str, Any]) -> None:
+    """Say what is there, by name, and what could be, by order and shapes."""
+    print(f"weights, {facts['layout']}, told apart {facts['how']}")
+    would = {proposal["old"]: proposal["new"] for proposal in facts["proposals"]}
+    rows = [
+        (
+            group["name"],
+            " ".join(map(str, group["shapes"])),
+            group["dtype"],
+            group["vgg19_layer"] or "",
+            *([would.get(group["name"], "")] if would else []),
+        )
+        for group in facts["layers"]
+    ]
+    header = ("layer", "shapes", "numbers", "in VGG19", *(["would fit"] if would else []))
+    print_table(header, rows)
+    for word in ("covers", "missing", "mismatched", "twice"):
+        if facts[word]:
+            print(f"{word}: {', '.join(facts[word])}")
+    if not would:
+        return
+    served = {*facts["covers"], *would.values()}
+    left = [x.name for x in LAYERS if x.kind != "pool" and x.name not in served]
+    if left:
+        print(f"nothing would fit: {', '.join(left)}")
+    for proposal in facts["proposals"]:
+        if proposal["other"]:
+            print(f"{proposal['new']}: {proposal['other']} would fit as well")
+    names = [layer.name for layer in LAYERS]
+    stop = names.index(left[0]) if left else len(names)
+    flags = [p["flag"] for p in facts["proposals"] if names.index(p["new"]) < stop]
+    if flags:
+        print(
+            "Compare with your network. With --weights and these flags it would serve layers up "
+            f"to {names[stop - 1]}:"
+        )
+        print("  " + " \\\n  ".join(flags))
 
 
 def _print_lines(facts: dict[str, Any]) -> None:

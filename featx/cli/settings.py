@@ -29,12 +29,14 @@ __all__ = [
     "MaxPixels",
     "PrecisionText",
     "PreprocessText",
+    "Rename",
     "ResizeText",
     "Store",
     "Weights",
     "batch_size",
     "job_lines",
     "need_layer",
+    "renames",
 ]
 
 Images = Annotated[
@@ -57,6 +59,14 @@ JpegText = Annotated[
 ]
 Weights = Annotated[
     str, typer.Option(metavar="bundled|imagenet|FILE|random:SEED", help="Of the network.")
+]
+Rename = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="OLD=NEW",
+        help="Layer OLD of the weights file is VGG19's NEW; may be repeated.",
+    ),
 ]
 PreprocessText = Annotated[
     str,
@@ -110,6 +120,37 @@ def batch_size(text: str) -> "BatchSize":
     raise OptionError(message)
 
 
+def renames(texts: list[str] | None) -> dict[str, str]:
+    """Read renames; the last = parts them, since no layer of VGG19 has one in its name.
+
+    Raises
+    ------
+    OptionError
+        One is not OLD=NEW, or two give one OLD different names.
+
+    Examples
+    --------
+    >>> renames(["conv2d_1=block1_conv1", "a=b=block1_conv2"])
+    {'conv2d_1': 'block1_conv1', 'a=b': 'block1_conv2'}
+    """
+    found: dict[str, str] = {}
+    for text in texts or ():
+        old, _, new = text.rpartition("=")
+        if not old or not new:
+            message = (
+                f"No such rename: {text}. Expected --rename OLD=NEW, a layer of the weights file "
+                "and the layer of VGG19 that it is, such as conv2d_1=block1_conv2."
+            )
+            raise OptionError(message)
+        if found.setdefault(old, new) != new:
+            message = (
+                f"One layer cannot be two: --rename {old}={found[old]} and --rename {text}. Leave "
+                "one of them out."
+            )
+            raise OptionError(message)
+    return found
+
+
 def job_lines(job: "ExtractionJob") -> list[str]:
     """Say what will be made, before it is."""
     records, recipe, rest = job.listing.records, job.recipe, job.rest
@@ -129,6 +170,8 @@ def job_lines(job: "ExtractionJob") -> list[str]:
     lines += _earlier_lines(job)
     n_layers = sum(weight_shapes(x.name) is not None for x in layers_up_to(deepest(recipe.layers)))
     found = "made" if job.source.path is None else "found, their shapes are right"
+    if job.source.rename:
+        found += f", {len(job.source.rename)} renamed"
     lines.append(
         f"weights {job.source.spec} ({job.source.identity[:12]}): all {n_layers} layers {found}"
     )

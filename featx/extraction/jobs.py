@@ -146,6 +146,7 @@ def extract(  # noqa: PLR0913  flat, as on the command line
     resize: Resize = "squash",
     jpeg: Jpeg = "reduced",
     weights: str = "bundled",
+    rename: Mapping[str, str] | None = None,
     preprocess: Preprocess = "caffe",
     precision: Precision = "float32",
     device: str = "auto",
@@ -184,6 +185,9 @@ def extract(  # noqa: PLR0913  flat, as on the command line
     weights : str, default="bundled"
         "bundled", "imagenet" (Keras's release), an h5 or keras file, or
         "random:SEED".
+    rename : mapping of str to str, optional
+        Name of a layer in that file -> the layer of VGG19 that it is, where the
+        file's names are its maker's own.
     preprocess : {"caffe", "unit"}, default="caffe"
         BGR minus ImageNet's mean, which VGG19's weights expect, or RGB / 255,
         for networks that were trained so.
@@ -228,6 +232,7 @@ def extract(  # noqa: PLR0913  flat, as on the command line
         resize=resize,
         jpeg=jpeg,
         weights=weights,
+        rename=rename,
         preprocess=preprocess,
         precision=precision,
         device=device,
@@ -251,6 +256,7 @@ def prepare_extraction(  # noqa: PLR0913  those of `extract`
     resize: Resize = "squash",
     jpeg: Jpeg = "reduced",
     weights: str = "bundled",
+    rename: Mapping[str, str] | None = None,
     preprocess: Preprocess = "caffe",
     precision: Precision = "float32",
     device: str = "auto",
@@ -296,7 +302,7 @@ def prepare_extraction(  # noqa: PLR0913  those of `extract`
     output = check_output(output, overwrite=True)  # what stands there may be gone on with
     standing = what_stands(output, ignored=overwrite)
     listing = list_images(images or "data", manifest=manifest, group=group)
-    source = find_weights(os.fspath(weights), layers, progress=show_download)
+    source = find_weights(os.fspath(weights), layers, rename=rename, progress=show_download)
     if source.path is not None and output.exists() and output.samefile(source.path):
         message = f"{output} holds the weights: it is not replaced by codes. Choose another -o."
         raise OptionError(message)
@@ -536,6 +542,8 @@ def _provenance(job: ExtractionJob, passes: Sequence[_Pass]) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.platform(),
     }
+    if job.source.rename:
+        facts["rename"] = dict(job.source.rename)
     if passes:  # else every row is copied
         import keras
 

@@ -4,7 +4,7 @@ Paths or arrays come in; a matrix of codes goes out. Nothing is stored: for
 more images than memory holds codes, `featx.extract` writes a store.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,6 +55,9 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         size, which is faster; see `featx.images.decoding`.
     weights : str, default="bundled"
         "bundled", "imagenet", an h5 or keras file, or "random:SEED".
+    rename : mapping of str to str, optional
+        Name of a layer in that file -> the layer of VGG19 that it is, where the
+        file's names are its maker's own.
     preprocess : {"caffe", "unit"}, default="caffe"
         BGR minus ImageNet's mean, which VGG19's weights expect, or RGB / 255.
     precision : {"float32", "tf32", "bfloat16"}, default="float32"
@@ -90,6 +93,7 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         resize: Resize = "squash",
         jpeg: Jpeg = "reduced",
         weights: str = "bundled",
+        rename: Mapping[str, str] | None = None,
         preprocess: Preprocess = "caffe",
         precision: Precision = "float32",
         device: str = "auto",
@@ -101,6 +105,7 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.resize = resize
         self.jpeg = jpeg
         self.weights = weights
+        self.rename = rename
         self.preprocess = preprocess
         self.precision = precision
         self.device = device
@@ -123,7 +128,7 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         _as_images(X)
         check_device(self.device)
         layers = (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
-        source = find_weights(self.weights, layers)
+        source = find_weights(self.weights, layers, rename=self.rename)
         self.recipe_ = Recipe(
             weights=source.identity,
             layers=layers,

@@ -10,6 +10,7 @@ from featx.network.backbone import (
 from featx.network.devices import Device, check_device, find_device
 from featx.network.weights import (
     BUNDLED_SHA256,
+    RenameProposal,
     WeightsGroup,
     WeightsInventory,
     WeightsSource,
@@ -23,6 +24,7 @@ __all__ = [
     "BUNDLED_SHA256",
     "Backbone",
     "Device",
+    "RenameProposal",
     "VGG19Backbone",
     "WeightsGroup",
     "WeightsInventory",

@@ -8,10 +8,12 @@ read as data and never run.
 from featx.network.weights.arrays import read_weights
 from featx.network.weights.download import fetch_imagenet
 from featx.network.weights.inventory import WeightsGroup, WeightsInventory, inspect_weights
+from featx.network.weights.renaming import RenameProposal
 from featx.network.weights.sources import BUNDLED_SHA256, WeightsSource, find_weights
 
 __all__ = [
     "BUNDLED_SHA256",
+    "RenameProposal",
     "WeightsGroup",
     "WeightsInventory",
     "WeightsSource",

@@ -17,6 +17,7 @@ from featx.layers import LAYERS, weight_shapes
 from featx.network.weights.files import READ_FAILURES
 from featx.network.weights.layouts import Entry, open_layout
 from featx.network.weights.matching import match_entries, needed_layers, require
+from featx.network.weights.renaming import find_renamed
 from featx.network.weights.sources import WeightsSource
 
 __all__ = ["read_weights"]
@@ -32,7 +33,7 @@ def read_weights(
     Parameters
     ----------
     source : WeightsSource
-        What `find_weights` found.
+        What `find_weights` found, renames included.
     layers : sequence of str
         Layers that codes are taken from.
 
@@ -59,7 +60,8 @@ def read_weights(
         seed = int(source.identity.removeprefix("random:"))
         return {name: _draw(name, seed) for name in names}
     with open_layout(source.path) as contents:
-        match = match_entries(contents.entries)
+        renamed = find_renamed(contents.entries, source.rename, source.path)
+        match = match_entries(contents.entries, renamed)
         require(match, contents.entries, layers, source.path)
         if match.how == "by order and shapes":
             logger.warning(

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featx.network.weights.layouts import open_layout
-from featx.network.weights.matching import WEIGHTED, How, match_entries, require
+from featx.network.weights.matching import (
+    WEIGHTED,
+    How,
+    match_entries,
+    propose_renames,
+    require,
+)
+from featx.network.weights.renaming import RenameProposal, Renames, entry_labels, find_renamed
 
 __all__ = ["WeightsGroup", "WeightsInventory", "check_weights", "inspect_weights"]
 
@@ -21,7 +28,8 @@ class WeightsGroup:
     Parameters
     ----------
     name : str
-        Name of the layer, or of its group where the file holds no name.
+        Name of the layer, or of its group where the file holds no name; with its
+        place before it if the file has others of that name.
     shapes : tuple of tuple of int
         Shapes of its arrays, kernel first.
     dtype : str
@@ -58,6 +66,8 @@ class WeightsInventory:
         Layers of VGG19 that are there with other shapes.
     twice : tuple of str
         Layers of VGG19 that are there several times; none of them is taken.
+    proposals : tuple of RenameProposal
+        Renames that would make further layers fit, by order and shapes.
     """
 
     path: Path
@@ -68,6 +78,7 @@ class WeightsInventory:
     missing: tuple[str, ...]
     mismatched: tuple[str, ...]
     twice: tuple[str, ...]
+    proposals: tuple[RenameProposal, ...]
 
 
 def inspect_weights(path: str | Path) -> WeightsInventory:
@@ -80,7 +91,8 @@ def inspect_weights(path: str | Path) -> WeightsInventory:
     """
     path = Path(path)
     with open_layout(path) as contents:
-        match = match_entries(contents.entries)
+        entries = contents.entries
+    match = match_entries(entries)
     singles = {**match.fits, **match.misfits}.items()
     layers = {entry: name for name, entry in singles}
     layers |= {entry: name for name, entries in match.twice.items() for entry in entries}
@@ -88,19 +100,29 @@ def inspect_weights(path: str | Path) -> WeightsInventory:
         path=path,
         layout=contents.layout,
         groups=tuple(
-            WeightsGroup(entry.name, entry.shapes, entry.dtype, layers.get(entry))
-            for entry in contents.entries
+            WeightsGroup(label, entry.shapes, entry.dtype, layers.get(entry))
+            for label, entry in zip(entry_labels(entries), entries, strict=True)
         ),
         covers=tuple(match.fits),
         how=match.how,
         missing=tuple(n for n in WEIGHTED if n not in {*match.fits, *match.misfits, *match.twice}),
         mismatched=tuple(match.misfits),
         twice=tuple(match.twice),
+        proposals=propose_renames(match, entries, WEIGHTED),
     )
 
 
-def check_weights(path: Path, layers: Iterable[str]) -> None:
+def check_weights(path: Path, layers: Iterable[str], rename: Renames = ()) -> None:
     """Raise an error unless a file holds the weights that `layers` need.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    layers : iterable of str
+        Layers that codes are taken from.
+    rename : tuple of (str, str), default=()
+        Name in the file, layer of VGG19.
 
     Raises
     ------
@@ -108,4 +130,5 @@ def check_weights(path: Path, layers: Iterable[str]) -> None:
         The file cannot be read, or does not fit.
     """
     with open_layout(path) as contents:
-        require(match_entries(contents.entries), contents.entries, layers, path)
+        entries = contents.entries
+    require(match_entries(entries, find_renamed(entries, rename, path)), entries, layers, path)

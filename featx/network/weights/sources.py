@@ -7,14 +7,15 @@ arrays nor layouts.
 
 import difflib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from featx.errors import WeightsError
+from featx.errors import OptionError, WeightsError
 from featx.layers import find_layer
 from featx.network.weights.download import fetch_imagenet
 from featx.network.weights.inventory import check_weights
+from featx.network.weights.renaming import Renames, check_rename, renamed_identity
 
 __all__ = ["BUNDLED_SHA256", "WeightsSource", "find_weights"]
 
@@ -37,14 +38,25 @@ class WeightsSource:
         The file; None if the weights are random.
     identity : str
         sha256 of the file in hexadecimal, or "random:SEED": a recipe's `weights`.
+        With renames, the sha256 of the JSON text ``["DIGEST", [["OLD", "NEW"], ...]]``
+        of the file's sha256 and the sorted pairs.
+    rename : tuple of (str, str), default=()
+        Names in the file and the layers of VGG19 that they are, sorted.
     """
 
     spec: str
     path: Path | None
     identity: str
+    rename: Renames = ()
 
 
-def find_weights(spec: str, layers: Iterable[str], *, progress: bool = False) -> WeightsSource:
+def find_weights(
+    spec: str,
+    layers: Iterable[str],
+    *,
+    rename: Mapping[str, str] | None = None,
+    progress: bool = False,
+) -> WeightsSource:
     """Find the weights that `layers` need, and verify them.
 
     Parameters
@@ -54,6 +66,10 @@ def find_weights(spec: str, layers: Iterable[str], *, progress: bool = False) ->
         downloaded once; "random:SEED"; else a file.
     layers : iterable of str
         Layers that codes are taken from.
+    rename : mapping of str to str, optional
+        Name in the file -> layer of VGG19 that it is, where a file's names are
+        its maker's own. All other layers are then found by their names, none by
+        its order. Shapes are proven as ever.
     progress : bool, default=False
         Draw a bar on stderr if "imagenet" is downloaded.
 
@@ -65,9 +81,12 @@ def find_weights(spec: str, layers: Iterable[str], *, progress: bool = False) ->
     Raises
     ------
     WeightsError
-        The weights are missing, damaged, or do not cover these layers.
+        The weights are missing, damaged, or do not cover these layers; or the
+        file has no layer that is to be renamed.
     UnknownLayerError
         VGG19 has no such layer.
+    OptionError
+        A rename cannot be.
 
     Examples
     --------
@@ -76,6 +95,14 @@ def find_weights(spec: str, layers: Iterable[str], *, progress: bool = False) ->
     """
     layers = tuple(layers)
     dense = [name for name in layers if find_layer(name).kind == "dense"]
+    renames = check_rename(rename)
+    if renames and (spec in {"bundled", "imagenet"} or spec.startswith("random:")):
+        old, new = renames[0]
+        message = (
+            f"--rename {old}={new}: the layers of {spec} have VGG19's names already. Renames are "
+            "for a file of your own: --weights FILE"
+        )
+        raise OptionError(message)
     if spec == "bundled":
         return _bundled(spec, dense)
     if spec == "imagenet":
@@ -83,7 +110,7 @@ def find_weights(spec: str, layers: Iterable[str], *, progress: bool = False) ->
         return WeightsSource(spec, path, _sha256(path))
     if spec.startswith("random:"):
         return WeightsSource(spec, None, f"random:{_seed(spec)}")
-    return _own_file(spec, layers)
+    return _own_file(spec, layers, renames)
 
 
 def _bundled(spec: str, dense: list[str]) -> WeightsSource:
@@ -114,7 +141,7 @@ def _seed(spec: str) -> int:
     return int(text)
 
 
-def _own_file(spec: str, layers: Iterable[str]) -> WeightsSource:
+def _own_file(spec: str, layers: Iterable[str], rename: Renames) -> WeightsSource:
     path = Path(spec).expanduser()
     if path.is_dir():
         message = (
@@ -130,8 +157,8 @@ def _own_file(spec: str, layers: Iterable[str]) -> WeightsSource:
             "Use --weights bundled, which needs no file."
         )
         raise WeightsError(message)
-    check_weights(path, layers)
-    return WeightsSource(spec, path, _sha256(path))
+    check_weights(path, layers, rename)
+    return WeightsSource(spec, path, renamed_identity(_sha256(path), rename), rename)
 
 
 def _sha256(path: Path) -> str:
