@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from featx.extraction import Extraction, ExtractionPlan, VGG19Codes, extract, plan
     from featx.recipe import Recipe
     from featx.store import Store, export, open_store, read_arrays, read_frame
-    from featx.workflows import evaluate_bundle, predict
+    from featx.workflows import Finetuned, evaluate_bundle, finetune, predict
 
 __version__ = version("featx")
 
@@ -21,6 +21,7 @@ __all__ = [
     "Bundle",
     "Extraction",
     "ExtractionPlan",
+    "Finetuned",
     "Fit",
     "Recipe",
     "Store",
@@ -29,6 +30,7 @@ __all__ = [
     "evaluate_bundle",
     "export",
     "extract",
+    "finetune",
     "fit",
     "load_bundle",
     "open_store",
@@ -42,6 +44,7 @@ _ROOMS = {
     "Bundle": "classification",
     "Extraction": "extraction",
     "ExtractionPlan": "extraction",
+    "Finetuned": "workflows",
     "Fit": "classification",
     "Recipe": "recipe",
     "Store": "store",
@@ -49,6 +52,7 @@ _ROOMS = {
     "evaluate_bundle": "workflows",
     "export": "store",
     "extract": "extraction",
+    "finetune": "workflows",
     "fit": "classification",
     "load_bundle": "classification",
     "open_store": "store",

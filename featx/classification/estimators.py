@@ -1,9 +1,10 @@
-"""Two classifiers that scikit-learn has, made blind to rotations and to rounding.
+"""Classifiers that scikit-learn has, made blind to rotations, rounding, or how they learned.
 
 Rows and labels come in; scikit-learn estimators go out. This file does not
 know where rows come from.
 """
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import pairwise_distances
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-__all__ = ["Centroids", "StableNeighbours"]
+__all__ = ["Centroids", "Perceptron", "StableNeighbours"]
 
 # Distances to one row that differ by less, relative to themselves, are equal but for rounding.
 _EQUAL = 1e-6
@@ -147,3 +148,62 @@ class StableNeighbours(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the label with most votes; of equal ones, the first by name."""
         check_is_fitted(self)
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+
+
+class Perceptron(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Layers with ReLU between them, whose numbers were found elsewhere.
+
+    scikit-learn's `MLPClassifier` gives probabilities alone, in which what is
+    below 1e-16 is lost.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        Names of the decisions.
+    coefs : sequence of ndarray
+        Kernels, (d, h), (h, ...) to (..., k).
+    intercepts : sequence of ndarray
+        One for each kernel.
+
+    Examples
+    --------
+    >>> model = Perceptron(("a", "b"), [np.eye(2), -np.eye(2)], [np.zeros(2)] * 2)
+    >>> model.predict([[1.0, 2.0], [2.0, -9.0]]).tolist()
+    ['a', 'b']
+    """
+
+    def __init__(
+        self,
+        classes: tuple[str, ...],
+        coefs: Sequence[NDArray[np.floating]],
+        intercepts: Sequence[NDArray[np.floating]],
+    ) -> None:
+        self.classes = classes
+        self.coefs = coefs
+        self.intercepts = intercepts
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """Labels, shape (k,)."""
+        return np.array(self.classes)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Do nothing: the numbers are given."""
+        return self
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the decisions, (n, k), or (n,) for two classes as scikit-learn has them."""
+        x = np.asarray(X, dtype=np.float64)
+        for k, (coef, intercept) in enumerate(zip(self.coefs, self.intercepts, strict=True)):
+            x = (x if k == 0 else np.maximum(x, 0)) @ coef + intercept
+        return x[:, 1] - x[:, 0] if len(self.classes) == 2 else x
+
+    def predict(self, X: ArrayLike) -> NDArray[np.generic]:
+        """Return the labels of the largest decisions."""
+        decisions = self.decision_function(X)
+        if decisions.ndim == 1:
+            return np.asarray(self.classes_[(decisions > 0).astype(int)])
+        return np.asarray(self.classes_[decisions.argmax(axis=1)])

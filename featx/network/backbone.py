@@ -28,7 +28,16 @@ from featx.network.devices import Device, find_device
 from featx.network.weights import WeightsSource, read_weights
 from featx.recipe import Precision, Recipe
 
-__all__ = ["Backbone", "VGG19Backbone", "activation_bytes", "build_backbone", "load_backbone"]
+__all__ = [
+    "Backbone",
+    "VGG19Backbone",
+    "activation_bytes",
+    "build_backbone",
+    "keras_layer",
+    "load_backbone",
+    "pooled",
+    "preprocessed",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -219,18 +228,18 @@ def _model(recipe: Recipe, weights: Weights) -> Any:
     import keras
 
     images = keras.Input((*recipe.size, 3), dtype="uint8", name="images")
-    x = _preprocessed(images, recipe)
+    x = preprocessed(images, recipe)
     activations = {}
     made = {}
     for layer in layers_up_to(deepest(recipe.layers)):
         if layer.name == "fc1":
             x = keras.layers.Flatten(data_format="channels_last", dtype=_computing(recipe))(x)
-        made[layer.name] = _keras_layer(layer, _computing(recipe))
+        made[layer.name] = keras_layer(layer, _computing(recipe))
         x = made[layer.name](x)
         activations[layer.name] = x
     outputs = {}
     for name in recipe.layers:
-        codes = _pooled(activations[name], recipe)
+        codes = pooled(activations[name], recipe)
         outputs[name] = keras.ops.cast(codes, recipe.dtype)
         if recipe.dtype == "float16":  # ReLU leaves nothing below 0, so this is the largest size
             outputs[_largest(name)] = keras.ops.cast(keras.ops.max(codes), "float32")
@@ -246,7 +255,8 @@ def _computing(recipe: Recipe) -> str:
     return "bfloat16" if recipe.precision == "bfloat16" else "float32"
 
 
-def _preprocessed(images: Any, recipe: Recipe) -> Any:
+def preprocessed(images: Any, recipe: Recipe) -> Any:
+    """Return images, (n, h, w, 3) RGB from 0 to 255, as VGG19 takes them, in float32."""
     from keras import ops
 
     x = ops.cast(images, "float32")
@@ -255,7 +265,8 @@ def _preprocessed(images: Any, recipe: Recipe) -> Any:
     return ops.flip(x, axis=-1) - ops.convert_to_tensor(IMAGENET_MEAN_BGR, "float32")
 
 
-def _keras_layer(layer: Layer, dtype: str) -> Any:
+def keras_layer(layer: Layer, dtype: str) -> Any:
+    """Return Keras's layer for a layer of VGG19, with its name and no weights yet."""
     # A user's keras.json may set another data format or float type, so both are said here.
     from keras import layers
 
@@ -274,7 +285,8 @@ def _keras_layer(layer: Layer, dtype: str) -> Any:
     )
 
 
-def _pooled(activation: Any, recipe: Recipe) -> Any:
+def pooled(activation: Any, recipe: Recipe) -> Any:
+    """Return an activation, (n, h, w, c), as a code of the recipe's pooling."""
     from keras import ops
 
     if recipe.pool == "none" or activation.ndim == 2:  # fully connected: one place

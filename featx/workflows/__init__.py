@@ -7,6 +7,13 @@ from featx.workflows.evaluation import (
     prepare_evaluation,
     run_evaluation,
 )
+from featx.workflows.finetuning import (
+    Finetuned,
+    FinetuneJob,
+    finetune,
+    prepare_finetune,
+    run_finetune,
+)
 from featx.workflows.prediction import (
     PredictionJob,
     predict,
@@ -18,12 +25,17 @@ from featx.workflows.prediction import (
 __all__ = [
     "BundleEvaluation",
     "EvaluationJob",
+    "FinetuneJob",
+    "Finetuned",
     "PredictionJob",
     "evaluate_bundle",
+    "finetune",
     "predict",
     "predictions",
     "prepare_evaluation",
+    "prepare_finetune",
     "prepare_prediction",
     "run_evaluation",
+    "run_finetune",
     "run_prediction",
 ]

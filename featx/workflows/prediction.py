@@ -22,13 +22,20 @@ from numpy.typing import NDArray
 
 from featx.classification import Bundle, load_bundle
 from featx.classification.joining import Joined, join_stores
-from featx.errors import ImagesError, OptionError, RecipeMismatchError, StoreError
+from featx.errors import (
+    ImagesError,
+    OptionError,
+    RecipeMismatchError,
+    StoreError,
+    WeightsError,
+)
 from featx.extraction import settle_batch_size, stream_codes
 from featx.images import ImageRecord, list_images
 from featx.network import WeightsSource, check_device, find_weights, load_backbone
 from featx.outputs import check_output, spelt, whole_file
 from featx.recipe import Precision, Recipe
 from featx.store import open_store
+from featx.workflows.heads import tuned_bundle
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +96,7 @@ def predict(  # noqa: PLR0913  flat, as on the command line
         Images and folders of images; or a store, or several of the same
         images, which are joined.
     model : Path, str or Bundle, default="model.skops"
-        What `featx fit` made.
+        What `featx fit` made, or the tuned.keras of `featx finetune`.
     codes : Path, str or sequence of them, optional
         The stores that the classifier was fitted on, if it compares with their
         codes and they lie elsewhere now.
@@ -226,7 +233,12 @@ def open_bundle(
     model: Path | str | Bundle, codes: Inputs | None = None, *, trust: bool = False
 ) -> Bundle:
     """Return a bundle that is ready to classify: parameters and errors are those of `predict`."""
-    bundle = model if isinstance(model, Bundle) else load_bundle(model, trust=trust)
+    if isinstance(model, Bundle):
+        bundle = model
+    elif Path(model).suffix == ".keras":
+        bundle = tuned_bundle(model)
+    else:
+        bundle = load_bundle(model, trust=trust)
     if codes and (bundle.span is None or hasattr(bundle.span, "codes_")):
         logger.warning("--codes was not needed: the bundle holds all that its classifier uses.")
     bundle.open_codes(codes or None)
@@ -393,9 +405,19 @@ def _records(inputs: Sequence[Path]) -> Iterator[ImageRecord]:
 
 
 def _source(bundle: Bundle, weights: str | None) -> WeightsSource:
-    """Find the weights that the classifier's codes were made with."""
-    spec = weights or bundle.provenance["extraction"]["weights"]
-    source = find_weights(spec, bundle.recipe.layers)
+    """Find the weights that the classifier's codes were made with, renamed as they were."""
+    extraction = bundle.provenance["extraction"]
+    spec, rename = weights or extraction["weights"], extraction.get("rename")
+    try:
+        source = find_weights(spec, bundle.recipe.layers, rename=rename)
+    except (WeightsError, OptionError) as error:
+        if not rename:
+            raise
+        message = (
+            f"{error}\nThese renames are those of the classifier's codes. Use --weights with the "
+            "file that extract had."
+        )
+        raise WeightsError(message) from error
     if source.identity != bundle.recipe.weights:
         message = (
             f"The weights {spec} are not those of the classifier's codes: {source.identity[:12]}, "

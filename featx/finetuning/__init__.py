@@ -1,0 +1,1 @@
+"""Fine-tuning: images and a head in, tuned weights out."""

@@ -1,0 +1,63 @@
+"""The state of a training between two epochs, in one file that is whole or not there.
+
+Arrays and facts come in and go out again. This file does not know what they
+mean.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from featx.errors import StoreError
+from featx.outputs import whole_file
+
+__all__ = ["load_checkpoint", "save_checkpoint"]
+
+Arrays = Mapping[str, Sequence[NDArray[Any]]]
+
+
+def save_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+    """Write a checkpoint; one of that name is replaced at the end, at once.
+
+    Parameters
+    ----------
+    path : Path
+        An HDF5 file.
+    arrays : mapping of str to sequence of ndarray
+        By group.
+    facts : mapping of str to object
+        Whatever JSON can hold.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["facts"] = json.dumps(facts)
+        for name, group in arrays.items():
+            for k, array in enumerate(group):
+                file[f"{name}/{k:04d}"] = array
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, list[NDArray[Any]]], dict[str, Any]]:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be read.
+    """
+    try:
+        with h5py.File(path) as file:
+            facts = json.loads(file.attrs["facts"])
+            arrays = {name: [np.asarray(group[k]) for k in group] for name, group in file.items()}
+    except (OSError, KeyError, ValueError) as error:
+        message = f"{path} cannot be read: {error}. Begin anew with --overwrite, or another -o."
+        raise StoreError(message) from error
+    return arrays, facts

@@ -1,0 +1,168 @@
+"""A tuned network as files: the whole of it, and its weights under VGG19's names.
+
+A network comes in; `tuned.keras` and `tuned.weights.h5` go out, and what
+`tuned.keras` says of itself comes back. It is read without running its config,
+which could run code: featx's own facts lie beside that, as JSON.
+"""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx.errors import BundleError
+from featx.finetuning.heads import Head
+from featx.finetuning.network import Network
+from featx.network.weights.files import READ_FAILURES, open_weights
+from featx.outputs import whole_file
+from featx.recipe import Recipe
+
+__all__ = ["TunedNetwork", "read_tuned", "save_tuned"]
+
+_FACTS = "featx.json"
+_FORMAT = "featx-tuned"
+_FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class TunedNetwork:
+    """What a tuned.keras says of itself.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which is the weights of `recipe` too.
+    recipe : Recipe
+        Of the codes that the head takes; its `weights` are not set.
+    head : Head
+        From codes to logits.
+    fitted_on : tuple of str
+        sha256 of the files of the images that it was trained on, stopping included.
+    summary : dict
+        How it was trained, and how it scored.
+    """
+
+    path: Path
+    recipe: Recipe
+    head: Head
+    fitted_on: tuple[str, ...]
+    summary: dict[str, Any]
+
+
+def save_tuned(
+    network: Network, folder: Path, fitted_on: tuple[str, ...], summary: Mapping[str, Any]
+) -> tuple[Path, Path]:
+    """Write tuned.keras and tuned.weights.h5; files of these names are replaced, each at once.
+
+    Parameters
+    ----------
+    network : Network
+        With the weights that are to be kept.
+    folder : Path
+        Where to.
+    fitted_on : tuple of str
+        sha256 of the files of the images that it was trained on.
+    summary : mapping of str to object
+        Whatever JSON can hold.
+
+    Returns
+    -------
+    (Path, Path)
+        Both files: `tuned.keras`, from images to probabilities, which
+        `keras.models.load_model` opens after `import featx` and
+        `featx.finetuning.heads.custom_layers()`; and `tuned.weights.h5`, which
+        `featx extract --weights` and Keras's VGG19 take.
+
+    Raises
+    ------
+    OutputError
+        A file cannot be written.
+    """
+    import keras
+
+    head = network.head_now()
+    facts = {
+        "format": _FORMAT,
+        "format_version": _FORMAT_VERSION,
+        "recipe": json.loads(network.recipe.to_json()),
+        "classes": list(head.classes),
+        "normalise": head.normalise,
+        "n_kernels": len(head.kernels),
+        "fitted_on": list(fitted_on),
+        "summary": dict(summary),
+    }
+    whole, weights = folder / "tuned.keras", folder / "tuned.weights.h5"
+    with network.device.scope():
+        images = network.whole.inputs[0]
+        logits = network.whole.outputs[0]
+        probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(logits)
+        model = keras.Model(images, probabilities, name="tuned")
+        # The cut's activation, before it is pooled: VGG19 alone, as Keras has it.
+        (cut,) = network.recipe.layers
+        plain = keras.Model(images, network.whole.get_layer(cut).output, name="vgg19")
+    with whole_file(whole) as temporary:
+        _saved_as(model.save, temporary, ".keras")
+        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(_FACTS, json.dumps(facts))
+    with whole_file(weights) as temporary:
+        _saved_as(plain.save_weights, temporary, ".weights.h5")
+    return whole, weights
+
+
+def read_tuned(path: Path | str) -> TunedNetwork:
+    """Read what a tuned.keras says of itself, and its head; no code of the file is run.
+
+    Raises
+    ------
+    BundleError
+        There is no such file, or `featx finetune` did not write it.
+    WeightsError
+        It is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        message = f"No tuned network {path}. Make one first: featx finetune IMAGES"
+        raise BundleError(message)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            facts = json.loads(archive.read(_FACTS))
+    except READ_FAILURES as error:
+        message = (
+            f"{path} is no network that featx finetune wrote, or it is damaged. As weights of "
+            f"another maker's network: featx extract --weights {path}"
+        )
+        raise BundleError(message) from error
+    if facts.get("format") != _FORMAT or facts["format_version"] != _FORMAT_VERSION:
+        message = (
+            f"{path} has format {facts.get('format')} {facts.get('format_version')}; this featx "
+            f"reads {_FORMAT} {_FORMAT_VERSION}. Use a newer one: pip install --upgrade featx"
+        )
+        raise BundleError(message)
+    with open_weights(path) as (file, _):
+        # Keras calls the groups by their kinds; the layers' own names are attributes.
+        groups = {group["vars"].attrs["name"]: group["vars"] for group in file["layers"].values()}
+
+        def arrays(name: str) -> list[np.ndarray]:
+            return [np.asarray(groups[name][key]) for key in sorted(groups[name], key=int)]
+
+        names = [f"head_dense{k}" for k in range(1, facts["n_kernels"])]
+        kernels, biases = zip(*(arrays(name) for name in [*names, "head_logits"]), strict=True)
+        mean = arrays("head_centre")[0] if facts["normalise"] == "centre" else None
+    return TunedNetwork(
+        path=path,
+        recipe=Recipe.from_json(json.dumps(facts["recipe"])),
+        head=Head(tuple(facts["classes"]), facts["normalise"], mean, kernels, biases),
+        fitted_on=tuple(facts["fitted_on"]),
+        summary=facts["summary"],
+    )
+
+
+def _saved_as(save: Any, path: Path, suffix: str) -> None:
+    """Let Keras write a file whose name has no suffix: it asks for one."""
+    named = path.with_name(path.name + suffix)
+    save(named)
+    named.replace(path)
