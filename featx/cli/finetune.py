@@ -101,7 +101,7 @@ def command(
     optimizer: Annotated[str, typer.Option(metavar="adamw|sgd")] = "adamw",
     lr: Annotated[
         float | None,
-        typer.Option(metavar="RATE", help="Of the head.", show_default="1e-5; 1e-3 for sgd"),
+        typer.Option(metavar="RATE", help="Of the head.", show_default="1e-4; 1e-3 for sgd"),
     ] = None,
     block_decay: Annotated[
         float, typer.Option(metavar="F", help="Rate of a block, of the next one's.")

@@ -59,7 +59,7 @@ def _figure(history: Sequence[Epoch], best: int) -> Any:
             [epoch.epoch for epoch in trained],
             [getattr(epoch, name) for epoch in trained],
             color="0.6",
-            label="trained on (augmented)",
+            label="part that is trained on",
         )
         stop = [getattr(epoch, f"stop_{name}") for epoch in history]
         axes.plot(numbers, stop, color="C0", label="part that stops")
@@ -69,7 +69,9 @@ def _figure(history: Sequence[Epoch], best: int) -> Any:
         axes.set_title({"loss": "log loss", "accuracy": "accuracy"}[name])
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(frameon=False, fontsize="small")
+    # Below both, as no corner of them is free for sure.
+    lines = figure.axes[0].get_lines()
+    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False)
     return figure
 
 

@@ -24,7 +24,7 @@ _CHOICES = {
     "schedule": get_args(Schedule),
 }
 # What each optimizer needs on a network that is good already.
-_RATES = {"sgd": 1e-3, "adamw": 1e-5}
+_RATES = {"sgd": 1e-3, "adamw": 1e-4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Tuning:
     optimizer : {"sgd", "adamw"}, default="adamw"
         SGD has momentum 0.9.
     lr : float, optional
-        Learning rate of the head, 1e-3 for sgd and 1e-5 for adamw by default.
+        Learning rate of the head, 1e-3 for sgd and 1e-4 for adamw by default.
     block_decay : float, default=0.5
         What the rate is multiplied by from one block to the one before it: the
         last block has this much of the head's.

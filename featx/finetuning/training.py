@@ -338,8 +338,9 @@ class _Run:
                 optimizer=self._optimizer,
                 loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
                 weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-                # XLA on the CPU costs TensorFlow a fifth of its speed; JAX is nothing else.
-                jit_compile=keras.backend.backend() == "jax",
+                # XLA on the CPU costs TensorFlow a fifth of its speed; JAX is nothing else, and
+                # "auto" leaves it out, without a warning, where a layer says that it cannot.
+                jit_compile="auto" if keras.backend.backend() == "jax" else False,
             )
             self._optimizer.build(self._variables)
 
@@ -379,8 +380,7 @@ def as_array(variable: Any) -> Array:
     """Return a backend's tensor, or a variable, as a NumPy array of its own."""
     import keras
 
-    # A variable of TensorFlow warns when NumPy takes it; its tensor does not.
-    return np.array(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)))
+    return np.array(keras.ops.convert_to_numpy(variable))
 
 
 def check_same(path: Path, facts: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:

@@ -119,9 +119,9 @@ def read_tuned(path: Path | str) -> TunedNetwork:
     Raises
     ------
     BundleError
-        There is no such file, or `featx finetune` did not write it.
+        There is no such file, `featx finetune` did not write it, or it is damaged.
     WeightsError
-        It is damaged.
+        Its weights are damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -130,18 +130,37 @@ def read_tuned(path: Path | str) -> TunedNetwork:
     try:
         with zipfile.ZipFile(path) as archive:
             facts = json.loads(archive.read(_FACTS))
+        written = facts["format"], facts["format_version"]
     except READ_FAILURES as error:
         message = (
             f"{path} is no network that featx finetune wrote, or it is damaged. As weights of "
             f"another maker's network: featx extract --weights {path}"
         )
         raise BundleError(message) from error
-    if facts.get("format") != _FORMAT or facts["format_version"] != _FORMAT_VERSION:
+    if written != (_FORMAT, _FORMAT_VERSION):
         message = (
-            f"{path} has format {facts.get('format')} {facts.get('format_version')}; this featx "
-            f"reads {_FORMAT} {_FORMAT_VERSION}. Use a newer one: pip install --upgrade featx"
+            f"{path} has format {written[0]} {written[1]}; this featx reads {_FORMAT} "
+            f"{_FORMAT_VERSION}. Use a newer one: pip install --upgrade featx"
         )
         raise BundleError(message)
+    try:
+        return TunedNetwork(
+            path=path,
+            recipe=Recipe.from_json(json.dumps(facts["recipe"])),
+            head=_read_head(path, facts),
+            fitted_on=tuple(facts["fitted_on"]),
+            summary=facts["summary"],
+        )
+    except READ_FAILURES as error:
+        message = (
+            f"{path} is damaged, or a newer featx wrote it: {error}. Copy it again, run the same "
+            "featx finetune again, or use a newer one: pip install --upgrade featx"
+        )
+        raise BundleError(message) from error
+
+
+def _read_head(path: Path, facts: Mapping[str, Any]) -> Head:
+    """Read a head's arrays from a tuned.keras, whose facts say how many there are."""
     with open_weights(path) as (file, _):
         # Keras calls the groups by their kinds; the layers' own names are attributes.
         groups = {group["vars"].attrs["name"]: group["vars"] for group in file["layers"].values()}
@@ -152,17 +171,14 @@ def read_tuned(path: Path | str) -> TunedNetwork:
         names = [f"head_dense{k}" for k in range(1, facts["n_kernels"])]
         kernels, biases = zip(*(arrays(name) for name in [*names, "head_logits"]), strict=True)
         mean = arrays("head_centre")[0] if facts["normalise"] == "centre" else None
-    return TunedNetwork(
-        path=path,
-        recipe=Recipe.from_json(json.dumps(facts["recipe"])),
-        head=Head(tuple(facts["classes"]), facts["normalise"], mean, kernels, biases),
-        fitted_on=tuple(facts["fitted_on"]),
-        summary=facts["summary"],
-    )
+    return Head(tuple(facts["classes"]), facts["normalise"], mean, kernels, biases)
 
 
 def _saved_as(save: Any, path: Path, suffix: str) -> None:
     """Let Keras write a file whose name has no suffix: it asks for one."""
     named = path.with_name(path.name + suffix)
-    save(named)
-    named.replace(path)
+    try:
+        save(named)
+        named.replace(path)
+    finally:
+        named.unlink(missing_ok=True)

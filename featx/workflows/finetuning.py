@@ -365,7 +365,14 @@ def run_finetune(job: FinetuneJob, *, progress: Progress | None = None) -> Finet
     told, began, folder = progress or Progress(), time.perf_counter(), job.folder
     run_extraction(job.extraction, progress=told.images)
     store = open_store(folder / "codes.h5")
-    parts = _divide(store, job)
+    try:
+        parts = _divide(store, job)
+    except FitError:
+        # Codes of images that cannot do are of no use, unless another bundle would serve.
+        if not job.fitted_before and [path.name for path in folder.iterdir()] == ["codes.h5"]:
+            (folder / "codes.h5").unlink()
+            folder.rmdir()
+        raise
     identity = _identity(job, store, parts)
     finished = _finished(job, identity, told)
     if finished is not None:

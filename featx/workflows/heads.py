@@ -51,7 +51,9 @@ def head_of(bundle: Bundle) -> Head:
     calibration = steps["calibration"]
     # Sigmoid and isotonic are no single number: the head then keeps the decisions as they are.
     temperature = calibration.temperature if isinstance(calibration, Temperature) else 1.0
-    kernel, bias = estimator.coef_.T / temperature, np.ravel(estimator.intercept_) / temperature
+    # Ridge has one row, without its axis, for two classes.
+    kernel = np.atleast_2d(estimator.coef_).T / temperature
+    bias = np.ravel(estimator.intercept_) / temperature
     if kernel.shape[1] == 1:  # of two classes: half for the second, minus half for the first
         kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
     mean = steps["centre"].mean_ if "centre" in steps else None
