@@ -108,7 +108,7 @@ def search(store: str) -> None:
 
 
 def write_large(
-    path: Path, n_train: int, n_val: int, layer: str, size: int, distance: float
+    path: Path, n_train: int, n_val: int, layer: str, *, size: int, distance: float
 ) -> None:
     """Write a store of codes of 16 classes, whose means have a length, block after block."""
     from featx.recipe import Recipe
@@ -165,7 +165,7 @@ def command_line(store: str, output: str, road: str) -> dict:
 def large(folder: str) -> None:
     store = Path(folder) / "large.h5"
     if not store.exists():
-        write_large(store, 4125, 466, "block2_pool", 256, 12.0)
+        write_large(store, 4125, 466, "block2_pool", size=256, distance=12.0)
     found = command_line(str(store), str(Path(folder) / "large.skops"), "auto")
     facts = found["facts"]
     print(
@@ -184,7 +184,7 @@ def roads(folder: str) -> None:
     for n in (500, 1000, 2000, 4000):
         store = Path(folder) / f"roads-{n}.h5"
         if not store.exists():
-            write_large(store, n, n // 4, "block5_pool", 224, 6.0)
+            write_large(store, n, n // 4, "block5_pool", size=224, distance=6.0)
         for road in ("span", "streamed"):
             found = command_line(str(store), str(Path(folder) / "roads.skops"), road)
             said = price(road, n + n // 4, 25_088, 16)

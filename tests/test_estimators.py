@@ -1,12 +1,18 @@
-"""Two classifiers beside scikit-learn's: the same answers, and the same ones after a rotation."""
+"""Classifiers beside scikit-learn's: the same answers, and the same ones after a rotation."""
+
+import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.neural_network import MLPClassifier
+from sklearn.utils.validation import check_is_fitted
 
-from featx.classification.estimators import Centroids, StableNeighbours
+from featx.classification.estimators import Centroids, Perceptron, StableNeighbours
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -205,3 +211,47 @@ def test_they_are_cloned_set_and_checked_as_any_estimator(estimator, params):
     with pytest.raises(ValueError, match="3 features"):
         estimator.predict(X[:, :3])
     assert estimator.score(X, y) > 0.5
+
+
+# layers whose numbers were found elsewhere
+
+
+def layers_for(n_classes):
+    rng = np.random.default_rng(n_classes)
+    widths = [5, 7, 4, n_classes]
+    coefs = [rng.normal(size=pair) for pair in pairwise(widths)]
+    return coefs, [rng.normal(size=width) for width in widths[1:]]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_perceptron_decides_as_scikit_learns(n_classes):
+    """With the same numbers, probabilities and labels are those of MLPClassifier."""
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    coefs, intercepts = layers_for(n_classes)
+    names = ("ant", "bee", "cat")[:n_classes]
+    other = MLPClassifier((7, 4), max_iter=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        other.fit(X, np.array(names)[np.arange(40) % n_classes])
+    other.coefs_, other.intercepts_ = list(coefs), list(intercepts)
+    if n_classes == 2:  # it has one number for two classes
+        other.coefs_[-1] = (coefs[-1][:, 1] - coefs[-1][:, 0])[:, None]
+        other.intercepts_[-1] = intercepts[-1][1:] - intercepts[-1][:1]
+    model = Perceptron(names, coefs, intercepts)
+    decisions = model.decision_function(X)
+    assert decisions.shape == ((40,) if n_classes == 2 else (40, 3))
+    if n_classes == 2:
+        decisions = np.column_stack([np.zeros(40), decisions])
+    np.testing.assert_allclose(softmax(decisions, axis=1), other.predict_proba(X), atol=1e-12)
+    assert list(model.predict(X)) == list(other.predict(X))
+    assert set(model.predict(X)) == set(names)
+
+
+def test_a_perceptron_is_fitted_as_it_comes():
+    """scikit-learn takes it for fitted; fit changes nothing, and a copy has the same numbers."""
+    model = Perceptron(("a", "b"), *layers_for(2))
+    check_is_fitted(model)
+    before = model.decision_function(np.ones((1, 5)))
+    assert model.fit(np.zeros((2, 5)), ["a", "b"]) is model
+    assert clone(model).decision_function(np.ones((1, 5))) == before
+    assert list(model.classes_) == ["a", "b"]

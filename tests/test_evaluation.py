@@ -24,6 +24,7 @@ from featx.classification.evaluation import (
     Confusion,
     Score,
     evaluate,
+    paired_difference,
     wilson,
 )
 
@@ -609,3 +610,50 @@ def test_an_evaluation_is_plain_values():
 def test_a_score_reads_as_a_sentence():
     """A score is printed with its interval."""
     assert str(wilson(8, 10)) == "0.800 (95 % interval 0.490 to 0.943)"
+
+
+# the difference of two classifiers on the same images
+
+
+def test_a_paired_difference_is_what_counting_says():
+    """Of 10 images one is right on 8 and the other on 6; the interval is of the images' gains."""
+    one = np.array([True] * 8 + [False] * 2)
+    other = np.array([True] * 5 + [False] * 4 + [True])
+    found = paired_difference(one, other, np.arange(10))
+    assert found.value == pytest.approx(0.2)
+    # Gains are 0 x 6, +1 x 3, -1 x 1: their mean of ten draws has this deviation.
+    deviation = np.sqrt((4 / 10 - 0.2**2) / 10)
+    assert found.low == pytest.approx(0.2 - 1.96 * deviation, abs=0.06)
+    assert found.high == pytest.approx(0.2 + 1.96 * deviation, abs=0.06)
+
+
+def test_a_paired_difference_changes_its_sign_with_the_order():
+    """What one gains the other loses, interval and all."""
+    rng = np.random.default_rng(3)
+    one, other, keys = rng.random(40) < 0.8, rng.random(40) < 0.6, rng.integers(0, 15, 40)
+    there, back = paired_difference(one, other, keys), paired_difference(other, one, keys)
+    assert there.value == pytest.approx(np.mean(one) - np.mean(other))
+    assert (there.value, there.low, there.high) == pytest.approx(
+        (-back.value, -back.high, -back.low)
+    )
+
+
+def test_what_both_find_hard_does_not_blur_the_difference():
+    """Two that err on the same images differ by nothing, and surely."""
+    right = np.random.default_rng(0).random(50) < 0.5
+    assert paired_difference(right, right, np.arange(50)) == Score(0.0, 0.0, 0.0)
+
+
+def test_images_of_a_group_are_drawn_together():
+    """Twenty images in two groups: each draw has one, the other or both, so that the interval
+    reaches from one group's difference to the other's."""
+    one = np.array([True] * 20)
+    other = np.array([True] * 10 + [False] * 10)
+    grouped = paired_difference(one, other, np.repeat([4, 9], 10))
+    assert (grouped.value, grouped.low, grouped.high) == (0.5, 0.0, 1.0)
+    alone = paired_difference(one, other, np.arange(20))
+    assert 0.2 < alone.low < 0.4
+    assert 0.6 < alone.high < 0.8
+    # Groups of different size: a draw's difference is that of all its images.
+    uneven = paired_difference(one, other, np.array([0] * 15 + [1] * 5))
+    assert (uneven.low, uneven.value, uneven.high) == pytest.approx((1 / 3, 0.5, 1.0))

@@ -4,10 +4,8 @@ Words and numbers come in; one frozen value goes out that the training, the
 checkpoint and the report share. This file knows no Keras.
 """
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from featx.errors import OptionError
 from featx.layers import LAYERS, find_layer
@@ -170,14 +168,6 @@ class Tuning:
         if self.gradual and epoch < depth + 2:  # the head alone in the first epoch
             return 0.0
         return float(self.block_decay ** (depth + 1))
-
-    def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Name the settings that another run had otherwise, with both values."""
-        return [
-            f"{name.replace('_', '-')} is {value}, was {other.get(name)}"
-            for name, value in dataclasses.asdict(self).items()
-            if value != other.get(name)
-        ]
 
 
 def hidden_sizes(head: str) -> tuple[int, ...]:

@@ -1,0 +1,137 @@
+"""Small networks and images to train on, for several test files and the process that is killed."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from featx.finetuning.heads import Head, random_head
+from featx.finetuning.network import build_network
+from featx.finetuning.options import Tuning
+from featx.finetuning.pictures import Pixels
+from featx.finetuning.training import Labels, train
+from featx.network import WeightsSource, find_device, read_weights
+from featx.recipe import Recipe
+
+CLASSES = ("ant", "bee", "cat", "dog", "eel")
+
+
+def small_recipe(**settings):
+    """Return the recipe of VGG19's first two blocks, for 16 pixels."""
+    small = {"layers": ("block2_pool",), "size": (16, 16), "preprocess": "unit"}
+    return Recipe(**{"weights": "random:0", **small, **settings})
+
+
+def small_weights(recipe, *, seed=0):
+    """Return the weights that featx draws, with biases that are not zero."""
+    source = WeightsSource(recipe.weights, None, recipe.weights)
+    rng = np.random.default_rng(seed)
+    return {
+        name: (kernel, rng.normal(0, 0.05, bias.shape).astype("f4"))
+        for name, (kernel, bias) in read_weights(source, recipe.layers).items()
+    }
+
+
+def small_head(recipe, *, hidden=(), normalise="none", seed=0):
+    """Return a head with random kernels, biases and mean."""
+    rng = np.random.default_rng(seed)
+    size = recipe.code_size(recipe.layers[0])
+    head = random_head(CLASSES, size, hidden, seed)
+    mean = rng.random(size).astype("f4") / size if normalise == "centre" else None
+    biases = tuple(rng.normal(0, 0.1, bias.shape).astype("f4") for bias in head.biases)
+    return Head(CLASSES, normalise, mean, head.kernels, biases)
+
+
+def zero_head():
+    """Return a head to which all classes are alike."""
+    head = small_head(small_recipe())
+    kernel, bias = (np.zeros_like(array) for array in (head.kernels[0], head.biases[0]))
+    return Head(CLASSES, "none", None, (kernel,), (bias,))
+
+
+def small_network(tuning, recipe=None, head=None):
+    """Return a network that has learned nothing yet; the same whenever it is called."""
+    recipe = recipe or small_recipe()
+    head = head or small_head(recipe)
+    return build_network(recipe, small_weights(recipe), head, tuning, find_device("cpu"))
+
+
+def noise_images(n, *, size=16, seed=0):
+    """Return images of noise, no two alike."""
+    return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3)).astype(np.uint8)
+
+
+def labels_of(numbers, fitted, stopping=None, weights=None):
+    """Return labels; by default the part that stops is the one that is trained on."""
+    return Labels(
+        np.asarray(numbers),
+        np.ones(len(numbers)) if weights is None else np.asarray(weights, float),
+        np.asarray(fitted),
+        np.asarray(fitted if stopping is None else stopping),
+    )
+
+
+# What is stopped and goes on: all that draws or remembers is on.
+RESUMED = {
+    "adamw": Tuning(
+        freeze_until="block1_pool",
+        augment="strong",
+        dropout=0.3,
+        lr=1e-3,
+        epochs=6,
+        patience=99,
+        batch_size=4,
+        seed=3,
+    ),
+    "sgd": Tuning(
+        freeze_until="block1_pool",
+        augment="flip",
+        dropout=0.3,
+        optimizer="sgd",
+        schedule="plateau",
+        lr=1e-3,
+        epochs=7,
+        patience=99,
+        batch_size=4,
+        seed=3,
+    ),
+    # Long, and most of its time is spent in epochs.
+    "killed": Tuning(
+        freeze_until="block1_pool",
+        dropout=0.3,
+        lr=1e-4,
+        epochs=25,
+        patience=99,
+        batch_size=4,
+        gradual=True,
+    ),
+}
+
+
+def train_resumed(name, checkpoint, progress=lambda epoch, most: None):
+    """Train one of RESUMED on noise; go on if the checkpoint is there.
+
+    What stops is some of the images again, with other labels: "sgd", which
+    begins with a head of zeros, never gains.
+    """
+    tuning = RESUMED[name]
+    network = small_network(tuning, head=zero_head() if name == "sgd" else None)
+    images, numbers = noise_images(10), np.arange(10) % 5
+    trained = train(
+        network,
+        Pixels(np.concatenate([images, images[:4]])),
+        labels_of([*numbers, *(numbers[:4] + 1) % 5], range(10), range(10, 14)),
+        tuning,
+        checkpoint,  # three steps an epoch, and the last one is not full
+        identity={"weights": "random:0"},
+        progress=progress,
+    )
+    return network, trained
+
+
+if __name__ == "__main__":
+    train_resumed(
+        sys.argv[1],
+        Path(sys.argv[2]),
+        progress=lambda epoch, most: print(epoch.epoch, flush=True),
+    )
