@@ -369,6 +369,16 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, capsys)
     assert capsys.readouterr().err == "extract: 580 of 600, 4.0 images/s, 5 s left\n"
 
 
+def test_progress_of_a_second_round_begins_anew(monkeypatch, capsys):
+    """Codes are extracted, and then those of the tuned network: one bar, two rounds."""
+    now = iter([0.0, 5.0, 20.0, 32.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
+    with console.progress_bar("images", quiet=False) as progress:
+        for done in (100, 200, 100, 160):
+            progress(done, 200)
+    assert capsys.readouterr().err == "images: 160 of 200, 5.0 images/s, 8 s left\n"
+
+
 def test_labels_that_the_terminal_cannot_show_are_spelt_out(folder):
     """In an ASCII terminal a label is printed with escapes; the fit is not lost."""
     (folder / "data/train/red").rename(folder / "data/train/rosé")

@@ -101,7 +101,7 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
     """Yield a function of (done, total) that shows progress on stderr.
 
     A bar with the rate and the time left where stderr is a terminal, else a
-    line every ten seconds.
+    line every ten seconds. Where fewer are done than before, a new round has begun.
     """
     if quiet:
         yield lambda done, total: None
@@ -110,6 +110,8 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
             task = bar.add_task(what, total=None, rate="")
 
             def show(done: int, total: int) -> None:
+                if done < bar.tasks[0].completed:
+                    bar.reset(task)
                 speed = bar.tasks[0].finished_speed or bar.tasks[0].speed or 0
                 bar.update(task, completed=done, total=total, rate=f"{speed:.1f} images/s")
 
@@ -148,10 +150,14 @@ def _bar() -> Any:
 def _lines(what: str) -> Callable[[int, int], None]:
     began = last = 0.0
     first: int | None = None
+    before = 0
 
     def show(done: int, total: int) -> None:
-        nonlocal began, last, first
+        nonlocal began, last, first, before
         now = time.monotonic()
+        if done < before:
+            first = None
+        before = done
         # The rate counts from the first batch, in which the network compiles, and
         # before which a run that goes on has rows of an earlier one.
         if first is None:
