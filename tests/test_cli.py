@@ -337,7 +337,7 @@ def test_every_verb_has_help(run):
     _, out, _ = run("--help")
     verbs = re.findall(r"^  (\w+)  ", out, re.MULTILINE)
     assert verbs == [
-        *("plan", "extract", "fit", "evaluate", "predict"),
+        *("plan", "extract", "fit", "finetune", "evaluate", "predict"),
         *("export", "layers", "info", "weights"),
     ]
     for verb in verbs:

@@ -98,7 +98,9 @@ def command(
             "augmented copies.",
         ),
     ] = None,
-    optimizer: Annotated[str, typer.Option(metavar="adamw|sgd")] = "adamw",
+    optimizer: Annotated[
+        str, typer.Option(metavar="adamw|sgd", help="SGD has momentum 0.9.")
+    ] = "adamw",
     lr: Annotated[
         float | None,
         typer.Option(metavar="RATE", help="Of the head.", show_default="1e-4; 1e-3 for sgd"),
@@ -120,7 +122,12 @@ def command(
         str | None, typer.Option(metavar="balanced", help="Let small classes count as much.")
     ] = None,
     preprocess: Annotated[
-        str | None, typer.Option(metavar="caffe|unit", show_default="caffe")
+        str | None,
+        typer.Option(
+            metavar="caffe|unit",
+            help="BGR minus ImageNet's mean, or RGB/255.",
+            show_default="caffe",
+        ),
     ] = None,
     resize: Annotated[
         str | None,
