@@ -380,7 +380,8 @@ def as_array(variable: Any) -> Array:
     """Return a backend's tensor, or a variable, as a NumPy array of its own."""
     import keras
 
-    return np.array(keras.ops.convert_to_numpy(variable))
+    # A variable of TensorFlow warns when NumPy takes it; its tensor does not.
+    return np.array(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)))
 
 
 def check_same(path: Path, facts: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
