@@ -1,6 +1,7 @@
 """Fixtures that several test files share; pictures are drawn here, none is downloaded."""
 
 import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
+from featx.cli import main
 from featx.recipe import Recipe
 from featx.store import ImageFacts, StoreWriter, create_store
 
@@ -37,6 +39,23 @@ def make_image_folder():
 def image_folder(tmp_path, make_image_folder):
     """A folder data/ of 27 small pictures, alone in a temporary folder."""
     return make_image_folder(tmp_path / "data")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run `featx` with arguments; return exit code, stdout and stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["featx", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        else:
+            code = 0
+        return code, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture(scope="session")

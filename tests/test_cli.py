@@ -12,28 +12,10 @@ import numpy as np
 import pytest
 
 import featx
-from featx.cli import console, main
+from featx.cli import console
 from featx.layers import LAYERS
 
 TINY = ("--pool", "avg", "--size", "32", "--weights", "random:0")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run `featx` with arguments; return exit code, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["featx", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        else:
-            code = 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

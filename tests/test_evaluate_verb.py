@@ -3,14 +3,12 @@
 import json
 import re
 import shutil
-import sys
 
 import numpy as np
 import pytest
 
 import featx
 from featx.classification import evaluate
-from featx.cli import main
 from featx.cli.scores import print_scores
 from featx.errors import ImagesError, OptionError
 from featx.workflows import evaluation as workflow
@@ -30,21 +28,10 @@ def made(tmp_path_factory, make_image_folder):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, made):
+def run(run, monkeypatch, made):
     """Run `featx` in the folder; return exit code, stdout and stderr."""
     monkeypatch.chdir(made)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["featx", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        else:
-            code = 0
-        return code, *capsys.readouterr()
-
-    return call
+    return run
 
 
 def refused(message, kind=ImagesError):

@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featx.cli import main
-
 # Keras reads TensorFlow's variables in a way that NumPy 2 will not take for ever.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -33,20 +31,12 @@ def home(tmp_path_factory, make_image_folder):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, home):
+def run(run, monkeypatch, home):
     """Run `featx finetune data`; return exit code, stdout and stderr."""
     monkeypatch.chdir(home)
 
     def call(*arguments, verb="finetune", images="data"):
-        given = [verb, *([] if images is None else [images]), *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", ["featx", *given])
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        else:
-            code = 0
-        return code, *capsys.readouterr()
+        return run(verb, *([] if images is None else [images]), *arguments)
 
     return call
 

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import sys
 
 import h5py
 import numpy as np
@@ -14,7 +13,7 @@ import pandas as pd
 import pytest
 
 import featx
-from featx.cli import main, settings
+from featx.cli import settings
 from featx.errors import OptionError, UnknownLayerError, WeightsError
 from featx.network.weights import find_weights, inspect_weights, read_weights
 from featx.network.weights.layouts import Entry
@@ -38,24 +37,6 @@ SHAPES = {
 }
 PREFIXED = {f"myvgg_{name}": name for name in NAMES}
 TINY = {"layer": "block2_pool", "pool": "avg", "size": 32}
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run `featx` with arguments; return exit code, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["featx", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        else:
-            code = 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,7 @@ __all__ = [
     "Score",
     "evaluate",
     "paired_difference",
+    "right_by_majority",
     "wilson",
 ]
 
@@ -251,6 +252,18 @@ def evaluate(
         confusion=tuple(tuple(int(n) for n in row) for row in matrix),
         confusions=_worst(rows, matrix, n_images, paths),
     )
+
+
+def right_by_majority(y_fitted: NDArray[np.str_], y_scored: NDArray[np.str_]) -> int:
+    """Count the labels that are the most frequent fitted one; of equal ones, the first by name.
+
+    Examples
+    --------
+    >>> right_by_majority(np.array(["dog", "cat", "dog"]), np.array(["cat", "dog", "dog"]))
+    2
+    """
+    labels, counts = np.unique(y_fitted, return_counts=True)
+    return int(np.sum(y_scored == labels[counts.argmax()]))
 
 
 def paired_difference(

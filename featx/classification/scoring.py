@@ -19,7 +19,7 @@ from featx.classification.calibration import calibrate
 from featx.classification.classifiers import CLASSIFIERS
 from featx.classification.codes import Matrix, Rows
 from featx.classification.division import Division, small_classes, twins
-from featx.classification.evaluation import Evaluation, evaluate, wilson
+from featx.classification.evaluation import Evaluation, evaluate, right_by_majority, wilson
 from featx.classification.folds import make_folds
 from featx.classification.pictures import picture_rows
 from featx.classification.preparing import FitJob
@@ -211,8 +211,7 @@ def score_baselines(job: FitJob, scored: Scored) -> dict[str, Any]:
     """Score the majority class, and the same classifier on pixels and colours."""
     n_right = n_scored = 0
     for part in scored.parts:
-        labels, counts = np.unique(job.y[part.fitted], return_counts=True)
-        n_right += int(np.sum(job.y[part.scored] == labels[counts.argmax()]))
+        n_right += right_by_majority(job.y[part.fitted], job.y[part.scored])
         n_scored += len(part.scored)
     n_images = len(job.division.scored)
     majority = wilson(n_right * n_images / n_scored, n_images)

@@ -32,7 +32,12 @@ from scipy.special import softmax
 from featx.classification import Bundle, Fit, Score, fit, load_bundle
 from featx.classification.division import check_leaks, divide, usable_rows
 from featx.classification.duplicates import find_duplicates
-from featx.classification.evaluation import Evaluation, evaluate, paired_difference, wilson
+from featx.classification.evaluation import (
+    evaluate,
+    paired_difference,
+    right_by_majority,
+    wilson,
+)
 from featx.classification.folds import make_folds, together
 from featx.errors import FitError, OptionError, RecipeMismatchError
 from featx.extraction import ExtractionJob, prepare_extraction, run_extraction
@@ -400,7 +405,12 @@ def run_finetune(job: FinetuneJob, *, progress: Progress | None = None) -> Finet
         identity=identity,
         progress=told.epoch,
     )
-    tuned = _scored(network, shown, parts, job)
+    untouched = parts.untouched
+    y = parts.y[untouched].astype(str)
+    found = logits(network, shown, untouched, job.tuning.batch_size)
+    tuned = evaluate(
+        y, softmax(found, axis=1), classes, parts.keys[untouched], seed=job.tuning.seed
+    )
     fitted_on = tuple(
         str(digest) for digest in store.images.sha256[np.union1d(parts.fitted, parts.stopping)]
     )
@@ -412,12 +422,12 @@ def run_finetune(job: FinetuneJob, *, progress: Progress | None = None) -> Finet
     told.stage("codes of the tuned network, and a classifier on them")
     again = _fit_on_tuned(job, told)
     scores = {
-        "majority": _majority(parts),
+        "majority": wilson(right_by_majority(parts.y[parts.fitted].astype(str), y), len(untouched)),
         "probe": probe.evaluation.accuracy,
         "tuned": tuned.accuracy,
         "fit_on_tuned": again.evaluation.accuracy,
     }
-    gain = _gain(network, shown, parts, probe.bundle, store, job)
+    gain = _gain(found, parts, probe.bundle, store, job)
     advice = _advice(scores, gain)
     facts = {
         "format": _FORMAT,
@@ -702,42 +712,19 @@ def _finished(job: FinetuneJob, identity: Mapping[str, Any], told: Progress) -> 
     )
 
 
-def _scored(
-    network: Network, shown: Pixels | Activations, parts: _Parts, job: FinetuneJob
-) -> Evaluation:
-    rows = parts.untouched
-    shares = softmax(logits(network, shown, rows, job.tuning.batch_size), axis=1)
-    return evaluate(
-        parts.y[rows].astype(str),
-        shares,
-        network.head.classes,
-        parts.keys[rows],
-        seed=job.tuning.seed,
-    )
-
-
-def _majority(parts: _Parts) -> Score:
-    labels, counts = np.unique(parts.y[parts.fitted].astype(str), return_counts=True)
-    n_right = int(np.sum(parts.y[parts.untouched] == labels[counts.argmax()]))
-    return wilson(n_right, len(parts.untouched))
-
-
-def _gain(  # noqa: PLR0917
-    network: Network,
-    shown: Pixels | Activations,
-    parts: _Parts,
-    probe: Bundle,
-    store: Store,
-    job: FinetuneJob,
+def _gain(
+    found: NDArray[np.float64], parts: _Parts, probe: Bundle, store: Store, job: FinetuneJob
 ) -> Score:
-    """Compare the network with its probe, image by image."""
-    rows, classes = parts.untouched, np.array(network.head.classes)
-    found = logits(network, shown, rows, job.tuning.batch_size).argmax(axis=1)
+    """Compare the network, whose logits are given, with its probe, image by image."""
+    rows, classes = parts.untouched, np.array(probe.classes)
     codes = store.flat_codes(job.cut)[rows]
     expected = probe.predict_proba(codes).argmax(axis=1)
     y = parts.y[rows].astype(str)
     return paired_difference(
-        classes[found] == y, classes[expected] == y, parts.keys[rows], job.tuning.seed
+        classes[found.argmax(axis=1)] == y,
+        classes[expected] == y,
+        parts.keys[rows],
+        job.tuning.seed,
     )
 
 
