@@ -24,7 +24,8 @@ def epochs(frozen: str, cached: bool, n: int, size: int) -> dict:
     from featx.finetuning.network import build_network
     from featx.finetuning.options import Tuning
     from featx.finetuning.pictures import Activations, Pixels
-    from featx.finetuning.training import Labels, train
+    from featx.finetuning.steps import Labels
+    from featx.finetuning.training import train
     from featx.network import build_backbone, find_device, find_weights, read_weights
     from featx.recipe import Recipe
 

@@ -30,6 +30,8 @@ from featx.workflows.heads import tuned_bundle
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 TINY = {"layer": "block2_pool", "size": 32, "init": "random:0", "epochs": 2, "batch_size": 8}
+# Else nothing of random weights is frozen.
+TINY |= {"freeze_until": "block1_pool", "block_decay": 0.5}
 COLOURS = {"ant": (110, 80, 120), "bee": (120, 110, 80), "cat": (80, 120, 110)}
 
 

@@ -19,7 +19,8 @@ from featx.finetuning.heads import custom_layers
 from featx.finetuning.history import TensorBoardLog, write_history
 from featx.finetuning.options import Tuning
 from featx.finetuning.pictures import Activations, read_pixels
-from featx.finetuning.training import Epoch, Trained
+from featx.finetuning.steps import Epoch
+from featx.finetuning.training import Trained
 from featx.finetuning.tuned import read_tuned, save_tuned
 from featx.images import read_picture
 from featx.network import find_device, find_weights, read_weights
@@ -329,7 +330,7 @@ def make_history(n=9):
             Epoch(k, 1e-3 / k, 1.1 * 0.7**k, 1 - 0.4 * 0.7**k, stop, 0.95 - stop / 5, 2.0, 64.5)
         )
     best = int(np.argmin([epoch.stop_loss for epoch in history]))
-    return Trained(tuple(history), best, "no gain in 3 epochs", 0)
+    return Trained(tuple(history), best, "no gain in 3 epochs", resumed=0, micro_batch=32)
 
 
 def test_history_has_a_row_an_epoch(tmp_path):

@@ -16,6 +16,7 @@ import tuning as tuner
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import log_softmax, softmax
 from tuning import (
+    RESUMED,
     labels_of,
     noise_images,
     small_head,
@@ -26,10 +27,13 @@ from tuning import (
 )
 
 from featx.errors import OptionError, StoreError
+from featx.finetuning import training
 from featx.finetuning.checkpoints import load_checkpoint, save_checkpoint
 from featx.finetuning.options import Tuning
 from featx.finetuning.pictures import Activations, Pixels
-from featx.finetuning.training import logits, train
+from featx.finetuning.steps import logits, settle_micro_batch
+from featx.finetuning.training import train
+from featx.network import activation_bytes
 
 # Keras 3.15 hands NumPy 2.4 arrays in a way that NumPy is about to retire.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -206,6 +210,148 @@ def test_blocks_that_are_not_thawed_yet_keep_every_bit(optimizer, tmp_path):
 
 
 # Labels
+
+
+def test_a_block_that_thaws_late_begins_with_steps_of_the_usual_size(tmp_path):
+    """AdamW remembers the slopes from before: its first step is about the rate."""
+    tuning = Tuning(
+        freeze_until="none",
+        augment="none",
+        gradual=True,
+        schedule="constant",
+        weight_decay=0.0,
+        lr=1e-5,
+        block_decay=0.5,
+        epochs=3,
+        batch_size=8,
+    )
+    labels = labels_of(np.arange(8) % 5, range(8))
+    _, _, weights = run(tuning, Pixels(noise_images(8)), labels, tmp_path)
+    moved = np.abs(weights[3]["block1_conv1/kernel"] - weights[2]["block1_conv1/kernel"])
+    assert 0.5 < np.median(moved) / (1e-5 * 0.25) < 1.1  # with slopes forgotten it is 3.2
+
+
+# Micro-batches
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("size", [1, 3, 4])  # of 8: as many parts, and one that is filled up
+def test_a_batch_in_parts_is_the_same_step(size, optimizer, tmp_path, monkeypatch):
+    tuning = Tuning(
+        freeze_until="block1_pool", augment="none", optimizer=optimizer, epochs=2, batch_size=8
+    )
+    tuning = dataclasses.replace(tuning, lr=1e-2 if optimizer == "sgd" else 1e-4)
+    # The last batch holds two images: some of its parts are empty.
+    images, weights = Pixels(noise_images(10)), np.linspace(0.5, 2, 10)
+    labels = labels_of(np.arange(10) % 5, range(10), weights=weights)
+    found = []
+    for parts in (8, size):
+        monkeypatch.setattr(training, "settle_micro_batch", lambda *_, parts=parts, **__: parts)
+        folder = tmp_path / str(parts)
+        folder.mkdir()
+        found.append(run(tuning, images, labels, folder))
+    (_, whole, expected), (_, divided, arrays) = found
+    for one, two in zip(whole.history[1:], divided.history[1:], strict=True):
+        for name in ("rate", "loss", "accuracy", "stop_loss", "stop_accuracy"):
+            assert getattr(two, name) == pytest.approx(getattr(one, name), rel=1e-4, abs=1e-6)
+    for path in expected[-1]:
+        moved = np.abs(expected[-1][path] - expected[0][path]).max()
+        apart = np.abs(arrays[-1][path] - expected[-1][path])
+        # AdamW makes steps of the rate of slopes that are nothing but rounding.
+        assert np.median(apart) <= 1e-3 * moved, path
+    assert divided.micro_batch == size
+
+
+class ResourceExhaustedError(Exception):
+    """TensorFlow's name for too little memory."""
+
+
+def too_small_for(model, n):
+    """Let a model's training fail, as a device's does, with more than n images at a time."""
+    trained = model.train_on_batch
+
+    def train_on_batch(x, *rest, **how):
+        if len(x) > n:
+            raise ResourceExhaustedError
+        return trained(x, *rest, **how)
+
+    model.train_on_batch = train_on_batch
+
+
+def test_where_memory_ends_it_goes_on_with_fewer_images_at_a_time(tmp_path, monkeypatch, caplog):
+    tuning = RESUMED["adamw"]
+    images, labels = Pixels(noise_images(10)), labels_of(np.arange(10) % 5, range(10))
+    network = small_network(tuning)
+    too_small_for(network.augmented, 1)
+    (tmp_path / "halved").mkdir()
+    (tmp_path / "small").mkdir()
+    _, found, weights = run(tuning, images, labels, tmp_path / "halved", network=network)
+    said = [record.message for record in caplog.records]
+    assert [line.partition(",")[0] for line in said] == [
+        "memory ended with 4 images at a time: going on with 2",
+        "memory ended with 2 images at a time: going on with 1",
+    ]
+    monkeypatch.setattr(training, "settle_micro_batch", lambda *_, **__: 1)
+    _, expected, arrays = run(tuning, images, labels, tmp_path / "small")
+    assert found.micro_batch == expected.micro_batch == 1
+    # Epoch 0 was scored with four images at a time.
+    assert [e.stop_loss for e in found.history[1:]] == [e.stop_loss for e in expected.history[1:]]
+    assert same_bits(weights[-1], arrays[-1])
+
+
+def test_a_run_goes_on_where_less_memory_is_free(tmp_path, monkeypatch):
+    """What the optimizer remembers is the same, however many parts a batch had."""
+    tuning = dataclasses.replace(RESUMED["adamw"], augment="none", dropout=0.0, epochs=3)
+    images, labels = Pixels(noise_images(10)), labels_of(np.arange(10) % 5, range(10))
+
+    def stop(epoch, most):
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    (tmp_path / "straight").mkdir()
+    _, straight, _ = run(tuning, images, labels, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        run(tuning, images, labels, tmp_path, progress=stop)
+    monkeypatch.setattr(training, "settle_micro_batch", lambda *_, **__: 2)
+    _, found, _ = run(tuning, images, labels, tmp_path)
+    assert (found.resumed, found.micro_batch) == (2, 2)
+    losses = [epoch.stop_loss for epoch in straight.history]
+    assert [epoch.stop_loss for epoch in found.history] == pytest.approx(losses, rel=1e-4)
+
+
+def test_memory_that_ends_with_one_image_is_said(tmp_path):
+    tuning = RESUMED["adamw"]
+    network = small_network(tuning)
+    too_small_for(network.augmented, 0)
+    labels = labels_of([0, 1, 2, 3], range(4))
+    with pytest.raises(OptionError, match=r"one image at a time.*--size"):
+        run(tuning, Pixels(noise_images(4)), labels, tmp_path, network=network)
+
+
+class Narrow:
+    """A device with little memory."""
+
+    def __init__(self, free):
+        self._free = free
+
+    def free_bytes(self):
+        return self._free
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"), [(None, 32), (2**40, 32), (20 << 20, 16), (5 << 20, 4), (1, 1)]
+)
+def test_as_many_images_at_once_as_memory_holds(free, expected):
+    """Two blocks at 16 pixels keep maps of 64 x 256 and 128 x 64, twice each, and the pools."""
+    tuning = Tuning(freeze_until="none", batch_size=32)
+    network = dataclasses.replace(small_network(tuning), device=Narrow(free))
+    kept = 4 * (2 * 64 * 256 + 64 * 64 + 2 * 128 * 64 + 128 * 16)
+    needed = kept + activation_bytes(network.recipe)
+    found = settle_micro_batch(network, tuning, activations=False)
+    assert found == expected
+    if free is not None:
+        assert found == 1 or found * needed <= free / 2
+        assert found == 32 or 2 * found * needed > free / 2
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -9,7 +9,8 @@ from featx.finetuning.heads import Head, random_head
 from featx.finetuning.network import build_network
 from featx.finetuning.options import Tuning
 from featx.finetuning.pictures import Pixels
-from featx.finetuning.training import Labels, train
+from featx.finetuning.steps import Labels
+from featx.finetuning.training import train
 from featx.network import WeightsSource, find_device, read_weights
 from featx.recipe import Recipe
 

@@ -21,7 +21,7 @@ from featx.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from featx.finetuning.training import Epoch
+    from featx.finetuning.steps import Epoch
     from featx.workflows.finetuning import Finetuned
 
 NAME = "finetune"
@@ -62,7 +62,7 @@ def command(
         typer.Option(
             metavar="LAYER|none",
             help="The last layer that keeps its weights.",
-            show_default="all but the last block",
+            show_default="all but the last block; none from random",
         ),
     ] = None,
     clf: Annotated[
@@ -106,8 +106,13 @@ def command(
         typer.Option(metavar="RATE", help="Of the head.", show_default="1e-4; 1e-3 for sgd"),
     ] = None,
     block_decay: Annotated[
-        float, typer.Option(metavar="F", help="Rate of a block, of the next one's.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            metavar="F",
+            help="Rate of a block, of the next one's.",
+            show_default="0.5; 1 from random",
+        ),
+    ] = None,
     weight_decay: Annotated[float, typer.Option(metavar="F", help="Of kernels.")] = 1e-4,
     schedule: Annotated[
         str, typer.Option(metavar="constant|cosine|plateau|step", help="Of the rate.")
@@ -117,7 +122,13 @@ def command(
     ] = False,
     epochs: Annotated[int, typer.Option(metavar="N", help="At most.")] = 20,
     patience: Annotated[int, typer.Option(metavar="N", help="Epochs without gain.")] = 5,
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Images a step.")] = 32,
+    batch_size: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|N",
+            help="Images a step: 32, or N. As many at once as memory holds, which changes nothing.",
+        ),
+    ] = "auto",
     class_weight: Annotated[
         str | None, typer.Option(metavar="balanced", help="Let small classes count as much.")
     ] = None,
@@ -192,7 +203,7 @@ def command(
         gradual=gradual,
         epochs=epochs,
         patience=patience,
-        batch_size=batch_size,
+        batch_size=settings.batch_size(batch_size),
         class_weight=class_weight,
         seed=seed,
     )

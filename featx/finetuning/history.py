@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from featx.errors import OptionError
-from featx.finetuning.training import Epoch, Trained
+from featx.finetuning.steps import Epoch
+from featx.finetuning.training import Trained
 from featx.outputs import whole_file
 
 __all__ = ["TensorBoardLog", "write_history"]

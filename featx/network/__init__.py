@@ -7,7 +7,7 @@ from featx.network.backbone import (
     build_backbone,
     load_backbone,
 )
-from featx.network.devices import Device, check_device, find_device
+from featx.network.devices import Device, check_device, find_device, memory_errors
 from featx.network.weights import (
     BUNDLED_SHA256,
     RenameProposal,
@@ -37,5 +37,6 @@ __all__ = [
     "find_weights",
     "inspect_weights",
     "load_backbone",
+    "memory_errors",
     "read_weights",
 ]

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from featx.errors import CodeRangeError, OptionError
 from featx.layers import Layer, activation_shape, deepest, layers_up_to
-from featx.network.devices import Device, find_device
+from featx.network.devices import Device, find_device, memory_errors
 from featx.network.weights import WeightsSource, read_weights
 from featx.recipe import Precision, Recipe
 
@@ -47,18 +47,6 @@ IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
 # From here on float16 rounds to infinity; below, to the largest that it holds, 65504.
 _BEYOND_FLOAT16 = 65520
-
-# The backends' words for too little memory, on GPUs and on the CPU, where they have no
-# class of their own for it.
-_MEMORY_ERRORS = ("ResourceExhaustedError", "OutOfMemoryError")
-_MEMORY_WORDS = (
-    "RESOURCE_EXHAUSTED",
-    "out of memory",
-    "OUT_OF_MEMORY",
-    "ALLOC_FAILED",
-    "can't allocate memory",
-    "bad_alloc",
-)
 
 Weights = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -115,13 +103,8 @@ class VGG19Backbone:
         MemoryError
             The device has too little memory for n images.
         """
-        try:
+        with memory_errors(len(images)):
             found = self._run(images)
-        except Exception as error:
-            if _ran_out_of_memory(error):
-                message = f"{len(images)} images at a time need more memory than there is"
-                raise MemoryError(message) from error
-            raise
         for layer in self.recipe.layers:
             largest = float(found.get(_largest(layer), 0))
             # What the network itself made infinite, or no number, the store's check names.
@@ -406,9 +389,3 @@ class _Switch:
 
 
 _TF32 = _Switch()
-
-
-def _ran_out_of_memory(error: Exception) -> bool:
-    """Say whether a backend's error is its word for too little memory."""
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    return not kinds.isdisjoint(_MEMORY_ERRORS) or any(w in str(error) for w in _MEMORY_WORDS)

@@ -18,9 +18,21 @@ from typing import Any, Literal
 
 from featx.errors import OptionError
 
-__all__ = ["BACKENDS", "Device", "check_device", "find_device"]
+__all__ = ["BACKENDS", "Device", "check_device", "find_device", "memory_errors"]
 
 BACKENDS = ("tensorflow", "jax", "torch")
+
+# The backends' words for too little memory, on GPUs and on the CPU, where they have no
+# class of their own for it.
+_MEMORY_ERRORS = ("ResourceExhaustedError", "OutOfMemoryError")
+_MEMORY_WORDS = (
+    "RESOURCE_EXHAUSTED",
+    "out of memory",
+    "OUT_OF_MEMORY",
+    "ALLOC_FAILED",
+    "can't allocate memory",
+    "bad_alloc",
+)
 
 # NVIDIA's generation, Ampere, from which GPUs multiply TF32 and bfloat16.
 _AMPERE = (8, 0)
@@ -113,6 +125,30 @@ def find_device(spec: str = "auto") -> Device:
     name = f"GPU:{index} ({gpu.name})" if gpu.name else f"GPU:{index}"
     ampere = gpu.capability >= _AMPERE
     return Device("gpu", index, name, bfloat16=ampere, tf32=ampere)
+
+
+@contextlib.contextmanager
+def memory_errors(n_images: int) -> Iterator[None]:
+    """Turn a backend's word for too little memory into Python's.
+
+    Parameters
+    ----------
+    n_images : int
+        In the network at once.
+
+    Raises
+    ------
+    MemoryError
+        The device has too little memory for them.
+    """
+    try:
+        yield
+    except Exception as error:
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if kinds.isdisjoint(_MEMORY_ERRORS) and not any(w in str(error) for w in _MEMORY_WORDS):
+            raise
+        message = f"{n_images} images at a time need more memory than there is"
+        raise MemoryError(message) from error
 
 
 def _start_backend() -> str:

@@ -49,15 +49,8 @@ from featx.finetuning.history import write_history
 from featx.finetuning.network import Network, build_network
 from featx.finetuning.options import Tuning, hidden_sizes
 from featx.finetuning.pictures import Activations, Pixels, read_pixels
-from featx.finetuning.training import (
-    Epoch,
-    Labels,
-    Trained,
-    as_array,
-    check_same,
-    logits,
-    train,
-)
+from featx.finetuning.steps import Epoch, Labels, as_array, logits
+from featx.finetuning.training import Trained, check_same, train
 from featx.finetuning.tuned import save_tuned
 from featx.layers import find_layer
 from featx.network import WeightsSource, find_device, find_weights, read_weights
@@ -268,7 +261,8 @@ def prepare_finetune(  # noqa: PLR0913  flat, as on the command line
     overwrite : bool, default=False
         Whether to begin anew.
     **tuning
-        Those of `featx.finetuning.options.Tuning`.
+        Those of `featx.finetuning.options.Tuning`; from random weights
+        `freeze_until` is "none" and `block_decay` 1 by default.
 
     Returns
     -------
@@ -296,7 +290,7 @@ def prepare_finetune(  # noqa: PLR0913  flat, as on the command line
         message = f"No such number of copies: --cache {cache}. Expected 0 or more."
         raise OptionError(message)
     find_layer(chosen["layer"])
-    settings, notes = _tuning(tuning, chosen["layer"], chosen["size"]), []
+    settings, notes = _tuning(tuning, chosen["layer"], chosen["init"]), []
     if cache is not None and settings.freeze_until == "none":
         message = "--cache keeps activations of frozen layers, and none is. Use --freeze-until."
         raise OptionError(message)
@@ -407,7 +401,7 @@ def run_finetune(job: FinetuneJob, *, progress: Progress | None = None) -> Finet
     )
     untouched = parts.untouched
     y = parts.y[untouched].astype(str)
-    found = logits(network, shown, untouched, job.tuning.batch_size)
+    found = logits(network, shown, untouched, trained.micro_batch)
     tuned = evaluate(
         y, softmax(found, axis=1), classes, parts.keys[untouched], seed=job.tuning.seed
     )
@@ -451,6 +445,7 @@ def run_finetune(job: FinetuneJob, *, progress: Progress | None = None) -> Finet
         "best_epoch": trained.best,
         "ended": trained.ended,
         "resumed_epochs": trained.resumed,
+        "micro_batch": trained.micro_batch,
         "notes": [*job.notes, *parts.notes],
         "seconds": round(time.perf_counter() - began, 1),
     }
@@ -706,7 +701,13 @@ def _finished(job: FinetuneJob, identity: Mapping[str, Any], told: Progress) -> 
         job.folder,
         {name: Score(**facts[name]) for name in _SCORES},
         Score(**facts["gain"]),
-        Trained(history, facts["best_epoch"], facts["ended"], len(history) - 1),
+        Trained(
+            history,
+            facts["best_epoch"],
+            facts["ended"],
+            resumed=len(history) - 1,
+            micro_batch=facts["micro_batch"],
+        ),
         facts["advice"],
         facts,
     )
@@ -748,19 +749,23 @@ def _advice(scores: Mapping[str, Score], gain: Score) -> str:
     )
 
 
-def _tuning(given: Mapping[str, Any], layer: str, size: int | str | tuple[int, int]) -> Tuning:
-    """Make the settings; the default of what is frozen depends on the cut."""
+def _tuning(given: Mapping[str, Any], layer: str, init: str) -> Tuning:
+    """Make the settings; some defaults depend on the cut, and on what the network begins as."""
     given = {name: value for name, value in given.items() if value is not None}
     unknown = set(given) - {field.name for field in dataclasses.fields(Tuning)}
     if unknown:
         message = f"No such settings: {', '.join(sorted(unknown))}."
         raise OptionError(message)
-    tuning = Tuning(**given)
-    if "freeze_until" not in given:
+    if given.get("batch_size") == "auto":
+        del given["batch_size"]
+    if init.startswith("random"):
+        # Nothing is worth keeping, and no block is nearer to its end than another.
+        defaults: dict[str, Any] = {"freeze_until": "none", "block_decay": 1.0}
+    else:
         blocks = ("none", *(f"block{k}_pool" for k in range(1, 6)))
         # All but the last block that the cut leaves.
-        number = int(layer[5]) - 1 if layer.startswith("block") else 5
-        tuning = dataclasses.replace(tuning, freeze_until=blocks[number])
+        defaults = {"freeze_until": blocks[int(layer[5]) - 1 if layer.startswith("block") else 5]}
+    tuning = Tuning(**defaults | given)
     tuning.frozen(layer)
     return tuning
 
