@@ -502,6 +502,33 @@ def test_augmented_copies_are_kept_and_used_again(data, tmp_path):
     assert again.trained.resumed == 0
 
 
+def test_augmented_copies_are_the_same_where_their_extraction_was_stopped(data, tmp_path):
+    """What is drawn for an image follows from it, whatever else is in its batch."""
+    settings = {"cache": 1, "augment": "lecture"} | TINY | {"epochs": 1}
+    featx.finetune(data, output=tmp_path / "straight", **settings)
+    stages, passes = [], []
+
+    def images(n_done, n_images):
+        if any(stage.startswith("activations") for stage in stages):
+            passes.append(n_done)
+            # The first pass is of the images as they are.
+            if passes.count(n_images) == 1 and n_done not in {0, n_images}:
+                raise KeyboardInterrupt
+
+    job = prepare_finetune(data, output=tmp_path / "stopped", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        run_finetune(job, progress=Progress(stage=stages.append, images=images))
+    # Other batches than before.
+    n_done = sum(open_store(tmp_path / "stopped/frozen-1.h5").images.done)
+    assert 0 < n_done < 66
+    featx.finetune(data, output=tmp_path / "stopped", **settings)
+    straight, stopped = (
+        np.array(open_store(tmp_path / name / "frozen-1.h5").codes("block1_pool"))
+        for name in ("straight", "stopped")
+    )
+    np.testing.assert_allclose(stopped, straight, atol=1e-4 * straight.max())
+
+
 def test_a_perceptron_of_three_classes_predicts_as_the_network(data, tmp_path):
     """An mlp head begins at random, is trained, and predicts from tuned.keras."""
     done = featx.finetune(

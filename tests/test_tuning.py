@@ -228,7 +228,8 @@ def test_a_block_that_thaws_late_begins_with_steps_of_the_usual_size(tmp_path):
     labels = labels_of(np.arange(8) % 5, range(8))
     _, _, weights = run(tuning, Pixels(noise_images(8)), labels, tmp_path)
     moved = np.abs(weights[3]["block1_conv1/kernel"] - weights[2]["block1_conv1/kernel"])
-    assert 0.5 < np.median(moved) / (1e-5 * 0.25) < 1.1  # with slopes forgotten it is 3.2
+    # All three epochs have the same slopes, nearly. Forgotten, they make 0.6 here and 3.2 late.
+    assert np.median(moved) / (1e-5 * 0.25) == pytest.approx(1, rel=0.05)
 
 
 # Micro-batches
@@ -266,36 +267,47 @@ class ResourceExhaustedError(Exception):
     """TensorFlow's name for too little memory."""
 
 
-def too_small_for(model, n):
-    """Let a model's training fail, as a device's does, with more than n images at a time."""
-    trained = model.train_on_batch
+def too_small_for(model, n, *, after=0):
+    """Let a model's training fail, as a device's does, with more than n images at a time.
+
+    Only after so many calls: what else is in memory grows.
+    """
+    trained, calls = model.train_on_batch, itertools.count()
 
     def train_on_batch(x, *rest, **how):
-        if len(x) > n:
+        if next(calls) >= after and len(x) > n:
             raise ResourceExhaustedError
         return trained(x, *rest, **how)
 
     model.train_on_batch = train_on_batch
 
 
-def test_where_memory_ends_it_goes_on_with_fewer_images_at_a_time(tmp_path, monkeypatch, caplog):
-    tuning = RESUMED["adamw"]
+def test_where_memory_ends_the_epoch_begins_again_with_fewer_images_at_once(
+    tmp_path, monkeypatch, caplog
+):
+    tuning = dataclasses.replace(RESUMED["adamw"], epochs=3)
     images, labels = Pixels(noise_images(10)), labels_of(np.arange(10) % 5, range(10))
     network = small_network(tuning)
-    too_small_for(network.augmented, 1)
-    (tmp_path / "halved").mkdir()
-    (tmp_path / "small").mkdir()
+    too_small_for(network.augmented, 1, after=4)  # an epoch has three batches
+    for name in ("halved", "stopped"):
+        (tmp_path / name).mkdir()
     _, found, weights = run(tuning, images, labels, tmp_path / "halved", network=network)
     said = [record.message for record in caplog.records]
     assert [line.partition(",")[0] for line in said] == [
         "memory ended with 4 images at a time: going on with 2",
         "memory ended with 2 images at a time: going on with 1",
     ]
+
+    def stop(epoch, most):
+        if epoch.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tuning, images, labels, tmp_path / "stopped", progress=stop)
     monkeypatch.setattr(training, "settle_micro_batch", lambda *_, **__: 1)
-    _, expected, arrays = run(tuning, images, labels, tmp_path / "small")
-    assert found.micro_batch == expected.micro_batch == 1
-    # Epoch 0 was scored with four images at a time.
-    assert [e.stop_loss for e in found.history[1:]] == [e.stop_loss for e in expected.history[1:]]
+    _, expected, arrays = run(tuning, images, labels, tmp_path / "stopped")
+    assert (found.micro_batch, expected.micro_batch) == (1, 1)
+    assert [e.stop_loss for e in found.history] == [e.stop_loss for e in expected.history]
     assert same_bits(weights[-1], arrays[-1])
 
 
@@ -545,8 +557,8 @@ def test_activations_give_the_losses_that_pixels_give(tmp_path):
     images, labels = noise_images(10), labels_of(np.arange(10) % 5, range(7), range(7, 10))
     (tmp_path / "other").mkdir()
     network, trained, _ = run(tuning, Pixels(images), labels, tmp_path)
-    plain, _ = small_network(tuning).starts
-    activations = Activations(plain.predict(images, verbose=0))
+    start = small_network(tuning).start
+    activations = Activations(start.predict(images.astype("f4"), verbose=0))
     tail, found, _ = run(tuning, activations, labels, tmp_path / "other")
     for name in ("loss", "stop_loss"):
         of_tail, of_pixels = ([getattr(e, name) for e in t.history[1:]] for t in (found, trained))

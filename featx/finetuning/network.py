@@ -43,9 +43,11 @@ class Network:
     tail : keras.Model or None
         From activations of the last frozen layer to logits; None where no layer
         is frozen.
-    starts : (keras.Model, keras.Model) or None
-        From images to the activations that the tail takes: as they are, and
-        augmented in training.
+    changes : keras.Model
+        From images, uint8, to what augmentation makes of them in training,
+        float32.
+    start : keras.Model or None
+        From images, float32, to the activations that the tail takes.
     layers : mapping of str to keras.Layer
         VGG19's by name, those with weights.
     head_layers : tuple of keras.Layer
@@ -61,7 +63,8 @@ class Network:
     whole: Any
     augmented: Any
     tail: Any
-    starts: Any
+    changes: Any
+    start: Any
     layers: Mapping[str, Any]
     head_layers: tuple[Any, ...]
     drawing: tuple[Any, ...]
@@ -134,11 +137,12 @@ def build_network(
         changed = keras.ops.cast(images, "float32")
         for layer in augment:
             changed = layer(changed)
-        activation_too = behind(preprocessed(changed, recipe), names[: len(frozen)])
-        augmented = keras.Model(images, ended(behind(activation_too, names[len(frozen) :])))
-        tail = starts = None
+        changes = keras.Model(images, changed)
+        augmented = keras.Model(images, ended(behind(preprocessed(changed, recipe), names)))
+        tail = first = None
         if frozen:
-            starts = keras.Model(images, activation), keras.Model(images, activation_too)
+            given = keras.Input((*recipe.size, 3), dtype="float32", name="changed")
+            first = keras.Model(given, behind(preprocessed(given, recipe), names[: len(frozen)]))
             start = keras.Input(activation.shape[1:], dtype="float32", name=frozen[-1])
             tail = keras.Model(start, ended(behind(start, names[len(frozen) :])))
         for name, (kernel, bias) in weights.items():
@@ -151,7 +155,8 @@ def build_network(
         whole=whole,
         augmented=augmented,
         tail=tail,
-        starts=starts,
+        changes=changes,
+        start=first,
         layers={name: layer for name, layer in made.items() if layer.weights},
         head_layers=tuple(ends),
         drawing=(*augment, *ends),

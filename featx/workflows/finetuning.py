@@ -53,7 +53,7 @@ from featx.finetuning.steps import Epoch, Labels, as_array, logits
 from featx.finetuning.training import Trained, check_same, train
 from featx.finetuning.tuned import save_tuned
 from featx.layers import find_layer
-from featx.network import WeightsSource, find_device, find_weights, read_weights
+from featx.network import WeightsSource, find_device, find_weights, memory_errors, read_weights
 from featx.outputs import whole_file
 from featx.recipe import Recipe
 from featx.store import Store, open_store
@@ -614,7 +614,7 @@ def _frozen(job: FinetuneJob, recipe: Recipe, copy: int, network: Network, told:
         # No recipe can ask for these codes, and no classifier takes them for others.
         made = f"{recipe.weights}, {tuning.augment} copy {copy} of seed {tuning.seed}"
         recipe = dataclasses.replace(recipe, weights=made)
-        load = partial(_AugmentedBackbone, network, tuning.seed + copy)
+        load = partial(_AugmentedBackbone, network, tuning.seed, copy)
     extraction = _extraction(job, recipe, job.extraction.source, target)
     run_extraction(extraction, progress=told.images, load=load)
     return open_store(target)
@@ -633,19 +633,24 @@ def _extraction(
 class _AugmentedBackbone:
     """The frozen layers of a network, of images that were changed at random."""
 
-    def __init__(self, network: Network, seed: int, recipe: Recipe) -> None:
+    def __init__(self, network: Network, seed: int, copy: int, recipe: Recipe) -> None:
         self.recipe = recipe
-        self._network, self._seed = network, seed
+        self._network, self._seed, self._copy = network, seed, copy
         self._lock = threading.Lock()
 
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
+        import keras
+
         (layer,) = self.recipe.layers
-        _, augmented = self._network.starts
-        # Batches come in any order, from two threads: what is drawn follows from the images.
-        with self._lock, self._network.device.scope():
-            reseed(self._network.drawing, self._seed, zlib.crc32(images.tobytes()))
-            found = augmented(images, training=True)
-            return {layer: np.asarray(as_array(found), np.float32)}
+        with self._lock, self._network.device.scope(), memory_errors(len(images)):
+            changed = keras.ops.concatenate([self._changed(image) for image in images])
+            return {layer: as_array(self._network.start(changed)).astype(np.float32)}
+
+    def _changed(self, image: NDArray[np.uint8]) -> Any:
+        # Images come in any order and any batch, in a run that goes on in others than before:
+        # what is drawn for one follows from it alone.
+        reseed(self._network.drawing, self._seed, zlib.crc32(image.tobytes(), self._copy))
+        return self._network.changes(image[np.newaxis], training=True)
 
 
 def _labels(parts: _Parts, classes: Sequence[str], balanced: bool) -> Labels:
