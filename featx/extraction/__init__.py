@@ -5,6 +5,7 @@ from featx.extraction.jobs import (
     Extraction,
     ExtractionJob,
     extract,
+    extraction_of,
     prepare_extraction,
     run_extraction,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "VGG19Codes",
     "anonymous_bytes",
     "extract",
+    "extraction_of",
     "plan",
     "plan_extraction",
     "prepare_extraction",

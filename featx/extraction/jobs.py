@@ -29,14 +29,21 @@ from featx.errors import OptionError, StoreError
 from featx.extraction.batching import BatchSize, check_batch_size, settle_batch_size
 from featx.extraction.pace import Pace, Shares
 from featx.extraction.pipeline import CodeBatch, n_decoders, stream_codes
-from featx.extraction.resuming import Earlier, Rest, what_is_left, what_stands
+from featx.extraction.resuming import Earlier, Rest, Standing, what_is_left, what_stands
 from featx.images import MAX_PIXELS, Listing, list_images
 from featx.network import Backbone, WeightsSource, check_device, find_weights, load_backbone
 from featx.outputs import check_output, remove_leftovers, sole_writer
 from featx.recipe import Dtype, Jpeg, Pool, Precision, Preprocess, Recipe, Resize, image_size
 from featx.store import ImageFacts, Status, StoreWriter, create_store, open_store, store_bytes
 
-__all__ = ["Extraction", "ExtractionJob", "extract", "prepare_extraction", "run_extraction"]
+__all__ = [
+    "Extraction",
+    "ExtractionJob",
+    "extract",
+    "extraction_of",
+    "prepare_extraction",
+    "run_extraction",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -316,9 +323,48 @@ def prepare_extraction(  # noqa: PLR0913  those of `extract`
         output=output,
         rest=Rest(standing, output, resumes=False, rows=tuple(range(len(listing.records)))),
     )
-    rest = what_is_left(standing, job.recipe, job.columns(), job.files, max_pixels)
+    return _going_on(job, standing)
+
+
+def extraction_of(
+    job: ExtractionJob,
+    recipe: Recipe,
+    source: WeightsSource,
+    output: Path,
+    *,
+    overwrite: bool = False,
+) -> ExtractionJob:
+    """Return an extraction of a job's images by another recipe, into another store.
+
+    Parameters
+    ----------
+    job : ExtractionJob
+        Of the images.
+    recipe : Recipe
+        Of the codes.
+    source : WeightsSource
+        Where the weights come from.
+    output : Path
+        The store; one that is begun there is gone on with.
+    overwrite : bool, default=False
+        Whether to begin anew.
+
+    Raises
+    ------
+    RecipeMismatchError, ExistsError, StoreError
+        What stands there cannot be gone on with.
+    """
+    standing = what_stands(output, ignored=overwrite)
+    return _going_on(
+        dataclasses.replace(job, recipe=recipe, source=source, output=output), standing
+    )
+
+
+def _going_on(job: ExtractionJob, standing: Standing) -> ExtractionJob:
+    """Return the job with what is left to do of it."""
+    rest = what_is_left(standing, job.recipe, job.columns(), job.files, job.max_pixels)
     if rest.resumes or rest.copies or rest.extended:
-        logger.info("%s: going on, %d of %d to do", output, len(rest.rows), job.n_images)
+        logger.info("%s: going on, %d of %d to do", job.output, len(rest.rows), job.n_images)
     return dataclasses.replace(job, rest=rest)
 
 
