@@ -12,8 +12,16 @@ if TYPE_CHECKING:
     from featx.classification import Bundle, Fit, fit, load_bundle
     from featx.extraction import Extraction, ExtractionPlan, VGG19Codes, extract, plan
     from featx.recipe import Recipe
+    from featx.report import (
+        plot_confusion,
+        plot_heatmap,
+        plot_layers,
+        plot_learning_curve,
+        plot_reliability,
+        plot_training,
+    )
     from featx.store import Store, export, open_store, read_arrays, read_frame
-    from featx.workflows import Finetuned, evaluate_bundle, finetune, predict
+    from featx.workflows import Finetuned, Sweep, evaluate_bundle, finetune, predict, sweep
 
 __version__ = version("featx")
 
@@ -25,6 +33,7 @@ __all__ = [
     "Fit",
     "Recipe",
     "Store",
+    "Sweep",
     "VGG19Codes",
     "errors",
     "evaluate_bundle",
@@ -35,9 +44,16 @@ __all__ = [
     "load_bundle",
     "open_store",
     "plan",
+    "plot_confusion",
+    "plot_heatmap",
+    "plot_layers",
+    "plot_learning_curve",
+    "plot_reliability",
+    "plot_training",
     "predict",
     "read_arrays",
     "read_frame",
+    "sweep",
 ]
 
 _ROOMS = {
@@ -48,6 +64,7 @@ _ROOMS = {
     "Fit": "classification",
     "Recipe": "recipe",
     "Store": "store",
+    "Sweep": "workflows",
     "VGG19Codes": "extraction",
     "evaluate_bundle": "workflows",
     "export": "store",
@@ -57,9 +74,16 @@ _ROOMS = {
     "load_bundle": "classification",
     "open_store": "store",
     "plan": "extraction",
+    "plot_confusion": "report",
+    "plot_heatmap": "report",
+    "plot_layers": "report",
+    "plot_learning_curve": "report",
+    "plot_reliability": "report",
+    "plot_training": "report",
     "predict": "workflows",
     "read_arrays": "store",
     "read_frame": "store",
+    "sweep": "workflows",
 }
 
 

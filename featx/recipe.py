@@ -10,6 +10,7 @@ TensorFlow.
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -29,7 +30,8 @@ __all__ = [
     "image_size",
 ]
 
-Pool = Literal["none", "avg", "max"]
+#: One of these words, or "grid:N", which no Literal can spell; `Recipe` checks it.
+Pool = Literal["none", "avg", "max", "avg+max"] | str
 Resize = Literal["squash", "crop", "pad"]
 Jpeg = Literal["reduced", "full"]
 Preprocess = Literal["caffe", "unit"]
@@ -39,8 +41,10 @@ Dtype = Literal["float32", "float16"]
 # Ten times what any camera's picture has to be for VGG19; beyond, memory fails without a word.
 _LARGEST_SIDE = 10_000
 
+# One spelling for each number: a recipe of grid:02 would differ from the same one of grid:2.
+_POOL = re.compile(r"none|avg|max|avg\+max|grid:[1-9][0-9]{0,4}")
+
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "pool": get_args(Pool),
     "resize": get_args(Resize),
     "jpeg": get_args(Jpeg),
     "preprocess": get_args(Preprocess),
@@ -89,9 +93,11 @@ class Recipe:
         digest of both (see `featx.network.WeightsSource`).
     layers : tuple of str
         Layers that codes are taken from, in the network's order.
-    pool : {"none", "avg", "max"}, default="none"
-        What becomes of a map of (height, width, channels): kept whole, or its
-        mean or maximum over the places. Fully connected layers have one place.
+    pool : {"none", "avg", "max", "avg+max", "grid:N"}, default="none"
+        What becomes of a map of (height, width, channels): kept whole; its
+        mean or maximum over the places, or both, first all the means; or the
+        means of a grid of N x N cells (see `featx.network.backbone.pooled`).
+        Fully connected layers have one place and stay as they are.
     size : tuple of int, default=(224, 224)
         Image size that the network sees, (height, width), in pixels.
     resize : {"squash", "crop", "pad"}, default="squash"
@@ -113,7 +119,8 @@ class Recipe:
     Raises
     ------
     OptionError
-        A value that cannot be, or a layer that does not exist at this size.
+        A value that cannot be, or a layer that does not exist at this size, or
+        whose map has fewer places along a side than a grid has cells.
 
     Examples
     --------
@@ -133,6 +140,12 @@ class Recipe:
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.pool, str) or not _POOL.fullmatch(self.pool):
+            message = (
+                f"No such pool: {self.pool!r}. Expected none, avg, max, avg+max or grid:N, as in "
+                "grid:2. Use --pool avg."
+            )
+            raise OptionError(message)
         for field, choices in _CHOICES.items():
             value = getattr(self, field)
             if value not in choices:
@@ -149,15 +162,27 @@ class Recipe:
         in_order = tuple(sorted(set(self.layers), key=lambda n: LAYERS.index(find_layer(n))))
         # Frozen, so the order that the user happened to type is settled here, once.
         object.__setattr__(self, "layers", in_order)
+        self._check_grid()
 
     def code_shape(self, layer: str) -> tuple[int, ...]:
         """Return the shape of one image's code: (h, w, c), or (d,)."""
         shape = activation_shape(layer, self.size)
-        return shape if self.pool == "none" else shape[-1:]
+        if self.pool == "none" or len(shape) == 1:  # fully connected: one place
+            return shape
+        channels = shape[-1]
+        if self.grid is not None:
+            return (self.grid, self.grid, channels)
+        return (2 * channels,) if self.pool == "avg+max" else (channels,)
 
     def code_size(self, layer: str) -> int:
         """Return how many numbers one image's code at `layer` holds."""
         return math.prod(self.code_shape(layer))
+
+    @property
+    def grid(self) -> int | None:
+        """N of the pooling grid:N, its cells along a side; None for the other poolings."""
+        _, _, cells = self.pool.partition("grid:")
+        return int(cells) if cells else None
 
     @property
     def width(self) -> int:
@@ -168,7 +193,8 @@ class Recipe:
         """Return names for these numbers: LAYER_0, LAYER_1 and so on.
 
         Number k of a map of (height, width, channels) stands at
-        ``numpy.unravel_index(k, (height, width, channels))``.
+        ``numpy.unravel_index(k, (height, width, channels))``, of a grid at that of
+        its cells; of avg+max the maximum of a channel follows all the means.
         """
         return [f"{layer}_{k}" for layer in self.layers for k in range(self.code_size(layer))]
 
@@ -212,6 +238,22 @@ class Recipe:
             for field in dataclasses.fields(self)
             if getattr(self, field.name) != getattr(expected, field.name)
         ]
+
+    def _check_grid(self) -> None:
+        """Refuse a grid with more cells along a side than a layer's map has places."""
+        if self.grid is None:
+            return
+        # The deepest layer has the smallest map, so the grid that is proposed fits all of them.
+        for name in reversed(self.layers):
+            shape = activation_shape(name, self.size)
+            if len(shape) > 1 and min(shape[:2]) < self.grid:
+                message = (
+                    f"Layer '{name}' has a map of {_spelt(shape[:2])} places at size "
+                    f"{_spelt(self.size)}. Expected at least {self.grid}x{self.grid} for --pool "
+                    f"{self.pool}. Use --pool grid:{min(shape[:2])}, or "
+                    f"--size {find_layer(name).stride * self.grid} or more."
+                )
+                raise OptionError(message)
 
 
 def image_size(size: "int | str | Sequence[int]") -> tuple[int, int]:

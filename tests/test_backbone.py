@@ -15,6 +15,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from pooling import plainly_pooled
 
 from featx.errors import CodeRangeError
 from featx.layers import LAYERS, activation_shape, layers_up_to, weight_shapes
@@ -109,23 +110,54 @@ def test_the_callers_images_are_untouched(images):
     assert np.array_equal(images, before)
 
 
-@pytest.mark.parametrize(("pool", "reduce"), [("avg", np.mean), ("max", np.max)])
-def test_pooling_equals_numpy(images, pool, reduce):
-    """Pooling inside the graph is the mean or maximum over the places."""
+@pytest.mark.parametrize("size", [(32, 48), (33, 47)], ids=["even", "odd"])
+@pytest.mark.parametrize("pool", ["avg", "max", "avg+max", "grid:1", "grid:2", "grid:5", "grid:8"])
+def test_pooling_equals_numpy(pool, size):
+    """Inside the graph each layer's map, 32x48 and 8x12 or odd ones, is pooled as NumPy does."""
+    images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
     weights = random_weights("block2_pool")
-    layers = ("block1_conv2", "block2_pool")
-    whole = build_backbone(Recipe(weights="t", layers=layers, size=(32, 48)), weights)(images)
-    recipe = Recipe(weights="t", layers=layers, size=(32, 48), pool=pool)
-    pooled = build_backbone(recipe, weights)(images)
-    for name in layers:
-        expected = reduce(whole[name].astype("f8"), axis=(1, 2))
-        assert pooled[name].shape == (2, whole[name].shape[-1])
-        np.testing.assert_allclose(pooled[name], expected, rtol=1e-5)
+    recipe = Recipe(weights="t", layers=("block1_conv2", "block2_pool"), size=size)
+    whole = build_backbone(recipe, weights)(images)
+    recipe = dataclasses.replace(recipe, pool=pool)
+    codes = build_backbone(recipe, weights)(images)
+    for name in recipe.layers:
+        assert codes[name].dtype == np.float32
+        assert codes[name].shape == (2, *recipe.code_shape(name))
+        np.testing.assert_allclose(codes[name], plainly_pooled(whole[name], pool), rtol=1e-5)
 
 
-def test_a_code_does_not_depend_on_its_batch(images):
+@pytest.mark.parametrize("size", [(7, 10), (12, 12), (13, 8), (9, 9), (8, 15)])
+def test_every_grid_equals_numpy(size):
+    """As many cells a side as there may be: equal cells, overlapping ones, places."""
+    maps = np.random.default_rng(0).normal(0, 1, (2, *size, 3)).astype("f4")
+    for n_cells in range(1, min(size) + 1):
+        recipe = Recipe(weights="t", layers=("block1_conv1",), size=size, pool=f"grid:{n_cells}")
+        found = np.asarray(backbone.pooled(maps, recipe))
+        assert found.shape == (2, n_cells, n_cells, 3)
+        np.testing.assert_allclose(found, plainly_pooled(maps, recipe.pool), rtol=1e-5, atol=1e-6)
+
+
+def test_a_grid_of_one_cell_is_the_mean(images):
+    """The same numbers, in place."""
+    weights = random_weights("block1_pool")
+    grid, avg = (build_backbone(small("block1_pool", pool=p), weights) for p in ("grid:1", "avg"))
+    found, expected = grid(images)["block1_pool"], avg(images)["block1_pool"]
+    assert (found.shape, expected.shape) == ((2, 1, 1, 64), (2, 64))
+    np.testing.assert_allclose(found[:, 0, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("pool", ["avg", "avg+max", "grid:2"])
+def test_pooling_leaves_fully_connected_layers_alone(pool):
+    """What has one place is not pooled; fc1 needs images of 224 and half a gigabyte of weights."""
+    activation = np.random.default_rng(0).random((2, 4096)).astype("f4")
+    recipe = Recipe(weights="t", layers=("fc1",), pool=pool)
+    assert backbone.pooled(activation, recipe) is activation
+
+
+@pytest.mark.parametrize("pool", ["none", "avg+max", "grid:4", "grid:5"])
+def test_a_code_does_not_depend_on_its_batch(images, pool):
     """Alone, among others, or padded with black: the same bits, so that a resumed run is exact."""
-    recipe = Recipe(weights="t", layers=("block2_pool",), size=(32, 48))
+    recipe = Recipe(weights="t", layers=("block2_pool",), size=(32, 48), pool=pool)
     backbone = build_backbone(recipe, random_weights("block2_pool"))
     alone = backbone(images[:1])["block2_pool"][0]
     padded = backbone(np.concatenate([np.zeros((5, 32, 48, 3), "u1"), images]))["block2_pool"][5]
@@ -218,13 +250,14 @@ def test_bfloat16_equals_numpy(images):
     assert distance(found, computed_in_bfloat16("block2_pool", weights, images)) < bound
 
 
-def test_bfloat16_sums_places_in_float32(images):
+@pytest.mark.parametrize("pool", ["avg", "avg+max", "grid:2", "grid:5"])
+def test_bfloat16_sums_places_in_float32(images, pool):
     """The mean over the places is that of the activations, to float32's precision."""
     weights = random_weights("block1_conv2")
     recipe = small("block1_conv2", precision="bfloat16")
     whole = build_backbone(recipe, weights)(images)["block1_conv2"]
-    pooled = build_backbone(dataclasses.replace(recipe, pool="avg"), weights)(images)
-    np.testing.assert_allclose(pooled["block1_conv2"], whole.mean((1, 2), np.float64), rtol=1e-5)
+    codes = build_backbone(dataclasses.replace(recipe, pool=pool), weights)(images)["block1_conv2"]
+    np.testing.assert_allclose(codes, plainly_pooled(whole, pool), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +332,7 @@ def test_a_call_that_fails_lets_others_in():
         assert threads.submit(other).result(timeout=10)
 
 
-@pytest.mark.parametrize("pool", ["none", "avg"])
+@pytest.mark.parametrize("pool", ["none", "avg", "avg+max", "grid:5"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_float16_codes_are_the_float32_codes_rounded(images, pool, precision):
     """The network casts them itself, to the nearest, as NumPy does."""
@@ -321,7 +354,7 @@ def constant(value, **settings):
     return build_backbone(small(**settings), {"block1_conv1": (kernel, bias)})
 
 
-@pytest.mark.parametrize("pool", ["none", "avg", "max"])
+@pytest.mark.parametrize("pool", ["none", "avg", "max", "avg+max", "grid:2"])
 def test_codes_that_float16_cannot_hold_are_refused(images, pool):
     """What rounds to infinity is an error with layer and value; what rounds to 65504 is not."""
     held = constant(65519, dtype="float16", pool=pool)(images)["block1_conv1"]
@@ -492,6 +525,11 @@ OTHER_RECIPES = (
     small(layers=("block1_conv2", "block2_pool"), pool="avg"),
     small("block2_pool", precision="bfloat16"),
     small("block2_pool", precision="bfloat16", pool="avg", dtype="float16"),
+    # Of the maps, 32x48 and 8x12, this grid's cells overlap down and not across.
+    small(layers=("block1_conv2", "block2_pool"), pool="grid:3"),
+    small("block2_pool", pool="grid:4"),
+    small("block2_pool", pool="avg+max"),
+    small("block2_pool", precision="bfloat16", pool="grid:2", dtype="float16"),
 )
 
 

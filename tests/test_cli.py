@@ -9,6 +9,7 @@ import zipfile
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 import featx
@@ -105,6 +106,48 @@ def test_layers_shows_what_codes_cost(run):
     assert rows["block2_pool"] == ["128", "128", "0.00", "MB", "12.31"]
     assert rows["fc1"] == ["-", "-", "-", "-"]
     assert run("layers", "--pool", "mean")[0] == 1
+
+
+def test_layers_too_small_for_a_grid_have_a_dash(run):
+    """A grid that no map is fine enough for is an error; that of avg+max is twice as wide."""
+    _, out, _ = run("layers", "--pool", "grid:14")
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
+    assert rows["block5_conv1"][:2] == ["14x14x512", "100,352"]
+    assert rows["block5_pool"] == ["-", "-", "-", "-"]
+    assert rows["fc1"][:2] == ["4096", "4,096"]
+    code, out, err = run("layers", "--pool", "grid:225")
+    assert (code, out) == (1, "")
+    assert err == (
+        "error: Layer 'block1_conv1' has a map of 224x224 places at size 224x224. Expected at "
+        "least 225x225 for --pool grid:225. Use --pool grid:224, or --size 225 or more.\n"
+    )
+    _, out, _ = run("layers", "--pool", "avg+max")
+    assert re.search(r"^block5_pool +1024 +1,024 ", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("pool", "shape", "said"),
+    [("grid:2", (2, 2, 64), "2x2x64 = 256"), ("avg+max", (128,), "128")],
+)
+def test_the_main_job_at_other_poolings(folder, run, pool, shape, said):
+    """The store's codes have the pooling's shape; fit and predict take them, or the images."""
+    code, _, err = run("extract", "--layer", "block1_pool", *TINY, "--pool", pool)
+    assert code == 0
+    assert f"block1_pool: {said} numbers an image, float32\n" in err
+    store = featx.open_store("codes.h5")
+    assert store.recipe.pool == pool
+    with h5py.File("codes.h5") as file:
+        assert file["codes/block1_pool"].shape == (27, *shape)
+    assert f"\n  pool: {pool}\n" in run("info", "codes.h5")[1]
+    code, out, _ = run("fit", "--clf", "ridge", "-q")
+    assert code == 0
+    assert "accuracy           1.000" in out
+    assert run("predict", "codes.h5", "-o", "codes.csv")[0] == 0
+    assert run("predict", "data", "-o", "images.csv")[0] == 0
+    codes, images = (pd.read_csv(name, index_col="path") for name in ("codes.csv", "images.csv"))
+    assert list(codes.label) == list(images.label)
+    np.testing.assert_allclose(codes.filter(like="p_"), images.filter(like="p_"), atol=1e-5)
+    assert run("evaluate", "data/val")[0] == 0
 
 
 def wrong_names(folder):
@@ -319,7 +362,7 @@ def test_every_verb_has_help(run):
     _, out, _ = run("--help")
     verbs = re.findall(r"^  (\w+)  ", out, re.MULTILINE)
     assert verbs == [
-        *("plan", "extract", "fit", "finetune", "evaluate", "predict"),
+        *("plan", "extract", "fit", "sweep", "finetune", "evaluate", "predict"),
         *("export", "layers", "info", "weights"),
     ]
     for verb in verbs:

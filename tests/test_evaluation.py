@@ -229,7 +229,12 @@ def test_the_calibration_error_by_hand():
     found = evaluate(np.where(right, "a", "b"), p, ["a", "b"], np.arange(5))
     # 2/5 |0.5 - 0.6| + 2/5 |1 - 0.63| + 1/5 |1 - 1|
     assert found.calibration_error.value == pytest.approx(0.04 + 0.148)
-    assert found.calibration_bins == 15
+    assert found.calibration_bins == len(found.reliability) == 15
+    held = {k: each for k, each in enumerate(found.reliability) if each.n}
+    assert {k: each.n for k, each in held.items()} == {8: 2, 9: 2, 14: 1}
+    assert [each.accuracy for each in held.values()] == [0.5, 1.0, 1.0]
+    assert [each.confidence for each in held.values()] == pytest.approx([0.6, 0.63, 1.0])
+    assert (held[9].low, held[9].high) == pytest.approx((9 / 15, 10 / 15))
 
 
 def test_a_label_never_learned_counts_as_wrong():

@@ -172,7 +172,14 @@ def test_an_output_never_replaces_the_weights(folder):
         (
             {"pool": "mean"},
             OptionError,
-            "No such pool: 'mean'. Expected one of none, avg, max. Use --pool none.",
+            "No such pool: 'mean'. Expected none, avg, max, avg+max or grid:N, as in grid:2. "
+            "Use --pool avg.",
+        ),
+        (
+            {"pool": "grid:17"},
+            OptionError,
+            "Layer 'block1_pool' has a map of 16x16 places at size 32x32. Expected at least 17x17 "
+            "for --pool grid:17. Use --pool grid:16, or --size 34 or more.",
         ),
         (
             {"size": "224x"},

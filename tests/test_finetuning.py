@@ -200,15 +200,15 @@ def test_a_manifest_beside_other_images_runs_to_the_end(tmp_path):
 # the probe
 
 
-def test_before_training_the_network_is_the_probe(data, tmp_path):
+@pytest.mark.parametrize("pool", ["avg", "avg+max", "grid:2"])
+def test_before_training_the_network_is_the_probe(data, tmp_path, pool):
     """With a rate of nearly nothing every untouched image is decided as the probe decides it."""
     images = tmp_path / "data"
     for split in ("train", "val"):
         for name in ("ant", "bee"):
             shutil.copytree(data / split / name, images / split / name)
-    done = featx.finetune(
-        images, output=tmp_path / "out", clf="linear-svm", lr=1e-12, **TINY | {"epochs": 1}
-    )
+    settings = TINY | {"pool": pool, "epochs": 1}
+    done = featx.finetune(images, output=tmp_path / "out", clf="linear-svm", lr=1e-12, **settings)
     facts = done.facts
     assert facts["tuned"] == facts["probe"]
     assert 0.5 < facts["probe"]["value"] < 1

@@ -12,7 +12,7 @@ import pytest
 import featx
 from featx import errors
 
-ROOMS = ("images", "network", "store", "extraction", "classification", "workflows")
+ROOMS = ("images", "network", "store", "extraction", "classification", "workflows", "report")
 HEAVY = {"tensorflow", "keras", "jax", "torch", "matplotlib"}
 
 

@@ -760,7 +760,7 @@ def test_a_recipe_with_an_unknown_value_is_refused(store):
     edit_recipe(store.path, pool="median")
     assert refusal(lambda: open_store(store.path)) == (
         f"{store.path} cannot be read: No such pool: 'median'. "
-        "Expected one of none, avg, max. Use --pool none."
+        "Expected none, avg, max, avg+max or grid:N, as in grid:2. Use --pool avg."
     )
 
 

@@ -113,6 +113,21 @@ def test_keras_opens_the_whole_which_gives_probabilities(saved):
     assert not any(layer.name.startswith("augment") for layer in model.layers)
 
 
+@pytest.mark.parametrize("pool", ["max", "avg+max", "grid:2", "grid:3"])
+def test_keras_opens_the_whole_at_any_pooling(pool, tmp_path):
+    """Cells are cut out of the map of 4x4 places where three of them overlap."""
+    import keras
+
+    network = make_network(pool=pool)
+    whole, _ = save_tuned(network, tmp_path, DIGESTS, SUMMARY)
+    custom_layers()
+    images = noise_images(3)
+    with find_device("cpu").scope():
+        found = keras.models.load_model(whole).predict(images, verbose=0)
+        expected = softmax(network.whole.predict(images, verbose=0), axis=1)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_keras_vgg19_takes_the_weights(saved):
     import keras
 

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+from pooling import plainly_pooled
 from tuning import noise_images, small_head, small_network, small_recipe, small_weights
 
 from featx.errors import OptionError
@@ -40,11 +41,7 @@ def plain_codes(recipe, weights, images):
     model = keras.Model(vgg.input, vgg.get_layer(recipe.layers[0]).output)
     with find_device("cpu").scope():
         codes = as_numpy(model(x))
-    if recipe.pool == "avg":
-        codes = codes.mean(axis=(1, 2))
-    if recipe.pool == "max":
-        codes = codes.max(axis=(1, 2))
-    return codes.reshape(len(codes), -1)
+    return plainly_pooled(codes, recipe.pool).reshape(len(codes), -1)
 
 
 def as_numpy(x):
@@ -65,8 +62,10 @@ def call(model, x, **how):
         ({"pool": "avg"}, "block1_conv1", {"hidden": (7, 6), "normalise": "l2"}),
         ({"pool": "max", "size": (16, 24)}, "block2_pool", {"normalise": "centre"}),
         ({"layers": ("block2_conv1",)}, "none", {}),
+        ({"pool": "grid:3"}, "block1_pool", {"normalise": "l2"}),
+        ({"pool": "avg+max", "size": (16, 24)}, "block2_pool", {"normalise": "centre"}),
     ],
-    ids=["caffe", "avg-mlp", "max-head-alone", "convolution-all-free"],
+    ids=["caffe", "avg-mlp", "max-head-alone", "convolution-all-free", "grid", "avg-max"],
 )
 def test_every_model_is_keras_vgg19_with_a_head(settings, freeze_until, head):
     recipe = small_recipe(**settings)

@@ -34,6 +34,7 @@ __all__ = [
     "ClassScore",
     "Confusion",
     "Evaluation",
+    "ReliabilityBin",
     "Score",
     "evaluate",
     "paired_difference",
@@ -109,6 +110,27 @@ class Confusion:
 
 
 @dataclass(frozen=True)
+class ReliabilityBin:
+    """Predictions of similar confidence, and how often they were right.
+
+    Parameters
+    ----------
+    low, high : float
+        Confidence, above and up to.
+    n : int
+        Predictions, over all repeats.
+    confidence, accuracy : float
+        Their means; 0 of no predictions.
+    """
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """All scores of one set of predictions.
 
@@ -147,6 +169,8 @@ class Evaluation:
         in ten, and less often where that is nearly 0.
     calibration_bins : int
         How many bins of equal width, each open below and closed above.
+    reliability : tuple of ReliabilityBin
+        Those bins, from low to high confidence.
     top5 : Score or None
         Share of images whose class is among the five most probable; None where
         there are no more than five.
@@ -170,6 +194,7 @@ class Evaluation:
     brier: Score
     calibration_error: Score
     calibration_bins: int
+    reliability: tuple[ReliabilityBin, ...]
     top5: Score | None
     labels: tuple[str, ...]
     per_class: tuple[ClassScore, ...]
@@ -246,6 +271,7 @@ def evaluate(
         brier=scores["brier"],
         calibration_error=scores["calibration_error"],
         calibration_bins=CALIBRATION_BINS,
+        reliability=_reliability(rows),
         top5=scores["top5"] if len(classes) > _TOP else None,
         labels=rows.labels,
         per_class=_per_class(rows.labels, matrix, n_repeats),
@@ -374,8 +400,7 @@ def _tally(rows: _Rows, of_key: NDArray[np.intp]) -> csr_array:
     """
     k = len(rows.labels)
     right = rows.true == rows.predicted
-    inner = np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
-    of_bin = np.searchsorted(inner, rows.confidence, side="left")
+    of_bin = _bins(rows.confidence)
     means = 3 * k + CALIBRATION_BINS + np.arange(3)
     parts = [
         (rows.true, 1.0),
@@ -390,6 +415,30 @@ def _tally(rows: _Rows, of_key: NDArray[np.intp]) -> csr_array:
     values = np.concatenate([np.broadcast_to(value, right.shape) for _, value in parts])
     shape = (int(of_key.max()) + 1, 3 * k + CALIBRATION_BINS + 3)
     return csr_array((values, (np.tile(of_key, len(parts)), columns)), shape=shape)
+
+
+def _bins(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the bin of each confidence."""
+    inner = np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
+    return np.searchsorted(inner, confidence, side="left")
+
+
+def _reliability(rows: _Rows) -> tuple[ReliabilityBin, ...]:
+    edges, of_bin = np.linspace(0, 1, CALIBRATION_BINS + 1), _bins(rows.confidence)
+    sums = [
+        np.bincount(of_bin, weights=values, minlength=CALIBRATION_BINS)
+        for values in (np.ones_like(rows.confidence), rows.confidence, rows.true == rows.predicted)
+    ]
+    return tuple(
+        ReliabilityBin(
+            float(low),
+            float(high),
+            int(n),
+            float(confidence / max(n, 1)),
+            float(right / max(n, 1)),
+        )
+        for low, high, n, confidence, right in zip(edges[:-1], edges[1:], *sums, strict=True)
+    )
 
 
 def _scores(sums: NDArray[np.float64], k: int) -> dict[str, NDArray[np.float64]]:

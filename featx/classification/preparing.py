@@ -41,7 +41,7 @@ from featx.classification.search import Options
 from featx.errors import FitError, OptionError
 from featx.outputs import check_output
 
-__all__ = ["FitJob", "prepare_fit"]
+__all__ = ["FitJob", "check_fit_settings", "prepare_fit"]
 
 Normalise = Literal["l2", "centre", "sqrt-l2", "none"]
 # What --normalise auto chooses from: what it leaves out has never won.
@@ -261,6 +261,20 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
         output=path,
         notes=tuple(notes),
     )
+
+
+def check_fit_settings(
+    clf: str, normalise: str, class_weight: str | None, folds: int, seed: int
+) -> None:
+    """Refuse settings of `prepare_fit` that cannot be, before there are codes.
+
+    Raises
+    ------
+    OptionError
+        One cannot.
+    """
+    _options(clf, normalise, None, None, class_weight, seed)
+    _check_counts(folds, 1)
 
 
 def _options(  # noqa: PLR0917

@@ -29,9 +29,11 @@ from featx.errors import FitError
 
 __all__ = [
     "Final",
+    "Held",
     "Scored",
     "evaluate_rows",
     "folds_of",
+    "hold_out",
     "score",
     "score_baselines",
     "without_copies",
@@ -166,12 +168,51 @@ def _held_out(
     notes: list[str] = []
     per_repeat = len(parts) // n_repeats
     for k, part in enumerate(parts):
-        final, said = _choose(problem, job, part)
-        X = problem.coordinates[final.choice.normalise][part.scored]
-        where = [place[int(row)] for row in part.scored]
-        shares[k // per_repeat, where] = final.probabilities(X, classes)
-        notes += [note for note in said if note not in notes]
+        held = hold_out(problem, job, part)
+        shares[k // per_repeat, [place[int(row)] for row in part.scored]] = held.shares
+        notes += [note for note in held.notes if note not in notes]
     return shares.reshape(-1, len(classes)), notes
+
+
+@dataclass(frozen=True)
+class Held:
+    """What was chosen and fitted inside a part, and what it says of the rows held out.
+
+    Parameters
+    ----------
+    final : Final
+        The classifier.
+    shares : ndarray of shape (n, k)
+        Probabilities of the part's scored rows, by class of the job.
+    notes : tuple of str
+        What the user should know.
+    """
+
+    final: Final
+    shares: Matrix
+    notes: tuple[str, ...]
+
+
+def hold_out(problem: Problem, job: FitJob, part: Division) -> Held:
+    """Choose, fit and calibrate inside a part, and predict the rows that it scores.
+
+    Parameters
+    ----------
+    problem : Problem
+        Coordinates and labels of the job's rows.
+    job : FitJob
+        What is chosen from.
+    part : Division
+        Its `scored` rows are looked at last.
+
+    Raises
+    ------
+    FitError
+        The training part is all of one class.
+    """
+    final, notes = _choose(problem, job, part)
+    X = problem.coordinates[final.choice.normalise][part.scored]
+    return Held(final, final.probabilities(X, np.unique(job.y)), tuple(notes))
 
 
 def _choose(problem: Problem, job: FitJob, part: Division) -> tuple[Final, list[str]]:

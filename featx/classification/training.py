@@ -5,10 +5,9 @@ chosen and scored on them comes back to codes, and goes with all that is known
 of it into a bundle. This file knows codes, never images.
 """
 
-import copy
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,28 +15,24 @@ from typing import Any
 
 import numpy as np
 import sklearn
-from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from featx.classification.bundle import Bundle
-from featx.classification.calibration import Decisions
-from featx.classification.codes import CodeMatrix, Matrix, Rows
+from featx.classification.codes import Rows
 from featx.classification.duplicates import Pair
 from featx.classification.evaluation import Evaluation
 from featx.classification.joining import Joined
 from featx.classification.preparing import FitJob, prepare_fit
 from featx.classification.scoring import (
-    Final,
     evaluate_rows,
     folds_of,
     score,
     score_baselines,
     without_copies,
 )
-from featx.classification.search import Model, Options, Problem, train
-from featx.classification.span import ExactSpan, UnitRows
+from featx.classification.search import train
 from featx.classification.streaming import fit_streamed
-from featx.errors import StoreError
+from featx.classification.views import view_of
 
 __all__ = ["Fit", "fit", "run_fit"]
 
@@ -138,7 +133,7 @@ class _Done:
 
 
 def _run_exact(job: FitJob) -> _Done:
-    view = _view(job)
+    view = view_of(job)
     scored = score(view.problem, job)
     final, notes, choice = scored.final, list(scored.notes), scored.final.choice
     if job.refit:
@@ -199,85 +194,6 @@ def _run_streamed(job: FitJob) -> _Done:
     }
     evaluation = evaluate_rows(job, classes, shares, part.scored)
     return _Done(found.pipeline, fitted, evaluation, facts, (*notes, *found.notes))
-
-
-@dataclass(frozen=True)
-class _View:
-    """The rows of a job as coordinates, and the way back to codes."""
-
-    codes: CodeMatrix
-    problem: Problem
-    spans: Mapping[str, ExactSpan]  # by normalisation; none on the primal road
-    gflops: float | None
-
-    def on_codes(self, final: Final, options: Options) -> Pipeline:
-        """Return the classifier from codes to probabilities."""
-        choice, model = final.choice, final.model
-        span = self.spans.get(choice.normalise)
-        steps: list[tuple[str, BaseEstimator]] = []
-        if span is not None and choice.kind.needs_rows:
-            # Of the rows that it was fitted on alone: others are none of its business.
-            narrow = span.narrowed(final.rows)
-            steps.append(("span", narrow))
-            own = Problem({choice.normalise: narrow.coordinates_}, self.problem.y[final.rows])
-            model = train(own, np.arange(len(final.rows)), choice, options)
-        elif choice.normalise != "none":
-            root = choice.normalise == "sqrt-l2"
-            steps.append(("unit", UnitRows(self.codes.widths, root=root)))
-        if span is not None and not choice.kind.needs_rows:
-            model = _moved(model, span)
-        if model.centre is not None:
-            steps.append(("centre", model.centre))
-        return Pipeline(
-            [*steps, ("decisions", Decisions(model.estimator)), ("calibration", final.calibrator)]
-        )
-
-
-def _view(job: FitJob) -> _View:
-    codes = job.joined.matrix(job.rows)
-    coordinates: dict[str, Matrix] = {}
-    spans: dict[str, ExactSpan] = {}
-    gflops = None
-    for normalise in job.options.normalise:
-        root, unit = normalise == "sqrt-l2", normalise != "none"
-        if job.road.name == "primal":
-            block = codes.block(np.arange(len(codes)))
-            _check_finite(block, codes)
-            coordinates[normalise] = (
-                UnitRows(codes.widths, root=root).transform(block)
-                if unit
-                else block.astype(np.float64)
-            )
-            continue
-        same = next((s for s in spans.values() if (s.root, s.unit) == (root, unit)), None)
-        if same is None:
-            began = time.perf_counter()
-            same = ExactSpan(unit=unit, root=root).fit(codes)
-            gflops = round(same.n_flops_ / (time.perf_counter() - began) / 1e9, 1)
-        spans[normalise], coordinates[normalise] = same, same.coordinates_
-    return _View(codes, Problem(coordinates, job.y), spans, gflops)
-
-
-def _moved(model: Model, span: ExactSpan) -> Model:
-    """Return a linear model of coordinates as one of codes."""
-    estimator = copy.copy(model.estimator)
-    estimator.coef_ = span.to_code_space(estimator.coef_)
-    estimator.n_features_in_ = estimator.coef_.shape[-1]
-    centre = None
-    if model.centre is not None:
-        centre = copy.copy(model.centre)
-        centre.mean_ = span.to_code_space(centre.mean_)
-    return Model(centre, estimator, model.parameters)
-
-
-def _check_finite(block: Matrix, codes: CodeMatrix) -> None:
-    bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
-    if len(bad):
-        message = (
-            f"The code of row {codes.rows[0][bad[0]]} is not finite. Extract again with "
-            "--overwrite."
-        )
-        raise StoreError(message)
 
 
 def _tried(

@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from featx.cli import evaluate, export, extract, finetune, fit, info, layers, plan, predict, weights
+from featx.cli import (
+    evaluate,
+    export,
+    extract,
+    finetune,
+    fit,
+    info,
+    layers,
+    plan,
+    predict,
+    sweep,
+    weights,
+)
 from featx.errors import FeatxError
 
 __all__ = ["app", "main"]
@@ -25,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (plan, extract, fit, finetune, evaluate, predict, export, layers, info):
+for verb in (plan, extract, fit, sweep, finetune, evaluate, predict, export, layers, info):
     app.command(verb.NAME)(verb.command)
 app.add_typer(weights.app, name="weights")
 

@@ -42,7 +42,11 @@ def command(
     ] = None,
     pool: Annotated[
         str | None,
-        typer.Option(metavar="none|avg|max", help="What becomes of a map.", show_default="avg"),
+        typer.Option(
+            metavar="none|avg|max|avg+max|grid:N",
+            help="What becomes of a map.",
+            show_default="avg",
+        ),
     ] = None,
     size: Annotated[
         str | None,
@@ -129,9 +133,7 @@ def command(
             help="Images a step: 32, or N. As many at once as memory holds, which changes nothing.",
         ),
     ] = "auto",
-    class_weight: Annotated[
-        str | None, typer.Option(metavar="balanced", help="Let small classes count as much.")
-    ] = None,
+    class_weight: settings.ClassWeight = None,
     preprocess: Annotated[
         str | None,
         typer.Option(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from featx.cli import settings
 from featx.cli.console import AsJson, Overwrite, Quiet, duration, gigabytes, print_json, say
 from featx.cli.scores import print_scores
 from featx.errors import OptionError
@@ -23,27 +24,12 @@ def command(
             show_default="codes.h5",
         ),
     ] = None,
-    clf: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="logistic, ridge, linear-svm, svm-rbf, knn, centroid; on narrow codes lda, sgd, "
-            "logistic-l1, hist-gradient-boosting; or auto.",
-        ),
-    ] = "logistic",
+    clf: settings.Clf = "logistic",
     layer: Annotated[
         list[str] | None,
         typer.Option("--layer", metavar="NAME", help="Layer to use; all of the store by default."),
     ] = None,
-    normalise: Annotated[
-        str,
-        typer.Option(
-            "--normalise",
-            "--normalize",
-            metavar="l2|centre|sqrt-l2|none|auto",
-            help="What rows pass through first.",
-        ),
-    ] = "l2",
+    normalise: settings.Normalise = "l2",
     road: Annotated[
         str,
         typer.Option(metavar="auto|primal|span|streamed", help="The way to the fit."),
@@ -56,14 +42,12 @@ def command(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the estimator."),
     ] = None,
-    class_weight: Annotated[
-        str | None, typer.Option(metavar="balanced", help="Let small classes count as much.")
-    ] = None,
+    class_weight: settings.ClassWeight = None,
     calibration: Annotated[
         str,
         typer.Option(metavar="temperature|sigmoid|isotonic|none", help="Of probabilities."),
     ] = "temperature",
-    folds: Annotated[int, typer.Option(metavar="N", help="Without splits: scored folds.")] = 5,
+    folds: settings.Folds = 5,
     repeats: Annotated[int, typer.Option(metavar="N", help="How often to draw them.")] = 1,
     select: Annotated[
         str | None,

@@ -20,7 +20,7 @@ def command(
 
 def print_layers(size: tuple[int, int], pool: str, dtype: str) -> None:
     """Print the layers as a table on stdout."""
-    # Any layer serves to check the settings: a wrong one is an error, not a dash.
+    # The layer of the largest map checks the settings: what no layer takes is an error, not a dash.
     recipe = Recipe(weights="", layers=("block1_conv1",), size=size, pool=pool, dtype=dtype)  # type: ignore[arg-type]
     header = ("layer", "codes", "width", "an image", "GFLOP")
     print_table(header, (_row(layer.name, recipe) for layer in LAYERS))
@@ -29,7 +29,7 @@ def print_layers(size: tuple[int, int], pool: str, dtype: str) -> None:
 def _row(name: str, settings: Recipe) -> tuple[str, ...]:
     try:
         recipe = settings.narrowed((name,))
-    except OptionError:  # the layer does not exist at this size
+    except OptionError:  # the layer does not exist at this size, or is too small for the grid
         return name, "-", "-", "-", "-"
     return (
         name,

@@ -57,7 +57,7 @@ def command(
     job = prepare_extraction(
         images,
         layer=settings.need_layer(NAME, layer, size, pool, dtype),
-        pool=pool,  # type: ignore[arg-type]
+        pool=pool,
         size=size,
         resize=resize,  # type: ignore[arg-type]
         jpeg=jpeg,  # type: ignore[arg-type]

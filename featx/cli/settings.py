@@ -91,6 +91,27 @@ Group = Annotated[
     str | None, typer.Option(help="Regular expression that finds the group in the path.")
 ]
 Store = Annotated[Path, typer.Option("--output", "-o", help="The store.")]
+Clf = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="logistic, ridge, linear-svm, svm-rbf, knn, centroid; on narrow codes lda, sgd, "
+        "logistic-l1, hist-gradient-boosting; or auto.",
+    ),
+]
+Normalise = Annotated[
+    str,
+    typer.Option(
+        "--normalise",
+        "--normalize",
+        metavar="l2|centre|sqrt-l2|none|auto",
+        help="What rows pass through first.",
+    ),
+]
+ClassWeight = Annotated[
+    str | None, typer.Option(metavar="balanced", help="Let small classes count as much.")
+]
+Folds = Annotated[int, typer.Option(metavar="N", help="Without splits: scored folds.")]
 
 
 def need_layer(verb: str, layer: list[str] | None, size: str, pool: str, dtype: str) -> list[str]:

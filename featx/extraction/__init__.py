@@ -1,14 +1,7 @@
 """From images to a store: the pipeline, the job, its price, and codes as a transformer."""
 
 from featx.extraction.batching import BatchSize, settle_batch_size
-from featx.extraction.jobs import (
-    Extraction,
-    ExtractionJob,
-    extract,
-    extraction_of,
-    prepare_extraction,
-    run_extraction,
-)
+from featx.extraction.jobs import ExtractionJob, extraction_of, prepare_extraction
 from featx.extraction.pace import Shares
 from featx.extraction.pipeline import CodeBatch, Failure, stream_codes
 from featx.extraction.planning import (
@@ -19,6 +12,7 @@ from featx.extraction.planning import (
     plan,
     plan_extraction,
 )
+from featx.extraction.running import Extraction, extract, run_extraction, run_extractions
 from featx.extraction.transformer import VGG19Codes
 
 __all__ = [
@@ -39,6 +33,7 @@ __all__ = [
     "plan_extraction",
     "prepare_extraction",
     "run_extraction",
+    "run_extractions",
     "settle_batch_size",
     "stream_codes",
 ]

@@ -18,8 +18,9 @@ import numpy as np
 import psutil
 
 from featx.extraction.batching import IN_NETWORK, settle_batch_size
-from featx.extraction.jobs import ExtractionJob, prepare_extraction, run_extraction
+from featx.extraction.jobs import ExtractionJob, prepare_extraction
 from featx.extraction.resuming import Rest, what_stands
+from featx.extraction.running import run_extraction
 from featx.network import Backbone, load_backbone
 
 __all__ = [

@@ -42,9 +42,10 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     layer : str or sequence of str, default="block5_pool"
         Layers to take codes from; their names: ``featx layers``.
-    pool : {"none", "avg", "max"}, default="none"
-        Keep the whole map of a layer, flattened, or its mean or maximum over
-        the places. Early layers are wide: 401,408 numbers at block2_pool.
+    pool : {"none", "avg", "max", "avg+max", "grid:N"}, default="none"
+        Keep the whole map of a layer, flattened; its mean or maximum over the
+        places, or both, which is twice as wide; or the means of N x N cells,
+        flattened. Early layers are wide: 401,408 numbers at block2_pool.
     size : int, str or (int, int), default=224
         Image size that the network sees, in pixels: one number, "HxW" or
         (height, width).

@@ -5,7 +5,9 @@ from featx.network.backbone import (
     VGG19Backbone,
     activation_bytes,
     build_backbone,
+    joint_name,
     load_backbone,
+    load_joint_backbone,
 )
 from featx.network.devices import Device, check_device, find_device, memory_errors
 from featx.network.weights import (
@@ -36,7 +38,9 @@ __all__ = [
     "find_device",
     "find_weights",
     "inspect_weights",
+    "joint_name",
     "load_backbone",
+    "load_joint_backbone",
     "memory_errors",
     "read_weights",
 ]

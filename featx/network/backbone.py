@@ -9,13 +9,19 @@ References
 ----------
 .. [1] K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for
    Large-Scale Image Recognition", 2014. https://arxiv.org/abs/1409.1556
+.. [2] K. He, X. Zhang, S. Ren and J. Sun, "Spatial Pyramid Pooling in Deep
+   Convolutional Networks for Visual Recognition", 2014.
+   https://arxiv.org/abs/1406.4729
+.. [3] S. Lazebnik, C. Schmid and J. Ponce, "Beyond Bags of Features: Spatial
+   Pyramid Matching for Recognizing Natural Scene Categories", CVPR 2006.
 """
 
+import dataclasses
 import itertools
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -23,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import CodeRangeError, OptionError
-from featx.layers import Layer, activation_shape, deepest, layers_up_to
+from featx.layers import LAYERS, Layer, activation_shape, deepest, layers_up_to
 from featx.network.devices import Device, find_device, memory_errors
 from featx.network.weights import WeightsSource, read_weights
 from featx.recipe import Precision, Recipe
@@ -33,8 +39,10 @@ __all__ = [
     "VGG19Backbone",
     "activation_bytes",
     "build_backbone",
+    "joint_name",
     "keras_layer",
     "load_backbone",
+    "load_joint_backbone",
     "pooled",
     "preprocessed",
 ]
@@ -74,12 +82,18 @@ class VGG19Backbone:
         float16 also each layer's largest code before it was rounded.
     device : Device
         Where the model's weights are and the codes are computed.
+    names : mapping of str to str, optional
+        Output of the model -> layer; by default each layer of the recipe is an
+        output of its own name.
     """
 
-    def __init__(self, recipe: Recipe, model: Any, device: Device) -> None:
+    def __init__(
+        self, recipe: Recipe, model: Any, device: Device, names: Mapping[str, str] | None = None
+    ) -> None:
         self.recipe = recipe
         self.model = model
         self.device = device
+        self._names = names or {layer: layer for layer in recipe.layers}
         self._run = _compiled(model, recipe, device)
 
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
@@ -94,7 +108,7 @@ class VGG19Backbone:
         Returns
         -------
         dict of str to ndarray, shape (n, ...)
-            Codes of each layer of the recipe, in its dtype; perhaps read-only.
+            Codes by output, in the recipe's dtype; perhaps read-only.
 
         Raises
         ------
@@ -105,12 +119,12 @@ class VGG19Backbone:
         """
         with memory_errors(len(images)):
             found = self._run(images)
-        for layer in self.recipe.layers:
-            largest = float(found.get(_largest(layer), 0))
+        for name, layer in self._names.items():
+            largest = float(found.get(_largest(name), 0))
             # What the network itself made infinite, or no number, the store's check names.
             if _BEYOND_FLOAT16 <= largest < math.inf:
                 raise CodeRangeError(layer, largest)
-        return {layer: found[layer] for layer in self.recipe.layers}
+        return {name: found[name] for name in self._names}
 
 
 def build_backbone(recipe: Recipe, weights: Weights, device: Device | None = None) -> VGG19Backbone:
@@ -137,7 +151,7 @@ def build_backbone(recipe: Recipe, weights: Weights, device: Device | None = Non
     device = device or find_device()
     _check_precision(recipe.precision, device)
     with device.scope():
-        model = _model(recipe, weights)
+        model = _model(recipe, {layer: (layer, recipe) for layer in recipe.layers}, weights)
     return VGG19Backbone(recipe, model, device)
 
 
@@ -165,6 +179,53 @@ def load_backbone(
     if isinstance(device, str):
         device = find_device(device)
     return build_backbone(recipe, read_weights(source, recipe.layers), device)
+
+
+def joint_name(place: int, layer: str) -> str:
+    """Return how a joint backbone names a layer of its recipe at a place, from 0."""
+    return f"{place}/{layer}"
+
+
+def load_joint_backbone(
+    recipes: Sequence[Recipe], source: WeightsSource, device: Device | str = "auto"
+) -> VGG19Backbone:
+    """Read weights and build one backbone for several recipes: activations are computed once.
+
+    Parameters
+    ----------
+    recipes : sequence of Recipe
+        They differ in layers, pooling and dtype, and in nothing else.
+    source : WeightsSource
+        See `find_weights`.
+    device : Device or str, default="auto"
+        See `find_device`.
+
+    Returns
+    -------
+    VGG19Backbone
+        It gives codes by `joint_name`. Its own recipe is of all their layers, and
+        not pooled: no image takes more memory.
+
+    Raises
+    ------
+    WeightsError, OptionError
+        See `load_backbone`.
+    """
+    if isinstance(device, str):
+        device = find_device(device)
+    _check_precision(recipes[0].precision, device)
+    wanted = {layer for recipe in recipes for layer in recipe.layers}
+    layers = tuple(layer.name for layer in LAYERS if layer.name in wanted)
+    outputs = {
+        joint_name(place, layer): (layer, recipe)
+        for place, recipe in enumerate(recipes)
+        for layer in recipe.layers
+    }
+    recipe = dataclasses.replace(recipes[0], layers=layers, pool="none")
+    with device.scope():
+        model = _model(recipe, outputs, read_weights(source, layers))
+    names = {name: layer for name, (layer, _) in outputs.items()}
+    return VGG19Backbone(recipe, model, device, names)
 
 
 def activation_bytes(recipe: Recipe) -> int:
@@ -202,12 +263,13 @@ def _check_precision(precision: Precision, device: Device) -> None:
         logger.warning("%s: --precision bfloat16 is emulated there, and slower than float32.", lack)
 
 
-def _largest(layer: str) -> str:
-    """Name the output that holds a layer's largest code."""
-    return f"{layer}_largest"
+def _largest(name: str) -> str:
+    """Name the output that holds another one's largest code."""
+    return f"{name}_largest"
 
 
-def _model(recipe: Recipe, weights: Weights) -> Any:
+def _model(recipe: Recipe, wanted: Mapping[str, tuple[str, Recipe]], weights: Weights) -> Any:
+    """Return VGG19 with an output for each name: a layer, pooled and rounded as a recipe says."""
     import keras
 
     images = keras.Input((*recipe.size, 3), dtype="uint8", name="images")
@@ -221,10 +283,10 @@ def _model(recipe: Recipe, weights: Weights) -> Any:
         x = made[layer.name](x)
         activations[layer.name] = x
     outputs = {}
-    for name in recipe.layers:
-        codes = pooled(activations[name], recipe)
-        outputs[name] = keras.ops.cast(codes, recipe.dtype)
-        if recipe.dtype == "float16":  # ReLU leaves nothing below 0, so this is the largest size
+    for name, (layer_name, own) in wanted.items():
+        codes = pooled(activations[layer_name], own)
+        outputs[name] = keras.ops.cast(codes, own.dtype)
+        if own.dtype == "float16":  # ReLU leaves nothing below 0, so this is the largest size
             outputs[_largest(name)] = keras.ops.cast(keras.ops.max(codes), "float32")
     model = keras.Model(images, outputs)
     for name, (kernel, bias) in weights.items():
@@ -269,14 +331,54 @@ def keras_layer(layer: Layer, dtype: str) -> Any:
 
 
 def pooled(activation: Any, recipe: Recipe) -> Any:
-    """Return an activation, (n, h, w, c), as a code of the recipe's pooling."""
+    """Return an activation as a code of the recipe's pooling; means are in float32.
+
+    A grid of N x N cells keeps in place what a mean over all places mixes: one
+    level of a spatial pyramid [2]_ [3]_. Cell i of N covers the rows from
+    floor(i h / N) up to, and without, ceil((i + 1) h / N), and columns likewise:
+    where N does not divide h, neighbouring cells share a row at most.
+
+    Parameters
+    ----------
+    activation : tensor of shape (n, h, w, c) or (n, d)
+    recipe : Recipe
+
+    Returns
+    -------
+    tensor of shape (n, ...)
+        With the recipe's `code_shape`; of (n, d), fully connected, as it was.
+    """
     from keras import ops
 
     if recipe.pool == "none" or activation.ndim == 2:  # fully connected: one place
         return activation
     if recipe.pool == "max":
         return ops.max(activation, axis=(1, 2))
-    return ops.mean(ops.cast(activation, "float32"), axis=(1, 2))
+    exact = ops.cast(activation, "float32")
+    if recipe.grid is not None:
+        # One side after the other: TensorFlow transposes a map to reduce two split sides at once,
+        # which takes seven times as long.
+        return _cell_means(_cell_means(exact, recipe.grid, axis=1), recipe.grid, axis=2)
+    mean = ops.mean(exact, axis=(1, 2))
+    if recipe.pool == "avg+max":
+        return ops.concatenate([mean, ops.max(exact, axis=(1, 2))], axis=-1)
+    return mean
+
+
+def _cell_means(x: Any, n_cells: int, *, axis: int) -> Any:
+    """Return the means of cells along one axis, in its place."""
+    from keras import ops
+
+    length = x.shape[axis]
+    if length % n_cells == 0:
+        split = (-1, *x.shape[1:axis], n_cells, length // n_cells, *x.shape[axis + 1 :])
+        return ops.mean(ops.reshape(x, split), axis=axis + 1)
+    before = (slice(None),) * axis
+    cells = [
+        x[(*before, slice(i * length // n_cells, math.ceil((i + 1) * length / n_cells)))]
+        for i in range(n_cells)
+    ]
+    return ops.stack([ops.mean(cell, axis=axis) for cell in cells], axis=axis)
 
 
 def _compiled(

@@ -21,6 +21,7 @@ from featx.workflows.prediction import (
     prepare_prediction,
     run_prediction,
 )
+from featx.workflows.sweeping import Sweep, SweepJob, prepare_sweep, run_sweep, sweep
 
 __all__ = [
     "BundleEvaluation",
@@ -28,6 +29,8 @@ __all__ = [
     "FinetuneJob",
     "Finetuned",
     "PredictionJob",
+    "Sweep",
+    "SweepJob",
     "evaluate_bundle",
     "finetune",
     "predict",
@@ -35,7 +38,10 @@ __all__ = [
     "prepare_evaluation",
     "prepare_finetune",
     "prepare_prediction",
+    "prepare_sweep",
     "run_evaluation",
     "run_finetune",
     "run_prediction",
+    "run_sweep",
+    "sweep",
 ]

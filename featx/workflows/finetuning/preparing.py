@@ -121,7 +121,7 @@ def prepare_finetune(  # noqa: PLR0913  flat, as on the command line
         A folder.
     layer : str, default="block5_pool"
         Where the network is cut; its codes are the head's.
-    pool : {"none", "avg", "max"}, default="avg"
+    pool : {"none", "avg", "max", "avg+max", "grid:N"}, default="avg"
         What becomes of a map before the head.
     size : int, str or tuple of int, default=224
         Image size that the network sees, (height, width) in pixels.

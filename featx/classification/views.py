@@ -1,0 +1,128 @@
+"""Codes as classifiers see them: coordinates, and the way back.
+
+A job comes in; on the span or as they are, its codes become coordinates, on which
+all is chosen and fitted, and a classifier of coordinates becomes one of codes.
+This file chooses nothing.
+"""
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+
+from featx.classification.calibration import Decisions
+from featx.classification.codes import CodeMatrix, Matrix
+from featx.classification.preparing import FitJob
+from featx.classification.scoring import Final
+from featx.classification.search import Model, Options, Problem, train
+from featx.classification.span import ExactSpan, UnitRows
+from featx.errors import StoreError
+
+__all__ = ["View", "view_of"]
+
+
+@dataclass(frozen=True)
+class View:
+    """The rows of a job as coordinates, and the way back to codes; `view_of` makes it.
+
+    Parameters
+    ----------
+    codes : CodeMatrix
+        Of the job's rows.
+    problem : Problem
+        Their coordinates by normalisation, and their labels.
+    spans : mapping of str to ExactSpan
+        By normalisation; none on the primal road.
+    gflops : float or None
+        Speed of the inner products, in thousand million operations a second.
+    """
+
+    codes: CodeMatrix
+    problem: Problem
+    spans: Mapping[str, ExactSpan]
+    gflops: float | None
+
+    def on_codes(self, final: Final, options: Options) -> Pipeline:
+        """Return the classifier from codes to probabilities."""
+        choice, model = final.choice, final.model
+        span = self.spans.get(choice.normalise)
+        steps: list[tuple[str, BaseEstimator]] = []
+        if span is not None and choice.kind.needs_rows:
+            # Of the rows that it was fitted on alone: others are none of its business.
+            narrow = span.narrowed(final.rows)
+            steps.append(("span", narrow))
+            own = Problem({choice.normalise: narrow.coordinates_}, self.problem.y[final.rows])
+            model = train(own, np.arange(len(final.rows)), choice, options)
+        elif choice.normalise != "none":
+            root = choice.normalise == "sqrt-l2"
+            steps.append(("unit", UnitRows(self.codes.widths, root=root)))
+        if span is not None and not choice.kind.needs_rows:
+            model = _moved(model, span)
+        if model.centre is not None:
+            steps.append(("centre", model.centre))
+        return Pipeline(
+            [*steps, ("decisions", Decisions(model.estimator)), ("calibration", final.calibrator)]
+        )
+
+
+def view_of(job: FitJob) -> View:
+    """Read the codes of a job and return them as classifiers see them.
+
+    Parameters
+    ----------
+    job : FitJob
+        By an exact road.
+
+    Raises
+    ------
+    StoreError
+        A code is not finite.
+    """
+    codes = job.joined.matrix(job.rows)
+    coordinates: dict[str, Matrix] = {}
+    spans: dict[str, ExactSpan] = {}
+    gflops = None
+    for normalise in job.options.normalise:
+        root, unit = normalise == "sqrt-l2", normalise != "none"
+        if job.road.name == "primal":
+            block = codes.block(np.arange(len(codes)))
+            _check_finite(block, codes)
+            coordinates[normalise] = (
+                UnitRows(codes.widths, root=root).transform(block)
+                if unit
+                else block.astype(np.float64)
+            )
+            continue
+        same = next((s for s in spans.values() if (s.root, s.unit) == (root, unit)), None)
+        if same is None:
+            began = time.perf_counter()
+            same = ExactSpan(unit=unit, root=root).fit(codes)
+            gflops = round(same.n_flops_ / (time.perf_counter() - began) / 1e9, 1)
+        spans[normalise], coordinates[normalise] = same, same.coordinates_
+    return View(codes, Problem(coordinates, job.y), spans, gflops)
+
+
+def _moved(model: Model, span: ExactSpan) -> Model:
+    """Return a linear model of coordinates as one of codes."""
+    estimator = copy.copy(model.estimator)
+    estimator.coef_ = span.to_code_space(estimator.coef_)
+    estimator.n_features_in_ = estimator.coef_.shape[-1]
+    centre = None
+    if model.centre is not None:
+        centre = copy.copy(model.centre)
+        centre.mean_ = span.to_code_space(centre.mean_)
+    return Model(centre, estimator, model.parameters)
+
+
+def _check_finite(block: Matrix, codes: CodeMatrix) -> None:
+    bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
+    if len(bad):
+        message = (
+            f"The code of row {codes.rows[0][bad[0]]} is not finite. Extract again with "
+            "--overwrite."
+        )
+        raise StoreError(message)

@@ -1,0 +1,540 @@
+"""Running extractions: images go through the network once, for as many stores as they serve.
+
+Jobs come in and stores are left, each filled by what it lacks: rows that an
+earlier store has are copied, the others computed, and written while the next are
+on their way. This file does not know what the codes are for.
+"""
+
+import contextlib
+import dataclasses
+import os
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from featx.errors import OptionError, StoreError
+from featx.extraction.batching import BatchSize, settle_batch_size
+from featx.extraction.jobs import ExtractionJob, prepare_extraction
+from featx.extraction.pace import Pace, Shares
+from featx.extraction.pipeline import CodeBatch, n_decoders, stream_codes
+from featx.extraction.resuming import Earlier
+from featx.images import MAX_PIXELS
+from featx.network import (
+    Backbone,
+    WeightsSource,
+    joint_name,
+    load_backbone,
+    load_joint_backbone,
+)
+from featx.outputs import remove_leftovers, sole_writer
+from featx.recipe import Dtype, Jpeg, Pool, Precision, Preprocess, Recipe, Resize
+from featx.store import ImageFacts, Status, StoreWriter, create_store, open_store
+
+__all__ = ["Extraction", "extract", "run_extraction", "run_extractions"]
+
+Progress = Callable[[int, int], None]
+LoadBackbone = Callable[[Recipe], Backbone]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What an extraction has made.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    n_done, n_failed : int
+        Images of the store with codes, and images that could not be read.
+    n_computed : int
+        Images that went through the network in this run.
+    seconds : float
+        Time from the first image to the last.
+    images_per_second : float
+        Of this run; 0 where it computed nothing.
+    shares : Shares
+        How the time was spent.
+    """
+
+    path: Path
+    n_done: int
+    n_failed: int
+    n_computed: int
+    seconds: float
+    images_per_second: float
+    shares: Shares
+
+
+def extract(  # noqa: PLR0913  flat, as on the command line
+    images: Path | str | None = None,
+    *,
+    layer: str | Sequence[str],
+    pool: Pool = "none",
+    size: int | str | tuple[int, int] = 224,
+    resize: Resize = "squash",
+    jpeg: Jpeg = "reduced",
+    weights: str = "bundled",
+    rename: Mapping[str, str] | None = None,
+    preprocess: Preprocess = "caffe",
+    precision: Precision = "float32",
+    device: str = "auto",
+    batch_size: BatchSize = "auto",
+    dtype: Dtype = "float32",
+    max_pixels: int = MAX_PIXELS,
+    manifest: Path | str | None = None,
+    group: str | None = None,
+    output: Path | str = "codes.h5",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Extraction:
+    """Extract the codes of images into a store.
+
+    A store of the same name is gone on with, if its settings are the same:
+    where a run left it incomplete, where images were added, removed, renamed or
+    edited, and where there are further layers. What it holds is not made again.
+
+    Parameters
+    ----------
+    images : Path or str, optional
+        A folder of images, of class folders, or of train/, val/ and test/;
+        "data" by default.
+    layer : str or sequence of str
+        Layers to take codes from; their names: `featx layers`.
+    pool : {"none", "avg", "max", "avg+max", "grid:N"}, default="none"
+        Keep the whole map of a layer; its mean or maximum over the places, or
+        both, side by side; or the means of N x N cells, in place.
+    size : int, str or (int, int), default=224
+        Image size that the network sees, in pixels: one number, "HxW" or
+        (height, width).
+    resize : {"squash", "crop", "pad"}, default="squash"
+        Stretch the image to that size, cut out its middle, or add a border.
+    jpeg : {"reduced", "full"}, default="reduced"
+        Whether JPEGs much larger than `size` may be decoded at a part of their
+        size, which is faster; see `featx.images.decoding`.
+    weights : str, default="bundled"
+        "bundled", "imagenet" (Keras's release), an h5 or keras file, or
+        "random:SEED".
+    rename : mapping of str to str, optional
+        Name of a layer in that file -> the layer of VGG19 that it is, where the
+        file's names are its maker's own.
+    preprocess : {"caffe", "unit"}, default="caffe"
+        BGR minus ImageNet's mean, which VGG19's weights expect, or RGB / 255,
+        for networks that were trained so.
+    precision : {"float32", "tf32", "bfloat16"}, default="float32"
+        Arithmetic of the network.
+    device : str, default="auto"
+        "auto" (a GPU if there is one), "cpu", "gpu" or "gpu:N".
+    batch_size : int or "auto", default="auto"
+        Images that the network sees at once; halved where memory ends.
+    dtype : {"float32", "float16"}, default="float32"
+        Numbers that the store keeps.
+    max_pixels : int, default=178956970
+        Larger images are refused, as images that cannot be read.
+    manifest : Path or str, optional
+        A CSV with a column path and any of label, split, group, instead of
+        `images`; paths are relative to it.
+    group : str, optional
+        A regular expression that finds the group (a patient, a site) in the
+        path.
+    output : Path or str, default="codes.h5"
+        The store.
+    overwrite : bool, default=False
+        Whether a store of that name may be replaced.
+    progress : callable, optional
+        Called with (images done, images in all) after each batch.
+
+    Returns
+    -------
+    Extraction
+
+    Raises
+    ------
+    OptionError, ImagesError, WeightsError, OutputError, StoreError
+        See their own words; all but what happens to the disk and the memory
+        meanwhile is found before work starts.
+    """
+    job = prepare_extraction(
+        images,
+        layer=layer,
+        pool=pool,
+        size=size,
+        resize=resize,
+        jpeg=jpeg,
+        weights=weights,
+        rename=rename,
+        preprocess=preprocess,
+        precision=precision,
+        device=device,
+        batch_size=batch_size,
+        dtype=dtype,
+        max_pixels=max_pixels,
+        manifest=manifest,
+        group=group,
+        output=output,
+        overwrite=overwrite,
+    )
+    return run_extraction(job, progress=progress)
+
+
+def run_extraction(
+    job: ExtractionJob,
+    *,
+    progress: Progress | None = None,
+    load: LoadBackbone | None = None,
+) -> Extraction:
+    """Run a job.
+
+    Parameters
+    ----------
+    job : ExtractionJob
+        See `prepare_extraction`.
+    progress : callable, optional
+        Called with (images done, images in all) after each batch that is safe
+        in the store.
+    load : callable, optional
+        Makes the backbone of a recipe; by default VGG19 with the job's weights.
+
+    Returns
+    -------
+    Extraction
+
+    Raises
+    ------
+    WeightsError
+        The weights do not fit VGG19.
+    BusyError
+        Another run is writing the store.
+    StoreError
+        The disk is full, or a code does not fit the store's dtype.
+    """
+    load = load or partial(load_backbone, source=job.source, device=job.device)
+    (found,) = _run([job], progress, lambda wanted: load(*wanted))
+    return found
+
+
+def run_extractions(
+    jobs: Sequence[ExtractionJob], *, progress: Progress | None = None
+) -> list[Extraction]:
+    """Run jobs of the same images side by side: each image goes through the network once.
+
+    A job that was begun goes on; images that only some of the jobs lack go
+    through the network for those alone.
+
+    Parameters
+    ----------
+    jobs : sequence of ExtractionJob
+        They differ in layers, pooling, dtype and output, and in nothing else.
+    progress : callable, optional
+        Called with (images done, images in all) after each batch that is safe
+        in the stores.
+
+    Returns
+    -------
+    list of Extraction
+        In the order of the jobs.
+
+    Raises
+    ------
+    OptionError
+        The jobs are not of one pass.
+    WeightsError, BusyError, StoreError
+        See `run_extraction`.
+    """
+    first = jobs[0]
+    for job in jobs:
+        alike = (
+            dataclasses.replace(job, recipe=first.recipe, output=first.output, rest=first.rest)
+            == first
+        )
+        recipe = dataclasses.replace(
+            job.recipe,
+            layers=first.recipe.layers,
+            pool=first.recipe.pool,
+            dtype=first.recipe.dtype,
+        )
+        if not alike or recipe != first.recipe:
+            message = (
+                f"{job.output} and {first.output} cannot be made in one pass. Expected the same "
+                "images and settings, but for layers, pooling and dtype."
+            )
+            raise OptionError(message)
+
+    def load(wanted: Sequence[Recipe]) -> Backbone:
+        if len(wanted) == 1:
+            return load_backbone(wanted[0], first.source, first.device)
+        return load_joint_backbone(wanted, first.source, first.device)
+
+    return _run(jobs, progress, load)
+
+
+def _run(
+    jobs: Sequence[ExtractionJob],
+    progress: Progress | None,
+    load: Callable[[Sequence[Recipe]], Backbone],
+) -> list[Extraction]:
+    pace, began = Pace(n_decoders()), time.perf_counter()
+    undone = [job for job in jobs if not job.rest.nothing]
+    if undone:
+        with contextlib.ExitStack() as outputs:
+            for job in undone:
+                outputs.enter_context(sole_writer(job.output))
+                job.rest.standing.check_unchanged()
+                remove_leftovers(job.rest.standing.output)
+            passes = _passes(undone, load)
+            began = time.perf_counter()
+            _fill(undone, passes, pace, progress or (lambda done, total: None))
+            for job in undone:
+                rest = job.rest
+                if rest.target != rest.standing.output:
+                    rest.target.replace(rest.standing.output)
+                elif rest.standing.replaces:
+                    rest.standing.part_path.unlink(missing_ok=True)
+    seconds = time.perf_counter() - began
+    return [_made(job, pace, seconds) for job in jobs]
+
+
+def _made(job: ExtractionJob, pace: Pace, seconds: float) -> Extraction:
+    status = open_store(job.output).images.status
+    return Extraction(
+        path=job.output,
+        n_done=int(np.sum(status == Status.DONE)),
+        n_failed=int(np.sum(status == Status.FAILED)),
+        n_computed=job.n_to_compute,
+        seconds=seconds,
+        images_per_second=job.n_to_compute / seconds,
+        shares=pace.shares(seconds),
+    )
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What a job takes of a pass: the backbone's names of its layers, and what it has already."""
+
+    job: int
+    names: dict[str, str]
+    earlier: dict[int, Earlier]
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Rows that go through the network, for the jobs and layers that lack them."""
+
+    backbone: Backbone
+    batch_size: int
+    rows: tuple[int, ...]
+    shares: tuple[_Share, ...]
+
+
+def _passes(
+    jobs: Sequence[ExtractionJob], load: Callable[[Sequence[Recipe]], Backbone]
+) -> list[_Pass]:
+    """Group the rows by the layers that each job lacks, and load what computes those."""
+    lacking: defaultdict[int, dict[int, tuple[str, ...]]] = defaultdict(dict)
+    earlier: list[dict[int, Earlier]] = [{} for _ in jobs]
+    for k, job in enumerate(jobs):
+        for row in job.rest.rows:
+            lacking[row][k] = job.recipe.layers
+        for each in job.rest.extended:
+            held = each.store.recipe.layers
+            lacking[each.row][k] = tuple(name for name in job.recipe.layers if name not in held)
+            earlier[k][each.row] = each
+    groups: defaultdict[tuple[tuple[int, tuple[str, ...]], ...], list[int]] = defaultdict(list)
+    for row in sorted(lacking):
+        groups[tuple(sorted(lacking[row].items()))].append(row)
+    passes = []
+    for wanted, rows in groups.items():
+        backbone = load([jobs[k].recipe.narrowed(layers) for k, layers in wanted])
+        size = settle_batch_size(
+            jobs[0].batch_size, backbone.recipe, len(rows), getattr(backbone, "device", None)
+        )
+        shares = []
+        for place, (k, layers) in enumerate(wanted):
+            joint = len(wanted) > 1
+            names = {name: joint_name(place, name) if joint else name for name in layers}
+            known = {row: earlier[k][row] for row in rows if row in earlier[k]}
+            shares.append(_Share(k, names, known))
+        passes.append(_Pass(backbone, size, tuple(rows), tuple(shares)))
+    return passes
+
+
+def _fill(
+    jobs: Sequence[ExtractionJob], passes: Sequence[_Pass], pace: Pace, progress: Progress
+) -> None:
+    """Bring the targets to their end: created, copied into, computed, finished."""
+    n_images, first = jobs[0].n_images, jobs[0]
+    to_compute = {row for each in passes for row in each.rows}
+    copied = {copy.row for job in jobs for copy in job.rest.copies} - to_compute
+    n_seen = n_images - len(to_compute) - len(copied)
+    with contextlib.ExitStack() as files:
+        writers = []
+        for job in jobs:
+            given = _created(job, passes)
+            writer = files.enter_context(StoreWriter(job.rest.target))
+            writers.append(writer)
+            todo = [*job.rest.rows, *(e.row for e in (*job.rest.copies, *job.rest.extended))]
+            if job.rest.resumes:
+                writer.forget(np.sort(np.array(todo, np.int64)))
+            for n_copied in _copy(writer, [c for c in job.rest.copies if c not in given]):
+                progress(n_seen + min(len(given) + n_copied, len(copied)), n_images)
+        n_seen += len(copied)
+        for each in passes:
+            batches = stream_codes(
+                first.files,
+                each.backbone,
+                each.batch_size,
+                each.rows,
+                max_pixels=first.max_pixels,
+                pace=pace,
+            )
+            write = partial(_write, writers, each.shares, pace)
+            # Closed in any case, so that nothing writes any more when the files are closed.
+            with contextlib.closing(_written_beside(batches, write)) as written:
+                for n_written in written:
+                    n_seen += n_written
+                    progress(n_seen, n_images)
+        for writer in writers:
+            writer.finish()
+
+
+def _created(job: ExtractionJob, passes: Sequence[_Pass]) -> list[Earlier]:
+    """Create the target, unless it is gone on with; return the rows that it has from the start."""
+    rest = job.rest
+    if rest.resumes:
+        return []
+    # An update that was left, of other images: it gives its rows before it is replaced.
+    part = rest.standing.part
+    given = [c for c in rest.copies if part is not None and c.store.path == part.path]
+    create_store(
+        rest.target,
+        job.recipe,
+        job.columns(),
+        _provenance(job, passes),
+        fill=partial(_copy_into, copies=given),
+    )
+    return given
+
+
+def _written_beside(
+    batches: Generator[CodeBatch, None, None], write: Callable[[CodeBatch], None]
+) -> Generator[int, None, None]:
+    """Write each batch while the next is computed; yield how many images are safe by then."""
+    with contextlib.closing(batches), ThreadPoolExecutor(1) as hand:
+        before: tuple[Future[None], int] | None = None
+        for batch in batches:
+            if before is not None:
+                before[0].result()
+                yield before[1]
+            before = hand.submit(write, batch), batch.n_images
+        if before is not None:
+            before[0].result()
+            yield before[1]
+
+
+def _write(
+    writers: Sequence[StoreWriter], shares: Sequence[_Share], pace: Pace, batch: CodeBatch
+) -> None:
+    with pace.write.work():
+        facts = [ImageFacts(p.sha256, p.phash, p.thumbnail) for p in batch.pictures]
+        for share in shares:
+            writer = writers[share.job]
+            if len(batch.rows):
+                writer.write_done(batch.rows, _own_codes(batch, share), facts)
+            if batch.failures:
+                failures = batch.failures
+                writer.write_failed(
+                    np.array([f.row for f in failures]),
+                    [f.reason for f in failures],
+                    [f.sha256 for f in failures],
+                )
+
+
+def _own_codes(batch: CodeBatch, share: _Share) -> dict[str, NDArray[np.floating]]:
+    """Return a job's codes by layer, with those that its earlier store holds."""
+    codes = {layer: batch.codes[name] for layer, name in share.names.items()}
+    if not share.earlier:
+        return codes
+    found = [share.earlier[row] for row in batch.rows.tolist()]
+    if any(f.sha256 != p.sha256 for f, p in zip(found, batch.pictures, strict=True)):
+        message = "Images were edited while the run went on. Run the same command again."
+        raise StoreError(message)
+    return codes | _codes_of(found)
+
+
+def _codes_of(earlier: Sequence[Earlier]) -> dict[str, NDArray[np.floating]]:
+    """Read the codes of rows that lie in one earlier store."""
+    store, rows = earlier[0].store, np.array([e.source_row for e in earlier])
+    return {
+        layer: store.read_rows(layer, rows).reshape(-1, *store.recipe.code_shape(layer))
+        for layer in store.recipe.layers
+    }
+
+
+def _copy_into(path: Path, copies: Sequence[Earlier]) -> None:
+    with StoreWriter(path) as writer:
+        for _ in _copy(writer, copies):
+            pass
+
+
+def _copy(writer: StoreWriter, copies: Sequence[Earlier]) -> Iterator[int]:
+    """Copy rows of earlier stores, block by block; yield how many are safe by then."""
+    n_copied = 0
+    stores = {copy.store.path: copy.store for copy in copies}
+    for path, store in stores.items():
+        own = [copy for copy in copies if copy.store.path == path]
+        thumbnails = store.thumbnails()
+        for block in store.row_blocks(np.arange(len(own))):
+            part = [own[k] for k in block]
+            phashes = (int(store.images.phash[copy.source_row]) for copy in part)
+            facts = [
+                ImageFacts(copy.sha256, phash, thumbnails[copy.source_row])
+                for copy, phash in zip(part, phashes, strict=True)
+            ]
+            writer.write_done(np.array([copy.row for copy in part]), _codes_of(part), facts)
+            n_copied += len(part)
+            yield n_copied
+
+
+def _provenance(job: ExtractionJob, passes: Sequence[_Pass]) -> dict[str, Any]:
+    facts = {
+        "featx": version("featx"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "root": os.fspath(job.listing.root.absolute()),
+        "weights": _lasting_spec(job.source),
+        "max_pixels": job.max_pixels,
+        "pillow": PIL.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+    }
+    if job.source.rename:
+        facts["rename"] = dict(job.source.rename)
+    if passes:  # else every row is copied
+        import keras
+
+        device = getattr(passes[0].backbone, "device", None)
+        facts |= {
+            "batch_size": passes[0].batch_size,
+            "device": device.description if device is not None else "",
+            "backend": keras.backend.backend(),
+            "keras": keras.__version__,
+        }
+    return facts
+
+
+def _lasting_spec(source: WeightsSource) -> str:
+    """Return what to type for the same weights from another folder."""
+    if source.path is None or source.spec in {"bundled", "imagenet"}:
+        return source.spec
+    return os.fspath(source.path.absolute())

@@ -1,0 +1,17 @@
+"""The sweep: which layer, pooling and size serve a set of images best, measured."""
+
+from featx.workflows.sweeping.preparing import Candidate, SweepJob, prepare_sweep
+from featx.workflows.sweeping.running import Progress, Sweep, run_sweep, sweep
+from featx.workflows.sweeping.verdict import SweepRow, Verdict
+
+__all__ = [
+    "Candidate",
+    "Progress",
+    "Sweep",
+    "SweepJob",
+    "SweepRow",
+    "Verdict",
+    "prepare_sweep",
+    "run_sweep",
+    "sweep",
+]

@@ -1,0 +1,158 @@
+"""Several stores from one pass: the same bytes as each alone, each image once in the network."""
+
+import numpy as np
+import pytest
+
+from featx.errors import CodeRangeError, OptionError
+from featx.extraction import prepare_extraction, run_extraction, run_extractions, running
+from featx.store import Status, open_store
+
+SHARED = {"size": 32, "weights": "random:0", "batch_size": 4}
+#: What each store is of.
+STORES = {
+    "avg": {"layer": ["block1_pool", "block2_pool"], "pool": "avg"},
+    "max": {"layer": ["block2_pool"], "pool": "max", "dtype": "float16"},
+    "none": {"layer": ["block1_pool"], "pool": "none"},
+}
+
+
+@pytest.fixture
+def prepare(image_folder, tmp_path):
+    """Return what prepares the jobs of STORES, or of those named, in a folder of a name."""
+
+    def call(folder, names=tuple(STORES), **settings):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return [
+            prepare_extraction(
+                image_folder,
+                output=tmp_path / folder / f"{name}.h5",
+                **STORES[name] | SHARED | settings,
+            )
+            for name in names
+        ]
+
+    return call
+
+
+@pytest.fixture
+def alone(prepare):
+    """Digests of each store, extracted alone."""
+    return [open_store(run_extraction(job).path).digests() for job in prepare("alone")]
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """How many images each backbone got, padding included, in the order of the calls."""
+    counts = []
+
+    def counting(load):
+        def loaded(*arguments, **settings):
+            backbone = load(*arguments, **settings)
+            compute = type(backbone).__call__
+
+            class Counting(type(backbone)):
+                def __call__(self, images):
+                    counts.append(len(images))
+                    return compute(self, images)
+
+            backbone.__class__ = Counting
+            return backbone
+
+        return loaded
+
+    for name in ("load_backbone", "load_joint_backbone"):
+        monkeypatch.setattr(running, name, counting(getattr(running, name)))
+    return counts
+
+
+def digests(jobs):
+    return [open_store(job.output).digests() for job in jobs]
+
+
+def test_each_store_is_as_if_it_were_alone_and_each_image_goes_through_once(prepare, alone, seen):
+    seen.clear()
+    jobs = prepare("together")
+    told = []
+    made = run_extractions(jobs, progress=lambda *n: told.append(n))
+    assert digests(jobs) == alone
+    assert sum(seen) == 28  # 27 images in batches of 4
+    assert told[-1] == (27, 27)
+    assert [found.n_done for found in made] == [27, 27, 27]
+    assert [found.path for found in made] == [job.output for job in jobs]
+
+
+def test_what_was_stopped_goes_on(prepare, alone, seen):
+    def stop(done, total):
+        if done >= 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_extractions(prepare("stopped"), progress=stop)
+    jobs = prepare("stopped")
+    kept = [job.rest.n_kept for job in jobs]
+    assert min(kept) >= 12
+    assert max(kept) < 27
+    seen.clear()
+    run_extractions(jobs)
+    assert digests(jobs) == alone
+    assert sum(seen) <= 16
+
+
+def test_a_store_that_is_there_is_left_alone_and_one_that_lacks_rows_gets_those(
+    prepare, alone, seen
+):
+    """One is complete, one lacks a few rows, one all: the rows that both lack go through once."""
+    run_extraction(prepare("some", ["avg"])[0])
+
+    def stop(done, total):
+        if done >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_extraction(prepare("some", ["max"])[0], progress=stop)
+    jobs = prepare("some")
+    stamp = jobs[0].output.stat().st_mtime_ns
+    lacking = 27 - jobs[1].rest.n_kept
+    assert 0 < lacking < 27
+    seen.clear()
+    run_extractions(jobs)
+    assert digests(jobs) == alone
+    assert jobs[0].output.stat().st_mtime_ns == stamp
+    assert sum(seen) <= 27 + 2 * 3  # two passes, each with its last batch filled up
+
+
+def test_a_store_gets_the_layers_that_it_lacks(prepare, alone):
+    run_extraction(prepare("layers", ["avg"], layer="block2_pool")[0])
+    jobs = prepare("layers")
+    assert len(jobs[0].rest.extended) == 27
+    run_extractions(jobs)
+    assert digests(jobs) == alone
+
+
+def test_a_bad_image_is_a_row_with_a_reason_in_all(prepare, image_folder):
+    (image_folder / "train/blue/1.png").write_bytes(b"not an image")
+    jobs = prepare("bad")
+    run_extractions(jobs)
+    for job in jobs:
+        images = open_store(job.output).images
+        failed = images.status == Status.FAILED
+        assert list(images.path[failed]) == ["train/blue/1.png"]
+        assert all(images.reason[failed])
+    again = prepare("bad")
+    run_extractions(again)
+    assert np.sum(open_store(again[0].output).images.status == Status.DONE) == 26
+
+
+def test_a_code_that_is_too_large_for_float16_names_its_layer(prepare, monkeypatch):
+    """The store of float32 beside it could hold it; the run says whose layer it is, and where."""
+    monkeypatch.setattr("featx.network.backbone._BEYOND_FLOAT16", 1e-6)
+    with pytest.raises(CodeRangeError, match="block2_pool"):
+        run_extractions(prepare("large"))
+
+
+def test_jobs_of_other_images_or_sizes_are_refused(prepare):
+    (one,) = prepare("refused", ["avg"])
+    (other,) = prepare("refused", ["max"], size=64)
+    with pytest.raises(OptionError, match=r"max\.h5 and .*avg\.h5 cannot be made in one pass"):
+        run_extractions([one, other])
+    assert not one.output.exists()
