@@ -68,7 +68,8 @@ def test_json_is_one_object_with_scores(folder, run):
         *("codes", "layers", "road", "gflops", "classifier", "normalise", "parameters", "tried"),
         *("scored_on", "without_copies", "baselines", "calibration", "seed", "n_train"),
         *("n_images", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier"),
-        *("calibration_error", "calibration_bins", "top5", "labels", "per_class", "confusion"),
+        *("calibration_error", "calibration_bins", "reliability", "top5", "labels", "per_class"),
+        "confusion",
         *("confusions", "n_repeats", "copies", "notes", "seconds", "model"),
     }
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier"):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Commands that are run elsewhere, and where.
 ELSEWHERE = {
-    "pip install '.[test]' && pytest": "this very run, and .ci/run as it stands",
+    "pip install '.[test]' && pytest -n auto": "this very run, and .ci/run as it stands",
     "featx weights fetch imagenet": "tests/test_weights_download.py, from a local server",
 }
 #: The part of a command that .ci/run alone can show, in an environment of its own.
@@ -85,6 +85,7 @@ def test_the_json_keys_are_documented(tmp_path):
 def test_every_verb_is_in_the_readme():
     """Each verb of the command line is shown by an example."""
     shown = " ".join(command for command, _ in transcripts())
-    verbs = ("plan", "extract", "fit", "evaluate", "predict", "export", "layers", "info")
+    verbs = ("plan", "extract", "fit", "sweep", "finetune", "evaluate", "predict", "export")
+    verbs += ("layers", "info")
     for verb in (*verbs, "weights fetch"):
         assert f"featx {verb}" in shown

@@ -1431,6 +1431,7 @@ def test_to_dict_is_plain_values(store_of):
         "brier",
         "calibration_error",
         "calibration_bins",
+        "reliability",
         "top5",
         "labels",
         "per_class",

@@ -107,7 +107,7 @@ def command(
     n_bytes = sum(each.new_bytes for each in job.extractions.values())
     say(
         f"{first.n_images} images in {first.listing.root}; {len(job.candidates)} candidates, "
-        f"{gigabytes(n_bytes)} of disk for {len(job.extractions)} stores",
+        f"{gigabytes(n_bytes)} of disk for {_stores(len(job.extractions))}",
         quiet=quiet,
     )
     for note in job.notes:
@@ -159,7 +159,7 @@ def _print(found: "Sweep") -> None:
                 f"{row.accuracy.value:.3f}",
                 f"{row.accuracy.low:.3f} to {row.accuracy.high:.3f}",
                 f"{row.balanced_accuracy.value:.3f}",
-                f"{row.bytes_per_image / 1000:,.0f}",
+                f"{row.bytes_per_image / 1000:,.1f}",
                 f"{1000 * row.seconds_per_image:.0f}" if row.seconds_per_image > 0 else "-",
                 _mark(row, found),
             )
@@ -179,6 +179,10 @@ def _print(found: "Sweep") -> None:
     print(f"Next: {extract}")
     print(f"      {fit}")
     print(f"To see whether a network that goes on learning is better: {tuning}")
+
+
+def _stores(n: int) -> str:
+    return "1 store" if n == 1 else f"{n} stores"
 
 
 def _mark(row: "SweepRow", found: "Sweep") -> str:

@@ -29,7 +29,7 @@ from featx.classification.competition import (
     learning_curve,
 )
 from featx.errors import FitError, StoreError
-from featx.extraction import run_extractions
+from featx.extraction import ExtractionJob, run_extractions
 from featx.layers import gflop
 from featx.outputs import whole_file
 from featx.workflows.sweeping.preparing import Candidate, SweepJob, prepare_sweep, size_text
@@ -184,7 +184,7 @@ def _extract(
         if seconds and ends is not None and time.perf_counter() > ends:
             break
         jobs = [each for (own, _), each in job.extractions.items() if own == size]
-        told.stage(f"images at {size_text(size)}: {len(jobs)} stores from one pass")
+        told.stage(f"images at {size_text(size)}: one pass for {', '.join(_names(jobs))}")
         made = run_extractions(jobs, progress=told.images)
         n_computed = max(each.n_computed for each in made)
         seconds[size] = known.get(size_text(size))
@@ -194,6 +194,10 @@ def _extract(
             with whole_file(job.folder / "passes.json") as temporary:
                 temporary.write_text(json.dumps(known))
     return seconds
+
+
+def _names(jobs: Sequence[ExtractionJob]) -> list[str]:
+    return [job.output.name for job in jobs]
 
 
 def _earlier_seconds(folder: Path) -> dict[str, float]:
