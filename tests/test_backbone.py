@@ -20,6 +20,7 @@ from pooling import plainly_pooled
 from featx.errors import CodeRangeError
 from featx.layers import LAYERS, activation_shape, layers_up_to, weight_shapes
 from featx.network import Device, backbone, build_backbone, find_device
+from featx.network.precision import _Switch
 from featx.recipe import Recipe
 
 # bfloat16 has 8 bits: a number is rounded by at most this part of itself.
@@ -298,7 +299,7 @@ def test_each_call_sets_its_arithmetic(images):
 
 def test_calls_of_other_arithmetic_wait():
     """The switch is the process's: calls that want it alike overlap, others wait for them."""
-    switch, states = backbone._Switch(), []
+    switch, states = _Switch(), []
     inside = threading.Barrier(3, timeout=10)
 
     def alike():
@@ -320,7 +321,7 @@ def test_calls_of_other_arithmetic_wait():
 
 def test_a_call_that_fails_lets_others_in():
     """The switch is free again after an error."""
-    switch = backbone._Switch()
+    switch = _Switch()
     with contextlib.suppress(KeyError), switch.set(True, bool):
         raise KeyError
     with ThreadPoolExecutor(1) as threads:

@@ -232,6 +232,33 @@ def test_a_block_that_thaws_late_begins_with_steps_of_the_usual_size(tmp_path):
     assert np.median(moved) / (1e-5 * 0.25) == pytest.approx(1, rel=0.05)
 
 
+@pytest.mark.parametrize(("precision", "rounded"), [("float32", False), ("tf32", True)])
+def test_products_are_rounded_where_that_was_asked_for_alone(precision, rounded, tmp_path):
+    """Recent GPUs round them unasked: the switch is set while a step runs, and while it scores."""
+    import tensorflow as tf
+
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled
+    tf.config.experimental.enable_tensor_float_32_execution(not rounded)
+    tuning = Tuning(**HEAD_ALONE, epochs=1, batch_size=4)
+    network = small_network(tuning, small_recipe(precision=precision))
+    seen = []
+    for model, name in ((network.augmented, "train_on_batch"), (network.whole, "predict_on_batch")):
+        run_model = getattr(model, name)
+        setattr(
+            model,
+            name,
+            lambda *x, call=run_model, **how: seen.append(enabled()) or call(*x, **how),
+        )
+    run(
+        tuning,
+        Pixels(noise_images(4)),
+        labels_of([0, 1, 2, 3], range(4)),
+        tmp_path,
+        network=network,
+    )
+    assert seen == [rounded] * 3  # scores before, a step, scores after
+
+
 # Micro-batches
 
 

@@ -6,7 +6,8 @@ frozen layer on, for activations that were computed before. It does not know
 where images come from, and nothing here trains.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from featx.finetuning.augmentation import augmentation_layers
 from featx.finetuning.heads import Head, head_layers, read_head
 from featx.finetuning.options import Tuning
 from featx.layers import layers_up_to
-from featx.network import Device
+from featx.network import Device, arithmetic
 from featx.network.backbone import keras_layer, pooled, preprocessed
 from featx.recipe import Recipe
 
@@ -69,6 +70,12 @@ class Network:
     head_layers: tuple[Any, ...]
     drawing: tuple[Any, ...]
     device: Device
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Compute on the network's device, in the recipe's arithmetic, while a call runs."""
+        with arithmetic(self.recipe.precision), self.device.scope():
+            yield
 
     def weights(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Return kernel and bias of each layer of VGG19, as they are now."""

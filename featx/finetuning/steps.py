@@ -202,7 +202,7 @@ class Steps:
         order = rng.permutation(labels.fitted)
         total = np.zeros(2)
         rate = 0.0
-        with self._network.device.scope():
+        with self._network.computing():
             for step in range(self._n_steps):
                 rows = order[step * tuning.batch_size : (step + 1) * tuning.batch_size]
                 rate = plateau * self._rate((number - 1) * self._n_steps + step)
@@ -325,7 +325,7 @@ def logits(network: Network, shown: Shown, rows: Rows, batch_size: int) -> NDArr
     """
     model = network.tail if shown.is_activations else network.whole
     found = np.empty((len(rows), len(network.head.classes)))
-    with network.device.scope():
+    with network.computing():
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
             x = _filled(shown.batch(part, 0), batch_size)

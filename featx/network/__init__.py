@@ -10,6 +10,7 @@ from featx.network.backbone import (
     load_joint_backbone,
 )
 from featx.network.devices import Device, check_device, find_device, memory_errors
+from featx.network.precision import arithmetic
 from featx.network.weights import (
     BUNDLED_SHA256,
     RenameProposal,
@@ -32,6 +33,7 @@ __all__ = [
     "WeightsInventory",
     "WeightsSource",
     "activation_bytes",
+    "arithmetic",
     "build_backbone",
     "check_device",
     "fetch_imagenet",

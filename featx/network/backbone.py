@@ -20,9 +20,7 @@ import dataclasses
 import itertools
 import logging
 import math
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +29,7 @@ from numpy.typing import NDArray
 from featx.errors import CodeRangeError, OptionError
 from featx.layers import LAYERS, Layer, activation_shape, deepest, layers_up_to
 from featx.network.devices import Device, find_device, memory_errors
+from featx.network.precision import arithmetic
 from featx.network.weights import WeightsSource, read_weights
 from featx.recipe import Precision, Recipe
 
@@ -409,10 +408,9 @@ def _compiled_tensorflow(model: Any, recipe: Recipe, device: Device) -> Callable
     # Traced once, here: for any number of images, and before threads could trace it twice.
     images = tf.TensorSpec((None, *recipe.size, 3), tf.uint8)
     compiled = tf.function(forward, jit_compile=False).get_concrete_function(images)
-    allow_tf32 = tf.config.experimental.enable_tensor_float_32_execution
 
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        with _TF32.set(recipe.precision == "tf32", allow_tf32), device.scope():
+        with arithmetic(recipe.precision), device.scope():
             return {k: np.asarray(v) for k, v in compiled(tf.convert_to_tensor(images)).items()}
 
     return run
@@ -425,11 +423,9 @@ def _compiled_jax(model: Any, recipe: Recipe, device: Device) -> Callable[[Any],
     place = jax.devices(device.kind)[device.index]
     trained = [jax.device_put(v.value, place) for v in model.trainable_variables]
     fixed = [jax.device_put(v.value, place) for v in model.non_trainable_variables]
-    # "highest" keeps float32 as it is; "tensorfloat32" only allows less.
-    arithmetic = "tensorfloat32" if recipe.precision == "tf32" else "highest"
 
     def forward(trained: Any, fixed: Any, images: Any) -> Any:
-        with jax.default_matmul_precision(arithmetic):
+        with arithmetic(recipe.precision):
             return model.stateless_call(trained, fixed, images, training=False)[0]
 
     compiled = jax.jit(forward)
@@ -446,13 +442,9 @@ def _compiled_torch(model: Any, recipe: Recipe, device: Device) -> Callable[[Any
     import keras
     import torch
 
-    def allow_tf32(allow: bool) -> None:
-        torch.backends.cuda.matmul.allow_tf32 = allow
-        torch.backends.cudnn.allow_tf32 = allow
-
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
         with (
-            _TF32.set(recipe.precision == "tf32", allow_tf32),
+            arithmetic(recipe.precision),
             device.scope(),
             torch.no_grad(),
         ):
@@ -460,34 +452,3 @@ def _compiled_torch(model: Any, recipe: Recipe, device: Device) -> Callable[[Any
             return {k: v.cpu().numpy() for k, v in found.items()}
 
     return run
-
-
-class _Switch:
-    """A backend's switch for TF32, of which a process has one, and each call its own wish.
-
-    Calls with the same wish run side by side; others wait for them to end.
-    Recent GPUs round float32 to TF32 unasked, so it is set for every call.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._on = False
-        self._n_calls = 0
-
-    @contextmanager
-    def set(self, on: bool, switch: Callable[[bool], None]) -> Iterator[None]:
-        """Hold the switch where it has to be, while a call runs."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._n_calls == 0 or self._on == on)
-            switch(on)
-            self._on = on
-            self._n_calls += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._n_calls -= 1
-                self._changed.notify_all()
-
-
-_TF32 = _Switch()

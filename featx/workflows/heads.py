@@ -31,7 +31,8 @@ def head_of(bundle: Bundle) -> Head:
     Parameters
     ----------
     bundle : Bundle
-        Of logistic, ridge or linear-svm on one layer.
+        Of a classifier that weighs one layer's codes: logistic, ridge or
+        linear-svm; lda and centroid do too.
 
     Raises
     ------

@@ -99,7 +99,7 @@ class _AugmentedBackbone:
         import keras
 
         (layer,) = self.recipe.layers
-        with self._lock, self._network.device.scope(), memory_errors(len(images)):
+        with self._lock, self._network.computing(), memory_errors(len(images)):
             changed = keras.ops.concatenate([self._changed(image) for image in images])
             return {layer: as_array(self._network.start(changed)).astype(np.float32)}
 
