@@ -102,6 +102,13 @@ def test_of_equals_the_first_is_chosen(job_of):
     assert choose_inside([judged, judged])[1] == [0] * 5
 
 
+def test_what_could_not_be_searched_is_the_last_to_be_chosen(job_of):
+    labels, codes = codes_of(60, 1.0)
+    judged = judge(job_of(codes, labels, C=10.0))
+    unknown = dataclasses.replace(judged, inside=np.full(5, np.nan))
+    assert choose_inside([unknown, judged])[1] == [1] * 5
+
+
 def test_noise_chosen_among_many_scores_as_noise(job_of):
     """Twenty codes that know nothing: the best looks better than chance; the choice does not.
 

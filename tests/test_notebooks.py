@@ -11,10 +11,11 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("default")  # those of the notebook's own machinery are not ours
 def test_notebook_runs(path, tmp_path):
-    """Every cell runs; the images are found where the notebook looks for them."""
+    """Every cell runs; images and figures are found where the notebook looks for them."""
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
-    (tmp_path / "data").symlink_to(path.parents[1] / "data")
+    for name in ("data", "docs"):
+        (tmp_path / name).symlink_to(path.parents[1] / name)
     (tmp_path / "notebooks").mkdir()
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(

@@ -128,7 +128,8 @@ def choose_inside(judged: Sequence[Judged]) -> tuple[Judged, list[int]]:
     list of int
         What that was, by fold.
     """
-    inside = np.stack([each.inside for each in judged])
+    # Not a number where there were too few images to search on: the last to be taken.
+    inside = np.nan_to_num(np.stack([each.inside for each in judged]), nan=-1.0)
     chosen = [int(k) for k in inside.argmax(axis=0)]
     first = judged[0]
     shares = first.shares.copy()
