@@ -17,16 +17,28 @@ if TYPE_CHECKING:
         plot_heatmap,
         plot_layers,
         plot_learning_curve,
+        plot_map,
         plot_reliability,
         plot_training,
+        write_report,
     )
     from featx.store import Store, export, open_store, read_arrays, read_frame
-    from featx.workflows import Finetuned, Sweep, evaluate_bundle, finetune, predict, sweep
+    from featx.workflows import (
+        Explanation,
+        Finetuned,
+        Sweep,
+        evaluate_bundle,
+        explain,
+        finetune,
+        predict,
+        sweep,
+    )
 
 __version__ = version("featx")
 
 __all__ = [
     "Bundle",
+    "Explanation",
     "Extraction",
     "ExtractionPlan",
     "Finetuned",
@@ -37,6 +49,7 @@ __all__ = [
     "VGG19Codes",
     "errors",
     "evaluate_bundle",
+    "explain",
     "export",
     "extract",
     "finetune",
@@ -48,16 +61,19 @@ __all__ = [
     "plot_heatmap",
     "plot_layers",
     "plot_learning_curve",
+    "plot_map",
     "plot_reliability",
     "plot_training",
     "predict",
     "read_arrays",
     "read_frame",
     "sweep",
+    "write_report",
 ]
 
 _ROOMS = {
     "Bundle": "classification",
+    "Explanation": "workflows",
     "Extraction": "extraction",
     "ExtractionPlan": "extraction",
     "Finetuned": "workflows",
@@ -67,6 +83,7 @@ _ROOMS = {
     "Sweep": "workflows",
     "VGG19Codes": "extraction",
     "evaluate_bundle": "workflows",
+    "explain": "workflows",
     "export": "store",
     "extract": "extraction",
     "finetune": "workflows",
@@ -78,12 +95,14 @@ _ROOMS = {
     "plot_heatmap": "report",
     "plot_layers": "report",
     "plot_learning_curve": "report",
+    "plot_map": "report",
     "plot_reliability": "report",
     "plot_training": "report",
     "predict": "workflows",
     "read_arrays": "store",
     "read_frame": "store",
     "sweep": "workflows",
+    "write_report": "report",
 }
 
 

@@ -364,7 +364,7 @@ def test_every_verb_has_help(run):
     verbs = re.findall(r"^  (\w+)  ", out, re.MULTILINE)
     assert verbs == [
         *("plan", "extract", "fit", "sweep", "finetune", "evaluate", "predict"),
-        *("export", "layers", "info", "weights"),
+        *("explain", "report", "export", "layers", "info", "weights"),
     ]
     for verb in verbs:
         code, out, _ = run(verb, "--help")

@@ -87,5 +87,5 @@ def test_every_verb_is_in_the_readme():
     shown = " ".join(command for command, _ in transcripts())
     verbs = ("plan", "extract", "fit", "sweep", "finetune", "evaluate", "predict", "export")
     verbs += ("layers", "info")
-    for verb in (*verbs, "weights fetch"):
+    for verb in (*verbs, "explain", "report", "weights fetch"):
         assert f"featx {verb}" in shown

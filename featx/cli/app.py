@@ -14,6 +14,7 @@ import typer
 
 from featx.cli import (
     evaluate,
+    explain,
     export,
     extract,
     finetune,
@@ -22,6 +23,7 @@ from featx.cli import (
     layers,
     plan,
     predict,
+    report,
     sweep,
     weights,
 )
@@ -37,7 +39,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (plan, extract, fit, sweep, finetune, evaluate, predict, export, layers, info):
+for verb in (
+    *(plan, extract, fit, sweep, finetune, evaluate, predict),
+    *(explain, report, export, layers, info),
+):
     app.command(verb.NAME)(verb.command)
 app.add_typer(weights.app, name="weights")
 

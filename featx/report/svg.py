@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["as_svg"]
+__all__ = ["NO_XML", "as_svg"]
 
-# What XML cannot hold, however it is written.
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: What XML cannot hold, however it is written.
+NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def as_svg(figure: "Axes | Figure", prefix: str) -> str:
@@ -63,7 +63,7 @@ def as_svg(figure: "Axes | Figure", prefix: str) -> str:
         )
         raise OptionError(message)
     # The style sheet would hold for the whole page: what it says is said below, of this element.
-    text = re.sub("<style.*?</style>", "", _NO_XML.sub("\ufffd", _drawn(figure)), flags=re.DOTALL)
+    text = re.sub("<style.*?</style>", "", NO_XML.sub("\ufffd", _drawn(figure)), flags=re.DOTALL)
     (root,) = minidom.parseString(text.encode()).getElementsByTagName("svg")
     _rewrite(root, prefix)
     # Black fills have no colour of their own in Matplotlib's SVG.
@@ -72,7 +72,7 @@ def as_svg(figure: "Axes | Figure", prefix: str) -> str:
     root.setAttribute("role", "img")
     titles = [ax.get_title(loc="left") or ax.get_title() for ax in figure.figure.figure.axes]
     spoken = ". ".join(" ".join(title.split()) for title in titles if title)
-    root.setAttribute("aria-label", _NO_XML.sub("\ufffd", spoken))
+    root.setAttribute("aria-label", NO_XML.sub("\ufffd", spoken))
     return root.toxml()
 
 

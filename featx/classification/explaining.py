@@ -1,0 +1,269 @@
+"""What each place of a layer's map adds to a decision, exactly, where that is a sum over places.
+
+A bundle, the code of one image and the activations that it was pooled from come
+in; a number for each place goes out. With the intercept of the classifier they
+add up to its decision value before calibration. This file does not know where
+activations come from.
+
+A linear classifier gives each number of a code a product, weight times number.
+What remains is to give that product to places:
+
+* a flattened code has its places;
+* a mean is divided among the places as their activations share in it;
+* a maximum goes to its place, of several equal ones to the first, row by row;
+* the mean of a grid's cell is divided among the cell's places. Where cells share
+  a row, it gets something of both.
+
+The length that `l2` divides by is this image's: how it would change, if a place did, is
+left out. The mean that `centre` subtracts is subtracted where it belongs: at its place
+(flattened), from all places alike (average, grid), or with the maximum. So what is
+shown is how an image differs from the fitted ones, and no constant but the intercept
+remains. A channel that is 0 everywhere has no place; what its mean adds is spread evenly.
+
+A square root of a sum is no sum of square roots, so `sqrt-l2` is exact on flattened
+codes alone; and a fully connected layer has no places.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+from featx.classification.bundle import Bundle
+from featx.classification.classifiers import CLASSIFIERS
+from featx.classification.codes import Matrix
+from featx.classification.estimators import Perceptron
+from featx.layers import find_layer
+from featx.recipe import Recipe
+
+__all__ = ["PlaceSum", "decision_values", "explain_code", "on_finest_map", "why_not_exact"]
+
+
+@dataclass(frozen=True)
+class PlaceSum:
+    """A decision value as a sum over places; `explain_code` makes it.
+
+    Parameters
+    ----------
+    maps : dict of str to ndarray, shape (height, width)
+        What the places of each layer add.
+    intercept : float
+        The rest.
+    """
+
+    maps: dict[str, Matrix]
+    intercept: float
+
+    @property
+    def total(self) -> float:
+        """The decision value."""
+        return float(sum(each.sum() for each in self.maps.values())) + self.intercept
+
+
+def why_not_exact(bundle: Bundle) -> str | None:
+    """Return why a bundle's decisions are no sum over places; None where they are."""
+    steps = bundle.classifier.named_steps
+    estimator = steps["decisions"].estimator
+    if not _is_linear(estimator):
+        layers = "a network with a hidden layer" if isinstance(estimator, Perceptron) else None
+        return f"{layers or type(estimator).__name__} is no weighted sum of the codes"
+    if bundle.recipe.pool != "none" and "unit" in steps and steps["unit"].root:
+        return f"square roots are taken after the pooling {bundle.recipe.pool}"
+    flat = [name for name in bundle.recipe.layers if find_layer(name).kind == "dense"]
+    return f"{' and '.join(flat)} has no places" if flat else None
+
+
+def decision_values(bundle: Bundle, codes: Matrix) -> Matrix:
+    """Return the decisions of a bundle before calibration, one column a class.
+
+    Of two classes scikit-learn has one number, in favour of the second: the
+    first column is that number with the other sign. Classifiers that only vote
+    have logarithms of probabilities.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Its codes are at hand, see `Bundle.open_codes`.
+    codes : ndarray of shape (n, d)
+
+    Returns
+    -------
+    ndarray of shape (n, n_classes)
+    """
+    found = np.asarray(bundle.classifier[:-1].transform(codes))
+    estimator = bundle.classifier.named_steps["decisions"].estimator
+    # Between them, `Decisions` divides the one number of two classes.
+    return 2 * found if len(bundle.classes) == 2 and _has_decisions(estimator) else found
+
+
+def explain_code(
+    bundle: Bundle, code: Matrix, activations: Mapping[str, NDArray[np.floating]], k: int
+) -> PlaceSum:
+    """Divide the decision value of a class among the places of the layers' maps.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        One for which `why_not_exact` is None.
+    code : ndarray of shape (d,)
+        Of one image, all layers side by side.
+    activations : mapping of str to ndarray, shape (height, width, channels)
+        What was pooled, by layer; never negative, as ReLU leaves it.
+    k : int
+        The class, as a position in the bundle's classes.
+
+    Returns
+    -------
+    PlaceSum
+    """
+    steps = bundle.classifier.named_steps
+    weights, intercept = _weights_of(steps["decisions"].estimator, k)
+    own, mean = _parts(steps, code)
+    of_code, of_mean = weights * own, weights * mean
+    maps = {}
+    start = 0
+    for layer in bundle.recipe.layers:
+        part = slice(start, start + bundle.recipe.code_size(layer))
+        maps[layer] = _given_to_places(
+            bundle.recipe, np.asarray(activations[layer]), of_code[part], of_mean[part]
+        )
+        start = part.stop
+    return PlaceSum(maps, intercept)
+
+
+def on_finest_map(maps: Mapping[str, Matrix]) -> Matrix:
+    """Sum the maps of several layers on the places of the finest.
+
+    Each place of a coarser map stands for some places of the finest, which get
+    equal parts, so that the sum stays. At sizes that a layer's stride does not divide,
+    its map ends before the image does; what lies beyond gets nothing from it.
+
+    Parameters
+    ----------
+    maps : mapping of str to ndarray, shape (height, width)
+        By layer.
+
+    Returns
+    -------
+    ndarray of shape (height, width)
+
+    Examples
+    --------
+    >>> maps = {"block1_pool": np.eye(3), "block2_pool": np.array([[4.0]])}
+    >>> on_finest_map(maps)
+    array([[2., 1., 0.],
+           [1., 2., 0.],
+           [0., 0., 1.]])
+    """
+    finest = min(maps, key=lambda layer: find_layer(layer).stride)
+    total = np.zeros(maps[finest].shape)
+    for layer, each in maps.items():
+        # Strides are powers of two.
+        n = find_layer(layer).stride // find_layer(finest).stride
+        spread = np.kron(each, np.full((n, n), 1 / n**2))
+        total[: spread.shape[0], : spread.shape[1]] += spread
+    return total
+
+
+def _is_linear(estimator: BaseEstimator) -> bool:
+    if isinstance(estimator, Perceptron):
+        return len(estimator.coefs) == 1
+    linear = tuple(type(kind.make(0)) for kind in CLASSIFIERS.values() if kind.is_linear)
+    return isinstance(estimator, linear)
+
+
+def _has_decisions(estimator: BaseEstimator) -> bool:
+    return hasattr(estimator, "decision_function")
+
+
+def _weights_of(estimator: BaseEstimator, k: int) -> tuple[Matrix, float]:
+    """Return the weights, (d,), and the intercept of a class; of two, the signs differ."""
+    if isinstance(estimator, Perceptron):
+        coef, intercept = np.asarray(estimator.coefs[0]).T, np.ravel(estimator.intercepts[0])
+        if len(coef) == 2:
+            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+    else:
+        # Ridge has one row, without its axis, for two classes; without fit_intercept, one 0.
+        coef = np.atleast_2d(estimator.coef_)
+        intercept = np.broadcast_to(np.ravel(estimator.intercept_), len(coef))
+    if len(coef) == 1:
+        sign = 1 if k == 1 else -1
+        return sign * coef[0], sign * float(intercept[0])
+    return coef[k], float(intercept[k])
+
+
+def _parts(steps: Mapping[str, Any], code: Matrix) -> tuple[Matrix, Matrix]:
+    """Return a code as the classifier sees it, as a sum: what the image gives, and the mean."""
+    row = np.asarray(code, dtype=np.float64)[None]
+    if "unit" in steps:
+        row = steps["unit"].transform(row)
+    if "centre" not in steps:
+        return row[0], np.zeros(row.shape[1])
+    mean = steps["centre"].mean_
+    length = float(np.linalg.norm(row[0] - mean)) or 1.0
+    return row[0] / length, -mean / length
+
+
+def _given_to_places(
+    recipe: Recipe, activation: NDArray[np.floating], of_code: Matrix, of_mean: Matrix
+) -> Matrix:
+    """Return what places add, (height, width), from what each number of a code adds."""
+    height, width, channels = activation.shape
+    if recipe.pool == "none":
+        return np.asarray((of_code + of_mean).reshape(activation.shape).sum(axis=2))
+    if recipe.grid is not None:
+        return _to_cells(activation, of_code, of_mean, recipe.grid)
+    places = activation.reshape(-1, channels)
+    ways: dict[str, tuple[Callable[[Matrix, Matrix, Matrix], Matrix], ...]] = {
+        "avg": (_by_share,),
+        "max": (_to_largest,),
+        "avg+max": (_by_share, _to_largest),
+    }
+    total = np.zeros(len(places))
+    for i, way in enumerate(ways[recipe.pool]):
+        part = slice(i * channels, (i + 1) * channels)
+        total += way(places, of_code[part], of_mean[part])
+    return total.reshape(height, width)
+
+
+def _by_share(places: Matrix, of_code: Matrix, of_mean: Matrix) -> Matrix:
+    """Divide what means of channels add among (n, channels) as these share in them."""
+    # Not w·a/n: the code was rounded, to the store's numbers too, and its sum is to stay.
+    sums = places.sum(axis=0, dtype=np.float64)
+    each = np.divide(of_code, sums, out=np.zeros_like(of_code), where=sums > 0)
+    return np.asarray(places @ each + of_mean.sum() / len(places))
+
+
+def _to_largest(places: Matrix, of_code: Matrix, of_mean: Matrix) -> Matrix:
+    """Give what maxima of channels add to their places, of equal ones the first."""
+    of_both = of_code + of_mean
+    somewhere = places.max(axis=0) > 0
+    first = places.argmax(axis=0)
+    total = np.bincount(first[somewhere], of_both[somewhere], minlength=len(places))
+    return np.asarray(total + of_both[~somewhere].sum() / len(places))
+
+
+def _to_cells(
+    activation: NDArray[np.floating], of_code: Matrix, of_mean: Matrix, n_cells: int
+) -> Matrix:
+    """Divide what the means of a grid's cells add among the places of each."""
+    height, width, channels = activation.shape
+    codes, means = (each.reshape(n_cells, n_cells, channels) for each in (of_code, of_mean))
+    total = np.zeros((height, width))
+    for i, rows in enumerate(_cells(height, n_cells)):
+        for j, columns in enumerate(_cells(width, n_cells)):
+            cell = activation[rows, columns]
+            shares = _by_share(cell.reshape(-1, channels), codes[i, j], means[i, j])
+            total[rows, columns] += shares.reshape(cell.shape[:2])
+    return total
+
+
+def _cells(length: int, n_cells: int) -> list[slice]:
+    """Return the places of each cell along a side, as `featx.network.backbone.pooled` has them."""
+    return [
+        slice(i * length // n_cells, math.ceil((i + 1) * length / n_cells)) for i in range(n_cells)
+    ]

@@ -1,0 +1,96 @@
+"""An explanation as a figure: the image, what each place adds, and what was decided.
+
+An explanation comes in; axes, or a figure of them, go out. This file does not know how
+the explanation was found.
+"""
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from featx.report.axes import AS_IT_IS, STYLE, shown
+from featx.report.figures import plot_heatmap
+from featx.workflows import Explanation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["explanation_figure", "plot_explanation"]
+
+_BARS = {
+    "exact": "contribution to the decision value",
+    "occlusion": "fall of the decision value where grey lies",
+}
+
+
+def plot_explanation(explanation: Explanation, ax: "Axes | None" = None) -> "Axes":
+    """Draw what each place of an image adds to a decision, under a title that says which.
+
+    Parameters
+    ----------
+    explanation : Explanation
+        One of those that `featx.explain` returns.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        In pixels of the image.
+    """
+    axes = plot_heatmap(explanation.pixels, explanation.contributions, ax=ax)
+    cells = axes.get_images()[1]
+    # The heat map takes places for the whole image; a map may end before the image does.
+    cells.set_extent((0, explanation.extent[1], explanation.extent[0], 0))
+    height, width = explanation.pixels.shape[:2]
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    if cells.colorbar is not None:
+        cells.colorbar.set_label(_BARS[explanation.method])
+    axes.set_title(_title(explanation), loc="left", **AS_IT_IS)
+    return axes
+
+
+def explanation_figure(explanation: Explanation) -> "Figure":
+    """Draw an image as the network saw it, and beside it what each place adds.
+
+    Parameters
+    ----------
+    explanation : Explanation
+        One of those that `featx.explain` returns.
+
+    Returns
+    -------
+    Figure
+        ``figure.savefig("name.png")`` writes it.
+    """
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    height, width = explanation.pixels.shape[:2]
+    tall = min(max(4.4 * height / width, 2.0), 8.0)
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(10.4, tall + 0.8), layout="constrained")
+        image, heat = figure.subplots(1, 2)
+        image.imshow(explanation.pixels)
+        image.set(xticks=[], yticks=[])
+        image.spines[:].set_visible(False)
+        name = shown(PurePath(explanation.path).name, 40)
+        image.set_title(f"{name}\nas the network saw it", loc="left", **AS_IT_IS)
+        plot_explanation(explanation, heat)
+    return figure
+
+
+def _title(explanation: Explanation) -> str:
+    for_class = f"for {shown(explanation.label)}, probability {explanation.probability:.2f}"
+    if explanation.label != explanation.predicted:
+        for_class += f" (predicted: {shown(explanation.predicted, 16)})"
+    decision = f"decision {_signed(explanation.decision)}"
+    if explanation.constant is None:
+        return f"{for_class}\n{decision}; occlusion, an approximation"
+    places = _signed(float(explanation.contributions.sum()))
+    return f"{for_class}\n{decision} = places {places}, constant {_signed(explanation.constant)}"
+
+
+def _signed(number: float) -> str:
+    """Spell a number as the axes do, with a minus as long as their plus."""
+    return f"{number:+.3g}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,135 @@
+"""A finished fine-tuning, and the codes of its network, as the contents of a page."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx.classification import Evaluation, FitJob, Score, prepare_fit
+from featx.classification.scoring import evaluate_rows
+from featx.errors import FeatxError
+from featx.finetuning.steps import Epoch
+from featx.outputs import spelt
+from featx.recipe import Recipe
+from featx.report.contents import Contents, Missing, Pictures, TuningPart
+from featx.report.gathering.evaluations import evaluation_of
+from featx.report.gathering.looking import Predicted, pictures_of
+from featx.report.gathering.words import (
+    recipe_facts,
+    tuning_commands,
+    tuning_facts,
+    tuning_lead,
+)
+from featx.store import open_store
+from featx.workflows.heads import tuned_bundle
+
+__all__ = ["of_tuning"]
+
+#: What is compared: names in run.json, and for people.
+_COMPARED = {
+    "tuned": "tuned network",
+    "fit_on_tuned": "fit on tuned codes",
+    "probe": "probe (featx fit)",
+    "majority": "majority class",
+}
+
+
+def of_tuning(folder: Path, facts: Mapping[str, Any]) -> Contents:
+    """Return what a page says of a fine-tuning.
+
+    Parameters
+    ----------
+    folder : Path
+        Its files are there.
+    facts : mapping of str to object
+        Of its run.json.
+    """
+    recipe = Recipe.from_json(json.dumps(facts["recipe"]))
+    scores = {words: Score(**facts[name]) for name, words in _COMPARED.items()}
+    evaluation, parts = evaluation_of(facts["tuned_scores"]), facts["parts"]
+    pictures = _pictures(folder, facts, evaluation)
+    provenance = _provenance(folder)
+    return Contents(
+        kind="fine-tuning",
+        name=spelt(str(folder)),
+        lead=tuning_lead(recipe, facts),
+        facts=(*recipe_facts(recipe, provenance), *tuning_facts(facts)),
+        bars=tuple(scores.items()),
+        scored_on=f"{parts['untouched']:,} untouched images ({parts['where']})",
+        evaluation=evaluation,
+        pictures=pictures,
+        notes=tuple(spelt(note) for note in facts["notes"]),
+        commands=tuning_commands(folder, recipe, facts, provenance),
+        tuning=TuningPart(
+            history=tuple(Epoch(**epoch) for epoch in facts["history"]),
+            best=facts["best_epoch"],
+            scores=scores,
+            gain=Score(**facts["gain"]),
+            advice=facts["advice"],
+        ),
+    )
+
+
+def _provenance(folder: Path) -> Mapping[str, Any]:
+    """Return who made the first codes, where they are still there."""
+    try:
+        return open_store(folder / "codes.h5").provenance
+    except FeatxError:
+        return {}
+
+
+def _pictures(
+    folder: Path, facts: Mapping[str, Any], evaluation: Evaluation | Missing
+) -> Pictures | Missing:
+    """Predict the untouched images by the network's head, from the codes that it leaves."""
+    store, table = folder / "tuned_codes.h5", folder / "parts.csv"
+    gone = [path for path in (store, table, folder / "tuned.keras") if not path.is_file()]
+    if gone:
+        return Missing(
+            f"The codes of the tuned network are needed for the images, and "
+            f"{spelt(', '.join(map(str, gone)))} is not there. Make it again by the same featx "
+            f"finetune -o {spelt(str(folder))} --overwrite."
+        )
+    try:
+        job = _job(store, table, facts)
+        bundle = tuned_bundle(folder / "tuned.keras")
+        rows = job.division.scored
+        codes = job.joined.matrix(job.rows[rows])
+        classes = np.unique(job.y)
+        shares = np.zeros((len(rows), len(classes)))
+        columns = np.searchsorted(classes, bundle.classes)
+        for part, block in codes.row_blocks():
+            shares[np.ix_(np.arange(len(rows))[part], columns)] = bundle.predict_proba(block)
+    except FeatxError as error:
+        return Missing(f"Images cannot be shown, since their codes are of no use: {error}")
+    found = Predicted(
+        rows,
+        shares,
+        tuple(str(label) for label in classes),
+        evaluate_rows(job, classes, shares, rows),
+        "The untouched images, predicted by the tuned network.",
+    )
+    note = ""
+    if isinstance(evaluation, Evaluation) and found.evaluation.confusion != evaluation.confusion:
+        note = (
+            "The network's codes, taken anew, give not quite the predictions of the score: an "
+            f"accuracy of {found.evaluation.accuracy.value:.3f} beside "
+            f"{evaluation.accuracy.value:.3f}."
+        )
+    return dataclasses.replace(pictures_of(job, found), note=note)
+
+
+def _job(store: Path, table: Path, facts: Mapping[str, Any]) -> FitJob:
+    settings = json.loads(facts["identity"]["probe"])
+    return prepare_fit(
+        store,
+        **settings,
+        labels=table,
+        split_column="split",
+        group_column="group",
+        baselines=False,
+        seed=facts["tuning"]["seed"],
+    )

@@ -1,0 +1,249 @@
+"""Recipes, scores and settings in words, and the commands that they come from.
+
+A command is put together from what is known: it gives the same, and need not be
+what was typed.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from featx.classification import Bundle, Score
+from featx.outputs import spelt
+from featx.recipe import Recipe
+from featx.report.contents import Command, SweepRow
+from featx.workflows.sweeping.preparing import size_text
+
+__all__ = [
+    "bundle_commands",
+    "fit_facts",
+    "fit_lead",
+    "recipe_facts",
+    "sweep_commands",
+    "sweep_lead",
+    "tuning_commands",
+    "tuning_facts",
+    "tuning_lead",
+]
+
+_POOLS = {
+    "none": "every number of the map",
+    "avg": "the mean of each map",
+    "max": "the largest number of each map",
+    "avg+max": "the mean and the largest number of each map",
+}
+_RESIZES = {"squash": "stretched", "crop": "cropped to the middle", "pad": "padded"}
+_NORMALISES = {
+    "l2": "rows of unit length",
+    "centre": "rows of unit length, less their mean, at unit length again",
+    "sqrt-l2": "signed square roots, at unit length",
+    "none": "codes as they are",
+}
+_CALIBRATIONS = {
+    "temperature": "temperature, on rows held out",
+    "sigmoid": "sigmoid, on rows held out",
+    "isotonic": "isotonic, on rows held out",
+    "none": "none",
+}
+
+
+def fit_lead(recipe: Recipe, summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say what a classifier is and how good it is, in two sentences."""
+    accuracy = Score(**summary["accuracy"])
+    return (
+        f"The classifier is {summary['classifier']}, on {_codes(recipe)}, fitted on "
+        f"{summary['n_train']:,} images of {len(summary['labels'])} classes.",
+        f"Of {summary['n_images']:,} images of {summary['scored_on']}, which neither the choice "
+        f"nor the fit behind each prediction saw, it gets {_share(accuracy.value)} right (95 % "
+        f"interval {_share(accuracy.low)} to {_share(accuracy.high)}).",
+    )
+
+
+def sweep_lead(best: SweepRow, n_rows: int, chosen: Score) -> tuple[str, ...]:
+    """Say what a sweep found, in two sentences."""
+    layers, size = " + ".join(best.layers), size_text(best.size)
+    return (
+        f"Of {n_rows} codes, {layers} with --pool {best.pool} at {size} pixels is the most "
+        f"accurate: {_share(best.accuracy.value)} (95 % interval {_share(best.accuracy.low)} to "
+        f"{_share(best.accuracy.high)}).",
+        "The best of many is flattered by chance. To sweep and take the best, chosen inside each "
+        f"training part and scored outside, gets {_share(chosen.value)} right "
+        f"({_share(chosen.low)} to {_share(chosen.high)}): that is what to expect on other images.",
+    )
+
+
+def tuning_lead(recipe: Recipe, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say what was tuned, and what to ship."""
+    parts, tuning = facts["parts"], facts["tuning"]
+    frozen = tuning["freeze_until"]
+    return (
+        f"VGG19 cut after {recipe.layers[0]} at {size_text(recipe.size)} pixels"
+        f"{f', all up to {frozen} frozen' if frozen else ''}, trained on {parts['fitted']:,} "
+        f"images, stopped on {parts['stopping']:,}, compared on {parts['untouched']:,} that "
+        f"nothing saw ({parts['where']}).",
+        facts["advice"],
+    )
+
+
+def recipe_facts(recipe: Recipe, provenance: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return a recipe, name by name.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of codes.
+    provenance : mapping of str to object
+        Of the extraction; it knows where the weights came from.
+    """
+    weights = spelt(str(provenance.get("weights", recipe.weights[:12])))
+    if not recipe.weights.startswith("random:"):
+        weights += f" (sha256 {recipe.weights[:12]}…)"
+    colours = "BGR less ImageNet's mean" if recipe.preprocess == "caffe" else "RGB / 255"
+    found = [
+        ("layer" if len(recipe.layers) == 1 else "layers", " + ".join(recipe.layers)),
+        ("pooling", f"{recipe.pool}: {_pool(recipe.pool)}"),
+        ("numbers an image", f"{recipe.width:,} ({recipe.dtype})"),
+        ("image size", f"{size_text(recipe.size)} pixels, {_RESIZES[recipe.resize]}"),
+        ("weights", weights),
+        ("colours", colours),
+        ("arithmetic", recipe.precision),
+    ]
+    if provenance.get("created"):
+        made = datetime.fromisoformat(provenance["created"]).strftime("%Y-%m-%d %H:%M UTC")
+        found.append(("codes made", f"{made}, {provenance.get('device') or 'copied'}"))
+    return tuple(found)
+
+
+def fit_facts(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return how a classifier was fitted, name by name."""
+    settings = ", ".join(f"{name} = {_number(v)}" for name, v in summary["parameters"].items())
+    return (
+        ("classifier", f"{summary['classifier']}{f' ({settings})' if settings else ''}"),
+        ("normalisation", f"{summary['normalise']}: {_NORMALISES[summary['normalise']]}"),
+        ("calibration", _CALIBRATIONS[summary["calibration"]]),
+        ("road", summary["road"]),
+        ("fitted on", f"{summary['n_train']:,} images"),
+        ("scored on", f"{summary['n_images']:,} images of {summary['scored_on']}"),
+        ("seed", f"{summary['seed']}"),
+        ("time of the fit", f"{summary['seconds']:g} s"),
+    )
+
+
+def tuning_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return how a network was tuned, name by name."""
+    names = {
+        "freeze_until": "frozen up to",
+        "augment": "augmented by",
+        "optimizer": "optimizer",
+        "lr": "learning rate",
+        "schedule": "schedule",
+        "block_decay": "rate of each earlier block",
+        "weight_decay": "weight decay",
+        "dropout": "dropout",
+        "batch_size": "batch",
+        "class_weight": "class weight",
+        "seed": "seed",
+    }
+    tuning, head = facts["tuning"], facts["head"]
+    hidden = " - ".join(map(str, head["hidden"])) or "linear"
+    return (
+        ("head", f"{hidden}, begun as {'its probe' if head['init'] == 'probe' else 'random'}"),
+        *((words, _number(tuning[name])) for name, words in names.items() if tuning.get(name)),
+        ("epochs", f"{len(facts['history']) - 1}; kept: {facts['best_epoch']} ({facts['ended']})"),
+        ("time", f"{facts['seconds']:g} s"),
+    )
+
+
+def bundle_commands(path: Path, bundle: Bundle) -> tuple[Command, ...]:
+    """Return what makes such a bundle, and what to do with it; codes first."""
+    summary, made = bundle.summary, bundle.provenance["extraction"]
+    stores = [str(each) for each in summary["codes"]]
+    name = _typed(stores[0]) if len(stores) == 1 else "codes.h5"
+    fit = [f"featx fit {' '.join(map(_typed, stores))}", f"--clf {summary['classifier']}"]
+    fit += [f"--normalise {summary['normalise']}"] if summary["normalise"] != "l2" else []
+    fit += [f"--layer {name}" for name in bundle.recipe.layers] if len(stores) > 1 else []
+    return (
+        Command("Codes", f"featx extract {_flags(bundle.recipe, made)} -o {name}"),
+        Command("The classifier", f"{' '.join(fit)} -o {_typed(str(path))}"),
+        Command("Classify images", f"featx predict IMAGES --model {_typed(str(path))}"),
+        Command("Score it on other images", f"featx evaluate IMAGES --model {_typed(str(path))}"),
+    )
+
+
+def sweep_commands(commands: Sequence[str]) -> tuple[Command, ...]:
+    """Return what a sweep says to type next, each with what it is for."""
+    whats = ("Codes of the best", "A classifier on them", "A network that goes on learning")
+    named = dict(enumerate(whats))
+    return tuple(Command(named.get(k, "Then"), spelt(line)) for k, line in enumerate(commands))
+
+
+def tuning_commands(
+    folder: Path, recipe: Recipe, facts: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> tuple[Command, ...]:
+    """Return what makes such a network, and what to do with it."""
+    tuning, there = facts["tuning"], _typed(str(folder))
+    flags = _flags(recipe, provenance).replace("--weights", "--init")
+    known = {"freeze_until": "--freeze-until", "augment": "--augment", "lr": "--lr"}
+    own = " ".join(f"{flag} {tuning[name]}" for name, flag in known.items() if tuning[name])
+    model = _typed(str(folder / "tuned.keras"))
+    weights = _typed(str(folder / "tuned.weights.h5"))
+    return (
+        Command(
+            "The network", f"featx finetune {flags} {own} --epochs {tuning['epochs']} -o {there}"
+        ),
+        Command("Classify images by it", f"featx predict IMAGES --model {model}"),
+        Command("Codes of it", f"featx extract --weights {weights} --layer {recipe.layers[0]}"),
+    )
+
+
+def _flags(recipe: Recipe, provenance: Mapping[str, Any]) -> str:
+    """Return images and options of an extraction; those that are usual are left out."""
+    parts = [_typed(str(provenance.get("root", "IMAGES")))]
+    weights = str(provenance.get("weights", "bundled"))
+    parts += [f"--layer {name}" for name in recipe.layers]
+    given = {
+        "pool": (recipe.pool, "none"),
+        "size": (size_text(recipe.size), "224"),
+        "resize": (recipe.resize, "squash"),
+        "jpeg": (recipe.jpeg, "reduced"),
+        "preprocess": (recipe.preprocess, "caffe"),
+        "precision": (recipe.precision, "float32"),
+        "dtype": (recipe.dtype, "float32"),
+        "weights": (weights, "bundled"),
+    }
+    parts += [
+        f"--{name} {_typed(value)}" for name, (value, usual) in given.items() if value != usual
+    ]
+    renamed = provenance.get("rename", {})
+    parts += [f"--rename {_typed(f'{old}={new}')}" for old, new in renamed.items()]
+    return " ".join(parts)
+
+
+def _typed(text: str) -> str:
+    """Return a word as a shell takes it."""
+    return shlex.quote(spelt(text))
+
+
+def _codes(recipe: Recipe) -> str:
+    layers = " + ".join(recipe.layers)
+    return (
+        f"codes of {layers} at {size_text(recipe.size)} pixels ({_pool(recipe.pool)}, "
+        f"{recipe.width:,} numbers an image)"
+    )
+
+
+def _pool(pool: str) -> str:
+    if pool.startswith("grid:"):
+        n = pool.removeprefix("grid:")
+        return f"means of {n} x {n} cells"
+    return _POOLS[pool]
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}\u00a0%"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

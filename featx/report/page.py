@@ -1,0 +1,132 @@
+"""The page: contents in, one HTML file out that needs nothing else.
+
+Names of files and classes are untrusted text: the template escapes all that is not an
+SVG or a style sheet made here, and the page's policy lets no script run but its own.
+"""
+
+import base64
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featx.outputs import check_output, whole_file
+from featx.report.axes import shown
+from featx.report.contents import Contents
+from featx.report.gathering import find_source, gather
+from featx.report.sections import figures_of, images_of, safe
+from featx.report.shelf import MOST_A_CELL, MOST_THUMBNAILS
+from featx.report.thumbnails import COLUMNS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["render", "write_report"]
+
+
+def write_report(
+    source: Path | str,
+    output: Path | str = "report.html",
+    *,
+    codes: Path | str | Sequence[Path | str] = (),
+    labels: Path | str | None = None,
+    trust: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Write one HTML page about a classifier, a sweep or a fine-tuning.
+
+    It needs no network and no other file. Images are shown by their thumbnails, which
+    the codes' store holds; the classifier predicts them from its codes again.
+
+    Parameters
+    ----------
+    source : Path or str
+        A bundle; or the folder of a sweep or of a fine-tuning.
+    output : Path or str, default="report.html"
+        The page.
+    codes : Path, str or sequence of them, optional
+        The stores that a bundle was fitted on, if they lie elsewhere now.
+    labels : Path or str, optional
+        The table that gave a bundle's images their labels and splits, if one did.
+    trust : bool, default=False
+        Whether to open a .joblib bundle, which can run any code of its maker.
+    overwrite : bool, default=False
+        Whether a file of that name may be replaced.
+
+    Returns
+    -------
+    Path
+        `output`.
+
+    Raises
+    ------
+    OptionError, ExistsError
+        The source is none of these, or the page cannot be written there.
+    BundleError
+        The source cannot be read.
+    """
+    found = find_source(source)
+    path = check_output(output, overwrite=overwrite, suffixes=(".html", ".htm"))
+    stores = [codes] if isinstance(codes, str | Path) else list(codes)
+    text = render(gather(found, codes=stores, labels=labels, trust=trust))
+    with whole_file(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+    return path
+
+
+def render(contents: Contents) -> str:
+    """Return the page of some contents.
+
+    Parameters
+    ----------
+    contents : Contents
+        Of `featx.report.gathering.gather`.
+    """
+    script = files("featx.report").joinpath("page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            contents=contents,
+            script=safe(script),
+            script_digest=f"sha256-{digest}",
+            version=version("featx"),
+            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            columns=COLUMNS,
+            most_a_cell=MOST_A_CELL,
+            most_thumbnails=MOST_THUMBNAILS,
+            **figures_of(contents),
+            **images_of(contents),
+        )
+    )
+
+
+@functools.cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("featx", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "percent": lambda value: f"{100 * value:.2f}%",
+        "interval": lambda score: f"{score.low:.3f} to {score.high:.3f}",
+    }
+    made.filters.update(filters)
+    return made
+
+
+def _visible(value: Any) -> Any:
+    """Return words without what is not seen, such as marks that turn the writing around."""
+    # Not what is marked as safe, which is a type of its own.
+    return shown(value, len(value)) if type(value) is str else value

@@ -1,0 +1,436 @@
+"""The report: what is gathered, and that the page says it, safely and within its size."""
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from pages import HOSTILE_LABELS, HOSTILE_PATHS, hostile_bundle, hostile_store
+
+import featx
+from featx.classification import prepare_fit
+from featx.classification.competition import judge
+from featx.classification.evaluation import evaluate
+from featx.errors import BundleError, ExistsError, OptionError
+from featx.report.contents import CodeMap, Contents, Images, Missing, Pictures
+from featx.report.gathering import find_source, gather
+from featx.report.page import render, write_report
+from featx.report.shelf import MOST_A_CELL, MOST_THUMBNAILS
+
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+
+
+class Reader(HTMLParser):
+    """Reads a page: its elements balanced, its text, its ids and its data."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.stack, self.ids, self.text, self.elements, self.data = [], [], [], [], ""
+        self.feed(text)
+        self.close()
+        assert not self.stack, self.stack
+
+    def handle_starttag(self, tag, attrs):
+        self._note(tag, attrs)
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self._note(tag, attrs)
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        if self.stack and self.stack[-1] == "script" and not self.data:
+            self.data = data
+        elif not self.stack or self.stack[-1] not in {"style", "script"}:
+            self.text.append(data)
+
+    def _note(self, tag, attrs):
+        found = dict(attrs)
+        assert len(found) == len(attrs), f"an attribute twice in {attrs}"
+        self.elements.append((tag, found))
+        if "id" in found:
+            self.ids.append(found["id"])
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+    def has(self, id_):
+        return id_ in self.ids
+
+
+def read(text):
+    """Read a page, after checks that hold for every page."""
+    page = Reader(text)
+    assert len(page.ids) == len(set(page.ids))
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")], attributes
+        assert tag not in {"img", "iframe", "object", "embed", "link", "base", "form", "b onclick"}
+        for name in ("href", "xlink:href", "src", "action"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/png")), attributes
+    scripts = [a for tag, a in page.elements if tag == "script"]
+    assert scripts == [{"type": "application/json", "id": "data"}, {}]
+    assert "://" not in re.sub(r'xmlns(:\w+)?="http://www.w3.org/[\w/]+"', "", text)
+    assert not re.findall(r"url\((?![\"']?(?:#|data:image/jpeg;base64,))", text)
+    targets = {a["href"][1:] for tag, a in page.elements if tag == "a"}
+    assert targets <= set(page.ids)
+    for section in re.findall(r"<section.*?</section>", text, re.DOTALL):
+        assert len(Reader(section).words.split()) > 5, section
+    return page
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, make_store):
+    return hostile_bundle(tmp_path_factory.mktemp("hostile"), make_store)
+
+
+@pytest.fixture(scope="module")
+def contents(model):
+    return gather(find_source(model))
+
+
+@pytest.fixture(scope="module")
+def text(contents):
+    return render(contents)
+
+
+@pytest.fixture(scope="module")
+def with_splits(tmp_path_factory, make_store):
+    folder = tmp_path_factory.mktemp("splits")
+    return hostile_bundle(folder, make_store, splits=["train"] * 30 + ["val"] * 18)
+
+
+# what is gathered
+
+
+def test_images_of_a_bundle_scored_on_folds_are_predicted_held_out(model, contents):
+    pictures = contents.pictures
+    job = prepare_fit(model.parent / "codes.h5", baselines=False)
+    assert pictures.images.predicted.count(None) == 0
+    found = judge(job)
+    assert pictures.evaluation.confusion == found.evaluation().confusion
+    np.testing.assert_allclose(pictures.images.confidence, found.shares.max(axis=1))
+    assert len(pictures.images.path) == len(job.rows) == 47
+    assert pictures.unreadable == (
+        ("000<img src=x onerror=alert(1)>.png", "<script>alert(5)</script>"),
+    )
+    assert "fitted without its fold" in pictures.how
+
+
+def test_predictions_that_are_not_those_of_the_score_are_said(contents):
+    """The fit had --C, which a bundle does not keep."""
+    same = contents.pictures.evaluation.confusion == contents.evaluation.confusion
+    assert ("not quite those of the score" in contents.pictures.note) == (not same)
+
+
+def test_images_of_a_split_are_predicted_by_the_bundle_itself(with_splits):
+    contents = gather(find_source(with_splits))
+    pictures, summary = contents.pictures, featx.load_bundle(with_splits).summary
+    assert [list(row) for row in pictures.evaluation.confusion] == summary["confusion"]
+    assert pictures.note == ""
+    assert sum(label is not None for label in pictures.images.predicted) == 18
+    assert "was not fitted on them" in pictures.how
+    assert contents.evaluation.to_dict() == {
+        key: summary[key] for key in contents.evaluation.to_dict()
+    }
+
+
+def test_a_bundle_that_saw_the_scored_images_does_not_predict_them(tmp_path, make_store):
+    store = hostile_store(tmp_path / "codes.h5", make_store, splits=["train"] * 30 + ["val"] * 18)
+    featx.fit(store, refit="all", output=tmp_path / "all.skops")
+    apart = featx.fit(store, output=tmp_path / "apart.skops")
+    pictures = gather(find_source(tmp_path / "all.skops")).pictures
+    assert "fitted anew without them" in pictures.how
+    assert pictures.evaluation.confusion == apart.evaluation.confusion
+
+
+def test_what_is_gone_is_said_with_what_to_type(with_splits, tmp_path):
+    bundle = featx.load_bundle(with_splits)
+    moved = dataclasses.replace(
+        bundle, provenance={**bundle.provenance, "codes": [str(tmp_path / "gone.h5")]}
+    )
+    moved.save(tmp_path / "moved.skops")
+    contents = gather(find_source(tmp_path / "moved.skops"))
+    assert "gone.h5 is not there" in contents.pictures.text
+    assert "--codes FILE" in contents.pictures.text
+    assert "featx extract" in contents.pictures.text
+    page = read(render(contents))
+    assert page.has("missing")
+    assert page.has("confusion")  # the bundle holds its counts
+    assert not page.has("files")
+    there = gather(find_source(tmp_path / "moved.skops"), codes=[with_splits.parent / "codes.h5"])
+    assert isinstance(there.pictures, Pictures)
+
+
+def test_labels_of_a_table_are_asked_for_and_used(tmp_path, make_store):
+    store = hostile_store(tmp_path / "codes.h5", make_store, paths=[f"{k}.png" for k in range(48)])
+    rows = [f"{k}.png,{'ab'[k % 2]},{'train' if k < 30 else 'val'}" for k in range(48)]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,split", *rows]))
+    featx.fit(
+        store, labels=tmp_path / "table.csv", split_column="split", output=tmp_path / "m.skops"
+    )
+    source = find_source(tmp_path / "m.skops")
+    assert "--labels TABLE" in gather(source).pictures.text
+    pictures = gather(source, labels=tmp_path / "table.csv").pictures
+    assert set(pictures.images.label) == {"a", "b"}
+
+
+def test_the_map_is_the_pca_of_the_codes(with_splits):
+    found = gather(find_source(with_splits)).pictures.code_map
+    job = prepare_fit(with_splits.parent / "codes.h5", baselines=False)
+    codes = job.joined.matrix(job.rows).block(np.arange(len(job.rows)))
+    codes /= np.linalg.norm(codes, axis=1, keepdims=True)
+    left, lengths, _ = np.linalg.svd(codes - codes.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(found.points), np.abs(left * lengths)[:, :2], atol=1e-6)
+    np.testing.assert_allclose(found.shares, (lengths**2 / np.sum(lengths**2))[:2], atol=1e-8)
+
+
+def score(value):
+    return {"value": value, "low": value - 0.1, "high": min(1.0, value + 0.1)}
+
+
+@pytest.fixture
+def sweep(tmp_path, make_store):
+    """A sweep's folder by hand: two rows, one store."""
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    hostile_store(folder / "32-avg.h5", make_store)
+    row = {
+        "layers": ["block1_conv1"], "pool": "avg", "size": [32, 32], "width": 64,
+        "accuracy": score(0.8), "balanced_accuracy": score(0.7), "bytes_per_image": 256.0,
+        "seconds_per_image": 0.01,
+    }  # fmt: skip
+    other = {**row, "layers": ["block2_pool"], "accuracy": score(0.5), "seconds_per_image": None}
+    verdict = {"word": "undecided", "text": "Undecided <i>whether</i>.", "difference": None}
+    facts = {
+        "format": "featx-sweep", "rows": [other, row], "best": "block1_conv1, avg, 32",
+        "cheapest": "block2_pool, avg, 32", "chosen": score(0.7), "final": None,
+        "curve": [{"share": n / 18, "n_train": n, "accuracy": score(0.6)} for n in (9, 18)],
+        "case": verdict, "more": verdict, "fit": {"clf": "ridge"}, "notes": ["A <b>note</b>."],
+        "commands": ["featx extract a", "featx fit b", "featx finetune c"],
+    }  # fmt: skip
+    (folder / "sweep.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_a_sweep_has_its_curves_its_table_and_the_images_of_the_best(sweep):
+    for source in (sweep, sweep / "sweep.json"):
+        contents = gather(find_source(source))
+    assert [row.mark for row in contents.sweep.rows] == ["cheapest", "best"]
+    assert len(contents.pictures.images.path) == 47
+    page = read(render(contents))
+    for name in ("sweep", "curve", "confusion", "classes", "reliability", "telling", "map"):
+        assert page.has(name)
+    assert "Undecided <i>whether</i>." in page.words
+    assert "featx finetune c" in page.words
+    (sweep / "32-avg.h5").unlink()
+    page = read(render(gather(find_source(sweep))))
+    assert "Make it again by the same featx sweep" in page.words
+    assert not page.has("confusion")
+
+
+def tuning_facts(evaluation):
+    recipe = {"weights": "random:0", "layers": ["block1_pool"], "pool": "avg", "size": [32, 32]}
+    epoch = {
+        "epoch": 0, "rate": 0.0, "loss": None, "accuracy": None, "stop_loss": 1.0,
+        "stop_accuracy": 0.5, "seconds": 1.0, "images_per_second": 0.0,
+    }  # fmt: skip
+    scores = {name: score(0.6) for name in ("majority", "probe", "tuned", "fit_on_tuned")}
+    return {
+        "format": "featx-finetuning", "recipe": recipe, **scores, "gain": score(0.0),
+        "advice": "Ship the <probe>.", "tuned_scores": evaluation.to_dict(),
+        "history": [epoch, {**epoch, "epoch": 1, "accuracy": 0.7, "loss": 0.9}],
+        "best_epoch": 1, "ended": "all epochs are done", "seconds": 9.0, "notes": [],
+        "parts": {"fitted": 9, "stopping": 2, "untouched": 4, "where": "val"},
+        "head": {"hidden": [], "init": "probe"}, "identity": {"probe": "{}"},
+        "tuning": {"freeze_until": None, "augment": "flip", "lr": None, "epochs": 1, "seed": 0},
+    }  # fmt: skip
+
+
+def test_a_fine_tuning_has_its_epochs_and_scores_side_by_side(tmp_path):
+    shares = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
+    y = np.array(["a", "b", "b", "b"])
+    facts = tuning_facts(evaluate(y, shares, ["a", "b"], np.arange(4)))
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    contents = gather(find_source(tmp_path / "tuned.keras"))
+    assert [name for name, _ in contents.bars] == [
+        *("tuned network", "fit on tuned codes", "probe (featx fit)", "majority class")
+    ]
+    page = read(render(contents))
+    assert page.has("training")
+    assert "Ship the <probe>." in page.words
+    assert "featx finetune -o" in page.words  # what would bring the images back
+
+
+@pytest.mark.parametrize("name", ["letter.txt", "empty", "codes.h5"])
+def test_what_is_no_source_is_refused(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OptionError, match=r"No page can be made of .*featx fit CODES"):
+        find_source(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": "other"}', '{"format": "featx-sweep"}'])
+def test_a_damaged_result_is_refused_with_what_makes_it_again(tmp_path, text):
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(BundleError, match=r"Make it again: featx sweep --overwrite"):
+        gather(find_source(tmp_path))
+
+
+def test_a_bundle_made_by_hand_is_refused_in_words(with_splits, tmp_path):
+    bare = dataclasses.replace(featx.load_bundle(with_splits), summary={}, provenance={})
+    bare.save(tmp_path / "bare.skops")
+    with pytest.raises(BundleError, match="lacks what a page needs"):
+        gather(find_source(tmp_path / "bare.skops"))
+
+
+# what the page says
+
+
+def test_every_section_of_a_bundle_is_there(text):
+    page = read(text)
+    for name in ("summary", "confusion", "classes", "reliability", "telling", "map", "files"):
+        assert page.has(name)
+    for words in ("block1_conv1", "logistic", "featx extract IMAGES", "95 % interval", "F1"):
+        assert words in page.words
+    assert not page.has("missing")
+
+
+def test_hostile_names_are_text_wherever_they_stand(text):
+    page = read(text)
+    for label in HOSTILE_LABELS:
+        assert label in page.words
+    shown = {image["path"] for image in json.loads(page.data)["images"]}
+    for hostile in HOSTILE_PATHS[:7]:
+        assert any(path.endswith(hostile) for path in shown)
+    for raw in ("<img", "<script>alert", "<b onclick", "onerror=alert(1)>.png", "<!--.png"):
+        assert raw not in text
+    assert "49" not in re.findall(r"\{\{7\*7\}\}|\b49\b", page.words)
+    assert not re.search("[\u202e\u2028\x1b]", text)
+
+
+def test_the_policy_lets_no_script_run_but_the_page_s_own(text):
+    import base64
+    import hashlib
+
+    policy = next(a["content"] for tag, a in read(text).elements if "http-equiv" in a)
+    script = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)[-1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "img-src data:" in policy
+
+
+def test_cells_are_buttons_with_their_images(contents, text):
+    page = read(text)
+    cells = json.loads(page.data)["cells"]
+    buttons = {
+        a["data-key"]: a for _, a in page.elements if a.get("id", "").startswith("confusion-cell")
+    }
+    assert set(buttons) == set(cells)
+    assert [a["tabindex"] for a in buttons.values()].count("0") == 1
+    images = json.loads(page.data)["images"]
+    labels = contents.pictures.evaluation.labels
+    for key, cell in cells.items():
+        row, column = map(int, key.split("-"))
+        assert buttons[key]["role"] == "button"
+        assert cell["n"] == contents.pictures.evaluation.confusion[row][column]
+        assert len(cell["images"]) == min(cell["n"], MOST_A_CELL)
+        for number in cell["images"]:
+            assert images[number]["label"] == labels[row]
+            assert images[number]["predicted"] == labels[column]
+        shares = [images[number]["p"] for number in cell["images"]]
+        assert shares == sorted(shares, reverse=True)
+
+
+def test_points_of_the_map_are_their_images(contents, text):
+    page = read(text)
+    images = json.loads(page.data)["images"]
+    points = [a for tag, a in page.elements if tag == "use" and "data-key" in a]
+    assert len(points) == 47
+    for point in points:
+        image = images[int(point["data-key"])]
+        assert point["aria-label"] == f"{image['path']}, {image['label']}"
+
+
+def many(n, k=20):
+    """Contents of n images of k classes: names as long as may be, thumbnails of pure noise."""
+    rng = np.random.default_rng(0)
+    classes = [f"class number {c:02}" for c in range(k)]
+    y = np.array(classes)[np.arange(n) % k]
+    shares = rng.dirichlet(np.ones(k), n)
+    best = shares.argmax(axis=1)
+    images = Images(
+        path=tuple(f"{'long/' * 30}{i}.png" for i in range(n)),
+        label=tuple(y),
+        thumbnails=rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8),
+        predicted=tuple(classes[c] for c in best),
+        confidence=shares.max(axis=1),
+    )
+    code_map = CodeMap(np.arange(min(n, 600)), rng.normal(size=(min(n, 600), 2)), (0.3, 0.1))
+    evaluation = evaluate(y, shares, classes, np.arange(n))
+    unreadable = tuple((f"{i}.png", "no image") for i in range(999))
+    pictures = Pictures(images, evaluation, "Held out.", code_map, (), unreadable)
+    return Contents("classifier", "m.skops", (), (), (), "", evaluation, pictures, (), ())
+
+
+def test_a_page_of_many_images_is_bounded_and_says_so():
+    text = render(many(2000))
+    page = read(text)
+    assert len(text.encode()) < 3_000_000
+    data = json.loads(page.data)
+    n_with = sum("bare" not in image for image in data["images"])
+    assert n_with == min(len(data["images"]), MOST_THUMBNAILS)
+    assert f"At most {MOST_THUMBNAILS:,} thumbnails are kept" in page.words
+    assert "The first 200 are shown" in page.words
+    assert max(len(cell["images"]) for cell in data["cells"].values()) <= MOST_A_CELL
+
+
+def test_many_classes_and_no_mistakes_do(tmp_path):
+    contents = many(300, 70)
+    assert read(render(contents)).has("confusion")
+    right = dataclasses.replace(contents.pictures.images, predicted=contents.pictures.images.label)
+    pictures = dataclasses.replace(
+        contents.pictures, images=right, code_map=Missing("No map of the codes: they are one."),
+        unreadable=(),
+    )  # fmt: skip
+    page = read(render(dataclasses.replace(contents, pictures=pictures)))
+    assert "None: every scored image is right." in page.words
+    assert "No map of the codes: they are one." in page.words
+
+
+# how it is written
+
+
+def test_the_verb_writes_once_and_says_so(with_splits, tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("report", with_splits)
+    assert code == 0
+    assert re.fullmatch(r"report\.html: a page of [\d.]+ MB about .*model\.skops\n", out)
+    read((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    code, _, err = run("report", with_splits)
+    assert code == 1
+    assert "report.html exists. Use --overwrite" in err
+    code, out, _ = run("report", with_splits, "--overwrite", "--json")
+    assert code == 0
+    assert json.loads(out)["page"] == "report.html"
+
+
+def test_what_cannot_be_written_is_known_before_work(with_splits, tmp_path, monkeypatch):
+    monkeypatch.setattr("featx.report.page.gather", lambda *_, **__: pytest.fail("work"))
+    with pytest.raises(OptionError, match=r"Expected -o NAME\.html"):
+        write_report(with_splits, tmp_path / "page.pdf")
+    (tmp_path / "page.html").write_text("mine")
+    with pytest.raises(ExistsError, match="--overwrite"):
+        write_report(with_splits, tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text() == "mine"
+
+
+def test_codes_and_labels_belong_to_a_bundle(sweep, tmp_path):
+    with pytest.raises(OptionError, match="Leave them out"):
+        featx.write_report(sweep, tmp_path / "page.html", codes="other.h5")
