@@ -113,7 +113,7 @@ def main() -> None:
         for folder in given.folders:
             rows += rows_of(folder.resolve(), given.size, epochs, Path(work))
             with given.output.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, FIELDS)
+                writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)
     print("| images | way | accuracy | 95 % | on the probe, paired 95 % |")
