@@ -14,7 +14,7 @@ from featx.store import open_store
 from featx.workflows.sweeping import Candidate, Progress, SweepRow, prepare_sweep, run_sweep
 from featx.workflows.sweeping.verdict import cheapest_within, judge_case, judge_curve
 
-TINY = {"size": 64, "weights": "random:0", "pool": ["avg", "max"]}
+TINY = {"size": 64, "weights": "random:0", "pool": ["avg", "max"], "clf": "ridge"}
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_every_row_is_judged_as_its_store_alone(home, made):
     for row in made.rows[::4]:
         name = f"64-{row.pool}.h5"
         job = featx.classification.prepare_fit(
-            home / "sweep" / name, layer=row.layers, baselines=False
+            home / "sweep" / name, layer=row.layers, clf="ridge", baselines=False
         )
         alone = judge(job).evaluation()
         assert abs(alone.accuracy.value - row.accuracy.value) < 0.2  # it searches more finely
@@ -296,6 +296,7 @@ def test_the_commands_run_and_give_the_best_codes(run, home, made, monkeypatch, 
 def test_the_verb_prints_the_table_and_the_verdict(run, home, made, monkeypatch):
     monkeypatch.chdir(home)
     flags = ["--size", 64, "--weights", "random:0", "--pool", "avg", "--pool", "max"]
+    flags += ["--clf", "ridge"]
     code, out, err = run("sweep", "plain", *flags, "-o", "sweep")
     assert code == 0, err
     lines = out.splitlines()
