@@ -14,7 +14,15 @@ from pathlib import Path
 
 from featx.errors import BusyError, ExistsError, OptionError, OutputError
 
-__all__ = ["check_output", "is_full", "remove_leftovers", "sole_writer", "spelt", "whole_file"]
+__all__ = [
+    "check_folder",
+    "check_output",
+    "is_full",
+    "remove_leftovers",
+    "sole_writer",
+    "spelt",
+    "whole_file",
+]
 
 
 def check_output(path: Path | str, *, overwrite: bool, suffixes: Sequence[str] = ()) -> Path:
@@ -59,6 +67,23 @@ def check_output(path: Path | str, *, overwrite: bool, suffixes: Sequence[str] =
         message = f"{path} exists. Use --overwrite to replace it, or another -o."
         raise ExistsError(message)
     return path
+
+
+def check_folder(folder: Path) -> Path:
+    """Make sure, before work starts, that a folder is there or may be made.
+
+    Raises
+    ------
+    OptionError
+        It is a file, or there is nothing to make it in.
+    """
+    if folder.exists() and not folder.is_dir():
+        message = f"{folder} is a file. Expected a folder: choose another -o."
+        raise OptionError(message)
+    if not folder.absolute().parent.is_dir():
+        message = f"No folder {folder.absolute().parent} to make {folder.name} in. Make it first."
+        raise OptionError(message)
+    return folder
 
 
 @contextlib.contextmanager

@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 
 from featx.classification.codes import Matrix, Rows
 from featx.classification.division import Division
-from featx.classification.evaluation import Evaluation, Score, evaluate, paired_difference
+from featx.classification.evaluation import (
+    Evaluation,
+    Score,
+    evaluate,
+    paired_difference,
+    wilson,
+)
 from featx.classification.folds import make_folds
 from featx.classification.preparing import FitJob
 from featx.classification.scoring import folds_of, hold_out
@@ -71,6 +77,11 @@ class Judged:
         """Which rows were predicted right."""
         found: NDArray[np.bool_] = np.array(self.classes)[self.shares.argmax(axis=1)] == self.y
         return found
+
+    @property
+    def accuracy(self) -> Score:
+        """Share of them that is right, with Wilson's interval; no bootstrap is drawn for it."""
+        return wilson(int(self.right.sum()), len(self.y))
 
     def evaluation(self) -> Evaluation:
         """Score the predictions."""
@@ -165,7 +176,7 @@ class LearningPoint:
     @property
     def accuracy(self) -> Score:
         """With Wilson's interval."""
-        return self.judged.evaluation().accuracy
+        return self.judged.accuracy
 
 
 def learning_curve(

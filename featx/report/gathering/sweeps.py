@@ -18,7 +18,7 @@ from featx.report.contents import (
 )
 from featx.report.gathering.looking import pictures_of, predict_held_out
 from featx.report.gathering.words import recipe_facts, sweep_commands, sweep_lead
-from featx.workflows.sweeping.preparing import Candidate, size_text
+from featx.workflows.sweeping.preparing import Candidate, store_name
 
 __all__ = ["of_sweep"]
 
@@ -83,7 +83,7 @@ def _row(row: Mapping[str, Any], facts: Mapping[str, Any]) -> SweepRow:
 def _pictures(
     folder: Path, facts: Mapping[str, Any], best: SweepRow
 ) -> tuple[Pictures | Missing, FitJob | None]:
-    store = folder / f"{size_text(best.size)}-{best.pool.replace(':', '-')}.h5"
+    store = folder / store_name(best.size, best.pool)
     if not store.is_file():
         return Missing(
             f"The codes of the best are needed for the images, and {spelt(str(store))} is not "

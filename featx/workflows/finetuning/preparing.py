@@ -21,6 +21,7 @@ from featx.errors import FitError, OptionError, RecipeMismatchError
 from featx.extraction import ExtractionJob, prepare_extraction
 from featx.finetuning.options import Tuning, hidden_sizes
 from featx.layers import find_layer
+from featx.outputs import check_folder
 from featx.recipe import Recipe
 from featx.workflows.heads import head_of
 
@@ -271,12 +272,7 @@ def _cached(tuning: Tuning, cache: int | None) -> tuple[Tuning, tuple[str, ...]]
 
 def _folder(folder: Path) -> Path:
     """Return a folder that is a fine-tuning's, or may be made for one."""
-    if folder.exists() and not folder.is_dir():
-        message = f"{folder} is a file. Expected a folder: choose another -o."
-        raise OptionError(message)
-    if not folder.absolute().parent.is_dir():
-        message = f"No folder {folder.absolute().parent} to make {folder.name} in. Make it first."
-        raise OptionError(message)
+    check_folder(folder)
     if folder.is_dir() and not _is_own(folder):
         message = f"{folder} holds other files than a fine-tuning's. Choose another -o."
         raise OptionError(message)

@@ -16,6 +16,7 @@ from featx.classification.preparing import check_fit_settings
 from featx.errors import OptionError
 from featx.extraction import ExtractionJob, prepare_extraction
 from featx.layers import LAYERS, activation_shape, find_layer, gflop
+from featx.outputs import check_folder
 from featx.recipe import Recipe, image_size
 
 __all__ = ["Candidate", "SweepJob", "prepare_sweep"]
@@ -251,7 +252,7 @@ def _stores(
     found: dict[str, ExtractionJob] = {}
     notes = []
     for pool in pools or (*_POOLS, "none"):
-        path = folder / f"{size_text(size)}-{pool.replace(':', '-')}.h5"
+        path = folder / store_name(size, pool)
         own = [name for name in layers if _can_be(name, pool, size)]
         if len(own) < len(layers):
             left = ", ".join(name for name in layers if name not in own)
@@ -272,6 +273,17 @@ def _stores(
         message = f"{' '.join(notes)} Nothing is left to try: use a larger --size."
         raise OptionError(message)
     return found, notes
+
+
+def store_name(size: tuple[int, int], pool: str) -> str:
+    """Return the name of the store of a size and a pooling, in a sweep's folder.
+
+    Examples
+    --------
+    >>> store_name((224, 224), "grid:2")
+    '224-grid-2.h5'
+    """
+    return f"{size_text(size)}-{pool.replace(':', '-')}.h5"
 
 
 def size_text(size: tuple[int, int]) -> str:
@@ -326,12 +338,7 @@ def _has_room(job: ExtractionJob) -> bool:
 
 def _folder(folder: Path) -> Path:
     """Return a folder that is a sweep's, or may be made for one."""
-    if folder.exists() and not folder.is_dir():
-        message = f"{folder} is a file. Expected a folder: choose another -o."
-        raise OptionError(message)
-    if not folder.absolute().parent.is_dir():
-        message = f"No folder {folder.absolute().parent} to make {folder.name} in. Make it first."
-        raise OptionError(message)
+    check_folder(folder)
     own = {".h5", ".part", ".lock", ".json", ".csv", ".npz", ""}
     if folder.is_dir() and any(path.suffix not in own for path in folder.iterdir()):
         message = f"{folder} holds other files than a sweep's. Choose another -o."

@@ -155,7 +155,7 @@ def run_sweep(job: SweepJob, *, progress: Progress | None = None) -> Sweep:
         rows=tuple(rows),
         best=best,
         cheapest=cheapest_within(rows, best),
-        chosen=chosen.evaluation().accuracy,
+        chosen=chosen.accuracy,
         final=final,
         curve=tuple(curve),
         case=judge_case(rows),
@@ -232,7 +232,8 @@ def _judged(
                 f"{candidate}: left out, since {len(fit.rows)} images leave no exact road."
             )
             continue
-        judged = _judged_before(job.folder, fit) or _judge_and_keep(job.folder, fit)
+        path = _kept(job.folder, fit)
+        judged = _judged_before(path, fit) or _judge_and_keep(path, fit)
         if rows and not np.array_equal(judged.y, rows[0].judged.y):
             message = (
                 f"{fit.joined.path} holds other images than {job.folder}'s other stores. Run the "
@@ -299,8 +300,7 @@ def _kept(folder: Path, fit: FitJob) -> Path:
     return folder / f"judged-{digest.hexdigest()[:16]}.npz"
 
 
-def _judged_before(folder: Path, fit: FitJob) -> Judged | None:
-    path = _kept(folder, fit)
+def _judged_before(path: Path, fit: FitJob) -> Judged | None:
     with contextlib.suppress(OSError, ValueError, KeyError), np.load(path) as found:
         return Judged(
             inside=found["inside"],
@@ -315,9 +315,9 @@ def _judged_before(folder: Path, fit: FitJob) -> Judged | None:
     return None
 
 
-def _judge_and_keep(folder: Path, fit: FitJob) -> Judged:
+def _judge_and_keep(path: Path, fit: FitJob) -> Judged:
     judged = judge(fit)
-    with whole_file(_kept(folder, fit)) as temporary, temporary.open("wb") as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             inside=judged.inside,
