@@ -3,21 +3,26 @@
 import dataclasses
 import json
 import re
+import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from pages import HOSTILE_LABELS, HOSTILE_PATHS, hostile_bundle, hostile_store
+from PIL import Image
 
 import featx
 from featx.classification import prepare_fit
 from featx.classification.competition import judge
 from featx.classification.evaluation import evaluate
+from featx.classification.explaining import decision_values
 from featx.errors import BundleError, ExistsError, OptionError
 from featx.report.contents import CodeMap, Contents, Images, Missing, Pictures
-from featx.report.gathering import find_source, gather
-from featx.report.page import render, write_report
-from featx.report.shelf import MOST_A_CELL, MOST_THUMBNAILS
+from featx.report.gathering import find_source, gather, run_heat_maps
+from featx.report.page import prepare_report, render, run_report, write_report
+from featx.report.shelf import MOST_A_CELL, MOST_THUMBNAILS, telling
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 
@@ -70,9 +75,9 @@ def read(text):
     assert len(page.ids) == len(set(page.ids))
     for tag, attributes in page.elements:
         assert not [name for name in attributes if name.startswith("on")], attributes
-        assert tag not in {"img", "iframe", "object", "embed", "link", "base", "form", "b onclick"}
+        assert tag not in {"iframe", "object", "embed", "link", "base", "form", "b onclick"}
         for name in ("href", "xlink:href", "src", "action"):
-            assert attributes.get(name, "#").startswith(("#", "data:image/png")), attributes
+            assert attributes.get(name, "#").startswith(("#", "data:image/")), attributes
     scripts = [a for tag, a in page.elements if tag == "script"]
     assert scripts == [{"type": "application/json", "id": "data"}, {}]
     assert "://" not in re.sub(r'xmlns(:\w+)?="http://www.w3.org/[\w/]+"', "", text)
@@ -370,6 +375,8 @@ def many(n, k=20):
         thumbnails=rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8),
         predicted=tuple(classes[c] for c in best),
         confidence=shares.max(axis=1),
+        files=(Path("no.png"),) * n,
+        sha256=("",) * n,
     )
     code_map = CodeMap(np.arange(min(n, 600)), rng.normal(size=(min(n, 600), 2)), (0.3, 0.1))
     evaluation = evaluate(y, shares, classes, np.arange(n))
@@ -401,6 +408,81 @@ def test_many_classes_and_no_mistakes_do(tmp_path):
     page = read(render(dataclasses.replace(contents, pictures=pictures)))
     assert "None: every scored image is right." in page.words
     assert "No map of the codes: they are one." in page.words
+
+
+# heat maps
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory, make_image_folder):
+    """A linear classifier of images that lie where they lay; the page may predict them wrong."""
+    folder = tmp_path_factory.mktemp("explained")
+    make_image_folder(folder / "data")
+    featx.extract(
+        folder / "data", layer=["block1_conv2", "block1_pool"], pool="avg", size=32,
+        weights="random:0", output=folder / "codes.h5",
+    )  # fmt: skip
+    featx.fit(folder / "codes.h5", C=1.0, output=folder / "model.skops")
+    return folder
+
+
+def test_heat_maps_are_of_the_most_telling_images_and_add_up(explained):
+    job = prepare_report(explained / "model.skops", explained / "page.html", heat_maps=2)
+    images = job.contents.pictures.images
+    wrong, right = telling(images)
+    assert job.heat_maps.images == (*wrong[:2], *right[:2])
+    found = run_heat_maps(job.heat_maps)
+    assert [each.image for each in found] == list(job.heat_maps.images)
+    codes = featx.open_store(explained / "codes.h5")
+    for each in found:
+        shown = each.explanation
+        assert shown.path == str(images.files[each.image])
+        assert shown.label == images.predicted[each.image]
+        total = shown.contributions.sum() + shown.constant
+        np.testing.assert_allclose(total, shown.decision, rtol=1e-6)
+        row = list(codes.images.path).index(images.path[each.image])
+        code = np.hstack([codes.flat_codes(layer)[row] for layer in codes.recipe.layers])
+        k = job.contents.classifier.classes.index(shown.label)
+        (decisions,) = decision_values(job.contents.classifier, code[None])
+        np.testing.assert_allclose(shown.decision, decisions[k], rtol=1e-4)
+    page = read(run_report(job).read_text(encoding="utf-8"))
+    assert sum(tag == "img" for tag, _ in page.elements) == 2 * len(found)
+    assert "add up to the decision value, exactly" in page.words
+    assert not page.has("missing")
+
+
+def test_an_image_that_changed_has_no_heat_map(explained, tmp_path):
+    shutil.copytree(explained, tmp_path / "moved")
+    model, page = tmp_path / "moved/model.skops", tmp_path / "page.html"
+    codes = tmp_path / "moved/codes.h5"
+    with h5py.File(codes, "r+") as file:
+        facts = json.loads(file.attrs["provenance"])
+        file.attrs["provenance"] = json.dumps(facts | {"root": str(tmp_path / "moved/data")})
+    job = prepare_report(model, page, codes=codes, heat_maps=2)
+    first, *others = job.heat_maps.images
+    files = job.contents.pictures.images.files
+    Image.new("RGB", (9, 9)).save(files[first])
+    job = prepare_report(model, page, codes=codes, heat_maps=2)
+    assert job.heat_maps.images == tuple(others)
+    shutil.rmtree(tmp_path / "moved/data")
+    job = prepare_report(model, page, codes=codes, heat_maps=2)
+    assert job.heat_maps is None
+    text = read(run_report(job).read_text(encoding="utf-8")).words
+    assert f"No heat maps: {files[first]} and the others are not there" in text
+
+
+def test_no_heat_maps_where_none_are_asked_for_or_decisions_are_no_sum(explained, tmp_path):
+    page = tmp_path / "page.html"
+    job = prepare_report(explained / "model.skops", page, heat_maps=0)
+    assert (job.heat_maps, job.contents.heat_maps) == (None, ())
+    with pytest.raises(OptionError, match="Expected 0 to 24"):
+        prepare_report(explained / "model.skops", page, heat_maps=25)
+    model = tmp_path / "knn.skops"
+    featx.fit(explained / "codes.h5", clf="knn", output=model)
+    job = prepare_report(model, page)
+    assert job.heat_maps is None
+    assert "is no weighted sum of the codes" in job.contents.heat_maps.text
+    assert f"featx explain {model} IMAGE" in job.contents.heat_maps.text
 
 
 # how it is written

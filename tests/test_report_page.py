@@ -140,6 +140,15 @@ def test_the_page_works_by_keyboard(open_page):
     assert hover.is_hidden()
 
 
+def test_heat_maps_are_drawn_beside_their_images(open_page):
+    page = open_page("tuned", 400)
+    sizes = page.locator(".heat img").evaluate_all(
+        "all => all.map(e => [e.naturalWidth, e.naturalHeight, e.getBoundingClientRect().width])"
+    )
+    assert len(sizes) >= 2
+    assert all(wide == high > 0 and shown > 100 for wide, high, shown in sizes)
+
+
 def test_a_point_shows_its_image_where_it_is_pointed_at(open_page):
     page = open_page("bundle", 400, reduced_motion="reduce")
     point = page.locator("#plane use[data-key]").nth(5)

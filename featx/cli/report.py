@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from featx.cli.console import AsJson, Overwrite, Quiet, gigabytes, print_json, say
+from featx.cli.console import AsJson, Overwrite, Quiet, gigabytes, print_json, say, start_backend
 from featx.cli.predict import Trust
 
 NAME = "report"
@@ -32,6 +32,13 @@ def command(
             metavar="TABLE", help="The table of labels or splits that featx fit was given."
         ),
     ] = None,
+    heat_maps: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Mistakes, and hits, of which a heat map is drawn: a pass of their images.",
+        ),
+    ] = 6,
     trust: Trust = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -39,15 +46,25 @@ def command(
 ) -> None:
     """Write one HTML page to look at: scores, confusions with their images, a map.
 
-    The page is one file that needs no network. Nothing goes through the network again:
-    images are shown by the thumbnails of their store.
+    The page is one file that needs nothing else. Images are shown by the thumbnails of
+    their store; only for heat maps some go through VGG19 again.
     """
-    from featx.report import write_report
+    from featx.report import prepare_report, run_report
 
     say(f"reading {source} and its codes", quiet=quiet)
-    path = write_report(
-        source, output, codes=codes or (), labels=labels, trust=trust, overwrite=overwrite
+    job = prepare_report(
+        source,
+        output,
+        codes=codes or (),
+        labels=labels,
+        heat_maps=heat_maps,
+        trust=trust,
+        overwrite=overwrite,
     )
+    if job.heat_maps is not None:
+        words = f"heat maps of {len(job.heat_maps.images)} images, on {start_backend('auto')[1]}"
+        say(words, quiet=quiet)
+    path = run_report(job)
     n_bytes = path.stat().st_size
     if as_json:
         print_json({"page": str(path), "bytes": n_bytes})

@@ -6,20 +6,24 @@ A part that could not be had is a `Missing`: why not, and what to type.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featx.classification.bundle import Bundle
 from featx.classification.evaluation import Evaluation, Score
 from featx.finetuning.steps import Epoch
 from featx.outputs import spelt
 from featx.report.axes import shown
+from featx.workflows import Explanation
 
 __all__ = [
     "CodeMap",
     "Command",
     "Contents",
     "Copy",
+    "HeatMap",
     "Images",
     "LearningPoint",
     "Missing",
@@ -67,6 +71,10 @@ class Images:
         None where an image was not scored.
     confidence : ndarray of float, shape (n,)
         Probability of the predicted class; NaN where an image was not scored.
+    files : tuple of Path
+        Where each lay when its code was taken.
+    sha256 : tuple of str
+        Of the bytes that it had then.
     """
 
     path: tuple[str, ...]
@@ -74,6 +82,8 @@ class Images:
     thumbnails: NDArray[np.uint8]
     predicted: tuple[str | None, ...]
     confidence: NDArray[np.float64]
+    files: tuple[Path, ...]
+    sha256: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,14 @@ class Pictures:
     copies: tuple[Copy, ...]
     unreadable: tuple[tuple[str, str], ...]
     note: str = ""
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """One of the images, by number, and what its places add to the decision."""
+
+    image: int
+    explanation: Explanation
 
 
 @dataclass(frozen=True)
@@ -207,6 +225,10 @@ class Contents:
         That made it, as far as is known, or that follow.
     sweep, tuning : SweepPart, TuningPart or None
         What only such a source has.
+    classifier : Bundle or None
+        What can explain its decisions; a sweep has none.
+    heat_maps : tuple of HeatMap, or Missing
+        Of the most telling images; empty where none are asked for.
     """
 
     kind: str
@@ -221,3 +243,5 @@ class Contents:
     commands: tuple[Command, ...]
     sweep: SweepPart | None = None
     tuning: TuningPart | None = None
+    classifier: Bundle | None = None
+    heat_maps: tuple[HeatMap, ...] | Missing = ()

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from featx.classification.evaluation import Evaluation, Score
-from featx.report.codes_map import plot_map
-from featx.report.contents import CodeMap, Contents, Missing, Pictures
+from featx.report.contents import CodeMap, Contents, HeatMap, Missing, Pictures, as_text
 from featx.report.figures import (
     plot_confusion,
     plot_layers,
     plot_learning_curve,
+    plot_map,
     plot_reliability,
     plot_training,
 )
+from featx.report.heat_pictures import heat_pictures
 from featx.report.interactive import mark_parts, mark_points
 from featx.report.shelf import Cell, Shelf, cells_of, telling
 from featx.report.svg import as_svg
@@ -92,6 +93,8 @@ def images_of(contents: Contents) -> dict[str, Any]:
         "confusions": [],
         "wrong": [],
         "hits": [],
+        "heat_maps": [],
+        "missing_heat_maps": "",
         "copies": [],
         "n_copies": 0,
         "unreadable": (),
@@ -113,6 +116,10 @@ def images_of(contents: Contents) -> dict[str, Any]:
     wrong, right = telling(pictures.images)
     found |= {"pictures": pictures, "wrong": shelf.put(wrong), "hits": shelf.put(right)}
     found |= _copies(pictures, shelf)
+    if isinstance(contents.heat_maps, Missing):
+        found["missing_heat_maps"] = contents.heat_maps.text
+    else:
+        found["heat_maps"] = [_heat_map(each, shelf) for each in contents.heat_maps]
     mistakes = sorted((c for c in cells if c.row != c.column), key=lambda cell: -cell.n)
     for cell in mistakes:
         shelf.put(cell.images)
@@ -134,6 +141,23 @@ def images_of(contents: Contents) -> dict[str, Any]:
     found["sheet"] = safe(sheet.uri)
     found["data"] = {"images": found["facts"], "cells": shown, "columns": COLUMNS}
     return found
+
+
+def _heat_map(heat_map: HeatMap, shelf: Shelf) -> dict[str, Any]:
+    found = heat_map.explanation
+    image, heat = heat_pictures(found)
+    (number,) = shelf.put([heat_map.image])
+    return {
+        "number": number,
+        "image": image,
+        "heat": heat,
+        "label": as_text(found.label),
+        "says": as_text(found.predicted),
+        "decision": found.decision,
+        "places": float(found.contributions.sum()),
+        "constant": found.constant,
+        "strongest": float(abs(found.contributions).max()),
+    }
 
 
 def _copies(pictures: Pictures, shelf: Shelf) -> dict[str, Any]:

@@ -4,6 +4,14 @@ What the source holds is read; what it only refers to, codes and pictures, is lo
 for where it lay, and what is no longer there is missing in words.
 """
 
+from featx.report.gathering.heat_maps import HeatMapJob, prepare_heat_maps, run_heat_maps
 from featx.report.gathering.sources import Source, find_source, gather
 
-__all__ = ["Source", "find_source", "gather"]
+__all__ = [
+    "HeatMapJob",
+    "Source",
+    "find_source",
+    "gather",
+    "prepare_heat_maps",
+    "run_heat_maps",
+]

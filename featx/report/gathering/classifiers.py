@@ -39,6 +39,7 @@ def of_bundle(
         pictures=_pictures(path, bundle, evaluation, codes, labels),
         notes=tuple(spelt(note) for note in summary["notes"]),
         commands=bundle_commands(path, bundle),
+        classifier=bundle,
     )
 
 

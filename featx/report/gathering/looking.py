@@ -6,6 +6,7 @@ saw what was scored, else held out anew. This file knows no HTML.
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +113,7 @@ def pictures_of(job: FitJob, found: Predicted) -> Pictures:
     Pictures
     """
     n, table = len(job.rows), job.joined.images
+    root = Path(job.joined.provenance.get("root", ""))
     predicted: list[str | None] = [None] * n
     confidence = np.full(n, np.nan)
     best = found.shares.argmax(axis=1)
@@ -124,6 +126,8 @@ def pictures_of(job: FitJob, found: Predicted) -> Pictures:
         thumbnails=job.joined.thumbnails(job.rows),
         predicted=tuple(predicted),
         confidence=confidence,
+        files=tuple(root / str(path) for path in table.path[job.rows]),
+        sha256=tuple(str(digest) for digest in table.sha256[job.rows]),
     )
     failed = np.flatnonzero(table.status == Status.FAILED)
     return Pictures(

@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featx.classification import Evaluation, FitJob, Score, prepare_fit
+from featx.classification import Bundle, Evaluation, FitJob, Score, prepare_fit
 from featx.classification.scoring import evaluate_rows
 from featx.errors import FeatxError
 from featx.finetuning.steps import Epoch
@@ -50,7 +50,8 @@ def of_tuning(folder: Path, facts: Mapping[str, Any]) -> Contents:
     recipe = Recipe.from_json(json.dumps(facts["recipe"]))
     scores = {words: Score(**facts[name]) for name, words in _COMPARED.items()}
     evaluation, parts = evaluation_of(facts["tuned_scores"]), facts["parts"]
-    pictures = _pictures(folder, facts, evaluation)
+    bundle = _classifier(folder)
+    pictures = _pictures(folder, facts, evaluation, bundle)
     provenance = _provenance(folder)
     return Contents(
         kind="fine-tuning",
@@ -70,6 +71,7 @@ def of_tuning(folder: Path, facts: Mapping[str, Any]) -> Contents:
             gain=Score(**facts["gain"]),
             advice=facts["advice"],
         ),
+        classifier=bundle if isinstance(bundle, Bundle) else None,
     )
 
 
@@ -82,20 +84,20 @@ def _provenance(folder: Path) -> Mapping[str, Any]:
 
 
 def _pictures(
-    folder: Path, facts: Mapping[str, Any], evaluation: Evaluation | Missing
+    folder: Path,
+    facts: Mapping[str, Any],
+    evaluation: Evaluation | Missing,
+    bundle: Bundle | Missing,
 ) -> Pictures | Missing:
     """Predict the untouched images by the network's head, from the codes that it leaves."""
     store, table = folder / "tuned_codes.h5", folder / "parts.csv"
-    gone = [path for path in (store, table, folder / "tuned.keras") if not path.is_file()]
+    if isinstance(bundle, Missing):
+        return bundle
+    gone = [path for path in (store, table) if not path.is_file()]
     if gone:
-        return Missing(
-            f"The codes of the tuned network are needed for the images, and "
-            f"{spelt(', '.join(map(str, gone)))} is not there. Make it again by the same featx "
-            f"finetune -o {spelt(str(folder))} --overwrite."
-        )
+        return _gone(folder, gone)
     try:
         job = _job(store, table, facts)
-        bundle = tuned_bundle(folder / "tuned.keras")
         rows = job.division.scored
         codes = job.joined.matrix(job.rows[rows])
         classes = np.unique(job.y)
@@ -120,6 +122,24 @@ def _pictures(
             f"{evaluation.accuracy.value:.3f}."
         )
     return dataclasses.replace(pictures_of(job, found), note=note)
+
+
+def _classifier(folder: Path) -> Bundle | Missing:
+    network = folder / "tuned.keras"
+    if not network.is_file():
+        return _gone(folder, [network])
+    try:
+        return tuned_bundle(network)
+    except FeatxError as error:
+        return Missing(f"Images cannot be shown, since the tuned network is of no use: {error}")
+
+
+def _gone(folder: Path, paths: Sequence[Path]) -> Missing:
+    return Missing(
+        f"The tuned network and its codes are needed for the images, and "
+        f"{spelt(', '.join(map(str, paths)))} is not there. Make it again by the same featx "
+        f"finetune -o {spelt(str(folder))} --overwrite."
+    )
 
 
 def _job(store: Path, table: Path, facts: Mapping[str, Any]) -> FitJob:

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from featx.errors import OptionError
-from featx.report.axes import AS_IT_IS, COLOURS, axes_for, ink_of, shown
+from featx.report.axes import COLOURS, axes_for, shown
+from featx.report.figures.drawing import MARKERS, add_legend, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["plot_map"]
 
-_MARKERS = "os^DvP"
 _MOST_NAMED = 36  # classes of which each has a colour and marker of its own
 
 
@@ -72,7 +72,7 @@ def plot_map(
                 own[:, 0],
                 own[:, 1],
                 linestyle="none",
-                marker=_MARKERS[(k + k // len(COLOURS)) % len(_MARKERS)],
+                marker=MARKERS[(k + k // len(COLOURS)) % len(MARKERS)],
                 markersize=5.5,
                 markeredgewidth=0.5,
                 markeredgecolor="white",
@@ -87,14 +87,7 @@ def plot_map(
         axes.set_title(f"Codes of {len(places):,} images, by class", loc="left")
         axes.set(xticks=[], yticks=[])
         if len(classes) <= _MOST_NAMED:
-            legend = axes.legend(
-                loc="upper left",
-                bbox_to_anchor=(1, 1),
-                frameon=False,
-                labelcolor=ink_of(axes),
-                ncols=1 + len(classes) // 20,
-            )
-            for text in legend.get_texts():
-                text.set(**AS_IT_IS)
-        axes.spines[["top", "right"]].set_visible(False)
+            columns = 1 + len(classes) // 20
+            add_legend(axes, loc="upper left", bbox_to_anchor=(1, 1), ncols=columns)
+        tidy(axes)
         return axes

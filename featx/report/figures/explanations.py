@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from featx.report.axes import AS_IT_IS, STYLE, shown
-from featx.report.figures import plot_heatmap
+from featx.report.figures.heatmap import plot_heatmap
 from featx.workflows import Explanation
 
 if TYPE_CHECKING:

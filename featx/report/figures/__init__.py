@@ -1,0 +1,26 @@
+"""Figures, for notebooks and for pages: results in, Matplotlib's axes out.
+
+The axes are drawn on and ready for a title of your own. Without `ax` a figure is made
+that a notebook shows where a cell ends with it; ``ax.figure.savefig("name.png")``
+writes it. No figure knows how its results came about.
+"""
+
+from featx.report.figures.codes_map import plot_map
+from featx.report.figures.confusion import plot_confusion
+from featx.report.figures.explanations import explanation_figure, plot_explanation
+from featx.report.figures.heatmap import plot_heatmap
+from featx.report.figures.reliability import plot_reliability
+from featx.report.figures.scores import plot_layers, plot_learning_curve
+from featx.report.figures.training import plot_training
+
+__all__ = [
+    "explanation_figure",
+    "plot_confusion",
+    "plot_explanation",
+    "plot_heatmap",
+    "plot_layers",
+    "plot_learning_curve",
+    "plot_map",
+    "plot_reliability",
+    "plot_training",
+]

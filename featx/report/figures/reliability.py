@@ -1,0 +1,106 @@
+"""How often predictions are right, by their confidence.
+
+An evaluation comes in; Matplotlib's axes go out.
+
+References
+----------
+.. [1] A. Niculescu-Mizil and R. Caruana, "Predicting Good Probabilities with
+   Supervised Learning", ICML 2005. https://doi.org/10.1145/1102351.1102430
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from featx.classification.evaluation import Evaluation, ReliabilityBin, wilson
+from featx.report.axes import BLUE, axes_for, ink_of
+from featx.report.figures.drawing import check_some, draw_scores, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_reliability"]
+
+
+def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes":
+    """Draw how often predictions are right, by their confidence [1]_.
+
+    Points below the diagonal are too sure of themselves. Bars are 95 % Wilson
+    intervals, and those above say how many predictions each bin holds.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        With its bins.
+    ax : Axes, optional
+        Where to draw; a new figure by default. The counts stand above it.
+
+    Returns
+    -------
+    Axes
+        Of the points; those of the counts are ``ax.child_axes[0]``.
+
+    Raises
+    ------
+    OptionError
+        All bins are empty.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as Of
+    >>> bins = [Of(low=0.5, high=1.0, n=10, confidence=0.8, accuracy=0.7)]
+    >>> error = Score(0.1, 0.0, 0.4)
+    >>> ax = plot_reliability(Of(n_repeats=1, calibration_error=error, reliability=bins))
+    >>> ax.get_xlabel()
+    'confidence: probability of the predicted class'
+    """
+    bins = [each for each in evaluation.reliability if each.n]
+    check_some(bins, "bins with predictions", "an Evaluation")
+    # Repeats of an image are not further images.
+    n_images = [max(1, round(each.n / evaluation.n_repeats)) for each in bins]
+    scores = [wilson(each.accuracy * n, n) for each, n in zip(bins, n_images, strict=True)]
+    with axes_for(ax, (5.2, 5.6)) as axes:
+        ink = ink_of(axes)
+        axes.plot([0, 1], [0, 1], "--", color=ink, linewidth=1, alpha=0.6, gid="diagonal")
+        draw_scores(axes, [each.confidence for each in bins], scores, color=BLUE, marker="o")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.set_xlabel("confidence: probability of the predicted class")
+        axes.set_ylabel("accuracy: share that is right")
+        axes.annotate(
+            "as sure as right",
+            (0.04, 0.04),
+            xytext=(0, 6),
+            textcoords="offset points",
+            rotation=45,
+            rotation_mode="anchor",
+            transform_rotates_text=True,
+            color=ink,
+            alpha=0.8,
+        )
+        _draw_numbers(axes, bins, one_each=evaluation.n_repeats == 1)
+        error = evaluation.calibration_error
+        axes.set_title(
+            "Confidence and accuracy of the predicted class\n"
+            f"On average they are {100 * error.value:.1f} points apart\n"
+            f"(calibration error; 95 % interval {100 * error.low:.1f} to {100 * error.high:.1f})",
+            loc="left",
+            y=1.24,
+            pad=0,
+        )
+        tidy(axes)
+        return axes
+
+
+def _draw_numbers(axes: "Axes", bins: Sequence[ReliabilityBin], *, one_each: bool) -> None:
+    """Draw how many predictions the bins hold, in a strip above the axes."""
+    ink, strip = ink_of(axes), axes.inset_axes((0.0, 1.03, 1.0, 0.16))
+    edges = [each.low for each in bins]
+    widths = [each.high - each.low for each in bins]
+    numbers = [each.n for each in bins]
+    bars = strip.bar(edges, numbers, widths, align="edge", color=ink, alpha=0.3)
+    size = 8.0 if len(str(max(numbers))) <= 3 else 6.0
+    strip.bar_label(bars, [f"{n}" for n in numbers], fontsize=size, color=ink, padding=1)
+    strip.set(xlim=axes.get_xlim(), xticks=[], yticks=[])
+    strip.set_ylabel("images" if one_each else "predictions", color=ink, fontsize=8)
+    strip.spines[["left", "top", "right"]].set_visible(False)
+    strip.spines["bottom"].set_color(ink)
+    strip.patch.set_visible(False)

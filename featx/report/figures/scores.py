@@ -1,0 +1,192 @@
+"""Accuracy by what it depends on: the layer, and how many images there are.
+
+Scores come in; Matplotlib's axes go out. This file does not know how the scores came
+about, nor in which room.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from featx.classification.evaluation import Score
+from featx.layers import LAYERS, find_layer
+from featx.report.axes import BLUE, COLOURS, axes_for, shown
+from featx.report.figures.drawing import (
+    LETTER,
+    LINES,
+    MARKERS,
+    add_legend,
+    check_some,
+    draw_scores,
+    name_ticks,
+    tidy,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["LayerScore", "LearningPoint", "plot_layers", "plot_learning_curve"]
+
+_FILLS = ("full", "none", "left", "bottom")
+
+
+class LayerScore(Protocol):
+    """How good codes of some layers are."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """One layer, or those that are joined."""
+
+    @property
+    def pool(self) -> str:
+        """How activations were pooled."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+
+    @property
+    def accuracy(self) -> Score:
+        """Share of right predictions."""
+
+
+class LearningPoint(Protocol):
+    """How good a classifier is that was fitted on some of the images."""
+
+    @property
+    def n_train(self) -> int:
+        """How many of them."""
+
+    @property
+    def accuracy(self) -> Score:
+        """Share of right predictions."""
+
+
+def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
+    """Draw accuracy by layer, a series for each pooling and image size.
+
+    Bars are 95 % intervals. Layers stand in the network's order, joined ones
+    after the single ones.
+
+    Parameters
+    ----------
+    rows : sequence
+        Objects with `layers`, `pool`, `size` and `accuracy`, such as the rows of
+        a sweep.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    OptionError
+        There are no rows.
+    UnknownLayerError
+        VGG19 has no such layer.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as Row
+    >>> scores = {"block5_pool": Score(0.8, 0.7, 0.9), "block4_pool": Score(0.9, 0.8, 0.95)}
+    >>> ax = plot_layers([
+    ...     Row(layers=(name,), pool="avg", size=(224, 224), accuracy=score)
+    ...     for name, score in scores.items()
+    ... ])
+    >>> [label.get_text() for label in ax.get_xticklabels()]
+    ['block4_pool', 'block5_pool']
+    """
+    check_some(rows, "rows", "a sweep")
+    places = sorted({_in_order(row.layers) for row in rows}, key=lambda each: (len(each), each))
+    pools = list(dict.fromkeys(row.pool for row in rows))
+    sizes = sorted({row.size for row in rows})
+    series = [
+        (pool, size)
+        for size, pool in itertools.product(sizes, pools)
+        if any((row.pool, row.size) == (pool, size) for row in rows)
+    ]
+    names = [" + ".join(LAYERS[i].name for i in place) for place in places]
+    step = max(0.95 if len(names) <= 7 else 0.45, 0.15 * len(series))
+    longest = LETTER * 10 / 72 * max(map(len, names))  # inches
+    with axes_for(ax, (max(6.4, step * len(names) + 3), 3.8 + 0.5 * longest)) as axes:
+        for number, (pool, size) in enumerate(series):
+            own = [row for row in rows if (row.pool, row.size) == (pool, size)]
+            own.sort(key=lambda row: places.index(_in_order(row.layers)))
+            # Side by side, so that intervals do not hide each other.
+            shift = 0.7 * ((number + 0.5) / len(series) - 0.5)
+            at = [places.index(_in_order(row.layers)) + shift for row in own]
+            colour, line = pools.index(pool) % len(COLOURS), sizes.index(size) % len(LINES)
+            style: dict[str, Any] = {
+                "color": COLOURS[colour],
+                "marker": MARKERS[colour],
+                "fillstyle": _FILLS[line],
+                "linewidth": 1,
+            }
+            # No line leads to joined layers: they are no further step of the network.
+            n = sum(len(row.layers) == 1 for row in own)
+            for part, dash in ((slice(n), LINES[line]), (slice(n, None), "none")):
+                scores = [row.accuracy for row in own[part]]
+                draw_scores(axes, at[part], scores, linestyle=dash, **style)
+            label = f"{shown(pool)}, {size[0]}x{size[1]}"
+            axes.plot([], [], linestyle=LINES[line], label=label, **style)
+        room = axes.get_window_extent().width / axes.figure.dpi / len(names)
+        name_ticks(axes, range(len(names)), names, angle=35 if longest > 0.95 * room else 0)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_xlabel("layer" if all(len(p) == 1 for p in places) else "layer, or joined layers")
+        axes.set_ylabel("accuracy (share of images)")
+        axes.set_title("Accuracy by layer, with 95 % intervals", loc="left")
+        # Beside the axes, which many series fill.
+        add_legend(axes, "pooling, size", loc="upper left", bbox_to_anchor=(1, 1))
+        tidy(axes)
+        return axes
+
+
+def _in_order(layers: Sequence[str]) -> tuple[int, ...]:
+    """Return where layers stand in the network, whose order a join does not depend on."""
+    return tuple(sorted(LAYERS.index(find_layer(name)) for name in layers))
+
+
+def plot_learning_curve(points: Sequence[LearningPoint], ax: "Axes | None" = None) -> "Axes":
+    """Draw accuracy by the number of images that were trained on.
+
+    Parameters
+    ----------
+    points : sequence
+        Objects with `n_train` and `accuracy`, in any order.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        Equal steps across are equal factors of images.
+
+    Raises
+    ------
+    OptionError
+        There are no points.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as Point
+    >>> scores = {100: Score(0.7, 0.6, 0.8), 400: Score(0.8, 0.7, 0.9)}
+    >>> ax = plot_learning_curve([Point(n_train=n, accuracy=s) for n, s in scores.items()])
+    >>> ax.get_xscale()
+    'log'
+    """
+    check_some(points, "points", "a learning curve")
+    points = sorted(points, key=lambda point: point.n_train)
+    numbers = [point.n_train for point in points]
+    with axes_for(ax, (6.0, 4.0)) as axes:
+        axes.set_xscale("log")
+        scores = [point.accuracy for point in points]
+        draw_scores(axes, numbers, scores, color=BLUE, marker="o", linestyle="-")
+        axes.set_xticks(numbers, [f"{n:,}" for n in numbers])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("images trained on (logarithmic)")
+        axes.set_ylabel("accuracy (share of images)")
+        axes.set_title("Accuracy by images trained on, with 95 % intervals", loc="left")
+        tidy(axes)
+        return axes
