@@ -351,7 +351,9 @@ def test_a_bundle_remembers_where_it_comes_from(saved):
     provenance = load_bundle(folder / "ridge.skops").provenance
     assert provenance["codes"] == [str(folder / "codes.h5")]
     assert provenance["extraction"] == {"weights": "random:0"}
-    assert set(provenance) == {"codes", "extraction", "scikit-learn", "numpy", "fitted"}
+    assert provenance["settings"]["clf"] == "ridge"
+    known = {"codes", "extraction", "settings", "scikit-learn", "numpy", "fitted"}
+    assert set(provenance) == known
 
 
 @pytest.mark.parametrize("block_bytes", [1, 64 * 8 * 7])

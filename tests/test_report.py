@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shlex
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -115,7 +116,7 @@ def with_splits(tmp_path_factory, make_store):
 
 def test_images_of_a_bundle_scored_on_folds_are_predicted_held_out(model, contents):
     pictures = contents.pictures
-    job = prepare_fit(model.parent / "codes.h5", baselines=False)
+    job = prepare_fit(model.parent / "codes.h5", C=1.0, baselines=False)
     assert pictures.images.predicted.count(None) == 0
     found = judge(job)
     assert pictures.evaluation.confusion == found.evaluation().confusion
@@ -127,10 +128,42 @@ def test_images_of_a_bundle_scored_on_folds_are_predicted_held_out(model, conten
     assert "fitted without its fold" in pictures.how
 
 
-def test_predictions_that_are_not_those_of_the_score_are_said(contents):
-    """The fit had --C, which a bundle does not keep."""
+def test_settings_of_the_fit_are_those_of_the_page(contents):
+    """The fit had --C: the same predictions come again, and the command says so."""
+    assert contents.pictures.evaluation.confusion == contents.evaluation.confusion
+    assert contents.pictures.note == ""
+    (fit,) = [each.line for each in contents.commands if each.what == "The classifier"]
+    assert "--clf logistic --C 1 -o" in fit
+
+
+def test_a_command_of_a_page_makes_the_same_bundle(tmp_path, make_store, run):
+    store = hostile_store(tmp_path / "co des.h5", make_store)
+    given = {"C": [0.5, 2], "settings": {"max_iter": 77}, "class_weight": "balanced"}
+    made = featx.fit(
+        store, **given, folds=3, duplicates="keep", seed=3, output=tmp_path / "one.skops"
+    ).to_dict()
+    (line,) = [
+        each.line
+        for each in gather(find_source(tmp_path / "one.skops")).commands
+        if each.what == "The classifier"
+    ]
+    code, out, _ = run(*shlex.split(line)[1:], "--overwrite", "--json")
+    assert code == 0
+    again = json.loads(out)
+    for facts in (made, again):
+        del facts["seconds"], facts["gflops"]
+    assert again == json.loads(json.dumps(made))
+
+
+def test_predictions_that_are_not_those_of_the_score_are_said(tmp_path, make_store):
+    """Of --clf auto each fold chose its own; the page takes the one that was saved."""
+    featx.fit(
+        hostile_store(tmp_path / "codes.h5", make_store), clf="auto", output=tmp_path / "m.skops"
+    )
+    contents = gather(find_source(tmp_path / "m.skops"))
     same = contents.pictures.evaluation.confusion == contents.evaluation.confusion
-    assert ("not quite those of the score" in contents.pictures.note) == (not same)
+    assert not same
+    assert "not quite those of the score" in contents.pictures.note
 
 
 def test_images_of_a_split_are_predicted_by_the_bundle_itself(with_splits):
@@ -172,7 +205,7 @@ def test_what_is_gone_is_said_with_what_to_type(with_splits, tmp_path):
     assert isinstance(there.pictures, Pictures)
 
 
-def test_labels_of_a_table_are_asked_for_and_used(tmp_path, make_store):
+def test_a_table_that_gave_labels_is_used_or_asked_for(tmp_path, make_store):
     store = hostile_store(tmp_path / "codes.h5", make_store, paths=[f"{k}.png" for k in range(48)])
     rows = [f"{k}.png,{'ab'[k % 2]},{'train' if k < 30 else 'val'}" for k in range(48)]
     (tmp_path / "table.csv").write_text("\n".join(["path,label,split", *rows]))
@@ -180,8 +213,10 @@ def test_labels_of_a_table_are_asked_for_and_used(tmp_path, make_store):
         store, labels=tmp_path / "table.csv", split_column="split", output=tmp_path / "m.skops"
     )
     source = find_source(tmp_path / "m.skops")
+    assert set(gather(source).pictures.images.label) == {"a", "b"}
+    (tmp_path / "table.csv").rename(tmp_path / "other.csv")
     assert "--labels TABLE" in gather(source).pictures.text
-    pictures = gather(source, labels=tmp_path / "table.csv").pictures
+    pictures = gather(source, labels=tmp_path / "other.csv").pictures
     assert set(pictures.images.label) == {"a", "b"}
 
 

@@ -7,6 +7,7 @@ codes are not.
 
 import contextlib
 import dataclasses
+import json
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ class FitJob:
         The bundle.
     notes : tuple of str
         What the user should know.
+    given : mapping of str to object
+        The settings of `prepare_fit` that make the same fit again, as JSON has them.
     """
 
     joined: Joined
@@ -103,6 +106,7 @@ class FitJob:
     baselines: bool
     output: Path | None
     notes: tuple[str, ...]
+    given: Mapping[str, Any]
 
 
 def prepare_fit(  # noqa: PLR0913  flat, as on the command line
@@ -200,6 +204,26 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
     .. [1] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of
        Modern Neural Networks", 2017. https://arxiv.org/abs/1706.04599
     """
+    given = {
+        "clf": clf,
+        "layer": layer,
+        "normalise": normalise,
+        "road": road,
+        "C": C if C is None else [float(each) for each in np.atleast_1d(C)],
+        "settings": None if settings is None else dict(settings),
+        "class_weight": class_weight,
+        "calibration": calibration,
+        "folds": folds,
+        "repeats": repeats,
+        "select": select,
+        "refit": refit,
+        "duplicates": duplicates,
+        "labels": None if labels is None else str(Path(labels).absolute()),
+        "label_column": label_column,
+        "split_column": split_column,
+        "group_column": group_column,
+        "seed": seed,
+    }
     options = _options(clf, normalise, C, settings, class_weight, seed)
     check_calibration(calibration)
     _check_counts(folds, repeats)
@@ -260,6 +284,8 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
         baselines=baselines,
         output=path,
         notes=tuple(notes),
+        # A parameter of an estimator may be any object: by its words then.
+        given=json.loads(json.dumps(given, default=str)),
     )
 
 

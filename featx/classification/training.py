@@ -21,7 +21,6 @@ from featx.classification.bundle import Bundle
 from featx.classification.codes import Rows
 from featx.classification.duplicates import Pair
 from featx.classification.evaluation import Evaluation
-from featx.classification.joining import Joined
 from featx.classification.preparing import FitJob, prepare_fit
 from featx.classification.scoring import (
     evaluate_rows,
@@ -112,7 +111,7 @@ def run_fit(job: FitJob) -> Fit:
     bundle = Bundle(
         done.pipeline,
         job.joined.recipe,
-        _provenance(job.joined),
+        _provenance(job),
         summary,
         tuple(str(digest) for digest in job.joined.images.sha256[job.rows[done.rows]]),
     )
@@ -218,10 +217,11 @@ def _copy(pair: Pair, job: FitJob) -> dict[str, Any]:
     }
 
 
-def _provenance(joined: Joined) -> dict[str, Any]:
+def _provenance(job: FitJob) -> dict[str, Any]:
     return {
-        "codes": [str(path.absolute()) for path in joined.paths],
-        "extraction": joined.provenance,
+        "codes": [str(path.absolute()) for path in job.joined.paths],
+        "extraction": job.joined.provenance,
+        "settings": dict(job.given),
         "scikit-learn": sklearn.__version__,
         "numpy": np.__version__,
         "fitted": datetime.now(UTC).isoformat(timespec="seconds"),

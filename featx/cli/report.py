@@ -29,7 +29,8 @@ def command(
     labels: Annotated[
         Path | None,
         typer.Option(
-            metavar="TABLE", help="The table of labels or splits that featx fit was given."
+            metavar="TABLE",
+            help="The table of labels or splits that featx fit had, if it was moved.",
         ),
     ] = None,
     heat_maps: Annotated[

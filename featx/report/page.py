@@ -106,7 +106,7 @@ def prepare_report(
     codes : Path, str or sequence of them, optional
         The stores that a bundle was fitted on, if they lie elsewhere now.
     labels : Path or str, optional
-        The table that gave a bundle's images their labels and splits, if one did.
+        The table that gave a bundle's images labels or splits, if it lies elsewhere now.
     heat_maps : int, default=6
         How many of the most confident mistakes, and of the least certain hits, are
         shown with what each place adds to the decision. Only for classifiers whose

@@ -20,6 +20,9 @@ from featx.report.gathering.words import (
 
 __all__ = ["of_bundle"]
 
+#: Settings that a fit may choose itself, and where its summary has what it chose.
+_CHOSEN = {"clf": "classifier", "normalise": "normalise", "road": "road"}
+
 
 def of_bundle(
     path: Path, codes: Sequence[Path | str], labels: Path | str | None, *, trust: bool
@@ -64,6 +67,7 @@ def _pictures(
 ) -> Pictures | Missing:
     stores = [Path(each) for each in codes or bundle.provenance["codes"]]
     again, named = f"featx report {spelt(str(path))}", spelt(", ".join(map(str, stores)))
+    table = labels or bundle.provenance["settings"]["labels"]
     gone = [str(each) for each in stores if not each.is_file()]
     if gone:
         return Missing(
@@ -71,8 +75,13 @@ def _pictures(
             f"{spelt(', '.join(gone))} is not there. If it lies elsewhere: {again} --codes FILE. "
             f"If it is gone: {bundle_commands(path, bundle)[0].line}"
         )
+    if table is not None and not Path(table).is_file():
+        return Missing(
+            f"The table that gave labels or splits is needed for the images, and "
+            f"{spelt(str(table))} is not there. If it lies elsewhere: {again} --labels TABLE"
+        )
     try:
-        job = _job(bundle, stores, labels)
+        job = _job(bundle, stores, table)
         bundle.check_recipe(job.joined.recipe, named)
         bundle.open_codes(stores)
         found = predict_scored(job, bundle)
@@ -81,33 +90,18 @@ def _pictures(
     if isinstance(evaluation, Evaluation) and _are_others(found.evaluation, evaluation):
         return Missing(
             f"{named} has {found.evaluation.n_images} images to score, and the classifier was "
-            f"scored on {evaluation.n_images}, or on other labels. If a table gave labels or "
-            f"splits: {again} --labels TABLE. If the images changed since: featx fit {named} "
-            "--overwrite"
+            f"scored on {evaluation.n_images}, or on other labels: codes or table changed since. "
+            f"Fit again: {bundle_commands(path, bundle)[1].line} --overwrite"
         )
     pictures = pictures_of(job, found)
     return dataclasses.replace(pictures, note=_note(found.evaluation, evaluation))
 
 
-def _job(bundle: Bundle, stores: Sequence[Path], labels: Path | str | None) -> FitJob:
-    """Return the fit again, as far as the bundle remembers its settings."""
-    summary = bundle.summary
-    # "5 folds", "5 folds, 3 times", "one of 5 folds"; else the name of a split.
-    counts = [int(word) for word in str(summary["scored_on"]).split() if word.isdecimal()]
-    return prepare_fit(
-        stores,
-        clf=summary["classifier"],
-        layer=bundle.recipe.layers,
-        normalise=summary["normalise"],
-        road=summary["road"],
-        class_weight=summary["parameters"].get("class_weight"),
-        calibration=summary["calibration"],
-        folds=counts[0] if counts else 5,
-        labels=labels,
-        baselines=False,
-        partial=True,
-        seed=summary["seed"],
-    )
+def _job(bundle: Bundle, stores: Sequence[Path], table: Path | str | None) -> FitJob:
+    """Return the fit again; what it chose itself is taken as chosen, to spare the search."""
+    chosen = {name: bundle.summary[of] for name, of in _CHOSEN.items()}
+    settings = bundle.provenance["settings"] | chosen | {"labels": table, "repeats": 1}
+    return prepare_fit(stores, **settings, baselines=False, partial=True)
 
 
 def _are_others(found: Evaluation, expected: Evaluation) -> bool:
@@ -132,6 +126,6 @@ def _note(found: Evaluation, expected: Evaluation | Missing) -> str:
         return ""
     return (
         "These predictions are not quite those of the score: they have an accuracy of "
-        f"{found.accuracy.value:.3f}, the score is {expected.accuracy.value:.3f}. The fit may have "
-        "had settings that a bundle does not keep, such as --C, --set or --clf auto."
+        f"{found.accuracy.value:.3f}, the score is {expected.accuracy.value:.3f}. In the score "
+        "each fold chose its own classifier and normalisation."
     )

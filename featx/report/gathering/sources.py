@@ -76,7 +76,7 @@ def gather(
     codes : sequence of Path or str, optional
         The stores that a bundle was fitted on, if they lie elsewhere now.
     labels : Path or str, optional
-        The table that gave a bundle's images their labels and splits, if one did.
+        The table that gave a bundle's images labels or splits, if it lies elsewhere now.
     trust : bool, default=False
         Whether to open a .joblib bundle, which can run any code of its maker.
 

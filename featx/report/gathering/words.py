@@ -4,13 +4,14 @@ A command is put together from what is known: it gives the same, and need not be
 what was typed.
 """
 
+import inspect
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from featx.classification import Bundle, Score
+from featx.classification import Bundle, Score, prepare_fit
 from featx.outputs import spelt
 from featx.recipe import Recipe
 from featx.report.contents import Command, SweepRow
@@ -161,9 +162,7 @@ def bundle_commands(path: Path, bundle: Bundle) -> tuple[Command, ...]:
     summary, made = bundle.summary, bundle.provenance["extraction"]
     stores = [str(each) for each in summary["codes"]]
     name = _typed(stores[0]) if len(stores) == 1 else "codes.h5"
-    fit = [f"featx fit {' '.join(map(_typed, stores))}", f"--clf {summary['classifier']}"]
-    fit += [f"--normalise {summary['normalise']}"] if summary["normalise"] != "l2" else []
-    fit += [f"--layer {name}" for name in bundle.recipe.layers] if len(stores) > 1 else []
+    fit = ["featx fit", *map(_typed, stores), *_fit_flags(bundle.provenance["settings"])]
     return (
         Command("Codes", f"featx extract {_flags(bundle.recipe, made)} -o {name}"),
         Command("The classifier", f"{' '.join(fit)} -o {_typed(str(path))}"),
@@ -196,6 +195,23 @@ def tuning_commands(
         Command("Classify images by it", f"featx predict IMAGES --model {model}"),
         Command("Codes of it", f"featx extract --weights {weights} --layer {recipe.layers[0]}"),
     )
+
+
+def _fit_flags(given: Mapping[str, Any]) -> list[str]:
+    """Return options of a fit; those that are usual are left out."""
+    usual, flags = inspect.signature(prepare_fit).parameters, []
+    for name, value in given.items():
+        if name != "clf" and value in (usual[name].default, None):
+            continue
+        flag = "--set" if name == "settings" else "--" + name.replace("_", "-")
+        if name == "settings":
+            values = [f"{key}={each}" for key, each in value.items()]
+        elif name == "C":
+            values = [",".join(f"{each:g}" for each in value)]
+        else:
+            values = list(map(str, value if isinstance(value, list) else [value]))
+        flags += [f"{flag} {_typed(each)}" for each in values]
+    return flags
 
 
 def _flags(recipe: Recipe, provenance: Mapping[str, Any]) -> str:
