@@ -27,22 +27,30 @@ __all__ = [
     "Preprocess",
     "Recipe",
     "Resize",
+    "ScalesJoin",
     "image_size",
 ]
 
 #: One of these words, or "grid:N", which no Literal can spell; `Recipe` checks it.
-Pool = Literal["none", "avg", "max", "avg+max"] | str
+Pool = Literal["none", "avg", "max", "avg+max", "bilinear"] | str
 Resize = Literal["squash", "crop", "pad"]
 Jpeg = Literal["reduced", "full"]
 Preprocess = Literal["caffe", "unit"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Dtype = Literal["float32", "float16"]
+ScalesJoin = Literal["mean", "stack"]
 
 # Ten times what any camera's picture has to be for VGG19; beyond, memory fails without a word.
 _LARGEST_SIDE = 10_000
 
 # One spelling for each number: a recipe of grid:02 would differ from the same one of grid:2.
-_POOL = re.compile(r"none|avg|max|avg\+max|grid:[1-9][0-9]{0,4}")
+_POOL = re.compile(r"none|avg|max|avg\+max|bilinear|grid:[1-9][0-9]{0,4}")
+
+# Sides of scaled images are multiples of this, the stride of block5_pool: no layer's map
+# ends before its image does.
+_SCALE_STEP = 32
+# Crops of 224 are taken from 256, as in Krizhevsky et al. 2012 and since.
+_CROPPED_FROM = 8 / 7
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "resize": get_args(Resize),
@@ -50,7 +58,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "preprocess": get_args(Preprocess),
     "precision": get_args(Precision),
     "dtype": get_args(Dtype),
+    "scales_join": get_args(ScalesJoin),
 }
+#: How the command line spells a field where it is not by the field's own name.
+_FLAGS = {"layers": "layer", "scales": "scale", "scales_join": "scales-join"}
 
 
 @dataclass(frozen=True)
@@ -75,11 +86,16 @@ class Difference:
     @property
     def flag(self) -> str:
         """What to type to get the expected value."""
-        if self.field == "layers":
-            return " ".join(f"--layer {name}" for name in self.expected.split("+"))
+        flag = f"--{_FLAGS.get(self.field, self.field)}"
+        if self.field in {"layers", "scales"} and self.expected:
+            return " ".join(f"{flag} {each}" for each in self.expected.split("+"))
+        if self.expected in {"", "False"}:
+            return f"no {flag}"
+        if self.expected == "True":
+            return flag
         if self.field == "weights" and not self.expected.startswith("random:"):
             return f"--weights FILE (the one of sha256 {self.expected[:8]}…)"
-        return f"--{self.field} {self.expected}"
+        return f"{flag} {self.expected}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +109,15 @@ class Recipe:
         digest of both (see `featx.network.WeightsSource`).
     layers : tuple of str
         Layers that codes are taken from, in the network's order.
-    pool : {"none", "avg", "max", "avg+max", "grid:N"}, default="none"
+    pool : {"none", "avg", "max", "avg+max", "grid:N", "bilinear"}, default="none"
         What becomes of a map of (height, width, channels): kept whole; its
-        mean or maximum over the places, or both, first all the means; or the
-        means of a grid of N x N cells (see `featx.network.backbone.pooled`).
-        Fully connected layers have one place and stay as they are.
+        mean or maximum over the places, or both, first all the means; the
+        means of a grid of N x N cells; or the mean products of each two
+        channels (see `featx.network.pooling`). Fully connected layers have
+        one place and stay as they are.
     size : tuple of int, default=(224, 224)
-        Image size that the network sees, (height, width), in pixels.
+        Image size that the network sees, (height, width), in pixels. With
+        `scales`, a square of the largest, whatever was given.
     resize : {"squash", "crop", "pad"}, default="squash"
         How an image of another shape gets there: stretched, its middle cut
         out, or a border added. Always antialiased bilinear.
@@ -115,12 +133,35 @@ class Recipe:
         bfloat16, pooling and codes in float32.
     dtype : {"float32", "float16"}, default="float32"
         Numbers that the store keeps.
+    flip : bool, default=False
+        Whether a code is the mean of that of the image and that of its mirror
+        image [1]_; where codes have places, the mirror image's are turned back
+        before.
+    crops : {1, 5, 10}, default=1
+        With 5, the image is brought to 8/7 of `size`, and a code is the mean of
+        those of its four corners and its middle [2]_. 10 is 5 with `flip`.
+    scales : tuple of int, default=()
+        Shorter sides, in pixels, multiples of 32, at which the network is applied to
+        the whole image, its aspect kept to a multiple of 32 [1]_. An image of more
+        than 4 to 1 is taken as one of 4 to 1. Instead of `size` and `resize`.
+    scales_join : {"mean", "stack"}, default="mean"
+        Whether the codes of several scales are averaged, or put side by side, the
+        smallest scale first, along their last axis.
 
     Raises
     ------
     OptionError
         A value that cannot be, or a layer that does not exist at this size, or
-        whose map has fewer places along a side than a grid has cells.
+        whose map has fewer places along a side than a grid has cells; places of
+        crops or scales, which are none of the image's.
+
+    References
+    ----------
+    .. [1] K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for
+       Large-Scale Image Recognition", 2014, appendix B.
+       https://arxiv.org/abs/1409.1556
+    .. [2] A. Krizhevsky, I. Sutskever and G. E. Hinton, "ImageNet Classification
+       with Deep Convolutional Neural Networks", NIPS 2012.
 
     Examples
     --------
@@ -138,12 +179,16 @@ class Recipe:
     preprocess: Preprocess = "caffe"
     precision: Precision = "float32"
     dtype: Dtype = "float32"
+    flip: bool = False
+    crops: int = 1
+    scales: tuple[int, ...] = ()
+    scales_join: ScalesJoin = "mean"
 
     def __post_init__(self) -> None:
         if not isinstance(self.pool, str) or not _POOL.fullmatch(self.pool):
             message = (
-                f"No such pool: {self.pool!r}. Expected none, avg, max, avg+max or grid:N, as in "
-                "grid:2. Use --pool avg."
+                f"No such pool: {self.pool!r}. Expected none, avg, max, avg+max, bilinear or "
+                "grid:N, as in grid:2. Use --pool avg."
             )
             raise OptionError(message)
         for field, choices in _CHOICES.items():
@@ -151,12 +196,14 @@ class Recipe:
             if value not in choices:
                 message = (
                     f"No such {field}: {value!r}. Expected one of {', '.join(choices)}. "
-                    f"Use --{field} {choices[0]}."
+                    f"Use --{_FLAGS.get(field, field)} {choices[0]}."
                 )
                 raise OptionError(message)
         if not self.layers:
             message = "No layer was given. Use --layer NAME; all names: featx layers"
             raise OptionError(message)
+        self._settle_crops()
+        self._settle_scales()
         for name in self.layers:
             activation_shape(name, self.size)
         in_order = tuple(sorted(set(self.layers), key=lambda n: LAYERS.index(find_layer(n))))
@@ -170,13 +217,29 @@ class Recipe:
         if self.pool == "none" or len(shape) == 1:  # fully connected: one place
             return shape
         channels = shape[-1]
+        n = len(self.scales) if self.scales and self.scales_join == "stack" else 1
         if self.grid is not None:
-            return (self.grid, self.grid, channels)
-        return (2 * channels,) if self.pool == "avg+max" else (channels,)
+            return (self.grid, self.grid, n * channels)
+        if self.pool == "bilinear":
+            return (n * channels * (channels + 1) // 2,)
+        return (2 * n * channels,) if self.pool == "avg+max" else (n * channels,)
 
     def code_size(self, layer: str) -> int:
         """Return how many numbers one image's code at `layer` holds."""
         return math.prod(self.code_shape(layer))
+
+    @property
+    def view_size(self) -> tuple[int, int]:
+        """(height, width) of what the network takes in: `size`, or what crops are cut from."""
+        height, width = self.size
+        if self.crops == 1:
+            return self.size
+        return round(height * _CROPPED_FROM), round(width * _CROPPED_FROM)
+
+    @property
+    def n_views(self) -> int:
+        """How many pictures of `size` go through the network for one image, a scale."""
+        return self.crops * (2 if self.flip else 1)
 
     @property
     def grid(self) -> int | None:
@@ -194,7 +257,9 @@ class Recipe:
 
         Number k of a map of (height, width, channels) stands at
         ``numpy.unravel_index(k, (height, width, channels))``, of a grid at that of
-        its cells; of avg+max the maximum of a channel follows all the means.
+        its cells; of avg+max the maximum of a channel follows all the means; of
+        bilinear it is the k-th pair of ``numpy.triu_indices(channels)``. Stacked
+        scales follow each other.
         """
         return [f"{layer}_{k}" for layer in self.layers for k in range(self.code_size(layer))]
 
@@ -229,15 +294,70 @@ class Recipe:
             )
             raise OptionError(message)
         fields.setdefault("jpeg", "full")  # before there was a choice
-        return cls(**{**fields, "layers": tuple(fields["layers"]), "size": tuple(fields["size"])})
+        tuples = {name: tuple(fields.get(name, ())) for name in ("layers", "size", "scales")}
+        return cls(**{**fields, **tuples})
 
     def differences(self, expected: "Recipe") -> list[Difference]:
         """Return the fields in which this recipe is not the expected one."""
         return [
-            Difference(field.name, *(_spelt(getattr(r, field.name)) for r in (self, expected)))
+            Difference(
+                field.name,
+                *(
+                    _spelt(getattr(r, field.name), "x" if field.name == "size" else "+")
+                    for r in (self, expected)
+                ),
+            )
             for field in dataclasses.fields(self)
             if getattr(self, field.name) != getattr(expected, field.name)
         ]
+
+    def _settle_crops(self) -> None:
+        """Refuse crops that cannot be; ten of them are five and their mirror images."""
+        if self.crops not in {1, 5, 10}:
+            message = f"No such crops: {self.crops}. Expected --crops 5, 10 or 1."
+            raise OptionError(message)
+        if self.crops == 1:
+            return
+        if self.scales:
+            message = "The network sees the whole image at a --scale. Leave out --crops."
+            raise OptionError(message)
+        self._check_placeless("--crops", "places of crops are none of the image's")
+        if self.crops == 10:
+            object.__setattr__(self, "crops", 5)
+            object.__setattr__(self, "flip", True)
+
+    def _settle_scales(self) -> None:
+        """Refuse scales that cannot be, and put them in order; size and resize follow from them."""
+        if not self.scales:
+            object.__setattr__(self, "scales_join", "mean")
+            return
+        wrong = [each for each in self.scales if each < _SCALE_STEP or each % _SCALE_STEP]
+        if wrong or max(self.scales) > _LARGEST_SIDE:
+            message = (
+                f"No such scale: {(wrong or self.scales)[0]}. Expected the shorter side in pixels, "
+                f"a multiple of {_SCALE_STEP} up to {_LARGEST_SIDE}, as in --scale 256."
+            )
+            raise OptionError(message)
+        dense = [name for name in self.layers if find_layer(name).kind == "dense"]
+        if dense:
+            message = (
+                f"Layer '{dense[0]}' takes images of 224 alone, and a --scale makes others. Leave "
+                "out --scale, or use a conv or pool layer."
+            )
+            raise OptionError(message)
+        self._check_placeless("--scale", "images of other shapes have other places")
+        scales = tuple(sorted(set(self.scales)))
+        object.__setattr__(self, "scales", scales)
+        object.__setattr__(self, "size", (scales[-1], scales[-1]))
+        object.__setattr__(self, "resize", "squash")
+        if len(scales) == 1:
+            object.__setattr__(self, "scales_join", "mean")
+
+    def _check_placeless(self, flag: str, reason: str) -> None:
+        is_grid = self.grid is not None and flag == "--crops"
+        if self.pool == "none" or is_grid:
+            message = f"{flag} and --pool {self.pool} do not go together: {reason}. Use --pool avg."
+            raise OptionError(message)
 
     def _check_grid(self) -> None:
         """Refuse a grid with more cells along a side than a layer's map has places."""
@@ -245,13 +365,16 @@ class Recipe:
             return
         # The deepest layer has the smallest map, so the grid that is proposed fits all of them.
         for name in reversed(self.layers):
-            shape = activation_shape(name, self.size)
+            # Of a scaled image the shorter side is the smallest scale.
+            size = (self.scales[0], self.scales[0]) if self.scales else self.size
+            shape = activation_shape(name, size)
             if len(shape) > 1 and min(shape[:2]) < self.grid:
                 message = (
                     f"Layer '{name}' has a map of {_spelt(shape[:2])} places at size "
-                    f"{_spelt(self.size)}. Expected at least {self.grid}x{self.grid} for --pool "
+                    f"{_spelt(size)}. Expected at least {self.grid}x{self.grid} for --pool "
                     f"{self.pool}. Use --pool grid:{min(shape[:2])}, or "
-                    f"--size {find_layer(name).stride * self.grid} or more."
+                    f"--{'scale' if self.scales else 'size'} "
+                    f"{find_layer(name).stride * self.grid} or more."
                 )
                 raise OptionError(message)
 
@@ -286,8 +409,8 @@ def image_size(size: "int | str | Sequence[int]") -> tuple[int, int]:
     return height, width
 
 
-def _spelt(value: object) -> str:
+def _spelt(value: object, between: str = "x") -> str:
     """Spell a field's value as the command line does."""
     if isinstance(value, tuple):
-        return ("x" if all(isinstance(v, int) for v in value) else "+").join(map(str, value))
+        return between.join(map(str, value))
     return str(value)

@@ -12,6 +12,11 @@ def plainly_pooled(maps, pool):
         return np.hstack([plainly_pooled(maps, "avg"), plainly_pooled(maps, "max")])
     if pool in {"avg", "max"}:
         return maps.mean(axis=(1, 2)) if pool == "avg" else maps.max(axis=(1, 2))
+    if pool == "bilinear":
+        places = maps.reshape(len(maps), -1, maps.shape[-1])
+        products = np.einsum("npi,npj->nij", places, places) / places.shape[1]
+        rows, columns = np.triu_indices(maps.shape[-1])
+        return np.sqrt(products[:, rows, columns] * np.where(rows == columns, 1, 2**0.5))
     n_cells = int(pool.removeprefix("grid:"))
     down, across = (touched(side, n_cells) for side in maps.shape[1:3])
     cells = [

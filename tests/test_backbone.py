@@ -452,7 +452,7 @@ for index in (1, 0):
     made = build_backbone(small("block1_conv2"), weights, device)
     codes.append(made(images)["block1_conv2"])
     print(seen.pop(), [str(v.value.device).upper()[-5:].replace("CPU_", "CPU:")
-                       for v in made.model.variables][0])
+                       for v in made._layers["block1_conv1"].variables][0])
 print(np.array_equal(*codes))
 """
 

@@ -45,7 +45,11 @@ class Small(MeanColour):
 
 
 def images(n):
-    return list(np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8))
+    return [(each,) for each in pixels(n)]
+
+
+def pixels(n):
+    return np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ def test_one_shape_whatever_the_number():
     backbone = MeanColour(RECIPE)
     codes = Batcher(backbone, 8)(images(3))["block1_pool"]
     assert backbone.shapes == [(8, 32, 32, 3)]
-    expected = MeanColour(RECIPE)(np.stack(images(3)))["block1_pool"]
+    expected = MeanColour(RECIPE)(pixels(3))["block1_pool"]
     np.testing.assert_array_equal(codes, expected)
 
 
@@ -103,7 +107,7 @@ def test_where_memory_ends_the_batch_is_halved(caplog):
     """The list is done all the same, in its order, and later lists begin with the smaller size."""
     backbone = Small(RECIPE, most=2)
     batcher = Batcher(backbone, 8)
-    expected = MeanColour(RECIPE)(np.stack(images(7)))["block1_pool"]
+    expected = MeanColour(RECIPE)(pixels(7))["block1_pool"]
     with caplog.at_level(logging.WARNING):
         np.testing.assert_array_equal(batcher(images(7))["block1_pool"], expected)
     assert [len_ for len_, *_ in backbone.shapes] == [8, 4, 2, 2, 2, 2]

@@ -172,8 +172,8 @@ def test_an_output_never_replaces_the_weights(folder):
         (
             {"pool": "mean"},
             OptionError,
-            "No such pool: 'mean'. Expected none, avg, max, avg+max or grid:N, as in grid:2. "
-            "Use --pool avg.",
+            "No such pool: 'mean'. Expected none, avg, max, avg+max, bilinear or grid:N, as in "
+            "grid:2. Use --pool avg.",
         ),
         (
             {"pool": "grid:17"},

@@ -142,6 +142,10 @@ def test_h5py_alone_reads_the_layout(tmp_path, make_store):
             "preprocess": "caffe",
             "precision": "float32",
             "dtype": "float32",
+            "flip": False,
+            "crops": 1,
+            "scales": [],
+            "scales_join": "mean",
         }
         assert json.loads(file.attrs["provenance"]) == {"who": "me"}
         found = {}
@@ -748,9 +752,9 @@ def edit_recipe(path: Path, **fields) -> None:
 
 def test_a_recipe_with_an_unknown_field_is_refused(store):
     """A fact that this version does not know might change the numbers, so it stops."""
-    edit_recipe(store.path, scales=[1, 2])
+    edit_recipe(store.path, rotations=4)
     assert refusal(lambda: open_store(store.path)) == (
-        f"{store.path} cannot be read: The recipe holds scales, which this version of featx "
+        f"{store.path} cannot be read: The recipe holds rotations, which this version of featx "
         "does not know. A newer featx wrote it: pip install --upgrade featx"
     )
 
@@ -760,7 +764,7 @@ def test_a_recipe_with_an_unknown_value_is_refused(store):
     edit_recipe(store.path, pool="median")
     assert refusal(lambda: open_store(store.path)) == (
         f"{store.path} cannot be read: No such pool: 'median'. "
-        "Expected none, avg, max, avg+max or grid:N, as in grid:2. Use --pool avg."
+        "Expected none, avg, max, avg+max, bilinear or grid:N, as in grid:2. Use --pool avg."
     )
 
 

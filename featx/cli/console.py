@@ -37,7 +37,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and er
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Dtype = Annotated[str, typer.Option(metavar="float32|float16", help="Numbers in the store.")]
 Pool = Annotated[
-    str, typer.Option(metavar="none|avg|max|avg+max|grid:N", help="What becomes of a map.")
+    str, typer.Option(metavar="none|avg|max|avg+max|grid:N|bilinear", help="What becomes of a map.")
 ]
 Size = Annotated[str, typer.Option(metavar="224|HxW", help="Image size for the network.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]

@@ -36,6 +36,10 @@ def command(
     device: settings.Device = "auto",
     batch_size: settings.BatchSizeText = "auto",
     dtype: Dtype = "float32",
+    flip: settings.Flip = False,
+    crops: settings.Crops = 1,
+    scale: settings.Scales = None,
+    scales_join: settings.ScalesJoinText = "mean",
     max_pixels: settings.MaxPixels = 178_956_970,
     manifest: settings.Manifest = None,
     group: settings.Group = None,
@@ -68,6 +72,10 @@ def command(
         device=device,
         batch_size=settings.batch_size(batch_size),
         dtype=dtype,  # type: ignore[arg-type]
+        flip=flip,
+        crops=crops,
+        scale=scale or (),
+        scales_join=scales_join,  # type: ignore[arg-type]
         max_pixels=max_pixels,
         manifest=manifest,
         group=group,

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchSizeText",
+    "Crops",
     "Device",
+    "Flip",
     "Group",
     "Images",
     "JpegText",
@@ -31,6 +33,8 @@ __all__ = [
     "PreprocessText",
     "Rename",
     "ResizeText",
+    "Scales",
+    "ScalesJoinText",
     "Store",
     "Weights",
     "batch_size",
@@ -81,6 +85,22 @@ PrecisionText = Annotated[
 Device = Annotated[str, typer.Option(metavar="auto|cpu|gpu|gpu:N", help="Where the network runs.")]
 BatchSizeText = Annotated[
     str, typer.Option("--batch-size", metavar="auto|N", help="Images at once.")
+]
+Flip = Annotated[
+    bool, typer.Option("--flip", help="Codes: the mean of an image's and its mirror image's.")
+]
+Crops = Annotated[
+    int,
+    typer.Option(metavar="5|10", help="Codes: the mean of corners and middle, 10 mirrored too."),
+]
+Scales = Annotated[
+    list[int] | None,
+    typer.Option(
+        metavar="PIXELS", help="Shorter side of the whole image, instead of --size; may repeat."
+    ),
+]
+ScalesJoinText = Annotated[
+    str, typer.Option(metavar="mean|stack", help="What becomes of the codes of several scales.")
 ]
 MaxPixels = Annotated[int, typer.Option(metavar="N", help="Refuse images of more pixels.")]
 Manifest = Annotated[

@@ -1,4 +1,4 @@
-"""Batches for the network: how many images at once, padded to one shape, fewer if memory ends.
+"""Batches for the network: how many images at once, padded to one number, fewer if memory ends.
 
 A recipe and a device come in and a batch size goes out; images come in and
 their codes go out. This file knows neither files nor stores.
@@ -6,22 +6,32 @@ their codes go out. This file knows neither files nor stores.
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import joblib
 import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import OptionError
-from featx.network import Backbone, Device, activation_bytes
+from featx.network import Backbone, Device, VGG19Backbone, activation_bytes
 from featx.recipe import Recipe
 
-__all__ = ["IN_NETWORK", "BatchSize", "Batcher", "check_batch_size", "settle_batch_size"]
+__all__ = [
+    "IN_NETWORK",
+    "BatchSize",
+    "Batcher",
+    "Views",
+    "check_batch_size",
+    "settle_batch_size",
+]
 
 logger = logging.getLogger(__name__)
 
 BatchSize = int | Literal["auto"]
+#: One image at one or several sizes.
+Views = tuple[NDArray[np.uint8], ...]
 
 #: Batches that are in the network at once. While one waits for its last
 #: thread, or for its codes to be copied, the other computes.
@@ -32,6 +42,9 @@ IN_NETWORK = 2
 _PIXELS_A_PROCESSOR = 2 * 224 * 224
 _PIXELS_A_GPU = 64 * 224 * 224
 _LARGEST = {"cpu": 64, "gpu": 512}
+# Of images of several shapes, those of one shape are few in a batch, and the last ones are padded.
+# One at a time fills two cores, with two batches in the network, and leaves nothing to pad.
+_OF_ONE_SHAPE = {"cpu": 1, "gpu": 8}
 # What is left is for what else runs, and for what the estimate of a batch misses.
 _SHARE_OF_MEMORY = 0.5
 
@@ -73,7 +86,7 @@ def settle_batch_size(
         return max(1, min(batch_size, n_images))
     kind = device.kind if device is not None else "cpu"
     pixels = _PIXELS_A_GPU if kind == "gpu" else _PIXELS_A_PROCESSOR * joblib.cpu_count()
-    fitting = pixels // (recipe.size[0] * recipe.size[1])
+    fitting = pixels // (recipe.size[0] * recipe.size[1] * recipe.n_views)
     free = device.free_bytes() if device is not None else None
     if free is not None:
         room = _SHARE_OF_MEMORY * free / (IN_NETWORK * activation_bytes(recipe))
@@ -82,30 +95,65 @@ def settle_batch_size(
 
 
 class Batcher:
-    """Runs lists of images through a backbone, padded to one shape; from several threads.
+    """Runs lists of images through a backbone, padded to one number; from several threads.
 
     Parameters
     ----------
     backbone : Backbone
         Turns images into codes.
     batch_size : int
-        Images at once. Where memory ends it is halved, for this list and all
-        that follow.
+        Images at once; of a recipe with scales, whose images have several shapes, one
+        on a CPU and eight of a shape on a GPU at most. Where memory ends it is halved,
+        for this list and all that follow.
     """
 
     def __init__(self, backbone: Backbone, batch_size: int) -> None:
         self.backbone = backbone
         self.batch_size = batch_size
+        if backbone.recipe.scales:
+            device = getattr(backbone, "device", None)
+            kind = device.kind if device is not None else "cpu"
+            self.batch_size = min(batch_size, _OF_ONE_SHAPE[kind])
         self._lock = threading.Lock()
 
-    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.floating]]:
-        """Return the codes of the images, an array for each layer.
+    def __call__(self, images: Sequence[Views]) -> dict[str, NDArray[np.floating]]:
+        """Return the codes of images, an array for each layer.
+
+        Parameters
+        ----------
+        images : sequence of tuple of ndarray, each of shape (height, width, 3), uint8
+            Each image at the recipe's `view_size`, or at each of its scales.
 
         Raises
         ------
         OptionError
             Memory ends with a single image.
         """
+        of_scales = [self._of_all_shapes(each) for each in zip(*images, strict=True)]
+        if not self.backbone.recipe.scales:
+            return of_scales[0]
+        codes = {name: [each[name] for each in of_scales] for name in of_scales[0]}
+        # Of the backbones VGG19 alone has scales.
+        return cast("VGG19Backbone", self.backbone).join_scales(codes)
+
+    def _of_all_shapes(
+        self, images: Sequence[NDArray[np.uint8]]
+    ) -> dict[str, NDArray[np.floating]]:
+        """Return the codes of images of any shapes, in order."""
+        places: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for place, image in enumerate(images):
+            places[image.shape].append(place)
+        if len(places) == 1:
+            return self._of_one_shape(images)
+        found: dict[str, NDArray[np.floating]] = {}
+        for own in places.values():
+            for name, codes in self._of_one_shape([images[place] for place in own]).items():
+                if name not in found:
+                    found[name] = np.empty((len(images), *codes.shape[1:]), codes.dtype)
+                found[name][own] = codes
+        return found
+
+    def _of_one_shape(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.floating]]:
         while True:
             size = self.batch_size
             try:
@@ -123,7 +171,7 @@ class Batcher:
     def _padded(
         self, images: Sequence[NDArray[np.uint8]], size: int
     ) -> dict[str, NDArray[np.floating]]:
-        batch = np.zeros((size, *self.backbone.recipe.size, 3), np.uint8)
+        batch = np.zeros((size, *images[0].shape), np.uint8)
         for i, image in enumerate(images):
             batch[i] = image
         return {layer: codes[: len(images)] for layer, codes in self.backbone(batch).items()}

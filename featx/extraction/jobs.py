@@ -18,7 +18,17 @@ from featx.extraction.resuming import Rest, Standing, what_is_left, what_stands
 from featx.images import MAX_PIXELS, Listing, list_images
 from featx.network import WeightsSource, check_device, find_weights
 from featx.outputs import check_output
-from featx.recipe import Dtype, Jpeg, Pool, Precision, Preprocess, Recipe, Resize, image_size
+from featx.recipe import (
+    Dtype,
+    Jpeg,
+    Pool,
+    Precision,
+    Preprocess,
+    Recipe,
+    Resize,
+    ScalesJoin,
+    image_size,
+)
 from featx.store import store_bytes
 
 __all__ = ["ExtractionJob", "extraction_of", "prepare_extraction"]
@@ -106,6 +116,10 @@ def prepare_extraction(  # noqa: PLR0913  those of `extract`
     device: str = "auto",
     batch_size: BatchSize = "auto",
     dtype: Dtype = "float32",
+    flip: bool = False,
+    crops: int = 1,
+    scale: int | Sequence[int] = (),
+    scales_join: ScalesJoin = "mean",
     max_pixels: int = MAX_PIXELS,
     manifest: Path | str | None = None,
     group: str | None = None,
@@ -124,6 +138,10 @@ def prepare_extraction(  # noqa: PLR0913  those of `extract`
     ExtractionJob
     """
     layers = (layer,) if isinstance(layer, str) else tuple(layer)
+    scales = (scale,) if isinstance(scale, int) else tuple(scale)
+    if scales and image_size(size) != (224, 224):
+        message = "A --scale says the size of images. Leave out --size, or --scale."
+        raise OptionError(message)
     settings = Recipe(
         weights="",
         layers=layers,
@@ -134,6 +152,10 @@ def prepare_extraction(  # noqa: PLR0913  those of `extract`
         preprocess=preprocess,
         precision=precision,
         dtype=dtype,
+        flip=flip,
+        crops=crops,
+        scales=scales,
+        scales_join=scales_join,
     )
     check_batch_size(batch_size)
     check_device(device)

@@ -120,8 +120,9 @@ def stream_codes(
     rows = range(len(files)) if rows is None else rows
     read = partial(
         read_picture,
-        size=recipe.size,
+        size=recipe.view_size,
         resize=recipe.resize,
+        scales=recipe.scales,
         jpeg=recipe.jpeg,
         max_pixels=max_pixels,
     )
@@ -176,5 +177,5 @@ def _coded(
     codes = {}
     if found:
         with pace.network.work():
-            codes = batcher([picture.pixels for picture in found])
+            codes = batcher([picture.views for picture in found])
     return CodeBatch(np.array(readable, np.int64), codes, tuple(found), tuple(failures))

@@ -39,7 +39,7 @@ from featx.network import (
     load_joint_backbone,
 )
 from featx.outputs import remove_leftovers, sole_writer
-from featx.recipe import Dtype, Jpeg, Pool, Precision, Preprocess, Recipe, Resize
+from featx.recipe import Dtype, Jpeg, Pool, Precision, Preprocess, Recipe, Resize, ScalesJoin
 from featx.store import ImageFacts, Status, StoreWriter, create_store, open_store
 
 __all__ = ["Extraction", "extract", "run_extraction", "run_extractions"]
@@ -92,6 +92,10 @@ def extract(  # noqa: PLR0913  flat, as on the command line
     device: str = "auto",
     batch_size: BatchSize = "auto",
     dtype: Dtype = "float32",
+    flip: bool = False,
+    crops: int = 1,
+    scale: int | Sequence[int] = (),
+    scales_join: ScalesJoin = "mean",
     max_pixels: int = MAX_PIXELS,
     manifest: Path | str | None = None,
     group: str | None = None,
@@ -112,9 +116,10 @@ def extract(  # noqa: PLR0913  flat, as on the command line
         "data" by default.
     layer : str or sequence of str
         Layers to take codes from; their names: `featx layers`.
-    pool : {"none", "avg", "max", "avg+max", "grid:N"}, default="none"
+    pool : {"none", "avg", "max", "avg+max", "grid:N", "bilinear"}, default="none"
         Keep the whole map of a layer; its mean or maximum over the places, or
-        both, side by side; or the means of N x N cells, in place.
+        both, side by side; the means of N x N cells, in place; or the mean
+        products of each two channels, for textures.
     size : int, str or (int, int), default=224
         Image size that the network sees, in pixels: one number, "HxW" or
         (height, width).
@@ -140,6 +145,16 @@ def extract(  # noqa: PLR0913  flat, as on the command line
         Images that the network sees at once; halved where memory ends.
     dtype : {"float32", "float16"}, default="float32"
         Numbers that the store keeps.
+    flip : bool, default=False
+        Whether a code is the mean of an image's and its mirror image's.
+    crops : {1, 5, 10}, default=1
+        The mean of the codes of four corners and the middle; with 10 of their
+        mirror images too.
+    scale : int or sequence of int, optional
+        Shorter sides, in pixels, at which the network sees the whole image, its
+        aspect kept, instead of `size` and `resize`.
+    scales_join : {"mean", "stack"}, default="mean"
+        What becomes of the codes of several scales.
     max_pixels : int, default=178956970
         Larger images are refused, as images that cannot be read.
     manifest : Path or str, optional
@@ -179,6 +194,10 @@ def extract(  # noqa: PLR0913  flat, as on the command line
         device=device,
         batch_size=batch_size,
         dtype=dtype,
+        flip=flip,
+        crops=crops,
+        scale=scale,
+        scales_join=scales_join,
         max_pixels=max_pixels,
         manifest=manifest,
         group=group,

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from featx.errors import ImageError, OptionError
 from featx.extraction.batching import Batcher, BatchSize, settle_batch_size
 from featx.extraction.pipeline import stream_codes
-from featx.images import resize_array
+from featx.images import array_views
 from featx.network import (
     Backbone,
     VGG19Backbone,
@@ -25,7 +25,7 @@ from featx.network import (
     find_weights,
     load_backbone,
 )
-from featx.recipe import Jpeg, Pool, Precision, Preprocess, Recipe, Resize, image_size
+from featx.recipe import Jpeg, Pool, Precision, Preprocess, Recipe, Resize, ScalesJoin, image_size
 
 __all__ = ["VGG19Codes"]
 
@@ -67,6 +67,15 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         "auto" (a GPU if there is one), "cpu", "gpu" or "gpu:N".
     batch_size : int or "auto", default="auto"
         Images that the network sees at once; halved where memory ends.
+    flip : bool, default=False
+        Whether a code is the mean of an image's and its mirror image's.
+    crops : {1, 5, 10}, default=1
+        The mean of the codes of four corners and the middle; with 10 of their mirror
+        images too.
+    scale : int or sequence of int, optional
+        Shorter sides at which the network sees the whole image, instead of `size`.
+    scales_join : {"mean", "stack"}, default="mean"
+        What becomes of the codes of several scales.
 
     Attributes
     ----------
@@ -99,6 +108,10 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         precision: Precision = "float32",
         device: str = "auto",
         batch_size: BatchSize = "auto",
+        flip: bool = False,
+        crops: int = 1,
+        scale: int | Sequence[int] = (),
+        scales_join: ScalesJoin = "mean",
     ) -> None:
         self.layer = layer
         self.pool = pool
@@ -111,6 +124,10 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.precision = precision
         self.device = device
         self.batch_size = batch_size
+        self.flip = flip
+        self.crops = crops
+        self.scale = scale
+        self.scales_join = scales_join
 
     def fit(self, X: Any, y: object = None) -> Self:
         """Check the settings and the weights.
@@ -139,6 +156,10 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             jpeg=self.jpeg,
             preprocess=self.preprocess,
             precision=self.precision,
+            flip=self.flip,
+            crops=self.crops,
+            scales=(self.scale,) if isinstance(self.scale, int) else tuple(self.scale),
+            scales_join=self.scales_join,
         )
         self._backbone = _LazyBackbone(self.recipe_, source, self.device)
         return self
@@ -203,7 +224,9 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         recipe, step = self.recipe_, batcher.batch_size
         for start in range(0, len(images), step):
             part = images[start : start + step]
-            fitting = [resize_array(image, recipe.size, recipe.resize) for image in part]
+            fitting = [
+                array_views(image, recipe.view_size, recipe.resize, recipe.scales) for image in part
+            ]
             self._put(batcher(fitting), out[start : start + step])
 
     def _put(self, codes: dict[str, NDArray[np.floating]], out: Codes) -> None:
@@ -244,7 +267,8 @@ def _as_images(X: Any) -> tuple[Path, ...] | list[NDArray[np.uint8]]:
     items = X if isinstance(X, list | tuple | np.ndarray) else np.asarray(X)
     if isinstance(items, np.ndarray) and items.ndim == 2 and items.shape[1] == 1:
         items = items[:, 0]
-    if len(np.shape(items)[:1]) == 0 or len(items) == 0:
+    # A list of arrays of several shapes is no array: NumPy is not asked for its shape.
+    if (isinstance(items, np.ndarray) and items.ndim == 0) or len(items) == 0:
         message = f"Found no images in X. Expected paths or uint8 images, received {X!r}."
         raise OptionError(message)
     if all(isinstance(item, str | Path) for item in items):

@@ -19,7 +19,8 @@ from featx.finetuning.heads import Head, head_layers, read_head
 from featx.finetuning.options import Tuning
 from featx.layers import layers_up_to
 from featx.network import Device, arithmetic
-from featx.network.backbone import keras_layer, pooled, preprocessed
+from featx.network.backbone import keras_layer, preprocessed
+from featx.network.pooling import pooled
 from featx.recipe import Recipe
 
 __all__ = ["Network", "build_network"]

@@ -5,7 +5,7 @@ from featx.images.decoding import MAX_PIXELS, THUMBNAIL_SIZE, Picture, read_dige
 from featx.images.folders import SUFFIXES
 from featx.images.listing import list_images
 from featx.images.records import ImageRecord, Listing
-from featx.images.resizing import PAD_COLOUR, resize_array, resized
+from featx.images.resizing import PAD_COLOUR, array_views, resize_array, resized, scaled_size
 
 __all__ = [
     "MAX_PIXELS",
@@ -15,10 +15,12 @@ __all__ = [
     "ImageRecord",
     "Listing",
     "Picture",
+    "array_views",
     "list_images",
     "read_digest",
     "read_picture",
     "resize_array",
     "resized",
+    "scaled_size",
     "to_rgb",
 ]

@@ -35,7 +35,7 @@ import hashlib
 import io
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -46,8 +46,8 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 from featx.errors import ImageError
 from featx.images.colours import to_rgb
 from featx.images.limits import MAX_PIXELS, check_shape
-from featx.images.reducing import reduce_jpeg
-from featx.images.resizing import Box, resized
+from featx.images.reducing import SIDEWAYS, reduce_jpeg
+from featx.images.resizing import Box, resized, scaled_size
 from featx.recipe import Jpeg, Resize
 
 __all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "Picture", "read_digest", "read_picture"]
@@ -75,8 +75,8 @@ class Picture:
 
     Parameters
     ----------
-    pixels : ndarray of shape (height, width, 3), uint8
-        RGB at the size asked for; read-only.
+    views : tuple of ndarray, each of shape (height, width, 3), uint8
+        RGB at the size asked for, or at each of the scales; read-only.
     thumbnail : ndarray of shape (32, 32, 3), uint8
         The whole picture, squashed; read-only.
     phash : int
@@ -87,10 +87,15 @@ class Picture:
         Digest of the file's bytes, in hexadecimal.
     """
 
-    pixels: np.ndarray
+    views: tuple[np.ndarray, ...]
     thumbnail: np.ndarray
     phash: int
     sha256: str
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The largest of the views."""
+        return self.views[-1]
 
 
 def read_picture(
@@ -98,6 +103,7 @@ def read_picture(
     size: tuple[int, int],
     resize: Resize,
     *,
+    scales: Sequence[int] = (),
     jpeg: Jpeg = "reduced",
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
@@ -111,6 +117,9 @@ def read_picture(
         (height, width) that the network sees, in pixels.
     resize : {"squash", "crop", "pad"}
         How the picture gets there.
+    scales : sequence of int, optional
+        Shorter sides, ascending, at which the whole picture is wanted instead of `size`
+        and `resize` (see `scaled_size`).
     jpeg : {"reduced", "full"}, default="reduced"
         Whether a large JPEG may be decoded at a part of its size.
     max_pixels : int, default=178956970
@@ -129,14 +138,15 @@ def read_picture(
     """
     data = _read_bytes(file)
     sha256 = hashlib.sha256(data).hexdigest()
+    resize = "squash" if scales else resize
     try:
-        rgb, box = _decoded(data, size, resize, jpeg, max_pixels)
+        rgb, box, sizes = _decoded(data, size, resize, scales, jpeg, max_pixels)
     except ImageError as error:
         error.sha256 = sha256
         raise
     thumbnail = resized(rgb, THUMBNAIL_SIZE, "squash", box)
     return Picture(
-        pixels=np.asarray(resized(rgb, size, resize, box)),
+        views=tuple(np.asarray(resized(rgb, each, resize, box)) for each in sizes),
         thumbnail=np.asarray(thumbnail),
         phash=_phash(thumbnail),
         sha256=sha256,
@@ -170,15 +180,23 @@ def _read_bytes(file: Path) -> bytes:
     raise ImageError(reason)
 
 
-def _decoded(
-    data: bytes, size: tuple[int, int], resize: Resize, jpeg: Jpeg, max_pixels: int
-) -> tuple[Image.Image, Box | None]:
-    """Return the first picture, upright and in RGB, and where it lies if not everywhere."""
+def _decoded(  # noqa: PLR0917  of one caller
+    data: bytes,
+    size: tuple[int, int],
+    resize: Resize,
+    scales: Sequence[int],
+    jpeg: Jpeg,
+    max_pixels: int,
+) -> tuple[Image.Image, Box | None, list[tuple[int, int]]]:
+    """Return the first picture, upright and in RGB, where it lies if not everywhere, and sizes."""
     image = _opened(data)
     check_shape(image.size, max_pixels)
-    box = None
+    box, sizes = None, [size]
+    if scales:
+        shape = image.size if _turn(image) in SIDEWAYS else image.size[::-1]
+        sizes = [scaled_size(shape, scale) for scale in scales]
     if jpeg == "reduced" and isinstance(image, JpegImagePlugin.JpegImageFile):
-        box = reduce_jpeg(image, data, size, resize, _turn(image))
+        box = reduce_jpeg(image, data, sizes[-1], resize, _turn(image))
     try:
         image.load()
     except Exception as error:  # decoders raise whatever the damage leads them to
@@ -186,7 +204,7 @@ def _decoded(
     _rescale_key(image, data)
     rgb = to_rgb(image)
     turn = _turn(image)
-    return (rgb if turn is None else rgb.transpose(turn)), box
+    return (rgb if turn is None else rgb.transpose(turn)), box, sizes
 
 
 def _opened(data: bytes) -> ImageFile.ImageFile:

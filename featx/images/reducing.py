@@ -10,7 +10,7 @@ from PIL import Image, JpegImagePlugin
 from featx.images.resizing import Box, surplus
 from featx.recipe import Resize
 
-__all__ = ["reduce_jpeg"]
+__all__ = ["SIDEWAYS", "reduce_jpeg"]
 
 _LEAST = 3  # times the wanted size; with 2 the mean difference is up to 1.1 grey levels
 
@@ -20,8 +20,9 @@ _HEADS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 _Turn = Image.Transpose
 
-#: What swaps the sides; what brings the right or lower edge to the left; to the top.
-_SIDEWAYS = {_Turn.TRANSPOSE, _Turn.ROTATE_270, _Turn.TRANSVERSE, _Turn.ROTATE_90}
+#: What swaps the sides.
+SIDEWAYS = {_Turn.TRANSPOSE, _Turn.ROTATE_270, _Turn.TRANSVERSE, _Turn.ROTATE_90}
+# What brings the right edge to the left; the lower one to the top.
 _TO_LEFT = {_Turn.FLIP_LEFT_RIGHT, _Turn.ROTATE_180, _Turn.ROTATE_270, _Turn.TRANSVERSE}
 _TO_TOP = {_Turn.FLIP_TOP_BOTTOM, _Turn.ROTATE_180, _Turn.ROTATE_90, _Turn.TRANSVERSE}
 
@@ -54,7 +55,7 @@ def reduce_jpeg(
         Where the picture lies in the decoded one once that is upright; a side
         that the scale does not divide is rounded up. None where nothing changed.
     """
-    shape = image.size[::-1] if turn in _SIDEWAYS else image.size
+    shape = image.size[::-1] if turn in SIDEWAYS else image.size
     most = surplus(shape, size, resize) / _LEAST
     scale = next((s for s in (8, 4, 2) if s <= most), 1)
     if scale == 1 or _head(data) not in _WAVES:
@@ -63,7 +64,7 @@ def reduce_jpeg(
     if image.draft(None, (image.width // scale, image.height // scale)) is None:
         return None
     across, down = shape[0] / scale, shape[1] / scale
-    decoded = image.size[::-1] if turn in _SIDEWAYS else image.size
+    decoded = image.size[::-1] if turn in SIDEWAYS else image.size
     left = decoded[0] - across if turn in _TO_LEFT else 0.0
     top = decoded[1] - down if turn in _TO_TOP else 0.0
     return left, top, left + across, top + down

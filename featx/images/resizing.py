@@ -6,19 +6,24 @@ that has the size already keeps its pixels. This file knows no file and no mode
 but RGB.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
 from featx.errors import ImageError
 from featx.recipe import Resize
 
-__all__ = ["PAD_COLOUR", "Box", "resize_array", "resized", "surplus"]
+__all__ = ["PAD_COLOUR", "Box", "array_views", "resize_array", "resized", "scaled_size", "surplus"]
 
 #: ImageNet's mean to within one grey level, so that a border is about zero for the network.
 PAD_COLOUR = (124, 117, 104)
 
 #: Left, top, right, bottom; edges may lie inside a pixel.
 Box = tuple[float, float, float, float]
+
+_STEP = 32
+_LONGEST = 4
 
 _BILINEAR = Image.Resampling.BILINEAR
 
@@ -61,6 +66,30 @@ def resized(
         whole = box or (0.0, 0.0, float(image.width), float(image.height))
         return image.resize((width, height), _BILINEAR, box=_middle(whole, size))
     return _padded(image, size, box)
+
+
+def scaled_size(shape: tuple[int, int], scale: int) -> tuple[int, int]:
+    """Return the (height, width) of a picture whose shorter side becomes `scale`.
+
+    Its aspect is kept as far as sides of multiples of 32 allow. One that is more
+    than 4 to 1 becomes 4 to 1: a network applied to the whole of a longer one would
+    take memory without bound.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (height, width) of the picture.
+    scale : int
+        Pixels, a multiple of 32.
+
+    Examples
+    --------
+    >>> scaled_size((375, 500), 256), scaled_size((1000, 10), 64)
+    ((256, 352), (256, 64))
+    """
+    shorter, longer = min(shape), max(shape)
+    long_side = min(round(scale * longer / shorter / _STEP), _LONGEST * scale // _STEP) * _STEP
+    return (scale, long_side) if shape[0] <= shape[1] else (long_side, scale)
 
 
 def surplus(image: tuple[int, int], size: tuple[int, int], resize: Resize) -> float:
@@ -114,6 +143,29 @@ def resize_array(array: np.ndarray, size: tuple[int, int], resize: Resize) -> np
     if array.shape[:2] == size:
         return array
     return np.asarray(resized(Image.fromarray(array), size, resize))
+
+
+def array_views(
+    array: np.ndarray, size: tuple[int, int], resize: Resize, scales: Sequence[int] = ()
+) -> tuple[np.ndarray, ...]:
+    """Return an array at `size`, or at each of some scales, as `read_picture` makes them.
+
+    Parameters
+    ----------
+    array : ndarray of shape (h, w, 3), uint8
+        RGB pixels.
+    size, resize
+        See `resize_array`.
+    scales : sequence of int, optional
+        Shorter sides, instead.
+
+    Raises
+    ------
+    ImageError
+        The array is no RGB picture of bytes.
+    """
+    sizes = [scaled_size(array.shape[:2], scale) for scale in scales] or [size]
+    return tuple(resize_array(array, each, "squash" if scales else resize) for each in sizes)
 
 
 def _middle(whole: Box, size: tuple[int, int]) -> Box:

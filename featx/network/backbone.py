@@ -9,17 +9,14 @@ References
 ----------
 .. [1] K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for
    Large-Scale Image Recognition", 2014. https://arxiv.org/abs/1409.1556
-.. [2] K. He, X. Zhang, S. Ren and J. Sun, "Spatial Pyramid Pooling in Deep
-   Convolutional Networks for Visual Recognition", 2014.
-   https://arxiv.org/abs/1406.4729
-.. [3] S. Lazebnik, C. Schmid and J. Ponce, "Beyond Bags of Features: Spatial
-   Pyramid Matching for Recognizing Natural Scene Categories", CVPR 2006.
 """
 
 import dataclasses
 import itertools
 import logging
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -29,6 +26,7 @@ from numpy.typing import NDArray
 from featx.errors import CodeRangeError, OptionError
 from featx.layers import LAYERS, Layer, activation_shape, deepest, layers_up_to
 from featx.network.devices import Device, find_device, memory_errors
+from featx.network.pooling import averaged, pooled, views
 from featx.network.precision import arithmetic
 from featx.network.weights import WeightsSource, read_weights
 from featx.recipe import Precision, Recipe
@@ -42,7 +40,6 @@ __all__ = [
     "keras_layer",
     "load_backbone",
     "load_joint_backbone",
-    "pooled",
     "preprocessed",
 ]
 
@@ -52,10 +49,15 @@ logger = logging.getLogger(__name__)
 #: VGG subtracted; Keras's "caffe" preprocessing has the same numbers.
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
+# Compiled functions that are kept, one for each shape of image; the one that was not used for
+# longest goes. A folder of photographs has some five shapes a scale.
+_MOST_SHAPES = 64
+
 # From here on float16 rounds to infinity; below, to the largest that it holds, 65504.
 _BEYOND_FLOAT16 = 65520
 
 Weights = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+_Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.floating]]]
 
 
 class Backbone(Protocol):
@@ -66,7 +68,7 @@ class Backbone(Protocol):
         """What determines the codes' numbers."""
 
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        """Turn images, (n, h, w, 3) RGB, into codes, (n, ...) for each layer."""
+        """Turn images, (n, h, w, 3) RGB of one shape, into codes, (n, ...) for each layer."""
 
 
 class VGG19Backbone:
@@ -76,24 +78,28 @@ class VGG19Backbone:
     ----------
     recipe : Recipe
         What determines the codes' numbers.
-    model : keras.Model
-        From images, uint8 RGB, to a dict of codes, one for each layer; for
-        float16 also each layer's largest code before it was rounded.
+    wanted : mapping of str to (str, Recipe)
+        Output -> layer, and the recipe of its pooling and rounding.
+    weights : mapping of str to (kernel, bias)
+        For every layer with weights up to the deepest.
     device : Device
-        Where the model's weights are and the codes are computed.
-    names : mapping of str to str, optional
-        Output of the model -> layer; by default each layer of the recipe is an
-        output of its own name.
+        Where the weights are and the codes are computed.
     """
 
     def __init__(
-        self, recipe: Recipe, model: Any, device: Device, names: Mapping[str, str] | None = None
+        self,
+        recipe: Recipe,
+        wanted: Mapping[str, tuple[str, Recipe]],
+        weights: Weights,
+        device: Device,
     ) -> None:
         self.recipe = recipe
-        self.model = model
         self.device = device
-        self._names = names or {layer: layer for layer in recipe.layers}
-        self._run = _compiled(model, recipe, device)
+        self._wanted = dict(wanted)
+        self._layers: dict[str, Any] = {}
+        self._runs: OrderedDict[tuple[int, int], _Run] = OrderedDict()
+        self._lock = threading.Lock()
+        self._compile(recipe.view_size, weights)
 
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
         """Turn images into codes; several threads may call at once.
@@ -101,13 +107,14 @@ class VGG19Backbone:
         Parameters
         ----------
         images : ndarray of uint8, shape (n, height, width, 3)
-            RGB, at the recipe's size. Another n compiles anew on some
-            backends, so callers keep to one.
+            RGB, at the recipe's `view_size`, or of any shape where the recipe has
+            scales. Another n compiles anew on some backends, so callers keep to one.
 
         Returns
         -------
         dict of str to ndarray, shape (n, ...)
-            Codes by output, in the recipe's dtype; perhaps read-only.
+            Codes by output, in the recipe's dtype; perhaps read-only. With scales,
+            those of one of them, in float32: callers join them (`join_scales`).
 
         Raises
         ------
@@ -116,14 +123,57 @@ class VGG19Backbone:
         MemoryError
             The device has too little memory for n images.
         """
+        run = self._run_of(images.shape[1:3])
         with memory_errors(len(images)):
-            found = self._run(images)
-        for name, layer in self._names.items():
-            largest = float(found.get(_largest(name), 0))
-            # What the network itself made infinite, or no number, the store's check names.
-            if _BEYOND_FLOAT16 <= largest < math.inf:
-                raise CodeRangeError(layer, largest)
-        return {name: found[name] for name in self._names}
+            found = run(images)
+        for name, (layer, _) in self._wanted.items():
+            _check_range(layer, float(found.get(_largest(name), 0)))
+        return {name: found[name] for name in self._wanted}
+
+    def join_scales(
+        self, codes: Mapping[str, Sequence[NDArray[np.floating]]]
+    ) -> dict[str, NDArray[np.floating]]:
+        """Return the codes of images from those of their scales.
+
+        Parameters
+        ----------
+        codes : mapping of str to sequence of ndarray, each of shape (n, ...)
+            By output, one for each scale of the recipe, in its order.
+
+        Raises
+        ------
+        CodeRangeError
+            A code is too large for float16.
+        """
+        found = {}
+        for name, (layer, own) in self._wanted.items():
+            of_scales = codes[name]
+            if own.scales_join == "stack":
+                joined = np.concatenate(of_scales, axis=-1)
+            else:
+                joined = np.asarray(np.mean(of_scales, axis=0, dtype=np.float32))
+            if own.dtype == "float16" and joined.size:
+                _check_range(layer, float(joined.max()))
+            found[name] = joined.astype(own.dtype, copy=False)
+        return found
+
+    def _run_of(self, shape: tuple[int, int]) -> "_Run":
+        """Return the network for images of one shape, compiled when it is first asked for."""
+        with self._lock:
+            if shape not in self._runs:
+                self._compile(shape, {})
+                if len(self._runs) > _MOST_SHAPES:
+                    self._runs.popitem(last=False)
+            self._runs.move_to_end(shape)
+            return self._runs[shape]
+
+    def _compile(self, shape: tuple[int, int], weights: Weights) -> None:
+        with self.device.scope():
+            model = _model(self.recipe, shape, self._wanted, self._layers)
+            for name, (kernel, bias) in weights.items():
+                self._layers[name].set_weights([kernel, bias])
+            model.trainable = False
+            self._runs[shape] = _compiled(model, self.recipe, shape, self.device)
 
 
 def build_backbone(recipe: Recipe, weights: Weights, device: Device | None = None) -> VGG19Backbone:
@@ -149,9 +199,9 @@ def build_backbone(recipe: Recipe, weights: Weights, device: Device | None = Non
     """
     device = device or find_device()
     _check_precision(recipe.precision, device)
-    with device.scope():
-        model = _model(recipe, {layer: (layer, recipe) for layer in recipe.layers}, weights)
-    return VGG19Backbone(recipe, model, device)
+    return VGG19Backbone(
+        recipe, {layer: (layer, recipe) for layer in recipe.layers}, weights, device
+    )
 
 
 def load_backbone(
@@ -203,7 +253,7 @@ def load_joint_backbone(
     -------
     VGG19Backbone
         It gives codes by `joint_name`. Its own recipe is of all their layers, and
-        not pooled: no image takes more memory.
+        not pooled where that may be: no image takes more memory.
 
     Raises
     ------
@@ -220,11 +270,9 @@ def load_joint_backbone(
         for place, recipe in enumerate(recipes)
         for layer in recipe.layers
     }
-    recipe = dataclasses.replace(recipes[0], layers=layers, pool="none")
-    with device.scope():
-        model = _model(recipe, outputs, read_weights(source, layers))
-    names = {name: layer for name, (layer, _) in outputs.items()}
-    return VGG19Backbone(recipe, model, device, names)
+    placeless = recipes[0].scales or recipes[0].crops > 1
+    recipe = dataclasses.replace(recipes[0], layers=layers, pool="avg" if placeless else "none")
+    return VGG19Backbone(recipe, outputs, read_weights(source, layers), device)
 
 
 def activation_bytes(recipe: Recipe) -> int:
@@ -242,7 +290,8 @@ def activation_bytes(recipe: Recipe) -> int:
     names = [layer.name for layer in layers_up_to(deepest(recipe.layers))]
     sizes = [0, *(math.prod(activation_shape(name, recipe.size)) for name in names)]
     largest = max(a + b + max(a, b) for a, b in itertools.pairwise(sizes))
-    return largest * (2 if recipe.precision == "bfloat16" else 4) + recipe.code_bytes()
+    itemsize = 2 if recipe.precision == "bfloat16" else 4
+    return recipe.n_views * (largest * itemsize + recipe.code_bytes())
 
 
 def _check_precision(precision: Precision, device: Device) -> None:
@@ -262,36 +311,49 @@ def _check_precision(precision: Precision, device: Device) -> None:
         logger.warning("%s: --precision bfloat16 is emulated there, and slower than float32.", lack)
 
 
+def _check_range(layer: str, largest: float) -> None:
+    # What the network itself made infinite, or no number, the store's check names.
+    if _BEYOND_FLOAT16 <= largest < math.inf:
+        raise CodeRangeError(layer, largest)
+
+
 def _largest(name: str) -> str:
     """Name the output that holds another one's largest code."""
     return f"{name}_largest"
 
 
-def _model(recipe: Recipe, wanted: Mapping[str, tuple[str, Recipe]], weights: Weights) -> Any:
-    """Return VGG19 with an output for each name: a layer, pooled and rounded as a recipe says."""
+def _model(
+    recipe: Recipe,
+    shape: tuple[int, int],
+    wanted: Mapping[str, tuple[str, Recipe]],
+    made: dict[str, Any],
+) -> Any:
+    """Return VGG19 with an output for each name: a layer, pooled and rounded as a recipe says.
+
+    Layers are taken from `made`, and put there when they are new, so that models of
+    several shapes have the same weights.
+    """
     import keras
 
-    images = keras.Input((*recipe.size, 3), dtype="uint8", name="images")
-    x = preprocessed(images, recipe)
+    images = keras.Input((*shape, 3), dtype="uint8", name="images")
+    x = views(preprocessed(images, recipe), recipe)
     activations = {}
-    made = {}
     for layer in layers_up_to(deepest(recipe.layers)):
         if layer.name == "fc1":
             x = keras.layers.Flatten(data_format="channels_last", dtype=_computing(recipe))(x)
-        made[layer.name] = keras_layer(layer, _computing(recipe))
+        if layer.name not in made:
+            made[layer.name] = keras_layer(layer, _computing(recipe))
         x = made[layer.name](x)
         activations[layer.name] = x
     outputs = {}
     for name, (layer_name, own) in wanted.items():
-        codes = pooled(activations[layer_name], own)
-        outputs[name] = keras.ops.cast(codes, own.dtype)
-        if own.dtype == "float16":  # ReLU leaves nothing below 0, so this is the largest size
+        codes = averaged(pooled(activations[layer_name], own), own)
+        # Scales are averaged in float32, and rounded when they are joined.
+        dtype = "float32" if own.scales else own.dtype
+        outputs[name] = keras.ops.cast(codes, dtype)
+        if dtype == "float16":  # ReLU leaves nothing below 0, so this is the largest size
             outputs[_largest(name)] = keras.ops.cast(keras.ops.max(codes), "float32")
-    model = keras.Model(images, outputs)
-    for name, (kernel, bias) in weights.items():
-        made[name].set_weights([kernel, bias])
-    model.trainable = False
-    return model
+    return keras.Model(images, outputs)
 
 
 def _computing(recipe: Recipe) -> str:
@@ -329,60 +391,7 @@ def keras_layer(layer: Layer, dtype: str) -> Any:
     )
 
 
-def pooled(activation: Any, recipe: Recipe) -> Any:
-    """Return an activation as a code of the recipe's pooling; means are in float32.
-
-    A grid of N x N cells keeps in place what a mean over all places mixes: one
-    level of a spatial pyramid [2]_ [3]_. Cell i of N covers the rows from
-    floor(i h / N) up to, and without, ceil((i + 1) h / N), and columns likewise:
-    where N does not divide h, neighbouring cells share a row at most.
-
-    Parameters
-    ----------
-    activation : tensor of shape (n, h, w, c) or (n, d)
-    recipe : Recipe
-
-    Returns
-    -------
-    tensor of shape (n, ...)
-        With the recipe's `code_shape`; of (n, d), fully connected, as it was.
-    """
-    from keras import ops
-
-    if recipe.pool == "none" or activation.ndim == 2:  # fully connected: one place
-        return activation
-    if recipe.pool == "max":
-        return ops.max(activation, axis=(1, 2))
-    exact = ops.cast(activation, "float32")
-    if recipe.grid is not None:
-        # One side after the other: TensorFlow transposes a map to reduce two split sides at once,
-        # which takes seven times as long.
-        return _cell_means(_cell_means(exact, recipe.grid, axis=1), recipe.grid, axis=2)
-    mean = ops.mean(exact, axis=(1, 2))
-    if recipe.pool == "avg+max":
-        return ops.concatenate([mean, ops.max(exact, axis=(1, 2))], axis=-1)
-    return mean
-
-
-def _cell_means(x: Any, n_cells: int, *, axis: int) -> Any:
-    """Return the means of cells along one axis, in its place."""
-    from keras import ops
-
-    length = x.shape[axis]
-    if length % n_cells == 0:
-        split = (-1, *x.shape[1:axis], n_cells, length // n_cells, *x.shape[axis + 1 :])
-        return ops.mean(ops.reshape(x, split), axis=axis + 1)
-    before = (slice(None),) * axis
-    cells = [
-        x[(*before, slice(i * length // n_cells, math.ceil((i + 1) * length / n_cells)))]
-        for i in range(n_cells)
-    ]
-    return ops.stack([ops.mean(cell, axis=axis) for cell in cells], axis=axis)
-
-
-def _compiled(
-    model: Any, recipe: Recipe, device: Device
-) -> Callable[[NDArray[np.uint8]], dict[str, NDArray[np.floating]]]:
+def _compiled(model: Any, recipe: Recipe, shape: tuple[int, int], device: Device) -> "_Run":
     """Return the model as one compiled function on NumPy arrays.
 
     Keras's own `predict` compiles with XLA on the CPU, which costs a fifth of
@@ -391,14 +400,16 @@ def _compiled(
     """
     import keras
 
-    return {
-        "tensorflow": _compiled_tensorflow,
-        "jax": _compiled_jax,
-        "torch": _compiled_torch,
-    }[keras.backend.backend()](model, recipe, device)
+    if keras.backend.backend() == "tensorflow":
+        return _compiled_tensorflow(model, recipe, shape, device)
+    # These learn the shape from the images.
+    compiled = {"jax": _compiled_jax, "torch": _compiled_torch}[keras.backend.backend()]
+    return compiled(model, recipe, device)
 
 
-def _compiled_tensorflow(model: Any, recipe: Recipe, device: Device) -> Callable[[Any], Any]:
+def _compiled_tensorflow(
+    model: Any, recipe: Recipe, shape: tuple[int, int], device: Device
+) -> "_Run":
     import tensorflow as tf
 
     def forward(images: Any) -> Any:
@@ -406,7 +417,7 @@ def _compiled_tensorflow(model: Any, recipe: Recipe, device: Device) -> Callable
             return model(images, training=False)
 
     # Traced once, here: for any number of images, and before threads could trace it twice.
-    images = tf.TensorSpec((None, *recipe.size, 3), tf.uint8)
+    images = tf.TensorSpec((None, *shape, 3), tf.uint8)
     compiled = tf.function(forward, jit_compile=False).get_concrete_function(images)
 
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
@@ -416,7 +427,7 @@ def _compiled_tensorflow(model: Any, recipe: Recipe, device: Device) -> Callable
     return run
 
 
-def _compiled_jax(model: Any, recipe: Recipe, device: Device) -> Callable[[Any], Any]:
+def _compiled_jax(model: Any, recipe: Recipe, device: Device) -> "_Run":
     import jax
 
     # JAX computes where the arrays are that were put somewhere; its default is the first GPU.
@@ -438,7 +449,7 @@ def _compiled_jax(model: Any, recipe: Recipe, device: Device) -> Callable[[Any],
     return run
 
 
-def _compiled_torch(model: Any, recipe: Recipe, device: Device) -> Callable[[Any], Any]:
+def _compiled_torch(model: Any, recipe: Recipe, device: Device) -> "_Run":
     import keras
     import torch
 

@@ -20,7 +20,7 @@ from featx.classification import Bundle
 from featx.classification.explaining import decision_values, explain_code, on_finest_map
 from featx.errors import ImagesError
 from featx.extraction import CodeBatch, settle_batch_size, stream_codes
-from featx.extraction.batching import Batcher
+from featx.extraction.batching import Batcher, Views
 from featx.images import PAD_COLOUR
 from featx.layers import find_layer
 from featx.network import (
@@ -244,8 +244,9 @@ class _Occluding(_Explainer):
     def taken_apart(
         self, code: NDArray[np.floating], k: int, decision: float, batch: CodeBatch, place: int
     ) -> dict[str, Any]:
-        pixels = batch.pictures[place].pixels
-        pictures = list(_occluded(pixels, self.job.cells))
+        views = batch.pictures[place].views
+        # Of each scale the same cell is grey.
+        pictures = list(zip(*(_occluded(each, self.job.cells) for each in views), strict=True))
         size = settle_batch_size("auto", self.recipe, len(pictures), self.backbone.device)
         batcher = Batcher(self.backbone, size)
         step = max(size, _CODE_BYTES // (8 * self.recipe.width))
@@ -260,10 +261,10 @@ class _Occluding(_Explainer):
             "constant": None,
             "contributions": (decision - without[:, k]).reshape(self.job.cells),
             "maps": {},
-            "extent": pixels.shape[:2],
+            "extent": views[-1].shape[:2],
         }
 
-    def _codes(self, batcher: Batcher, pictures: list[NDArray[np.uint8]]) -> NDArray[np.floating]:
+    def _codes(self, batcher: Batcher, pictures: Sequence[Views]) -> NDArray[np.floating]:
         codes = batcher(pictures)
         return np.hstack([codes[name].reshape(len(pictures), -1) for name in self.recipe.layers])
 
