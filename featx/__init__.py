@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featx.classification import Bundle, Fit, fit, load_bundle
-    from featx.extraction import Extraction, ExtractionPlan, VGG19Codes, extract, plan
+    from featx.extraction import RECIPES, Extraction, ExtractionPlan, VGG19Codes, extract, plan
     from featx.recipe import Recipe
     from featx.report import (
         plot_confusion,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = version("featx")
 
 __all__ = [
+    "RECIPES",
     "Bundle",
     "Explanation",
     "Extraction",
@@ -78,6 +79,7 @@ _ROOMS = {
     "ExtractionPlan": "extraction",
     "Finetuned": "workflows",
     "Fit": "classification",
+    "RECIPES": "extraction",
     "Recipe": "recipe",
     "Store": "store",
     "Sweep": "workflows",

@@ -531,6 +531,10 @@ OTHER_RECIPES = (
     small("block2_pool", pool="grid:4"),
     small("block2_pool", pool="avg+max"),
     small("block2_pool", precision="bfloat16", pool="grid:2", dtype="float16"),
+    small("block2_pool", pool="bilinear", flip=True),
+    small(layers=("block1_conv2", "block2_pool"), flip=True),
+    # Compiled for a square of 64 too, and not asked for it.
+    small("block2_pool", pool="max", scales=(32, 64), flip=True),
 )
 
 
@@ -571,7 +575,7 @@ def fail_on_gpu(images):
     raise torch.OutOfMemoryError("CUDA out of memory.")
 
 made = constant(1)
-for made._run in (fail, fail_on_gpu):
+for made._runs[32, 48] in (fail, fail_on_gpu):
     try:
         made(np.zeros((2, 32, 48, 3), np.uint8))
         raise AssertionError

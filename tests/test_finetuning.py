@@ -311,6 +311,20 @@ def test_a_bundle_that_no_head_can_begin_as_is_refused(tmp_path, bundles, name, 
     assert not (tmp_path / "o").exists()
 
 
+def test_codes_that_no_network_can_go_on_from_are_refused(tmp_path, bundles):
+    """Several views of an image, or square roots, which have no slope at 0."""
+    featx.extract(
+        bundles, layer="block1_pool", pool="avg", scale=32, flip=True, weights="random:0",
+        output=tmp_path / "views.h5",
+    )  # fmt: skip
+    featx.fit(tmp_path / "views.h5", output=tmp_path / "views.skops", baselines=False)
+    with refused(OptionError, "cannot go on from codes of --scale, --flip"):
+        prepare_finetune(bundles, from_bundle=tmp_path / "views.skops", output=tmp_path / "o")
+    with refused(OptionError, "cannot go on from codes of --pool bilinear"):
+        prepare_finetune(bundles, pool="bilinear", size=32, output=tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
 def test_a_bundle_of_other_weights_is_refused(tmp_path, bundles, monkeypatch):
     """Where the file of weights is another one now, the codes would be other ones."""
     bundle = featx.load_bundle(bundles.parent / "ridge.skops")

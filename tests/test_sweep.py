@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -92,10 +93,39 @@ def test_flattened_codes_are_left_out_where_the_disk_has_no_room(home, tmp_path,
     assert {pool for _, pool in job.extractions} == {"none"}
 
 
+def test_scales_are_passes_without_poolings_that_keep_all_places(home, tmp_path):
+    job = prepare_sweep(
+        home / "data", output=tmp_path / "s", scale=[64, 32], flip=True, weights="random:0"
+    )
+    assert {size for size, _ in job.extractions} == {(64, 64), (32, 32)}
+    assert {pool for _, pool in job.extractions} == {"avg", "max", "avg+max", "grid:2"}
+    for (size, _), extraction in job.extractions.items():
+        assert (extraction.recipe.scales, extraction.recipe.flip) == ((size[0],), True)
+    job = prepare_sweep(home / "data", output=tmp_path / "t", size=64, crops=5, weights="random:0")
+    assert {pool for _, pool in job.extractions} == {"avg", "max", "avg+max"}
+
+
+def test_the_best_of_a_sweep_of_scales_is_made_again_by_its_command(home, tmp_path, run):
+    made = featx.sweep(
+        home / "plain", output=tmp_path / "sweep", scale=32, flip=True, pool="bilinear",
+        weights="random:0", clf="ridge",
+    )  # fmt: skip
+    assert "--scale 32 --flip -o best.h5" in made.commands[0]
+    words = shlex.split(made.commands[0].replace("best.h5", str(tmp_path / "best.h5")))
+    assert run(*words[1:])[0] == 0
+    swept = open_store(tmp_path / "sweep/32-bilinear.h5")
+    (layer,) = made.best.layers
+    rows = np.arange(len(swept.images))
+    np.testing.assert_array_equal(
+        open_store(tmp_path / "best.h5").read_rows(layer, rows), swept.read_rows(layer, rows)
+    )
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"pool": "mean"}, "No such pool"),
+        ({"scale": 32}, "Leave out --size, or --scale"),
         ({"layer": "block9_pool"}, "block9_pool"),
         ({"clf": "forest"}, "forest"),
         ({"budget": -1.0}, "--budget"),
@@ -140,8 +170,8 @@ def test_codes_are_those_of_extract_and_images_go_through_once(home, tmp_path, m
 
     def counting(*arguments):
         backbone = load(*arguments)
-        run = backbone._run
-        backbone._run = lambda images: counts.append(len(images)) or run(images)
+        ((shape, run),) = backbone._runs.items()
+        backbone._runs[shape] = lambda images: counts.append(len(images)) or run(images)
         return backbone
 
     monkeypatch.setattr(running, "load_joint_backbone", counting)

@@ -27,7 +27,9 @@ NAME = "extract"
 
 
 def command(
+    context: typer.Context,
     images: settings.Images = None,
+    recipe: settings.Recipe = None,
     layer: settings.Layers = None,
     pool: Pool = "none",
     size: Size = "224",
@@ -61,11 +63,21 @@ def command(
     """
     from featx.extraction import prepare_extraction, run_extraction, settle_batch_size
 
+    named = settings.with_recipe(
+        context,
+        recipe,
+        quiet=quiet,
+        layer=layer,
+        pool=pool,
+        flip=flip,
+        scale=scale or (),
+        scales_join=scales_join,
+    )
+    settings.need_layer(NAME, named["layer"], size, pool, dtype)
     # The recipe checks the words that mypy cannot.
     job = prepare_extraction(
         images,
-        layer=settings.need_layer(NAME, layer, size, pool, dtype),
-        pool=pool,
+        **named,
         size=size,
         resize=resize,  # type: ignore[arg-type]
         jpeg=jpeg,  # type: ignore[arg-type]
@@ -76,10 +88,7 @@ def command(
         device=device,
         batch_size=settings.batch_size(batch_size),
         dtype=dtype,  # type: ignore[arg-type]
-        flip=flip,
         crops=crops,
-        scale=scale or (),
-        scales_join=scales_join,  # type: ignore[arg-type]
         max_pixels=max_pixels,
         manifest=manifest,
         group=group,

@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+import typer
+
 from featx.cli import settings
 from featx.cli.console import (
     AsJson,
@@ -23,7 +25,9 @@ NAME = "plan"
 
 
 def command(
+    context: typer.Context,
     images: settings.Images = None,
+    recipe: settings.Recipe = None,
     layer: settings.Layers = None,
     pool: Pool = "none",
     size: Size = "224",
@@ -57,11 +61,21 @@ def command(
     from featx.classification.roads import choose_road
     from featx.extraction import plan_extraction, prepare_extraction
 
+    named = settings.with_recipe(
+        context,
+        recipe,
+        quiet=quiet,
+        layer=layer,
+        pool=pool,
+        flip=flip,
+        scale=scale or (),
+        scales_join=scales_join,
+    )
+    settings.need_layer(NAME, named["layer"], size, pool, dtype)
     # The recipe checks the words that mypy cannot.
     job = prepare_extraction(
         images,
-        layer=settings.need_layer(NAME, layer, size, pool, dtype),
-        pool=pool,
+        **named,
         size=size,
         resize=resize,  # type: ignore[arg-type]
         jpeg=jpeg,  # type: ignore[arg-type]
@@ -72,10 +86,7 @@ def command(
         device=device,
         batch_size=settings.batch_size(batch_size),
         dtype=dtype,  # type: ignore[arg-type]
-        flip=flip,
         crops=crops,
-        scale=scale or (),
-        scales_join=scales_join,  # type: ignore[arg-type]
         max_pixels=max_pixels,
         manifest=manifest,
         group=group,

@@ -5,8 +5,9 @@ lines that say what it will make.
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +32,7 @@ __all__ = [
     "MaxPixels",
     "PrecisionText",
     "PreprocessText",
+    "Recipe",
     "Rename",
     "ResizeText",
     "Scales",
@@ -41,6 +43,7 @@ __all__ = [
     "job_lines",
     "need_layer",
     "renames",
+    "with_recipe",
 ]
 
 Images = Annotated[
@@ -85,6 +88,12 @@ PrecisionText = Annotated[
 Device = Annotated[str, typer.Option(metavar="auto|cpu|gpu|gpu:N", help="Where the network runs.")]
 BatchSizeText = Annotated[
     str, typer.Option("--batch-size", metavar="auto|N", help="Images at once.")
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        metavar="fast|best|texture|vgg-paper", help="Settings under a name; others win over it."
+    ),
 ]
 Flip = Annotated[
     bool, typer.Option("--flip", help="Codes: the mean of an image's and its mirror image's.")
@@ -134,15 +143,48 @@ ClassWeight = Annotated[
 Folds = Annotated[int, typer.Option(metavar="N", help="Without splits: scored folds.")]
 
 
-def need_layer(verb: str, layer: list[str] | None, size: str, pool: str, dtype: str) -> list[str]:
-    """Return the layers asked for; where there are none, list all and exit with 2."""
+def need_layer(verb: str, layer: object, size: str, pool: str, dtype: str) -> None:
+    """Where no layer is asked for, list all and exit with 2."""
     from featx.recipe import image_size
 
     if layer:
-        return layer
+        return
     print_layers(image_size(size), pool, dtype)
     say(f"Choose one: featx {verb} --layer block2_pool", quiet=False)
     raise typer.Exit(2)
+
+
+def with_recipe(
+    context: typer.Context, name: str | None, *, quiet: bool, **given: Any
+) -> dict[str, Any]:
+    """Return settings with those of a named recipe, where the user typed none.
+
+    Raises
+    ------
+    OptionError
+        There is no recipe of that name.
+    """
+    if name is None:
+        return given
+    from featx.extraction import find_named
+
+    # By its name: typer has this kind from click, or from a copy of its own.
+    sources = {setting: context.get_parameter_source(setting) for setting in given}
+    untyped = {
+        setting for setting, source in sources.items() if source and source.name == "DEFAULT"
+    }
+    own = {k: value for k, value in find_named(name).settings.items() if k in untyped}
+    say(f"recipe {name}: {' '.join(_flags_of(own))}", quiet=quiet)
+    return given | own
+
+
+def _flags_of(settings: Mapping[str, Any]) -> list[str]:
+    flags = []
+    for name, value in settings.items():
+        flag = f"--{name.replace('_', '-')}"
+        values = value if isinstance(value, tuple) else (value,)
+        flags += [flag if each is True else f"{flag} {each}" for each in values]
+    return flags
 
 
 def batch_size(text: str) -> "BatchSize":

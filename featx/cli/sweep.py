@@ -38,7 +38,7 @@ def command(
     pool: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="none|avg|max|avg+max|grid:N",
+            metavar="none|avg|max|avg+max|grid:N|bilinear",
             help="What becomes of a map; may repeat.",
             show_default="avg, max, avg+max, grid:2, and none where the disk has room",
         ),
@@ -60,6 +60,15 @@ def command(
     preprocess: settings.PreprocessText = "caffe",
     resize: settings.ResizeText = "squash",
     precision: settings.PrecisionText = "float32",
+    flip: settings.Flip = False,
+    crops: settings.Crops = 1,
+    scale: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Shorter side of the whole image, instead of --size; may repeat, a pass each.",
+        ),
+    ] = None,
     device: settings.Device = "auto",
     manifest: settings.Manifest = None,
     group: settings.Group = None,
@@ -95,6 +104,9 @@ def command(
         preprocess=preprocess,
         resize=resize,
         precision=precision,
+        flip=flip,
+        crops=crops,
+        scale=scale or (),
         device=device,
         manifest=manifest,
         group=group,

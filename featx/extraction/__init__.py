@@ -2,6 +2,7 @@
 
 from featx.extraction.batching import BatchSize, settle_batch_size
 from featx.extraction.jobs import ExtractionJob, extraction_of, prepare_extraction
+from featx.extraction.named import RECIPES, NamedRecipe, find_named
 from featx.extraction.pace import Shares
 from featx.extraction.pipeline import CodeBatch, Failure, stream_codes
 from featx.extraction.planning import (
@@ -16,6 +17,7 @@ from featx.extraction.running import Extraction, extract, run_extraction, run_ex
 from featx.extraction.transformer import VGG19Codes
 
 __all__ = [
+    "RECIPES",
     "BatchSize",
     "CodeBatch",
     "Extraction",
@@ -23,12 +25,14 @@ __all__ = [
     "ExtractionPlan",
     "Failure",
     "Forecast",
+    "NamedRecipe",
     "PeakMemory",
     "Shares",
     "VGG19Codes",
     "anonymous_bytes",
     "extract",
     "extraction_of",
+    "find_named",
     "plan",
     "plan_extraction",
     "prepare_extraction",

@@ -196,6 +196,7 @@ def prepare_finetune(  # noqa: PLR0913  flat, as on the command line
             output=folder / "codes.h5",
             overwrite=overwrite,
         )
+        _check_views(job.recipe)
         _check_images(job, chosen.get("identity"))
     except BaseException:
         if new:
@@ -304,6 +305,24 @@ def _check_images(job: ExtractionJob, identity: str | None) -> None:
         raise FitError(message)
 
 
+def _check_views(recipe: Recipe) -> None:
+    """Refuse codes of several views of an image, of which a network learns from one.
+
+    Nor does it learn through second-order codes: a square root has no slope at 0.
+    """
+    flags = {"--scale": recipe.scales, "--flip": recipe.flip, "--crops": recipe.crops > 1}
+    given = [flag for flag, value in flags.items() if value]
+    if recipe.pool == "bilinear":
+        given.append("--pool bilinear")
+    if given:
+        message = (
+            f"Fine-tuning cannot go on from codes of {', '.join(given)}. Expected codes of one "
+            "view of an image, of --pool none, avg, max, avg+max or grid:N. Use --pool avg; of a "
+            "bundle, extract without, fit, and use that one."
+        )
+        raise OptionError(message)
+
+
 def _from_bundle(
     bundle: Path | str | Bundle | None, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], frozenset[str]]:
@@ -324,6 +343,7 @@ def _from_bundle(
         message = f"The bundle says {flags}. Leave that out, or leave out --from-bundle."
         raise OptionError(message)
     head_of(bundle)  # refuses what no head can begin as
+    _check_views(bundle.recipe)
     recipe, facts, extraction = bundle.recipe, bundle.summary, bundle.provenance["extraction"]
     of_bundle = {
         "layer": recipe.layers[0],

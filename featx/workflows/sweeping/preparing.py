@@ -80,6 +80,11 @@ class SweepJob:
         Where all goes.
     flags : str
         Images and settings of the codes, as they are typed.
+    views : dict
+        Settings of `featx.extract` that say what the network sees of an image beside
+        its size: mirror images, crops.
+    scaled : bool
+        Whether sizes are scales: the shorter sides of whole images.
     notes : tuple of str
         What the user should know.
     """
@@ -90,6 +95,8 @@ class SweepJob:
     budget: float | None
     folder: Path
     flags: str
+    views: dict[str, Any]
+    scaled: bool
     notes: tuple[str, ...]
 
     @property
@@ -121,6 +128,9 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
     preprocess: str = "caffe",
     resize: str = "squash",
     precision: str = "float32",
+    flip: bool = False,
+    crops: int = 1,
+    scale: int | Sequence[int] = (),
     device: str = "auto",
     manifest: Path | str | None = None,
     group: str | None = None,
@@ -144,8 +154,10 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
         Image sizes; each is a pass of its own.
     clf, normalise, class_weight, folds
         Those of `featx.fit`.
-    weights, rename, preprocess, resize, precision, device, manifest, group
+    weights, rename, preprocess, resize, precision, flip, crops, device, manifest, group
         Those of `featx.extract`.
+    scale : int or sequence of int, optional
+        Shorter sides of whole images, instead of `size`; each is a pass of its own.
     budget : float, optional
         Seconds, after which no further pass or candidate is begun.
     output : Path or str, default="sweep"
@@ -171,6 +183,11 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
     layers = [each.name for each in LAYERS if each.name in wanted]
     pools = [pool] if isinstance(pool, str) else list(dict.fromkeys(pool))
     sizes = [size] if isinstance(size, int | str) else list(size)
+    scales = [scale] if isinstance(scale, int) else list(scale)
+    if scales and sizes != [224]:
+        message = "A --scale says the size of images. Leave out --size, or --scale."
+        raise OptionError(message)
+    views = {"flip": flip, "crops": crops}
     if budget is not None and budget <= 0:
         message = f"No such budget: {budget:g} seconds. Expected --budget above 0, such as 10m."
         raise OptionError(message)
@@ -186,6 +203,8 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
         preprocess=preprocess,  # type: ignore[arg-type]  # checked by Recipe
         resize=resize,  # type: ignore[arg-type]
         precision=precision,  # type: ignore[arg-type]
+        flip=flip,
+        crops=crops,
         device=device,
         manifest=manifest,
         group=group,
@@ -194,8 +213,10 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
     extractions: dict[tuple[tuple[int, int], str], ExtractionJob] = {}
     notes: list[str] = []
     try:
-        for shape in dict.fromkeys(image_size(each) for each in sizes):
-            found, said = _stores(shape, layers, pools, folder, prepare)
+        for shape in dict.fromkeys(image_size(each) for each in scales or sizes):
+            seen = partial(prepare, **({"scale": shape[0]} if scales else {"size": shape}))
+            usual = [each for each in (*_POOLS, "none") if each not in _placed(scales, crops)]
+            found, said = _stores(shape, layers, pools, usual, folder, seen)
             extractions |= {(shape, each): job for each, job in found.items()}
             notes += said
     except BaseException:
@@ -237,21 +258,31 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
             resize=resize,
             precision=precision,
         ),
+        views=views,
+        scaled=bool(scales),
         notes=tuple(notes),
     )
 
 
-def _stores(
+def _placed(scales: Sequence[int], crops: int) -> tuple[str, ...]:
+    """Return the poolings whose places crops or scales do not leave in place."""
+    if crops > 1:
+        return ("none", "grid:2")
+    return ("none",) if scales else ()
+
+
+def _stores(  # noqa: PLR0917  of one caller
     size: tuple[int, int],
     layers: Sequence[str],
     pools: Sequence[str],
+    usual: Sequence[str],
     folder: Path,
     prepare: Callable[..., ExtractionJob],
 ) -> tuple[dict[str, ExtractionJob], list[str]]:
     """Return what makes the stores of one size, by pooling, and what is left out, in words."""
     found: dict[str, ExtractionJob] = {}
     notes = []
-    for pool in pools or (*_POOLS, "none"):
+    for pool in pools or usual:
         path = folder / store_name(size, pool)
         own = [name for name in layers if _can_be(name, pool, size)]
         if len(own) < len(layers):
@@ -261,7 +292,7 @@ def _stores(
             )
         if not own:
             continue
-        job = prepare(layer=own, pool=pool, size=size, output=path)
+        job = prepare(layer=own, pool=pool, output=path)
         if not pools and pool == "none" and not _has_room(job):
             notes.append(
                 f"Flattened codes at {size_text(size)} pixels would take {job.n_bytes / 1e9:.1f} "

@@ -170,7 +170,12 @@ def commands_of(job: SweepJob, candidate: Candidate) -> tuple[str, ...]:
     """Return what to type next: codes, a fit on them, and a network that goes on learning."""
     size, fit = size_text(candidate.size), job.fit
     layers = " ".join(f"--layer {name}" for name in candidate.layers)
-    extract = f"featx extract {job.flags} {layers} --pool {candidate.pool} --size {size} -o best.h5"
+    seen = f"--{'scale' if job.scaled else 'size'} {size}"
+    if job.views["crops"] > 1:
+        seen += f" --crops {job.views['crops']}"
+    if job.views["flip"]:
+        seen += " --flip"
+    extract = f"featx extract {job.flags} {layers} --pool {candidate.pool} {seen} -o best.h5"
     fitting = f"featx fit best.h5 --clf {fit['clf']} --normalise {fit['normalise']}"
     if fit["class_weight"]:
         fitting += f" --class-weight {fit['class_weight']}"

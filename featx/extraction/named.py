@@ -1,0 +1,93 @@
+"""Named recipes: a word for settings that go well together.
+
+A name comes in and settings of `featx.extract` go out. Nothing else knows the names:
+a store records the settings.
+
+References
+----------
+.. [1] K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for
+   Large-Scale Image Recognition", 2014, appendix B.
+   https://arxiv.org/abs/1409.1556
+.. [2] T.-Y. Lin and S. Maji, "Visualizing and Understanding Deep Texture
+   Representations", CVPR 2016. https://arxiv.org/abs/1511.05197
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from featx.errors import OptionError
+
+__all__ = ["RECIPES", "NamedRecipe", "find_named"]
+
+_LATE = ("block2_pool", "block3_pool", "block4_pool", "block5_pool")
+
+
+@dataclass(frozen=True)
+class NamedRecipe:
+    """Settings under a name.
+
+    Parameters
+    ----------
+    words : str
+        What it is.
+    settings : mapping of str to object
+        Of `featx.extract`.
+    """
+
+    words: str
+    settings: Mapping[str, Any]
+
+
+#: Read-only, in the order in which they are listed. ``featx.extract("data",
+#: **featx.RECIPES["fast"].settings)`` is ``featx extract --recipe fast``.
+RECIPES: Mapping[str, NamedRecipe] = MappingProxyType(
+    {
+        "fast": NamedRecipe(
+            "one pass of one layer, in the middle of the network",
+            {"layer": ("block4_pool",), "pool": "avg"},
+        ),
+        "best": NamedRecipe(
+            "what did best where it was measured (docs/recipes.md)",
+            {"layer": _LATE, "pool": "avg", "scale": (384,), "flip": True},
+        ),
+        "texture": NamedRecipe(
+            "mean products of channels [2]_, for textures",
+            {"layer": ("block4_pool",), "pool": "bilinear"},
+        ),
+        "vgg-paper": NamedRecipe(
+            "three scales side by side and mirror images, as VGG's authors did [1]_, from the last "
+            "layer that takes any size",
+            {
+                "layer": ("block5_pool",),
+                "pool": "avg",
+                "scale": (256, 384, 512),
+                "scales_join": "stack",
+                "flip": True,
+            },
+        ),
+    }
+)
+
+
+def find_named(name: str) -> NamedRecipe:
+    """Return a recipe by its name.
+
+    Raises
+    ------
+    OptionError
+        There is none of that name.
+
+    Examples
+    --------
+    >>> find_named("fast").settings["pool"]
+    'avg'
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    near = difflib.get_close_matches(name, RECIPES, n=1)
+    guess = f" Did you mean '{near[0]}'?" if near else ""
+    message = f"No recipe '{name}'.{guess} Expected --recipe with one of {', '.join(RECIPES)}."
+    raise OptionError(message)

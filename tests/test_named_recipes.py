@@ -1,0 +1,54 @@
+"""Named recipes: they expand to flags that can be, and what is typed wins over them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import featx
+from featx.cli.settings import Recipe as RecipeOption
+from featx.errors import OptionError
+from featx.extraction import RECIPES, find_named, prepare_extraction
+from featx.store import open_store
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be(tmp_path, make_image_folder, name):
+    job = prepare_extraction(
+        make_image_folder(tmp_path / "data"), **find_named(name).settings, output=tmp_path / "c.h5"
+    )
+    for setting, value in RECIPES[name].settings.items():
+        field = {"layer": "layers", "scale": "scales"}.get(setting, setting)
+        assert getattr(job.recipe, field) == value
+    assert not re.search(r"--size", " ".join(RECIPES[name].settings))
+
+
+def test_the_option_lists_them():
+    """Completely, in order; so does the error."""
+    assert RecipeOption.__metadata__[0].metavar == "|".join(RECIPES)
+    with pytest.raises(OptionError, match=r"No recipe 'textur'\. Did you mean 'texture'\?"):
+        find_named("textur")
+
+
+def test_the_flags_are_recorded_and_typed_ones_win(tmp_path, make_image_folder, monkeypatch, run):
+    make_image_folder(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(
+        "extract", "--recipe", "vgg-paper", "--scale", "32", "--layer", "block1_pool", "--weights",
+        "random:0",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "recipe vgg-paper: --pool avg --scales-join stack --flip\n" in err
+    named = open_store(Path("codes.h5"))
+    featx.extract(
+        layer="block1_pool",
+        scale=32,
+        pool="avg",
+        flip=True,
+        weights="random:0",
+        output="by-hand.h5",
+    )
+    assert named.digests() == open_store(Path("by-hand.h5")).digests()
+    code, _, err = run("plan", "--recipe", "quick")
+    assert code == 1
+    assert "No recipe 'quick'" in err
