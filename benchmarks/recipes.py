@@ -8,7 +8,7 @@ on one half of the first folder and on all of the others, and judged on the othe
 beside the best single layer at 224 that was chosen on the same images. In bfloat16.
 
 The codes of a recipe are joined from parts as `featx extract` would have made them
-(tests/test_recipes.py compares them), and `gflop` is what that would cost an image of
+(tests/test_recipe_benchmark.py compares them), and `gflop` is what that would cost an image of
 the first folder's first shape.
 """
 

@@ -87,12 +87,12 @@ class Difference:
     def flag(self) -> str:
         """What to type to get the expected value."""
         flag = f"--{_FLAGS.get(self.field, self.field)}"
-        if self.field in {"layers", "scales"} and self.expected:
-            return " ".join(f"{flag} {each}" for each in self.expected.split("+"))
-        if self.expected in {"", "False"}:
+        if (self.field, self.expected) in {("flip", "False"), ("scales", "none")}:
             return f"no {flag}"
-        if self.expected == "True":
+        if self.field == "flip":
             return flag
+        if self.field in {"layers", "scales"}:
+            return " ".join(f"{flag} {each}" for each in self.expected.split("+"))
         if self.field == "weights" and not self.expected.startswith("random:"):
             return f"--weights FILE (the one of sha256 {self.expected[:8]}…)"
         return f"{flag} {self.expected}"
@@ -235,6 +235,14 @@ class Recipe:
         if self.crops == 1:
             return self.size
         return round(height * _CROPPED_FROM), round(width * _CROPPED_FROM)
+
+    @property
+    def corners(self) -> tuple[tuple[int, int], ...]:
+        """(top, left) of the crops in `view_size`: the four corners, then the middle."""
+        down, across = (w - s for w, s in zip(self.view_size, self.size, strict=True))
+        if self.crops == 1:
+            return ((0, 0),)
+        return ((0, 0), (0, across), (down, 0), (down, across), (down // 2, across // 2))
 
     @property
     def n_views(self) -> int:
@@ -412,5 +420,5 @@ def image_size(size: "int | str | Sequence[int]") -> tuple[int, int]:
 def _spelt(value: object, between: str = "x") -> str:
     """Spell a field's value as the command line does."""
     if isinstance(value, tuple):
-        return between.join(map(str, value))
+        return between.join(map(str, value)) or "none"
     return str(value)

@@ -484,11 +484,11 @@ def test_an_older_format_is_refused(tmp_path):
 def test_a_recipe_with_an_unknown_field_is_refused(tmp_path):
     """A bundle whose codes depend on a fact unknown here is named with that fact."""
     path = tmp_path / "model.skops"
-    recipe = json.dumps({**json.loads(RECIPE.to_json()), "scales": [1]})
+    recipe = json.dumps({**json.loads(RECIPE.to_json()), "rotations": 4})
     content = {"format": "featx-bundle", "format_version": 2, "classifier": 0, "recipe": recipe}
     skops.io.dump(content, path)
     assert refusal(lambda: load_bundle(path)) == (
-        f"{path} cannot be read: The recipe holds scales, which this version of featx does not "
+        f"{path} cannot be read: The recipe holds rotations, which this version of featx does not "
         "know. A newer featx wrote it: pip install --upgrade featx"
     )
 
@@ -575,6 +575,15 @@ SHA = "0123456789abcdef" * 4
         ({"jpeg": "full"}, {}, "jpeg is full, expected reduced", "--jpeg reduced"),
         ({"preprocess": "unit"}, {}, "preprocess is unit, expected caffe", "--preprocess caffe"),
         ({"dtype": "float16"}, {}, "dtype is float16, expected float32", "--dtype float32"),
+        ({"flip": True}, {}, "flip is True, expected False", "no --flip"),
+        ({"crops": 5}, {}, "crops is 5, expected 1", "--crops 1"),
+        ({"scales": (32,)}, {}, "scales is 32, expected none", "no --scale"),
+        (
+            {"size": (64, 64)},
+            {"scales": (32, 64), "scales_join": "stack"},
+            "scales is none, expected 32+64; scales_join is mean, expected stack",
+            "--scale 32 --scale 64 --scales-join stack",
+        ),
         (
             {"pool": "none", "dtype": "float16"},
             {},

@@ -17,6 +17,7 @@ from featx.classification import CLASSIFIERS, Bundle, UnitRows
 from featx.classification.calibration import Decisions, Temperature
 from featx.classification.estimators import Perceptron
 from featx.classification.explaining import (
+    View,
     decision_values,
     explain_code,
     on_finest_map,
@@ -28,6 +29,7 @@ from featx.finetuning.options import Tuning
 from featx.finetuning.tuned import save_tuned
 from featx.recipe import Recipe
 from featx.report import explanation_figure, plot_explanation
+from featx.store import open_store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -150,7 +152,7 @@ def check_sum(bundle, maps, pool, normalise):
         expected = scikit_decisions(bundle, row)
         np.testing.assert_allclose(decision_values(bundle, code[None])[0], expected, rtol=1e-9)
         for k in range(len(bundle.classes)):
-            found = explain_code(bundle, code, {x: each[i] for x, each in maps.items()}, k)
+            found = explain_code(bundle, code, {x: [View(each[i])] for x, each in maps.items()}, k)
             assert found.total == pytest.approx(expected[k], rel=1e-9, abs=1e-12)
             sums.append(found)
     return sums
@@ -169,7 +171,7 @@ def test_a_place_without_activation_takes_its_contribution_away(pool, normalise)
     code = codes_of(maps, pool)[2]
     length = np.linalg.norm(code) if normalise == "l2" else 1
     estimator = bundle.classifier["decisions"].estimator
-    found = explain_code(bundle, code, {"block1_conv2": activation}, 1).maps["block1_conv2"]
+    found = explain_code(bundle, code, {"block1_conv2": [View(activation)]}, 1).maps["block1_conv2"]
     expected = np.zeros((5, 4))
     for place in np.ndindex(5, 4):
         without = activation.copy()
@@ -198,7 +200,7 @@ def test_a_maximum_goes_to_its_place():
         estimator.coef_ = np.tile(weights, len(estimator.coef_[0]) // 64)[None]
         code = codes_of(maps, pool)[0]
         for k, sign in ((1, 1), (0, -1)):
-            found = explain_code(bundle, code, {"block1_conv2": activation}, k)
+            found = explain_code(bundle, code, {"block1_conv2": [View(activation)]}, k)
             np.testing.assert_allclose(found.maps["block1_conv2"], sign * np.array(expected))
             assert found.intercept == pytest.approx(sign * estimator.intercept_[0])
 
@@ -216,7 +218,7 @@ def test_the_mean_is_subtracted_where_it_belongs(pool):
     code = plainly_pooled(activation[None], pool).ravel()
     length = np.linalg.norm(code)
     _, s = normalised_by_hand(code, "centre", [len(code)], mean)
-    found = explain_code(bundle, code, {"block1_conv2": activation}, 2).maps["block1_conv2"]
+    found = explain_code(bundle, code, {"block1_conv2": [View(activation)]}, 2).maps["block1_conv2"]
     w, expected = coef[2], np.zeros(SIZE)
     n = SIZE[0] * SIZE[1]
     for place in np.ndindex(*SIZE):
@@ -318,6 +320,95 @@ def test_images_are_explained_as_they_are_predicted(made, name):
         assert each.contributions.shape == shape
         assert each.extent == extent
         assert each.pixels.shape == (33, 46, 3)
+
+
+VIEWS = {
+    "flip": {"pool": "max", "size": 64, "flip": True},
+    "flipped map": {"pool": "none", "size": 64, "flip": True},
+    "flipped grid": {"pool": "grid:2", "size": 64, "flip": True},
+    "crops": {"pool": "avg+max", "size": 56, "crops": 10},
+    "scales": {"pool": "avg", "scale": [32, 64], "flip": True},
+    "stacked": {"pool": "avg+max", "scale": [32, 64], "scales_join": "stack"},
+    "stacked grid": {"pool": "grid:2", "scale": [32, 64], "scales_join": "stack", "flip": True},
+}
+
+
+@pytest.fixture(scope="module", params=VIEWS)
+def seen(request, tmp_path_factory, make_image_folder):
+    """A bundle of codes of several views, and images."""
+    folder = tmp_path_factory.mktemp("seen")
+    make_image_folder(folder / "data")
+    featx.extract(
+        folder / "data", layer=["block1_pool", "block2_pool"], weights="random:0",
+        output=folder / "codes.h5", **VIEWS[request.param],
+    )  # fmt: skip
+    featx.fit(folder / "codes.h5", C=[10], baselines=False, normalise="centre",
+              output=folder / "model.skops")  # fmt: skip
+    return folder
+
+
+def test_views_add_up(seen, tmp_path):
+    """Over all views places and constant are the decision; places are those of the image."""
+    found = featx.explain(seen / "data/val", model=seen / "model.skops")
+    for each in found:
+        assert each.method == "exact"
+        assert each.contributions.sum() + each.constant == pytest.approx(each.decision, rel=1e-9)
+        height, width = each.pixels.shape[:2]
+        assert each.contributions.shape == (height // 2, width // 2)
+        assert each.extent == (height, width)
+
+
+def test_the_mirror_image_has_the_mirrored_map(seen, tmp_path):
+    """Where a code is averaged with its mirror image's, and crops and scales lie alike."""
+    bundle = featx.load_bundle(seen / "model.skops")
+    if not bundle.recipe.flip or bundle.recipe.grid or bundle.recipe.pool == "none":
+        pytest.skip("the mirror image has another code")
+    image = seen / "data/val/red/0.png"
+    Image.open(image).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirror.png")
+    one, other = featx.explain([image, tmp_path / "mirror.png"], model=bundle)
+    assert one.decision == pytest.approx(other.decision, rel=1e-4)
+    scale = np.abs(one.contributions).max()
+    np.testing.assert_allclose(
+        one.contributions[:, ::-1], other.contributions, rtol=1e-3, atol=1e-4 * scale
+    )
+
+
+def test_scales_of_one_size_are_explained_as_that_size(tmp_path, make_image_folder):
+    """A square image at one scale is the image at that size."""
+    folder = make_image_folder(tmp_path / "data")
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    found = []
+    for name, given in {"size": {"size": 64}, "scale": {"scale": 64}}.items():
+        featx.extract(folder, layer="block2_pool", pool="avg", weights="random:0",
+                      output=tmp_path / f"{name}.h5", **given)  # fmt: skip
+    bundle = featx.fit(tmp_path / "size.h5", C=[10], baselines=False).bundle
+    for recipe in (open_store(tmp_path / f"{name}.h5").recipe for name in ("size", "scale")):
+        found += featx.explain(tmp_path / "a.png", model=replace(bundle, recipe=recipe))
+    np.testing.assert_allclose(found[0].contributions, found[1].contributions, rtol=1e-6)
+
+
+def test_views_share_a_number_as_they_have_it():
+    """By hand: two crops, half the image each, one of them three times as bright."""
+    recipe = Recipe(weights="random:0", layers=("block1_conv2",), pool="avg", size=(2, 2))
+    recipe = replace(recipe, crops=5)
+    ridge = CLASSIFIERS["ridge"].make(0).fit(np.eye(64)[:6], np.array(list("aabbab")))
+    bundle = Bundle(Pipeline([("decisions", Decisions(ridge))]), recipe)
+    w = ridge.coef_.ravel()
+    dark, bright = np.zeros((2, 1, 64)), np.zeros((2, 1, 64))
+    dark[..., 0], bright[..., 0] = 1, [[2], [4]]
+    views = [View(dark, (0, 0, 1, 0.5)), View(bright, (0, 0.5, 1, 1))]
+    code = np.zeros(64)
+    code[0] = 2.0
+    found = explain_code(bundle, code, {"block1_conv2": views}, 1)
+    expected = 2 * w[0] * np.array([[1 / 8, 2 / 8], [1 / 8, 4 / 8]])
+    np.testing.assert_allclose(found.maps["block1_conv2"], expected, rtol=1e-12)
+
+
+def test_second_order_is_no_sum():
+    bundle = make_bundle(maps_of(["block1_conv2"]), "avg")
+    second = replace(bundle, recipe=replace(bundle.recipe, pool="bilinear"))
+    assert why_not_exact(second) == "bilinear multiplies activations with each other"
 
 
 def test_another_class_may_be_explained(made):

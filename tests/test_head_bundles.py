@@ -50,6 +50,22 @@ def test_a_head_says_what_its_bundle_says(one_thread, stores, clf, normalise, n_
     assert expected.max() > 0.6  # not the classes' shares for all, which any bias would give
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize("normalise", ["l2", "centre"])
+def test_a_head_takes_principal_components_back_to_the_codes(
+    one_thread, stores, normalise, whiten, n_classes
+):
+    store, codes = stores[n_classes]
+    bundle = featx.fit(
+        store, normalise=normalise, components=5, whiten=whiten, baselines=False
+    ).bundle
+    head = head_of(bundle)
+    assert head.code_size == WIDTH
+    found = softmax(head.logits(codes.astype("f4")), axis=1)
+    np.testing.assert_allclose(found, bundle.predict_proba(codes), atol=1e-5)
+
+
 @pytest.mark.parametrize("calibration", ["sigmoid", "isotonic", "none"])
 def test_without_a_temperature_the_head_keeps_the_decisions(one_thread, stores, calibration):
     """What is calibrated otherwise is not copied, but the labels are the bundle's decisions'."""

@@ -131,6 +131,7 @@ def test_only_stores_that_lose_images_are_named(store):
         ("preprocess", "unit", "unit", "caffe"),
         ("precision", "tf32", "tf32", "float32"),
         ("dtype", "float16", "float16", "float32"),
+        ("crops", 5, "5", "1"),
     ],
 )
 def test_codes_that_were_made_otherwise_are_refused(store, field, value, text, expected):
@@ -143,10 +144,33 @@ def test_codes_that_were_made_otherwise_are_refused(store, field, value, text, e
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "words", "flags"),
+    [
+        ({"flip": True}, "flip is True, expected False", "no --flip"),
+        (
+            {"size": (64, 64), "scales": (32, 64), "scales_join": "stack"},
+            "size is 64x64, expected 32x32; scales is 32+64, expected none; "
+            "scales_join is stack, expected mean",
+            "--size 32x32 no --scale --scales-join mean",
+        ),
+    ],
+)
+def test_codes_of_other_views_are_refused(store, changes, words, flags):
+    """Where a flag is to be left out, that is said."""
+    a = store("a", [ONE], recipe=RECIPE)
+    b = store("b", [TWO], recipe=dataclasses.replace(RECIPE, layers=(TWO,), **changes))
+    found = refusal(RecipeMismatchError, [a, b])
+    assert f"otherwise: {words}. Only the layers" in found
+    assert found.endswith(f"Extract again with {flags}.")
+
+
 def test_every_field_of_the_recipe_is_compared(store):
     """None is without its case above; two at once are both named."""
     cases = test_codes_that_were_made_otherwise_are_refused.pytestmark[0].args[1]
-    assert {case[0] for case in cases} == {f.name for f in dataclasses.fields(Recipe)} - {"layers"}
+    views = test_codes_of_other_views_are_refused.pytestmark[0].args[1]
+    compared = {case[0] for case in cases} | {name for case in views for name in case[0]}
+    assert compared == {f.name for f in dataclasses.fields(Recipe)} - {"layers"}
     a = store("a", [ONE], recipe=RECIPE)
     other = dataclasses.replace(RECIPE, layers=(TWO,), resize="pad", jpeg="full")
     b = store("b", [TWO], recipe=other)

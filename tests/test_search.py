@@ -331,9 +331,8 @@ def test_a_path_decides_as_cold_fits_do(monkeypatch, n_classes):
     X, y = make_rows(96, n_classes, width=8, strength=0.4)
     path = tuple(penalty_grid(X)[::3])
     warm = options_of("logistic", penalties=path)
-    trials = searching._Trials(
-        Problem({"l2": X}, y), np.arange(96), make_folds(y), warm.kinds[0], "l2", warm
-    )
+    fronts = searching._Fronts(Problem({"l2": X}, y), warm)
+    trials = searching._Trials(fronts, np.arange(96), make_folds(y), warm.kinds[0], "l2")
     decided = [trials.run(value).decisions for value in path]
     assert [start is None for start in starts] == [True] * 4 + [False] * 4 * 9
     for value, found in zip(path, decided, strict=True):

@@ -1417,6 +1417,8 @@ def test_to_dict_is_plain_values(store_of):
         "classifier",
         "normalise",
         "parameters",
+        "components",
+        "whiten",
         "calibration",
         "tried",
         "seed",

@@ -39,6 +39,7 @@ TRUSTED_TYPES = (
     "featx.classification.calibration.Decisions",
     "featx.classification.calibration.Temperature",
     "featx.classification.codes.CodeMatrix",
+    "featx.classification.components.PrincipalComponents",
     "featx.classification.estimators.Centroids",
     "featx.classification.estimators.StableNeighbours",
     "featx.classification.span.CentredRows",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.classification.codes import Rows
-from featx.classification.folds import fold_count
+from featx.classification.folds import fold_count, make_folds
 from featx.errors import FitError, OptionError, StoreError
 from featx.store import ImageTable, Status
 
@@ -22,7 +22,9 @@ __all__ = [
     "Division",
     "check_complete",
     "check_leaks",
+    "chosen_on",
     "divide",
+    "scored_folds",
     "small_classes",
     "usable_rows",
 ]
@@ -153,6 +155,49 @@ def divide(
         where = "val" if select else "folds of train"
         notes.append(f"Chosen on {where}, fitted on train and val together; test is scored once.")
     return Division(train, selected, fitted, scored, scored_on), notes
+
+
+def scored_folds(
+    division: Division,
+    y: NDArray[np.str_],
+    keys: NDArray[np.int32],
+    *,
+    seed: int,
+    n_folds: int,
+    n_repeats: int,
+) -> list[Division]:
+    """Return the folds that are scored, as divisions; of every repeat, each row once."""
+    rows = division.scored
+    parts = []
+    for repeat in range(n_repeats):
+        pairs = make_folds(y[rows], keys[rows], seed + repeat, n_folds)
+        if not pairs:
+            message = (
+                "Fewer than two classes have two images that do not belong together, so nothing "
+                "can be held out to score. Add images, or a val split: data/train/CLASS, "
+                "data/val/CLASS."
+            )
+            raise FitError(message)
+        nothing = np.zeros(0, int)
+        parts += [
+            Division(rows[train_part], nothing, rows[train_part], rows[test], "folds")
+            for train_part, test in pairs
+        ]
+    return parts
+
+
+def chosen_on(
+    part: Division, y: NDArray[np.str_], keys: NDArray[np.int32], seed: int
+) -> tuple[Rows, list[tuple[Rows, Rows]]]:
+    """Return the rows that choices are made on, and pairs of positions in them: fitted, held out.
+
+    There are no pairs where too few rows leave nothing to hold out.
+    """
+    if len(part.selected):
+        rows = np.concatenate([part.searched, part.selected])
+        edge = len(part.searched)
+        return rows, [(np.arange(edge), np.arange(edge, len(rows)))]
+    return part.searched, make_folds(y[part.searched], keys[part.searched], seed)
 
 
 def check_leaks(y: NDArray[np.str_], keys: NDArray[np.int32], division: Division) -> list[str]:

@@ -12,20 +12,24 @@ What remains is to give that product to places:
 * a mean is divided among the places as their activations share in it;
 * a maximum goes to its place, of several equal ones to the first, row by row;
 * the mean of a grid's cell is divided among the cell's places. Where cells share
-  a row, it gets something of both.
+  a row, it gets something of both;
+* of several views, mirror images, crops or scales, each gets the share that it has in
+  the number, and its places lie where they do in the image.
 
 The length that `l2` divides by is this image's: how it would change, if a place did, is
 left out. The mean that `centre` subtracts is subtracted where it belongs: at its place
 (flattened), from all places alike (average, grid), or with the maximum. So what is
 shown is how an image differs from the fitted ones, and no constant but the intercept
-remains. A channel that is 0 everywhere has no place; what its mean adds is spread evenly.
+remains. Principal components are sums of a code's numbers: their weights come back to these,
+and the mean that they subtract is subtracted in the same way. A channel that is 0 everywhere
+has no place; what its mean adds is spread evenly.
 
 A square root of a sum is no sum of square roots, so `sqrt-l2` is exact on flattened
 codes alone; and a fully connected layer has no places.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +44,30 @@ from featx.classification.estimators import Perceptron
 from featx.layers import find_layer
 from featx.recipe import Recipe
 
-__all__ = ["PlaceSum", "decision_values", "explain_code", "on_finest_map", "why_not_exact"]
+__all__ = [
+    "PlaceSum",
+    "View",
+    "decision_values",
+    "explain_code",
+    "on_finest_map",
+    "why_not_exact",
+]
+
+
+@dataclass(frozen=True)
+class View:
+    """A layer's map of an image, or of a part of it.
+
+    Parameters
+    ----------
+    activation : ndarray of float, shape (height, width, channels)
+        Upright: that of a mirror image was turned back. Never negative, as ReLU leaves it.
+    box : tuple of float, default=(0, 0, 1, 1)
+        Top, left, bottom and right of the part, as shares of the image's sides.
+    """
+
+    activation: NDArray[np.floating]
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -71,6 +98,8 @@ def why_not_exact(bundle: Bundle) -> str | None:
     if not _is_linear(estimator):
         layers = "a network with a hidden layer" if isinstance(estimator, Perceptron) else None
         return f"{layers or type(estimator).__name__} is no weighted sum of the codes"
+    if bundle.recipe.pool == "bilinear":
+        return "bilinear multiplies activations with each other"
     if bundle.recipe.pool != "none" and "unit" in steps and steps["unit"].root:
         return f"square roots are taken after the pooling {bundle.recipe.pool}"
     flat = [name for name in bundle.recipe.layers if find_layer(name).kind == "dense"]
@@ -101,7 +130,7 @@ def decision_values(bundle: Bundle, codes: Matrix) -> Matrix:
 
 
 def explain_code(
-    bundle: Bundle, code: Matrix, activations: Mapping[str, NDArray[np.floating]], k: int
+    bundle: Bundle, code: Matrix, views: Mapping[str, Sequence[View]], k: int
 ) -> PlaceSum:
     """Divide the decision value of a class among the places of the layers' maps.
 
@@ -111,8 +140,9 @@ def explain_code(
         One for which `why_not_exact` is None.
     code : ndarray of shape (d,)
         Of one image, all layers side by side.
-    activations : mapping of str to ndarray, shape (height, width, channels)
-        What was pooled, by layer; never negative, as ReLU leaves it.
+    views : mapping of str to sequence of View
+        What was pooled, by layer: scale by scale, and of each the recipe's `n_views`. Of
+        a flattened code one, the code itself.
     k : int
         The class, as a position in the bundle's classes.
 
@@ -123,13 +153,16 @@ def explain_code(
     steps = bundle.classifier.named_steps
     weights, intercept = _weights_of(steps["decisions"].estimator, k)
     own, mean = _parts(steps, code)
+    if "components" in steps:
+        weights = steps["components"].to_columns(weights)
     of_code, of_mean = weights * own, weights * mean
     maps = {}
     start = 0
     for layer in bundle.recipe.layers:
         part = slice(start, start + bundle.recipe.code_size(layer))
-        maps[layer] = _given_to_places(
-            bundle.recipe, np.asarray(activations[layer]), of_code[part], of_mean[part]
+        shape = bundle.recipe.code_shape(layer)
+        maps[layer] = _given_to_views(
+            bundle.recipe, shape, views[layer], of_code[part], of_mean[part]
         )
         start = part.stop
     return PlaceSum(maps, intercept)
@@ -197,15 +230,91 @@ def _weights_of(estimator: BaseEstimator, k: int) -> tuple[Matrix, float]:
 
 
 def _parts(steps: Mapping[str, Any], code: Matrix) -> tuple[Matrix, Matrix]:
-    """Return a code as the classifier sees it, as a sum: what the image gives, and the mean."""
+    """Return a code as its weights have it, as a sum: what the image gives, and the mean."""
     row = np.asarray(code, dtype=np.float64)[None]
     if "unit" in steps:
         row = steps["unit"].transform(row)
-    if "centre" not in steps:
-        return row[0], np.zeros(row.shape[1])
-    mean = steps["centre"].mean_
-    length = float(np.linalg.norm(row[0] - mean)) or 1.0
-    return row[0] / length, -mean / length
+    own, mean = row[0], np.zeros(row.shape[1])
+    if "centre" in steps:
+        centre = steps["centre"].mean_
+        length = float(np.linalg.norm(own - centre)) or 1.0
+        own, mean = own / length, -centre / length
+    if "components" in steps:
+        mean = mean - steps["components"].mean_
+    return own, mean
+
+
+def _given_to_views(
+    recipe: Recipe,
+    shape: tuple[int, ...],
+    views: Sequence[View],
+    of_code: Matrix,
+    of_mean: Matrix,
+) -> Matrix:
+    """Return what places of the image add, (height, width), from what numbers of a code add."""
+    if len(views) == 1:
+        return _given_to_places(recipe, views[0].activation, of_code, of_mean)
+    apart = len(recipe.scales) if recipe.scales_join == "stack" else 1
+    # Scales stand side by side along the last axis.
+    by_scale = (*shape[:-1], apart, shape[-1] // apart)
+    of_codes, of_means = of_code.reshape(by_scale), of_mean.reshape(by_scale)
+    sides = [
+        (each.activation.shape[0] / (bottom - top), each.activation.shape[1] / (right - left))
+        for each in views
+        for top, left, bottom, right in [each.box]
+    ]
+    total = np.zeros((round(max(s[0] for s in sides)), round(max(s[1] for s in sides))))
+    of_group = len(views) // apart
+    for i in range(apart):
+        group = views[i * of_group : (i + 1) * of_group]
+        codes = np.stack([_pooled(recipe, each.activation) for each in group])
+        sums = codes.sum(axis=0)
+        shares = np.divide(codes, sums, out=np.full_like(codes, 1 / len(group)), where=sums > 0)
+        for view, share in zip(group, shares, strict=True):
+            own = _given_to_places(
+                recipe,
+                view.activation,
+                of_codes[..., i, :].ravel() * share,
+                of_means[..., i, :].ravel() / len(group),
+            )
+            top, left, bottom, right = view.box
+            down = _overlaps(top, bottom, len(own), len(total))
+            across = _overlaps(left, right, own.shape[1], total.shape[1])
+            total += down @ own @ across.T
+    return total
+
+
+def _pooled(recipe: Recipe, activation: NDArray[np.floating]) -> Matrix:
+    """Return the code of one view, flat."""
+    exact = np.asarray(activation, np.float64)
+    if recipe.grid is not None:
+        cells = [
+            exact[rows, columns].mean(axis=(0, 1))
+            for rows in _cells(len(exact), recipe.grid)
+            for columns in _cells(exact.shape[1], recipe.grid)
+        ]
+        return np.concatenate(cells)
+    ways: dict[str, tuple[Callable[..., Matrix], ...]] = {
+        "avg": (np.mean,),
+        "max": (np.max,),
+        "avg+max": (np.mean, np.max),
+    }
+    return np.concatenate([way(exact, axis=(0, 1)) for way in ways[recipe.pool]])
+
+
+def _overlaps(low: float, high: float, n_own: int, n_whole: int) -> Matrix:
+    """Return which share of each of a view's cells lies in each cell of the whole, along a side.
+
+    Examples
+    --------
+    >>> _overlaps(0.25, 1.0, 1, 2)
+    array([[0.33333333],
+           [0.66666667]])
+    """
+    own = low + (high - low) * np.arange(n_own + 1) / n_own
+    whole = np.arange(n_whole + 1) / n_whole
+    shared = np.minimum(own[1:], whole[1:, None]) - np.maximum(own[:-1], whole[:-1, None])
+    return np.asarray(np.maximum(shared, 0) / np.diff(own))
 
 
 def _given_to_places(
@@ -263,7 +372,7 @@ def _to_cells(
 
 
 def _cells(length: int, n_cells: int) -> list[slice]:
-    """Return the places of each cell along a side, as `featx.network.backbone.pooled` has them."""
+    """Return the places of each cell along a side, as `featx.network.pooling.pooled` has them."""
     return [
         slice(i * length // n_cells, math.ceil((i + 1) * length / n_cells)) for i in range(n_cells)
     ]

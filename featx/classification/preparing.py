@@ -30,7 +30,9 @@ from featx.classification.division import (
     Division,
     check_complete,
     check_leaks,
+    chosen_on,
     divide,
+    scored_folds,
     usable_rows,
 )
 from featx.classification.duplicates import Pair, conflicting, find_duplicates
@@ -49,6 +51,8 @@ Normalise = Literal["l2", "centre", "sqrt-l2", "none"]
 _NORMALISE_AUTO = ("l2", "centre", "sqrt-l2")
 # Wider than this no classifier that looks at single columns is of use, or ends in time.
 _MOST_COLUMNS = 4096
+# Axes of components that are more than this are said beforehand.
+_LARGE_BYTES = 500_000_000
 # Up to here, where it takes seconds, lda competes with those that the span serves.
 _QUICK_COLUMNS = 1024
 
@@ -118,6 +122,8 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
     road: RoadName | Literal["auto"] = "auto",
     C: float | Sequence[float] | None = None,
     settings: Mapping[str, Any] | None = None,
+    components: int | None = None,
+    whiten: bool = False,
     class_weight: Literal["balanced"] | None = None,
     calibration: Calibration = "temperature",
     folds: int = FOLDS,
@@ -162,6 +168,17 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
         ridge's alpha), instead of 28 from 1e-3 to 1e6.
     settings : mapping of str to object, optional
         Parameters of the estimator; one that is given is not searched.
+    components : int, optional
+        Principal components of the normalised codes [2]_ that the classifier
+        sees instead of these. Their axes are found anew in every training part,
+        those of the folds of the search too, so that nothing that is held out
+        or scored is ever behind them. They go into the bundle, (components,
+        numbers of a code) in float32, and no classifier then needs the codes
+        that it was fitted on. Every classifier is exact on them at any width,
+        also those that look at single columns.
+    whiten : bool, default=False
+        Whether each component is divided by its standard deviation in the
+        training part [3]_. Needs `components`.
     class_weight : {"balanced"}, optional
         Whether small classes count as much as large ones.
     calibration : {"temperature", "sigmoid", "isotonic", "none"}, default="temperature"
@@ -203,7 +220,12 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
     ----------
     .. [1] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of
        Modern Neural Networks", 2017. https://arxiv.org/abs/1706.04599
+    .. [2] K. Pearson, "On Lines and Planes of Closest Fit to Systems of Points in
+       Space", Philosophical Magazine 2(11), 1901.
+    .. [3] H. Jegou and O. Chum, "Negative evidences and co-occurrences in image
+       retrieval: the benefit of PCA and whitening", ECCV 2012.
     """
+    components = _component_count(components, whiten=whiten)
     given = {
         "clf": clf,
         "layer": layer,
@@ -211,6 +233,8 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
         "road": road,
         "C": C if C is None else [float(each) for each in np.atleast_1d(C)],
         "settings": None if settings is None else dict(settings),
+        "components": components,
+        "whiten": whiten,
         "class_weight": class_weight,
         "calibration": calibration,
         "folds": folds,
@@ -224,7 +248,11 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
         "group_column": group_column,
         "seed": seed,
     }
-    options = _options(clf, normalise, C, settings, class_weight, seed)
+    options = dataclasses.replace(
+        _options(clf, normalise, C, settings, class_weight, seed),
+        components=components,
+        whiten=whiten,
+    )
     check_calibration(calibration)
     _check_counts(folds, repeats)
     _check_words(refit=refit, duplicates=duplicates)
@@ -260,8 +288,22 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
     keys = together(images.group[rows], pairs=[(pair.first, pair.second) for pair in copies])
     notes += [*left_out, *unsplit, *check_leaks(y, keys, division)]
     notes += _copies_in_words(copies, images.path[rows], y)
+    if options.components is not None:
+        parts = [division]
+        if division.scored_on == "folds":
+            parts += scored_folds(
+                division, y, keys, seed=options.seed, n_folds=folds, n_repeats=repeats
+            )
+        fewest = _fewest_rows(parts, y, keys, options.seed)
+        notes += _check_components(options.components, joined.recipe.width, fewest)
     n_divisions = 1 + folds * repeats if division.scored_on == "folds" else 1
     chosen, options = _choose_road(options, joined, y, road, n_divisions)
+    if not chosen.is_exact and options.components is not None:
+        message = (
+            "The road streamed finds no principal components, which come from all rows at once. "
+            "Leave out --components, or use --road span."
+        )
+        raise OptionError(message)
     if not chosen.is_exact and (refit or repeats > 1 or select):
         message = (
             "The road streamed fits once, on the training part. Leave out --refit, --repeats and "
@@ -351,6 +393,54 @@ def _options(  # noqa: PLR0917
     )
 
 
+def _component_count(components: int | None, *, whiten: bool) -> int | None:
+    if components is None:
+        if whiten:
+            message = (
+                "--whiten divides principal components by their deviations, and there are none. "
+                "Expected --components K beside it, as in --components 64 --whiten."
+            )
+            raise OptionError(message)
+        return None
+    count = operator.index(components)
+    if count < 1:
+        message = f"No such number of components: {count}. Expected --components 1 or more."
+        raise OptionError(message)
+    return count
+
+
+def _fewest_rows(
+    parts: Sequence[Division], y: NDArray[np.str_], keys: NDArray[np.int32], seed: int
+) -> int:
+    """Return how many rows the smallest part has that anything is fitted on."""
+    counts = [len(part.fitted) for part in parts]
+    for part in parts:
+        _, pairs = chosen_on(part, y, keys, seed)
+        counts += [len(fitted) for fitted, _ in pairs]
+    return min(counts)
+
+
+def _check_components(components: int, width: int, fewest: int) -> list[str]:
+    """Refuse more components than every part of the fit has, and say how large many are."""
+    most = min(fewest - 1, width)
+    if components > most > 0:  # a part of one image is refused later, for its one class
+        why = (
+            f"the codes have {width:,} numbers"
+            if most == width
+            else f"the smallest part that is fitted on, inside the folds, has {fewest} images, and "
+            "their mean is subtracted"
+        )
+        message = f"Cannot take {components} components: {why}. Use --components {most} or fewer."
+        raise OptionError(message)
+    n_bytes = 4 * components * width
+    if n_bytes <= _LARGE_BYTES:
+        return []
+    return [
+        f"The axes of {components} components of {width:,} numbers are {n_bytes / 1e9:.2f} GB of "
+        "the bundle. Fewer --components are less."
+    ]
+
+
 def _check_penalties(
     penalties: Sequence[float], kinds: Sequence[ClassifierKind], settings: Mapping[str, Any]
 ) -> None:
@@ -397,21 +487,27 @@ def _choose_road(
     options: Options, joined: Joined, y: NDArray[np.str_], wanted: str, n_divisions: int
 ) -> tuple[Road, Options]:
     """Choose a road, and leave of the candidates those that can take it."""
-    width = joined.recipe.width
+    width, components = joined.recipe.width, options.components
+    # What a classifier sees. Components are the same on every road, so that all may look at them.
+    columns, is_free = (width, False) if components is None else (components, True)
     only = options.kinds[0] if len(options.kinds) == 1 else None
     if only is not None and not only.is_exact and wanted != "streamed":
-        if width > _MOST_COLUMNS:
+        if columns > _MOST_COLUMNS:
             streams = f", or --road streamed --clf {only.name}" if only.streams else ""
+            what, remedy = (
+                (f"there are {columns:,} components", f"Use --components {_MOST_COLUMNS} or fewer")
+                if is_free
+                else (f"these codes have {columns:,}", "Extract with --pool avg")
+            )
             message = (
-                f"{only.name} looks at single columns, and these codes have {width:,}: no more "
-                f"than {_MOST_COLUMNS:,} are of use. Extract with --pool avg, or use --clf "
-                f"logistic{streams}."
+                f"{only.name} looks at single columns, and {what}: no more than {_MOST_COLUMNS:,} "
+                f"are of use. {remedy}, or use --clf logistic{'' if is_free else streams}."
             )
             raise OptionError(message)
-        if wanted == "span":
+        if wanted == "span" and not is_free:
             message = f"{only.name} depends on the axes, which the span turns. Use --road primal."
             raise OptionError(message)
-        wanted = "primal"
+        wanted = wanted if is_free else "primal"
     n_images = len(y)
     # Of several candidates, half of the settings end early.
     n_candidates = max(1.0, len(options.kinds) * len(options.normalise) / 2)
@@ -421,6 +517,7 @@ def _choose_road(
         width,
         len(np.unique(y)),
         n_searches=n_divisions * n_candidates,
+        components=components or 0,
     )
     road = choose(wanted)
     if only is None and (wanted, road.name) == ("auto", "span") and width <= _QUICK_COLUMNS:
@@ -429,9 +526,10 @@ def _choose_road(
     if road.name == "streamed":
         kinds = tuple(kind for kind in options.kinds if kind.streams)
     else:
-        kinds = tuple(kind for kind in options.kinds if kind.is_exact or road.name == "primal")
+        sees_columns = is_free or road.name == "primal"
+        kinds = tuple(kind for kind in options.kinds if kind.is_exact or sees_columns)
         kinds = tuple(
-            kind for kind in kinds if kind is only or kind.is_exact or width <= _MOST_COLUMNS
+            kind for kind in kinds if kind is only or kind.is_exact or columns <= _MOST_COLUMNS
         )
     if not kinds or (road.name == "streamed" and only is None):
         message = (
@@ -441,7 +539,7 @@ def _choose_road(
         )
         raise OptionError(message)
     for kind in kinds if road.is_exact else ():  # descent has parameters of its own
-        check_settings(kind, options.settings, on_span=road.name == "span")
+        check_settings(kind, options.settings, on_span=road.name == "span" and not is_free)
     return road, dataclasses.replace(options, kinds=kinds)
 
 

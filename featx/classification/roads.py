@@ -33,6 +33,9 @@ _EPOCHS = 10  # of the streamed road
 _PENALTIES = 5  # that it tries at once
 _MEMORY_SHARE = 0.6  # of what is free
 _FIXED_BYTES = 400e6  # of Python and its libraries, and blocks of codes
+_AXES_SECONDS = 1.3e-10  # of the principal components of a row, for each pair of columns
+_AXES_FITS = 6  # of a search on five folds, whatever it tries
+_AXES_MATRICES = 3  # of n x r doubles, beside those of a fit
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,13 @@ def check_road(name: str) -> None:
 
 
 def price(
-    name: RoadName, n_images: int, code_size: int, n_classes: int, n_searches: float = 1
+    name: RoadName,
+    n_images: int,
+    code_size: int,
+    n_classes: int,
+    n_searches: float = 1,
+    *,
+    components: int = 0,
 ) -> Road:
     """Return what a road costs.
 
@@ -85,6 +94,9 @@ def price(
         Labelled images, numbers of each, and classes.
     n_searches : float, default=1
         Searches of one classifier: one a scored fold, and one for all images.
+    components : int, default=0
+        Principal components that the classifier sees instead of codes; not on
+        the road streamed, which has none.
     """
     n, d = n_images, code_size
     if name == "streamed":
@@ -96,7 +108,11 @@ def price(
     seconds = _FIXED_SECONDS + n_searches * one
     if name == "span":
         seconds += n**2 * (d + n / 3) / _PRODUCT_FLOPS + _PASSES * 4.0 * n * d / _READ_BYTES
-    return Road(name, seconds, int(_FIXED_BYTES + _MATRICES * 8 * n * width))
+    n_bytes = _FIXED_BYTES + _MATRICES * 8 * n * width
+    if components:
+        seconds += n_searches * _AXES_FITS * _AXES_SECONDS * n * width * min(n, width)
+        n_bytes += _AXES_MATRICES * 8 * n * width + 4 * components * d
+    return Road(name, seconds, int(n_bytes))
 
 
 def choose_road(
@@ -106,6 +122,7 @@ def choose_road(
     wanted: str = "auto",
     *,
     n_searches: float = 1,
+    components: int = 0,
     free: int | None = None,
 ) -> Road:
     """Choose the fastest exact road that memory allows; where none fits, the streamed one.
@@ -123,6 +140,8 @@ def choose_road(
         The road, where it is not to be chosen.
     n_searches : float, default=1
         See `price`.
+    components : int, default=0
+        See `price`.
     free : int, optional
         Bytes of memory that may be used; by default, most of what is free.
 
@@ -136,7 +155,8 @@ def choose_road(
     check_road(wanted)
     free = int(psutil.virtual_memory().available * _MEMORY_SHARE) if free is None else free
     primal, span, streamed = (
-        price(name, n_images, code_size, n_classes, n_searches) for name in get_args(RoadName)
+        price(name, n_images, code_size, n_classes, n_searches, components=components)
+        for name in get_args(RoadName)
     )
     roads: dict[str, Road] = {road.name: road for road in (primal, span, streamed)}
     if wanted != "auto":

@@ -18,9 +18,14 @@ from sklearn.base import BaseEstimator
 from featx.classification.calibration import calibrate
 from featx.classification.classifiers import CLASSIFIERS
 from featx.classification.codes import Matrix, Rows
-from featx.classification.division import Division, small_classes, twins
+from featx.classification.division import (
+    Division,
+    chosen_on,
+    scored_folds,
+    small_classes,
+    twins,
+)
 from featx.classification.evaluation import Evaluation, evaluate, right_by_majority, wilson
-from featx.classification.folds import make_folds
 from featx.classification.pictures import picture_rows
 from featx.classification.preparing import FitJob
 from featx.classification.search import Choice, Model, Problem, search, train
@@ -137,24 +142,14 @@ def without_copies(
 
 def folds_of(job: FitJob) -> list[Division]:
     """Return the folds that are scored, as divisions; of every repeat, each row once."""
-    rows = job.division.scored
-    parts = []
-    for repeat in range(job.n_repeats):
-        seed = job.options.seed + repeat
-        pairs = make_folds(job.y[rows], job.keys[rows], seed, job.n_folds)
-        if not pairs:
-            message = (
-                "Fewer than two classes have two images that do not belong together, so nothing "
-                "can be held out to score. Add images, or a val split: data/train/CLASS, "
-                "data/val/CLASS."
-            )
-            raise FitError(message)
-        nothing = np.zeros(0, int)
-        parts += [
-            Division(rows[train_part], nothing, rows[train_part], rows[test], "folds")
-            for train_part, test in pairs
-        ]
-    return parts
+    return scored_folds(
+        job.division,
+        job.y,
+        job.keys,
+        seed=job.options.seed,
+        n_folds=job.n_folds,
+        n_repeats=job.n_repeats,
+    )
 
 
 def _held_out(
@@ -222,13 +217,7 @@ def _choose(problem: Problem, job: FitJob, part: Division) -> tuple[Final, list[
     if len(np.unique(job.y[part.fitted])) < 2:
         message = "The training images are all of one class. A classifier needs two."
         raise FitError(message)
-    if len(part.selected):
-        rows = np.concatenate([part.searched, part.selected])
-        edge = len(part.searched)
-        pairs: list[tuple[Rows, Rows]] = [(np.arange(edge), np.arange(edge, len(rows)))]
-    else:
-        rows = part.searched
-        pairs = make_folds(job.y[rows], job.keys[rows], options.seed)
+    rows, pairs = chosen_on(part, job.y, job.keys, options.seed)
     choice = search(problem, rows, pairs, options)
     if not pairs and (choice.kind.parameter or len(options.kinds) > 1):
         notes.append("Too few images to choose settings on: scikit-learn's default was used.")
@@ -260,8 +249,15 @@ def score_baselines(job: FitJob, scored: Scored) -> dict[str, Any]:
     # What looks at single columns takes hours on thousands of pixels.
     kind = kind if kind.is_exact else CLASSIFIERS["logistic"]
     settings = job.options.settings if kind is scored.final.choice.kind else {}
+    # Without components, which are for small files: the baseline is to be a good one.
     options = dataclasses.replace(
-        job.options, kinds=(kind,), normalise=("l2",), settings=settings, is_fine=False
+        job.options,
+        kinds=(kind,),
+        normalise=("l2",),
+        settings=settings,
+        is_fine=False,
+        components=None,
+        whiten=False,
     )
     own = dataclasses.replace(job, options=options, n_repeats=1)
     span = ExactSpan().fit(picture_rows(job.joined.thumbnails(job.rows)))

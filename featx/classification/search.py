@@ -36,10 +36,21 @@ from threadpoolctl import ThreadpoolController
 from featx.classification.calibration import decisions
 from featx.classification.classifiers import ClassifierKind, penalty_grid
 from featx.classification.codes import Matrix, Rows
+from featx.classification.components import PrincipalComponents
 from featx.classification.span import CentredRows
 from featx.errors import FitError, OptionError
 
-__all__ = ["Choice", "Model", "Options", "Problem", "Tried", "plan_of", "search", "train"]
+__all__ = [
+    "Choice",
+    "Front",
+    "Model",
+    "Options",
+    "Problem",
+    "Tried",
+    "plan_of",
+    "search",
+    "train",
+]
 
 # Every third of the grid is a decade.
 _COARSE = 3
@@ -75,6 +86,10 @@ class Options:
         Of estimators that draw.
     is_fine : bool, default=True
         Whether to look between the decades of the grid.
+    components : int, optional
+        Principal components that classifiers see instead of the rows.
+    whiten : bool, default=False
+        Whether each is divided by its standard deviation.
     """
 
     kinds: tuple[ClassifierKind, ...]
@@ -83,6 +98,8 @@ class Options:
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     is_fine: bool = True
+    components: int | None = None
+    whiten: bool = False
 
     def values(self, kind: ClassifierKind, X: Matrix) -> tuple[Any, ...]:
         """Return values to try, simplest first; (None,) where nothing is searched."""
@@ -120,12 +137,34 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Front:
+    """What rows pass through before a classifier; fitted on its training rows alone.
+
+    Parameters
+    ----------
+    centre : CentredRows, optional
+        Of the normalisation "centre".
+    components : PrincipalComponents, optional
+        After that.
+    """
+
+    centre: CentredRows | None = None
+    components: PrincipalComponents | None = None
+
+    def transform(self, X: Matrix) -> Matrix:
+        """Return rows as the classifier has them."""
+        if self.centre is not None:
+            X = self.centre.transform(X)
+        return X if self.components is None else self.components.transform(X)
+
+
+@dataclass(frozen=True)
 class Model:
     """A classifier that was fitted on coordinates.
 
     Parameters
     ----------
-    centre : CentredRows or None
+    front : Front
         What rows pass through first.
     estimator : scikit-learn classifier
         Fitted.
@@ -135,7 +174,7 @@ class Model:
         Whether its solver did not say otherwise.
     """
 
-    centre: CentredRows | None
+    front: Front
     estimator: BaseEstimator
     parameters: Mapping[str, Any]
     converged: bool = True
@@ -147,7 +186,7 @@ class Model:
 
     def decide(self, X: Matrix) -> Matrix:
         """Return decisions, (n, k)."""
-        return decisions(self.estimator, X if self.centre is None else self.centre.transform(X))
+        return decisions(self.estimator, self.front.transform(X))
 
 
 @dataclass(frozen=True)
@@ -243,7 +282,8 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, options: Options) -> Choi
         are too few rows, and the first candidate is taken with the
         estimator's own default.
     options : Options
-        Candidates.
+        Candidates. The mean of "centre" and principal components are found in
+        each training part anew: what it holds out is only projected.
 
     Returns
     -------
@@ -255,12 +295,13 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, options: Options) -> Choi
         no_rows = np.zeros(0, int)
         kind = options.kinds[0]
         return Choice(kind, options.normalise[0], None, empty, no_rows, np.nan, (), converged=True)
-    contests = [
-        _Trials(problem, rows, pairs, kind, normalise, options)
-        for kind in options.kinds
-        for normalise in options.normalise
-    ]
+    fronts = _Fronts(problem, options)
     with _one_thread_a_product():
+        contests = [
+            _Trials(fronts, rows, pairs, kind, normalise)
+            for kind in options.kinds
+            for normalise in options.normalise
+        ]
         winner = contests[0] if len(contests) == 1 else _halve(contests)
         best = winner.search()
     return Choice(
@@ -284,7 +325,8 @@ def train(problem: Problem, rows: Rows, choice: Choice, options: Options) -> Mod
     """
     X, y = problem.coordinates[choice.normalise][rows], problem.y[rows]
     with _one_thread_a_product(), _watch() as watched:
-        model = _fit(choice.kind, choice.normalise, X, y, choice.value, options)
+        front = _fit_front(X, choice.normalise, options)
+        model = _fit(choice.kind, front, front.transform(X), y, choice.value, options)
     return dataclasses.replace(model, converged=watched.converged)
 
 
@@ -303,7 +345,8 @@ def plan_of(options: Options, n_rows: int, n_classes: int) -> str:
     given = options.penalties is not None
     counts = [len(_coarse(k, options.values(k, X), given=given)) for k in options.kinds]
     n_settings = sum(counts) * len(options.normalise)
-    first, *later = _rungs(n_rows * 4 // 5, n_classes)  # a fifth is held out
+    # A fifth is held out.
+    first, *later = _rungs(n_rows * 4 // 5, n_classes, options.components)
     text = (
         f"{len(options.kinds)} classifiers, {n_settings} settings, on {100 * first:g} % of the rows"
     )
@@ -313,25 +356,44 @@ def plan_of(options: Options, n_rows: int, n_classes: int) -> str:
     return text
 
 
+class _Fronts:
+    """Rows as classifiers have them; principal components of the same rows are found once."""
+
+    def __init__(self, problem: Problem, options: Options) -> None:
+        self.y, self.options = problem.y, options
+        self._coordinates = problem.coordinates
+        self._found: dict[tuple[str, bytes, bytes], tuple[Front, Matrix, Matrix]] = {}
+
+    def pass_through(
+        self, normalise: str, rows: Rows, held_out: Rows
+    ) -> tuple[Front, Matrix, Matrix]:
+        """Return what is fitted on `rows`, these behind it, and others behind it."""
+        key = (normalise, rows.tobytes(), held_out.tobytes())
+        if key in self._found:
+            return self._found[key]
+        X, further = (self._coordinates[normalise][each] for each in (rows, held_out))
+        front = _fit_front(X, normalise, self.options)
+        found = front, front.transform(X), front.transform(further)
+        # Rows that are as wide as before would fill the memory, and are quickly made again.
+        if self.options.components is not None:
+            self._found[key] = found
+        return found
+
+
 class _Trials:
     """One classifier with one normalisation on the folds; each value is tried once."""
 
-    def __init__(  # noqa: PLR0917
-        self,
-        problem: Problem,
-        rows: Rows,
-        pairs: Pairs,
-        kind: ClassifierKind,
-        normalise: str,
-        options: Options,
+    def __init__(
+        self, fronts: _Fronts, rows: Rows, pairs: Pairs, kind: ClassifierKind, normalise: str
     ) -> None:
-        self.kind, self.normalise, self._options = kind, normalise, options
-        self._X, self._y = problem.coordinates[normalise], problem.y
+        self.kind, self.normalise, self._options = kind, normalise, fronts.options
+        self._fronts, self._y = fronts, fronts.y
         self._rows, self._pairs = rows, pairs
         self._classes = np.unique(self._y[rows])
-        self.values = options.values(kind, _normalised(self._X[rows], normalise))
+        _, X, _ = fronts.pass_through(normalise, rows, rows[:0])
+        self.values = self._options.values(kind, X)
         self._done: dict[tuple[float, Any], Tried] = {}
-        self._order = np.random.default_rng(options.seed).permutation(len(self._X))
+        self._order = np.random.default_rng(self._options.seed).permutation(len(self._y))
 
     @property
     def coarse(self) -> tuple[Any, ...]:
@@ -440,12 +502,13 @@ class _Trials:
         return 1 if draws else min(os.cpu_count() or 1, len(self._pairs))
 
     def _fold(self, value: Any, rows: Rows, held_out: Rows, start: Model | None) -> "_Fold":
-        X, y = self._X[rows], self._y[rows]
-        model = _fit(self.kind, self.normalise, X, y, value, self._options, start)
+        front, X, further = self._fronts.pass_through(self.normalise, rows, held_out)
+        y = self._y[rows]
+        model = _fit(self.kind, front, X, y, value, self._options, start)
         labels = np.array(model.classes)
         decided = np.full((len(held_out), len(self._classes)), -np.inf)
-        decided[:, np.searchsorted(self._classes, labels)] = model.decide(self._X[held_out])
-        separates = bool(np.all(labels[model.decide(X).argmax(axis=1)] == y))
+        decided[:, np.searchsorted(self._classes, labels)] = decisions(model.estimator, further)
+        separates = bool(np.all(labels[decisions(model.estimator, X).argmax(axis=1)] == y))
         return _Fold(model, decided, separates)
 
     def _starts(self, value: Any, share: float) -> tuple[Model, ...]:
@@ -476,18 +539,24 @@ class _Fold:
     separates: bool
 
 
+def _fit_front(X: Matrix, normalise: str, options: Options) -> Front:
+    centre = CentredRows().fit(X) if normalise == "centre" else None
+    if options.components is None:
+        return Front(centre)
+    components = PrincipalComponents(options.components, whiten=options.whiten)
+    return Front(centre, components.fit(X if centre is None else centre.transform(X)))
+
+
 def _fit(  # noqa: PLR0917
     kind: ClassifierKind,
-    normalise: str,
+    front: Front,
     X: Matrix,
     y: NDArray[np.str_],
     value: Any,
     options: Options,
     start: Model | None = None,
 ) -> Model:
-    centre = CentredRows().fit(X) if normalise == "centre" else None
-    if centre is not None:
-        X = centre.transform(X)
+    """Fit a classifier on rows that have passed through `front`."""
     parameters = {**kind.fixed(X), **options.parameters(kind, value, len(X))}
     if start is not None and len(start.classes) == len(np.unique(y)):
         estimator = copy.copy(start.estimator).set_params(**{"warm_start": True, **parameters})
@@ -501,7 +570,7 @@ def _fit(  # noqa: PLR0917
             f"{_spelt(parameters)}: {error}. Use other values with --set, or another --clf."
         )
         raise (OptionError if options.settings else FitError)(message) from error
-    return Model(centre, estimator, parameters)
+    return Model(front, estimator, parameters)
 
 
 @dataclass
@@ -531,7 +600,8 @@ def _halve(contests: Sequence[_Trials]) -> _Trials:
     """Return the winner among several, by successive halving and then by preference."""
     n_rows = min(len(train_part) for train_part, _ in contests[0]._pairs)
     live = [(trials, value) for trials in contests for value in trials.coarse]
-    for share in _rungs(n_rows, len(contests[0]._classes)):
+    components = contests[0]._options.components
+    for share in _rungs(n_rows, len(contests[0]._classes), components):
         found = [(trials, value, trials.run(value, share)) for trials, value in live]
         found.sort(key=lambda each: -each[2].n_right)
         live = [(trials, value) for trials, value, _ in found[: -(-len(found) // 2)]]
@@ -559,8 +629,11 @@ def _coarse(
     return values[::_COARSE] if kind.has_penalty and len(values) > 1 and not given else values
 
 
-def _rungs(n_rows: int, n_classes: int) -> tuple[float, ...]:
+def _rungs(n_rows: int, n_classes: int, components: int | None = None) -> tuple[float, ...]:
     fewest = _FEWEST_ROWS_A_CLASS * n_classes
+    if components is not None:
+        # More rows than components; a share of each class is rounded, by up to one row.
+        fewest = max(fewest, components + 1 + n_classes)
     return tuple(share for share in _RUNGS if share == 1 or share * n_rows >= fewest)
 
 
@@ -577,7 +650,3 @@ def _one_thread_a_product() -> Iterator[None]:
 
 def _spelt(parameters: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in parameters.items()) or "its defaults"
-
-
-def _normalised(X: Matrix, normalise: str) -> Matrix:
-    return CentredRows().fit_transform(X) if normalise == "centre" else X

@@ -178,7 +178,7 @@ class ExactSpan(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         other.coordinates_ = np.column_stack([coordinates, np.zeros(len(positions))])
         return other
 
-    def to_code_space(self, vectors: ArrayLike) -> Matrix:
+    def to_code_space(self, vectors: ArrayLike, *, dtype: type[np.floating] = np.float64) -> Matrix:
         """Return vectors of coordinates as vectors of codes.
 
         Parameters
@@ -186,6 +186,8 @@ class ExactSpan(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         vectors : array-like of shape (k, r + 1) or (r + 1,)
             Coefficients of a linear model that was fitted on coordinates, or a
             mean of them.
+        dtype : type, default=numpy.float64
+            Of what is returned; sums are in float64.
 
         Returns
         -------
@@ -195,7 +197,7 @@ class ExactSpan(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         vectors = np.asarray(vectors)
         weights = self._to_rows(np.atleast_2d(vectors)[:, :-1])  # (k, n)
-        out = np.empty((len(weights), self.codes_.shape[1]))
+        out: Matrix = np.empty((len(weights), self.codes_.shape[1]), dtype)
         start = 0
         for k, scale in enumerate(self.scales_):
             scaled = weights * scale

@@ -99,6 +99,8 @@ def run_fit(job: FitJob) -> Fit:
         "layers": list(job.joined.recipe.layers),
         "road": job.road.name,
         **done.facts,
+        "components": job.options.components,
+        "whiten": job.options.whiten,
         "calibration": job.calibration,
         "seed": job.options.seed,
         "n_train": len(done.rows),

@@ -16,13 +16,17 @@ from sklearn.pipeline import Pipeline
 
 from featx.classification.calibration import Decisions
 from featx.classification.codes import CodeMatrix, Matrix
+from featx.classification.components import PrincipalComponents
 from featx.classification.preparing import FitJob
 from featx.classification.scoring import Final
-from featx.classification.search import Model, Options, Problem, train
+from featx.classification.search import Front, Model, Options, Problem, train
 from featx.classification.span import ExactSpan, UnitRows
 from featx.errors import StoreError
 
 __all__ = ["View", "view_of"]
+
+# Half the size, and no worse than the codes, whose own numbers are rounded so.
+_AXES = np.float32
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class View:
         choice, model = final.choice, final.model
         span = self.spans.get(choice.normalise)
         steps: list[tuple[str, BaseEstimator]] = []
-        if span is not None and choice.kind.needs_rows:
+        # Components stand for the codes, so that nothing is compared with these.
+        compares = choice.kind.needs_rows and model.front.components is None
+        if span is not None and compares:
             # Of the rows that it was fitted on alone: others are none of its business.
             narrow = span.narrowed(final.rows)
             steps.append(("span", narrow))
@@ -60,10 +66,12 @@ class View:
         elif choice.normalise != "none":
             root = choice.normalise == "sqrt-l2"
             steps.append(("unit", UnitRows(self.codes.widths, root=root)))
-        if span is not None and not choice.kind.needs_rows:
+        if span is not None and not compares:
             model = _moved(model, span)
-        if model.centre is not None:
-            steps.append(("centre", model.centre))
+        if model.front.centre is not None:
+            steps.append(("centre", model.front.centre))
+        if model.front.components is not None:
+            steps.append(("components", _in_single(model.front.components)))
         return Pipeline(
             [*steps, ("decisions", Decisions(model.estimator)), ("calibration", final.calibrator)]
         )
@@ -107,15 +115,25 @@ def view_of(job: FitJob) -> View:
 
 
 def _moved(model: Model, span: ExactSpan) -> Model:
-    """Return a linear model of coordinates as one of codes."""
+    """Return a model of coordinates that is linear, or begins with components, as one of codes."""
+    centre, components = copy.copy(model.front.centre), copy.copy(model.front.components)
+    if centre is not None:
+        centre.mean_ = span.to_code_space(centre.mean_)
+    if components is not None:
+        components.mean_ = span.to_code_space(components.mean_)
+        components.axes_ = span.to_code_space(components.axes_, dtype=_AXES)
+        return Model(Front(centre, components), model.estimator, model.parameters)
     estimator = copy.copy(model.estimator)
     estimator.coef_ = span.to_code_space(estimator.coef_)
     estimator.n_features_in_ = estimator.coef_.shape[-1]
-    centre = None
-    if model.centre is not None:
-        centre = copy.copy(model.centre)
-        centre.mean_ = span.to_code_space(centre.mean_)
-    return Model(centre, estimator, model.parameters)
+    return Model(Front(centre), estimator, model.parameters)
+
+
+def _in_single(components: PrincipalComponents) -> PrincipalComponents:
+    """Return the same components, their axes as a bundle has them."""
+    single = copy.copy(components)
+    single.axes_ = components.axes_.astype(_AXES, copy=False)
+    return single
 
 
 def _check_finite(block: Matrix, codes: CodeMatrix) -> None:

@@ -42,6 +42,13 @@ def command(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the estimator."),
     ] = None,
+    components: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Principal components to fit on instead of the codes."),
+    ] = None,
+    whiten: Annotated[
+        bool, typer.Option("--whiten", help="Divide each component by its standard deviation.")
+    ] = False,
     class_weight: settings.ClassWeight = None,
     calibration: Annotated[
         str,
@@ -104,6 +111,8 @@ def command(
         road=road,  # type: ignore[arg-type]
         C=None if c is None else _numbers(c),
         settings=read_settings(setting or ()),
+        components=components,
+        whiten=whiten,
         class_weight=class_weight,  # type: ignore[arg-type]
         calibration=calibration,  # type: ignore[arg-type]
         folds=folds,
@@ -155,6 +164,9 @@ def _print_fit(fitted: "Fit", *, quiet: bool) -> None:
     facts = fitted.to_dict()
     chosen = [f"{name} = {_spelt(value)}" for name, value in facts["parameters"].items()]
     what = [facts["classifier"], "on", "+".join(facts["layers"])]
+    if facts["components"] is not None:
+        whitened = " whitened" if facts["whiten"] else ""
+        chosen.insert(0, f"{facts['components']}{whitened} components")
     print(", ".join([" ".join(what), f"normalise {facts['normalise']}", *chosen]))
     if facts["gflops"] and not quiet:
         say(f"inner products at {facts['gflops']:.0f} GFLOP/s", quiet=quiet)

@@ -6,6 +6,7 @@ from featx.network.backbone import (
     activation_bytes,
     build_backbone,
     joint_name,
+    load_activations,
     load_backbone,
     load_joint_backbone,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "find_weights",
     "inspect_weights",
     "joint_name",
+    "load_activations",
     "load_backbone",
     "load_joint_backbone",
     "memory_errors",

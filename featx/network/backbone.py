@@ -38,6 +38,7 @@ __all__ = [
     "build_backbone",
     "joint_name",
     "keras_layer",
+    "load_activations",
     "load_backbone",
     "load_joint_backbone",
     "preprocessed",
@@ -107,8 +108,8 @@ class VGG19Backbone:
         Parameters
         ----------
         images : ndarray of uint8, shape (n, height, width, 3)
-            RGB, at the recipe's `view_size`, or of any shape where the recipe has
-            scales. Another n compiles anew on some backends, so callers keep to one.
+            RGB, at the recipe's `view_size`, or of another shape, such as a scale's.
+            Another n compiles anew on some backends, so callers keep to one.
 
         Returns
         -------
@@ -273,6 +274,36 @@ def load_joint_backbone(
     placeless = recipes[0].scales or recipes[0].crops > 1
     recipe = dataclasses.replace(recipes[0], layers=layers, pool="avg" if placeless else "none")
     return VGG19Backbone(recipe, outputs, read_weights(source, layers), device)
+
+
+def load_activations(
+    recipe: Recipe, source: WeightsSource, device: Device | str = "auto"
+) -> VGG19Backbone:
+    """Read weights and build what gives the activations that a recipe's codes are pooled from.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its layers, preprocessing and arithmetic.
+    source : WeightsSource
+        See `find_weights`.
+    device : Device or str, default="auto"
+        See `find_device`.
+
+    Returns
+    -------
+    VGG19Backbone
+        Of images of any shape, each as one view: (n, height, width, channels) in float32.
+
+    Raises
+    ------
+    WeightsError, OptionError
+        See `load_backbone`.
+    """
+    plain = dataclasses.replace(
+        recipe, pool="none", dtype="float32", flip=False, crops=1, scales=()
+    )
+    return load_backbone(plain, source, device)
 
 
 def activation_bytes(recipe: Recipe) -> int:

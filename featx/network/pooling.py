@@ -90,10 +90,8 @@ def views(images: Any, recipe: Recipe) -> Any:
 
     found = [images]
     if recipe.crops > 1:
-        (height, width), (whole_height, whole_width) = recipe.size, recipe.view_size
-        down, across = whole_height - height, whole_width - width
-        corners = [(0, 0), (0, across), (down, 0), (down, across), (down // 2, across // 2)]
-        found = [images[:, top : top + height, left : left + width] for top, left in corners]
+        height, width = recipe.size
+        found = [images[:, top : top + height, left : left + width] for top, left in recipe.corners]
     if recipe.flip:
         found += [ops.flip(each, axis=2) for each in found]
     return found[0] if len(found) == 1 else ops.concatenate(found, axis=0)

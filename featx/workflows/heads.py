@@ -53,8 +53,12 @@ def head_of(bundle: Bundle) -> Head:
     # Sigmoid and isotonic are no single number: the head then keeps the decisions as they are.
     temperature = calibration.temperature if isinstance(calibration, Temperature) else 1.0
     # Ridge has one row, without its axis, for two classes.
-    kernel = np.atleast_2d(estimator.coef_).T / temperature
-    bias = np.ravel(estimator.intercept_) / temperature
+    coef, bias = np.atleast_2d(estimator.coef_), np.ravel(estimator.intercept_)
+    if "components" in steps:  # sums of a code's numbers, whose weights come back to these
+        components = steps["components"]
+        coef = np.stack([components.to_columns(row) for row in coef])
+        bias = bias - coef @ components.mean_
+    kernel, bias = coef.T / temperature, bias / temperature
     if kernel.shape[1] == 1:  # of two classes: half for the second, minus half for the first
         kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
     mean = steps["centre"].mean_ if "centre" in steps else None

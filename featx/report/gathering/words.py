@@ -34,6 +34,7 @@ _POOLS = {
     "avg": "the mean of each map",
     "max": "the largest number of each map",
     "avg+max": "the mean and the largest number of each map",
+    "bilinear": "the mean products of each two channels, square-rooted",
 }
 _RESIZES = {"squash": "stretched", "crop": "cropped to the middle", "pad": "padded"}
 _NORMALISES = {
@@ -106,7 +107,7 @@ def recipe_facts(recipe: Recipe, provenance: Mapping[str, Any]) -> tuple[tuple[s
         ("layer" if len(recipe.layers) == 1 else "layers", " + ".join(recipe.layers)),
         ("pooling", f"{recipe.pool}: {_pool(recipe.pool)}"),
         ("numbers an image", f"{recipe.width:,} ({recipe.dtype})"),
-        ("image size", f"{size_text(recipe.size)} pixels, {_RESIZES[recipe.resize]}"),
+        ("image size", _size(recipe)),
         ("weights", weights),
         ("colours", colours),
         ("arithmetic", recipe.precision),
@@ -126,10 +127,18 @@ def fit_facts(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         ("calibration", _CALIBRATIONS[summary["calibration"]]),
         ("road", summary["road"]),
         ("fitted on", f"{summary['n_train']:,} images"),
+        *_components(summary),
         ("scored on", f"{summary['n_images']:,} images of {summary['scored_on']}"),
         ("seed", f"{summary['seed']}"),
         ("time of the fit", f"{summary['seconds']:g} s"),
     )
+
+
+def _components(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if summary["components"] is None:
+        return []
+    whitened = ", each divided by its deviation" if summary["whiten"] else ""
+    return [("principal components", f"{summary['components']}{whitened}")]
 
 
 def tuning_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -208,6 +217,9 @@ def _fit_flags(given: Mapping[str, Any]) -> list[str]:
             values = [f"{key}={each}" for key, each in value.items()]
         elif name == "C":
             values = [",".join(f"{each:g}" for each in value)]
+        elif value is True:
+            flags.append(flag)
+            continue
         else:
             values = list(map(str, value if isinstance(value, list) else [value]))
         flags += [f"{flag} {_typed(each)}" for each in values]
@@ -221,7 +233,9 @@ def _flags(recipe: Recipe, provenance: Mapping[str, Any]) -> str:
     parts += [f"--layer {name}" for name in recipe.layers]
     given = {
         "pool": (recipe.pool, "none"),
-        "size": (size_text(recipe.size), "224"),
+        "size": (size_text(recipe.size), "224" if not recipe.scales else size_text(recipe.size)),
+        "crops": (str(recipe.crops), "1"),
+        "scales-join": (recipe.scales_join, "mean"),
         "resize": (recipe.resize, "squash"),
         "jpeg": (recipe.jpeg, "reduced"),
         "preprocess": (recipe.preprocess, "caffe"),
@@ -232,6 +246,8 @@ def _flags(recipe: Recipe, provenance: Mapping[str, Any]) -> str:
     parts += [
         f"--{name} {_typed(value)}" for name, (value, usual) in given.items() if value != usual
     ]
+    parts += [f"--scale {each}" for each in recipe.scales]
+    parts += ["--flip"] if recipe.flip else []
     renamed = provenance.get("rename", {})
     parts += [f"--rename {_typed(f'{old}={new}')}" for old, new in renamed.items()]
     return " ".join(parts)
@@ -242,10 +258,24 @@ def _typed(text: str) -> str:
     return shlex.quote(spelt(text))
 
 
+def _size(recipe: Recipe) -> str:
+    """Say what the network sees of an image."""
+    if recipe.scales:
+        joined = " and ".join(map(str, recipe.scales))
+        how = {"mean": ", averaged", "stack": ", side by side"}[recipe.scales_join]
+        found = f"the whole, {joined} pixels its shorter side"
+        found += how if len(recipe.scales) > 1 else ""
+    else:
+        found = f"{size_text(recipe.size)} pixels, {_RESIZES[recipe.resize]}"
+    found += ", mean of four corners and the middle" if recipe.crops > 1 else ""
+    return found + (", and of the mirror image" if recipe.flip else "")
+
+
 def _codes(recipe: Recipe) -> str:
     layers = " + ".join(recipe.layers)
     return (
-        f"codes of {layers} at {size_text(recipe.size)} pixels ({_pool(recipe.pool)}, "
+        f"codes of {layers} at {'+'.join(map(str, recipe.scales)) or size_text(recipe.size)} "
+        f"pixels ({_pool(recipe.pool)}, "
         f"{recipe.width:,} numbers an image)"
     )
 

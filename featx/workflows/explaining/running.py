@@ -7,7 +7,6 @@ References
 """
 
 import contextlib
-import dataclasses
 import logging
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.classification import Bundle
-from featx.classification.explaining import decision_values, explain_code, on_finest_map
+from featx.classification.explaining import View, decision_values, explain_code, on_finest_map
 from featx.errors import ImagesError
 from featx.extraction import CodeBatch, settle_batch_size, stream_codes
 from featx.extraction.batching import Batcher, Views
@@ -26,9 +25,8 @@ from featx.layers import find_layer
 from featx.network import (
     VGG19Backbone,
     WeightsSource,
-    joint_name,
+    load_activations,
     load_backbone,
-    load_joint_backbone,
 )
 from featx.outputs import spelt
 from featx.recipe import Precision
@@ -180,12 +178,8 @@ class _Explainer:
         """Return method, constant, contributions, maps and extent."""
         raise NotImplementedError
 
-    def output(self, layer: str) -> str:
-        """Name the network's output that is the code of a layer."""
-        return layer
-
     def __call__(self, row: int, batch: CodeBatch, place: int) -> Explanation:
-        codes = [batch.codes[self.output(layer)][place].ravel() for layer in self.recipe.layers]
+        codes = [batch.codes[layer][place].ravel() for layer in self.recipe.layers]
         code = np.concatenate(codes)
         probabilities = self.bundle.predict_proba(code[None])[0]
         classes, best = self.bundle.classes, int(probabilities.argmax())
@@ -204,35 +198,54 @@ class _Explainer:
 
 
 class _Exact(_Explainer):
-    """Takes the sum apart: codes and what they were pooled from, out of one pass."""
+    """Takes the sum apart: of a flattened code by itself, else by what it was pooled from."""
 
     def load(self) -> VGG19Backbone:
-        # The codes are those that predict sees, rounding included; a flattened map is its code.
-        whole = dataclasses.replace(self.recipe, pool="none", dtype="float32")
-        recipes = [self.recipe] if self.recipe.pool == "none" else [self.recipe, whole]
-        return load_joint_backbone(recipes, self.source, self.job.prediction.device)
-
-    def output(self, layer: str) -> str:
-        return joint_name(0, layer)
+        source, device = self.source, self.job.prediction.device
+        # The codes are those that predict sees; these are a second pass, view by view.
+        if self.recipe.pool != "none":
+            self.activations = load_activations(self.recipe, source, device)
+        return load_backbone(self.recipe, source, device)
 
     def taken_apart(
         self, code: NDArray[np.floating], k: int, decision: float, batch: CodeBatch, place: int
     ) -> dict[str, Any]:
-        which = 0 if self.recipe.pool == "none" else 1
-        activations = {
-            layer: batch.codes[joint_name(which, layer)][place] for layer in self.recipe.layers
-        }
-        found = explain_code(self.bundle, code, activations, k)
+        pictures = batch.pictures[place].views
+        if self.recipe.pool == "none":
+            views = {
+                layer: [View(np.asarray(batch.codes[layer][place], np.float64))]
+                for layer in self.recipe.layers
+            }
+        else:
+            views = self._views(pictures)
+        found = explain_code(self.bundle, code, views, k)
         contributions = on_finest_map(found.maps)
         stride = min(find_layer(layer).stride for layer in self.recipe.layers)
         height, width = contributions.shape
+        whole: tuple[int, int] = pictures[-1].shape[:2]
         return {
             "method": "exact",
             "constant": found.intercept,
             "contributions": contributions,
             "maps": found.maps,
-            "extent": (height * stride, width * stride),
+            # Views have no map of their own that ends before the image does.
+            "extent": whole if self.recipe.crops > 1 else (height * stride, width * stride),
         }
+
+    def _views(self, pictures: Sequence[NDArray[np.uint8]]) -> dict[str, list[View]]:
+        """Return the maps of all views of an image, by layer."""
+        found: dict[str, list[View]] = {layer: [] for layer in self.recipe.layers}
+        for pixels in pictures:
+            height, width = pixels.shape[:2] if self.recipe.crops == 1 else self.recipe.size
+            for top, left in self.recipe.corners:
+                crop = pixels[top : top + height, left : left + width]
+                edges = np.array([top, left, top + height, left + width])
+                box = tuple(edges / np.tile(pixels.shape[:2], 2))
+                for turn in (1, -1)[: 2 if self.recipe.flip else 1]:
+                    maps = self.activations(np.ascontiguousarray(crop[None, :, ::turn]))
+                    for layer, each in maps.items():
+                        found[layer].append(View(each[0][:, ::turn], box))
+        return found
 
 
 class _Occluding(_Explainer):

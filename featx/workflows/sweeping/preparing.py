@@ -154,10 +154,12 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
         Image sizes; each is a pass of its own.
     clf, normalise, class_weight, folds
         Those of `featx.fit`.
-    weights, rename, preprocess, resize, precision, flip, crops, device, manifest, group
+    weights, rename, preprocess, resize, precision, flip, crops
         Those of `featx.extract`.
     scale : int or sequence of int, optional
         Shorter sides of whole images, instead of `size`; each is a pass of its own.
+    device, manifest, group
+        Those of `featx.extract`.
     budget : float, optional
         Seconds, after which no further pass or candidate is begun.
     output : Path or str, default="sweep"
