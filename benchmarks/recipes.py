@@ -106,8 +106,9 @@ def extract_parts(folder: Path, stores: Path) -> None:
             )
             for pool, layers in wanted.items()
         ]
-        made = run_extractions(jobs)
-        print(f"{folder.name} {part}: {made[0].images_per_second:.2f} images/s", flush=True)
+        made = run_extractions(jobs)[0]
+        if made.n_computed:
+            print(f"{folder.name} {part}: {made.images_per_second:.2f} images/s", flush=True)
 
 
 def store_of(stores: Path, folder: Path, part: Part, pool: str) -> Path:

@@ -7,6 +7,7 @@ import pytest
 
 import featx
 from featx.cli.settings import Recipe as RecipeOption
+from featx.cli.settings import flags_of
 from featx.errors import OptionError
 from featx.extraction import RECIPES, find_named, prepare_extraction
 from featx.store import open_store
@@ -28,6 +29,15 @@ def test_the_option_lists_them():
     assert RecipeOption.__metadata__[0].metavar == "|".join(RECIPES)
     with pytest.raises(OptionError, match=r"No recipe 'textur'\. Did you mean 'texture'\?"):
         find_named("textur")
+
+
+def test_the_documentation_has_their_flags():
+    """Each of them, all of its flags."""
+    text = (Path(__file__).parents[1] / "docs/recipes.md").read_text(encoding="utf-8")
+    for name, recipe in RECIPES.items():
+        (shown,) = re.findall(rf"^\| `{name}` \| `(.*)` \|$", text, re.MULTILINE)
+        flags = " ".join(flags_of(recipe.settings))
+        assert sorted(re.split(r" ?--", shown)) == sorted(re.split(r" ?--", flags))
 
 
 def test_the_flags_are_recorded_and_typed_ones_win(tmp_path, make_image_folder, monkeypatch, run):

@@ -40,6 +40,7 @@ __all__ = [
     "Store",
     "Weights",
     "batch_size",
+    "flags_of",
     "job_lines",
     "need_layer",
     "renames",
@@ -174,11 +175,12 @@ def with_recipe(
         setting for setting, source in sources.items() if source and source.name == "DEFAULT"
     }
     own = {k: value for k, value in find_named(name).settings.items() if k in untyped}
-    say(f"recipe {name}: {' '.join(_flags_of(own))}", quiet=quiet)
+    say(f"recipe {name}: {' '.join(flags_of(own))}", quiet=quiet)
     return given | own
 
 
-def _flags_of(settings: Mapping[str, Any]) -> list[str]:
+def flags_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings of an extraction as one types them."""
     flags = []
     for name, value in settings.items():
         flag = f"--{name.replace('_', '-')}"

@@ -51,7 +51,7 @@ RECIPES: Mapping[str, NamedRecipe] = MappingProxyType(
         ),
         "best": NamedRecipe(
             "what did best where it was measured (docs/recipes.md)",
-            {"layer": _LATE, "pool": "avg", "scale": (384,), "flip": True},
+            {"layer": _LATE, "pool": "avg", "scale": (384,)},
         ),
         "texture": NamedRecipe(
             "mean products of channels [2]_, for textures",
