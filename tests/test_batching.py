@@ -71,6 +71,18 @@ def test_auto_follows_the_device_and_the_image_size(monkeypatch, kind, size, n_i
     assert settle_batch_size("auto", recipe, n_images, FakeDevice(kind, None)) == expected
 
 
+def test_images_of_several_shapes_are_one_at_a_time_on_a_cpu(monkeypatch):
+    """Few of a batch have one shape; a GPU gets as many as ever, in parts of eight of a shape."""
+    monkeypatch.setattr("joblib.cpu_count", lambda: 4)
+    recipe = Recipe(weights="random:0", layers=("block1_pool",), pool="avg", scales=(32, 64))
+    assert settle_batch_size("auto", recipe, 1000, FakeDevice("cpu", None)) == 1
+    assert settle_batch_size("auto", recipe, 1000, FakeDevice("gpu", None)) == 512
+    backbone = MeanColour(recipe)
+    assert Batcher(backbone, 512).batch_size == 1
+    backbone.device = FakeDevice("gpu", None)
+    assert Batcher(backbone, 512).batch_size == 8
+
+
 def test_auto_leaves_half_of_the_memory(caplog):
     """Two batches in the network take at most half of what is free, but one image is tried."""
     recipe = Recipe(weights="random:0", layers=("block1_pool",))

@@ -67,6 +67,7 @@ def test_json_is_one_object_with_scores(folder, run):
     assert set(facts) == {
         *("codes", "layers", "road", "gflops", "classifier", "normalise", "parameters", "tried"),
         *("scored_on", "without_copies", "baselines", "calibration", "seed", "n_train"),
+        *("components", "whiten"),
         *("n_images", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier"),
         *("calibration_error", "calibration_bins", "reliability", "top5", "labels", "per_class"),
         "confusion",

@@ -23,8 +23,9 @@ from featx.classification import preparing as preparing_module
 from featx.classification.classifiers import find_classifiers
 from featx.classification.components import PrincipalComponents
 from featx.classification.explaining import View, decision_values, explain_code, why_not_exact
+from featx.classification.fitting import Options, Problem
 from featx.classification.scoring import folds_of, hold_out
-from featx.classification.search import Options, Problem, search
+from featx.classification.search import search
 from featx.classification.views import view_of
 from featx.errors import FitError, OptionError
 from featx.report.gathering.words import bundle_commands

@@ -181,10 +181,10 @@ def test_each_backends_word_for_too_little_memory(weights, images, monkeypatch):
         return run
 
     for error in out_of_memory():
-        monkeypatch.setattr(backbone, "_run", failing(error))
+        monkeypatch.setitem(backbone._runs, images.shape[1:3], failing(error))
         with pytest.raises(MemoryError):
             backbone(images)
-    monkeypatch.setattr(backbone, "_run", failing(ValueError("other")))
+    monkeypatch.setitem(backbone._runs, images.shape[1:3], failing(ValueError("other")))
     with pytest.raises(ValueError, match=r"^other$"):
         backbone(images)
 

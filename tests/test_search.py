@@ -11,10 +11,14 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_pre
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC, LinearSVC
 
+from featx.classification import fitting
 from featx.classification import search as searching
+from featx.classification import trials as trialling
 from featx.classification.classifiers import CLASSIFIERS, find_classifiers, penalty_grid
-from featx.classification.search import Options, Problem, Tried, plan_of, search, train
+from featx.classification.fitting import Options, Problem
+from featx.classification.search import plan_of, search, train
 from featx.classification.span import CentredRows
+from featx.classification.trials import Tried
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -63,13 +67,13 @@ def held_out(estimator, X, y, pairs):
 def tried(monkeypatch):
     """What is fitted and scored during a test, in order: (classifier, value, share)."""
     calls = []
-    own = searching._Trials._try
+    own = trialling.Trials._try
 
     def spy(self, value, share):
         calls.append((self.kind.name, value, share))
         return own(self, value, share)
 
-    monkeypatch.setattr(searching._Trials, "_try", spy)
+    monkeypatch.setattr(trialling.Trials, "_try", spy)
     return calls
 
 
@@ -220,7 +224,7 @@ def test_centred_rows_take_their_mean_from_the_training_part(monkeypatch):
             sizes.append(len(X))
             return super().fit(X, y)
 
-    monkeypatch.setattr(searching, "CentredRows", Spy)
+    monkeypatch.setattr(fitting, "CentredRows", Spy)
     X, y = make_rows()
     X += 1
     options = options_of("ridge", normalise=("centre",), penalties=(2.0,))
@@ -276,7 +280,7 @@ def test_a_winner_at_an_end_extends_the_grid(tried, monkeypatch, end):
         X *= [0.03, 0.03, 0.03, 0]
         X[:, 3] = np.random.default_rng(1).standard_normal(96)
     grid = [value * (1e4 if end == "strong" else 1e-6) for value in penalty_grid(X)]
-    monkeypatch.setattr(searching, "penalty_grid", lambda X: grid)
+    monkeypatch.setattr(fitting, "penalty_grid", lambda X: grid)
     choice = search_all(X, y, options_of("ridge"))
     values = [value for _, value, _ in tried]
     last, out = (grid[0], 0.1) if end == "strong" else (grid[-1], 10)
@@ -321,18 +325,19 @@ def test_overlapping_classes_are_walked_to_the_end(tried):
 def test_a_path_decides_as_cold_fits_do(monkeypatch, n_classes):
     """A fit that goes on from a stronger penalty ends where one from nothing ends."""
     starts = []
-    own = searching._fit
+    own = fitting.fit_model
 
     def spy(*arguments):
         starts.append(arguments[-1])
         return own(*arguments)
 
-    monkeypatch.setattr(searching, "_fit", spy)
+    for module in (searching, trialling):
+        monkeypatch.setattr(module, "fit_model", spy)
     X, y = make_rows(96, n_classes, width=8, strength=0.4)
     path = tuple(penalty_grid(X)[::3])
     warm = options_of("logistic", penalties=path)
-    fronts = searching._Fronts(Problem({"l2": X}, y), warm)
-    trials = searching._Trials(fronts, np.arange(96), make_folds(y), warm.kinds[0], "l2")
+    fronts = trialling.Fronts(Problem({"l2": X}, y), warm)
+    trials = trialling.Trials(fronts, np.arange(96), make_folds(y), warm.kinds[0], "l2")
     decided = [trials.run(value).decisions for value in path]
     assert [start is None for start in starts] == [True] * 4 + [False] * 4 * 9
     for value, found in zip(path, decided, strict=True):
@@ -401,14 +406,14 @@ def test_the_better_half_goes_on_to_more_rows(tried):
     """20 settings on a quarter of the rows, the better 10 on half, the better 5 on all."""
     X, y = make_rows(120, strength=0.4)
     found = {}
-    own = searching._Trials.run
+    own = trialling.Trials.run
 
     def spy(self, value, share=1.0):
         found[self.kind.name, value, share] = own(self, value, share).n_right
         return own(self, value, share)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(searching._Trials, "run", spy)
+        patch.setattr(trialling.Trials, "run", spy)
         choice = search_all(X, y, options_of("ridge", "linear-svm"))
     of_share = {
         share: [(name, value) for name, value, of in tried if of == share]
@@ -434,13 +439,14 @@ def test_a_share_holds_every_class(monkeypatch):
     y[:6] = "rare"
     y[6] = "alone"
     seen = {}
-    own = searching._fit
+    own = fitting.fit_model
 
     def spy(kind, normalise, X, y, *rest):
         seen.setdefault(len(X), []).append((X.copy(), y.copy()))
         return own(kind, normalise, X, y, *rest)
 
-    monkeypatch.setattr(searching, "_fit", spy)
+    for module in (searching, trialling):
+        monkeypatch.setattr(module, "fit_model", spy)
     pairs = [(np.arange(96), np.arange(96, 128))]
     options = options_of("ridge", "centroid", penalties=(1.0, 10.0))
     search_all(X, y, options, pairs)
@@ -511,7 +517,7 @@ def test_folds_at_once_decide_as_folds_in_a_row(monkeypatch, name):
     X, y = make_rows(96, 3, strength=0.3)
     decided = {}
     for n in (1, 4):
-        monkeypatch.setattr(searching.os, "cpu_count", lambda n=n: n)
+        monkeypatch.setattr(trialling.os, "cpu_count", lambda n=n: n)
         choice = search_all(X, y, options_of(name))
         decided[n] = (choice.value, choice.decisions.tobytes())
     assert decided[1] == decided[4]
@@ -520,14 +526,15 @@ def test_folds_at_once_decide_as_folds_in_a_row(monkeypatch, name):
 def test_a_solver_that_was_asked_for_has_one_thread(monkeypatch):
     """LIBLINEAR's dual solver draws from one generator for all threads."""
     threads = set()
-    own = searching._fit
+    own = fitting.fit_model
 
     def spy(*arguments):
         threads.add(threading.current_thread().name)
         return own(*arguments)
 
-    monkeypatch.setattr(searching, "_fit", spy)
-    monkeypatch.setattr(searching.os, "cpu_count", lambda: 4)
+    for module in (searching, trialling):
+        monkeypatch.setattr(module, "fit_model", spy)
+    monkeypatch.setattr(trialling.os, "cpu_count", lambda: 4)
     X, y = make_rows(96, 3, strength=0.3)
     options = options_of("linear-svm", penalties=(1.0,), settings={"dual": True})
     first, second = (search_all(X, y, options).decisions for _ in range(2))

@@ -9,7 +9,7 @@ from sklearn.svm import LinearSVC
 from featx.classification import streaming
 from featx.classification.classifiers import CLASSIFIERS
 from featx.classification.codes import CodeMatrix
-from featx.classification.search import Options
+from featx.classification.fitting import Options
 from featx.classification.streaming import fit_streamed
 from featx.errors import FitError, OptionError, StoreError
 

@@ -36,11 +36,11 @@ from featx.classification.division import (
     usable_rows,
 )
 from featx.classification.duplicates import Pair, conflicting, find_duplicates
+from featx.classification.fitting import Options
 from featx.classification.folds import FOLDS, together
 from featx.classification.joining import Joined, join_stores
 from featx.classification.labels import check_columns, relabel
 from featx.classification.roads import Road, RoadName, choose_road
-from featx.classification.search import Options
 from featx.errors import FitError, OptionError
 from featx.outputs import check_output
 

@@ -26,9 +26,10 @@ from featx.classification.division import (
     twins,
 )
 from featx.classification.evaluation import Evaluation, evaluate, right_by_majority, wilson
+from featx.classification.fitting import Model, Problem
 from featx.classification.pictures import picture_rows
 from featx.classification.preparing import FitJob
-from featx.classification.search import Choice, Model, Problem, search, train
+from featx.classification.search import Choice, search, train
 from featx.classification.span import ExactSpan
 from featx.errors import FitError
 

@@ -39,8 +39,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from featx.classification.calibration import Calibration, Decisions, calibrate, decisions
 from featx.classification.classifiers import CLASSIFIERS, ClassifierKind
 from featx.classification.codes import CodeMatrix, Matrix, Rows
+from featx.classification.fitting import Options
 from featx.classification.folds import make_folds
-from featx.classification.search import Options
 from featx.classification.span import UnitRows
 from featx.errors import FitError, OptionError, StoreError
 

@@ -17,9 +17,10 @@ from sklearn.pipeline import Pipeline
 from featx.classification.calibration import Decisions
 from featx.classification.codes import CodeMatrix, Matrix
 from featx.classification.components import PrincipalComponents
+from featx.classification.fitting import Front, Model, Options, Problem
 from featx.classification.preparing import FitJob
 from featx.classification.scoring import Final
-from featx.classification.search import Front, Model, Options, Problem, train
+from featx.classification.search import train
 from featx.classification.span import ExactSpan, UnitRows
 from featx.errors import StoreError
 

@@ -87,6 +87,8 @@ def settle_batch_size(
     kind = device.kind if device is not None else "cpu"
     pixels = _PIXELS_A_GPU if kind == "gpu" else _PIXELS_A_PROCESSOR * joblib.cpu_count()
     fitting = pixels // (recipe.size[0] * recipe.size[1] * recipe.n_views)
+    if recipe.scales and kind == "cpu":
+        fitting = _OF_ONE_SHAPE["cpu"]
     free = device.free_bytes() if device is not None else None
     if free is not None:
         room = _SHARE_OF_MEMORY * free / (IN_NETWORK * activation_bytes(recipe))

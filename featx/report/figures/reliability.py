@@ -47,6 +47,7 @@ def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes"
     Examples
     --------
     >>> from types import SimpleNamespace as Of
+    >>> from featx.classification import Score
     >>> bins = [Of(low=0.5, high=1.0, n=10, confidence=0.8, accuracy=0.7)]
     >>> error = Score(0.1, 0.0, 0.4)
     >>> ax = plot_reliability(Of(n_repeats=1, calibration_error=error, reliability=bins))
