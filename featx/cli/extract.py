@@ -51,6 +51,7 @@ def command(
     group: settings.Group = None,
     output: settings.Store = Path("codes.h5"),
     overwrite: Overwrite = False,
+    cluster: settings.ClusterName = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if an image could not be read.")
     ] = False,
@@ -99,6 +100,11 @@ def command(
     for line in settings.job_lines(job):
         say(line, quiet=quiet)
     try:
+        if cluster is not None and job.n_to_compute:
+            made = _on_cluster(cluster, job, quiet=quiet)
+            _report(job, made, strict=strict, quiet=quiet)
+            say(f"Next: featx fit {made.path} --clf logistic", quiet=quiet)
+            return
         if job.n_to_compute:
             found, name = start_backend(job.device)
             at_once = settle_batch_size(job.batch_size, job.recipe, job.n_to_compute, found)
@@ -111,6 +117,19 @@ def command(
         raise typer.Exit(130) from None
     _report(job, made, strict=strict, quiet=quiet)
     say(f"Next: featx fit {made.path} --clf logistic", quiet=quiet)
+
+
+def _on_cluster(name: str, job: "ExtractionJob", *, quiet: bool) -> "Extraction":
+    """Run a job on a cluster, and say where that can be watched."""
+    from featx.extraction import connected, run_extraction_on
+
+    with connected(name) as cluster:
+        n_workers = len(cluster.workers)
+        say(f"cluster {name}: {n_workers} workers, dashboard {cluster.dashboard}", quiet=quiet)
+        with progress_bar("extract", quiet=quiet) as progress:
+            return run_extraction_on(
+                cluster, job, progress=progress, told=lambda text: say(text, quiet=quiet)
+            )
 
 
 def _with_price(
@@ -157,6 +176,8 @@ def _report(job: "ExtractionJob", made: "Extraction", *, strict: bool, quiet: bo
             f"{made.images_per_second:.1f} images/s.{failed}"
         )
         shares = made.shares
+        if shares.network == 0:  # workers computed, whose time is not ours
+            return
         say(
             f"network {shares.network:.0%} of the time, decoding {shares.decode:.0%}, "
             f"writing {shares.write:.0%}; the network waited {shares.waiting:.0%}",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchSizeText",
+    "ClusterName",
     "Crops",
     "Device",
     "Flip",
@@ -119,6 +120,14 @@ Manifest = Annotated[
 ]
 Group = Annotated[
     str | None, typer.Option(help="Regular expression that finds the group in the path.")
+]
+ClusterName = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="local:N|tcp://HOST:PORT|file:PATH",
+        help="Run on Dask's workers, which share the file system.",
+    ),
 ]
 Store = Annotated[Path, typer.Option("--output", "-o", help="The store.")]
 Clf = Annotated[

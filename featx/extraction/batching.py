@@ -8,20 +8,21 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import joblib
 import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import OptionError
-from featx.network import Backbone, Device, VGG19Backbone, activation_bytes
+from featx.network import Backbone, VGG19Backbone, activation_bytes
 from featx.recipe import Recipe
 
 __all__ = [
     "IN_NETWORK",
     "BatchSize",
     "Batcher",
+    "Memory",
     "Views",
     "check_batch_size",
     "settle_batch_size",
@@ -62,8 +63,19 @@ def check_batch_size(batch_size: BatchSize) -> None:
         raise OptionError(message)
 
 
+class Memory(Protocol):
+    """A device, as far as its memory goes."""
+
+    @property
+    def kind(self) -> str:
+        """A processor, "cpu" or "gpu"."""
+
+    def free_bytes(self) -> int | None:
+        """Return the memory that is free there; None where that is not known."""
+
+
 def settle_batch_size(
-    batch_size: BatchSize, recipe: Recipe, n_images: int, device: Device | None = None
+    batch_size: BatchSize, recipe: Recipe, n_images: int, device: Memory | None = None
 ) -> int:
     """Return how many images to give the network at once, at most `n_images`.
 
@@ -78,8 +90,8 @@ def settle_batch_size(
         Says how much an image takes.
     n_images : int
         Images in all.
-    device : Device, optional
-        Where the network runs; a CPU by default.
+    device : Memory, optional
+        Where the network runs, such as a `Device`; a CPU by default.
     """
     check_batch_size(batch_size)
     if batch_size != "auto":

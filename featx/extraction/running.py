@@ -10,39 +10,39 @@ import dataclasses
 import os
 import platform
 import time
-from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import PIL
-from numpy.typing import NDArray
 
-from featx.errors import OptionError, StoreError
+from featx.errors import OptionError
 from featx.extraction.batching import BatchSize, settle_batch_size
+from featx.extraction.copying import copy_into, copy_rows
 from featx.extraction.jobs import ExtractionJob, prepare_extraction
 from featx.extraction.pace import Pace, Shares
-from featx.extraction.pipeline import CodeBatch, n_decoders, stream_codes
+from featx.extraction.passes import Pass, fill_rows, load_pass, passes_of
+from featx.extraction.pipeline import n_decoders
 from featx.extraction.resuming import Earlier
 from featx.images import MAX_PIXELS
-from featx.network import (
-    Backbone,
-    WeightsSource,
-    joint_name,
-    load_backbone,
-    load_joint_backbone,
-)
+from featx.network import Backbone, WeightsSource, load_backbone
 from featx.outputs import remove_leftovers, sole_writer
 from featx.recipe import Dtype, Jpeg, Pool, Precision, Preprocess, Recipe, Resize, ScalesJoin
-from featx.store import ImageFacts, Status, StoreWriter, create_store, open_store
+from featx.store import Status, StoreWriter, create_store, open_store
 
-__all__ = ["Extraction", "extract", "run_extraction", "run_extractions"]
+__all__ = [
+    "Computing",
+    "Extraction",
+    "extract",
+    "fill_stores",
+    "run_extraction",
+    "run_extractions",
+]
 
 Progress = Callable[[int, int], None]
 LoadBackbone = Callable[[Recipe], Backbone]
@@ -239,7 +239,7 @@ def run_extraction(
         The disk is full, or a code does not fit the store's dtype.
     """
     load = load or partial(load_backbone, source=job.source, device=job.device)
-    (found,) = _run([job], progress, lambda wanted: load(*wanted))
+    (found,) = fill_stores([job], progress, Here(lambda each: load(*each.recipes)))
     return found
 
 
@@ -271,6 +271,19 @@ def run_extractions(
     WeightsError, BusyError, StoreError
         See `run_extraction`.
     """
+    check_one_pass(jobs)
+    load = partial(load_pass, source=jobs[0].source, device=jobs[0].device)
+    return fill_stores(jobs, progress, Here(load))
+
+
+def check_one_pass(jobs: Sequence[ExtractionJob]) -> None:
+    """Refuse jobs that differ in more than what one pass can give.
+
+    Raises
+    ------
+    OptionError
+        They do.
+    """
     first = jobs[0]
     for job in jobs:
         alike = (
@@ -290,19 +303,77 @@ def run_extractions(
             )
             raise OptionError(message)
 
-    def load(wanted: Sequence[Recipe]) -> Backbone:
-        if len(wanted) == 1:
-            return load_backbone(wanted[0], first.source, first.device)
-        return load_joint_backbone(wanted, first.source, first.device)
 
-    return _run(jobs, progress, load)
+class Computing(Protocol):
+    """Where images go through the network: in this process, or elsewhere."""
+
+    def begin(self, jobs: Sequence[ExtractionJob], passes: Sequence[Pass]) -> None:
+        """Get ready for passes, before time is taken."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the stores' provenance says of it."""
+
+    def fill(
+        self,
+        jobs: Sequence[ExtractionJob],
+        each: Pass,
+        writers: Sequence[StoreWriter],
+        pace: Pace,
+    ) -> Generator[int, None, None]:
+        """Write the rows of a pass into the targets; yield how many more are safe by then."""
 
 
-def _run(
-    jobs: Sequence[ExtractionJob],
-    progress: Progress | None,
-    load: Callable[[Sequence[Recipe]], Backbone],
+class Here:
+    """Computes in this process.
+
+    Parameters
+    ----------
+    load : callable
+        Makes the backbone of a pass.
+    """
+
+    def __init__(self, load: Callable[[Pass], Backbone]) -> None:
+        self._load = load
+        self._loaded: dict[tuple[int, ...], tuple[Backbone, int]] = {}
+
+    def begin(self, jobs: Sequence[ExtractionJob], passes: Sequence[Pass]) -> None:
+        """Load the backbones, and settle how many images each sees at once."""
+        for each in passes:
+            backbone = self._load(each)
+            device = getattr(backbone, "device", None)
+            size = settle_batch_size(jobs[0].batch_size, backbone.recipe, len(each.rows), device)
+            self._loaded[each.rows] = backbone, size
+
+    def facts(self) -> dict[str, Any]:
+        """Return device, batch size and backend of the first pass."""
+        import keras
+
+        backbone, size = next(iter(self._loaded.values()))
+        device = getattr(backbone, "device", None)
+        return {
+            "batch_size": size,
+            "device": device.description if device is not None else "",
+            "backend": keras.backend.backend(),
+            "keras": keras.__version__,
+        }
+
+    def fill(
+        self,
+        jobs: Sequence[ExtractionJob],
+        each: Pass,
+        writers: Sequence[StoreWriter],
+        pace: Pace,
+    ) -> Generator[int, None, None]:
+        """Write the rows of a pass into the targets, batch by batch."""
+        backbone, size = self._loaded[each.rows]
+        first = jobs[0]
+        return fill_rows(each, backbone, size, first.files, first.max_pixels, writers, pace)
+
+
+def fill_stores(
+    jobs: Sequence[ExtractionJob], progress: Progress | None, computing: Computing
 ) -> list[Extraction]:
+    """Run jobs of one pass; see `run_extractions`."""
     pace, began = Pace(n_decoders()), time.perf_counter()
     undone = [job for job in jobs if not job.rest.nothing]
     if undone:
@@ -311,9 +382,10 @@ def _run(
                 outputs.enter_context(sole_writer(job.output))
                 job.rest.standing.check_unchanged()
                 remove_leftovers(job.rest.standing.output)
-            passes = _passes(undone, load)
+            passes = passes_of(undone)
+            computing.begin(undone, passes)
             began = time.perf_counter()
-            _fill(undone, passes, pace, progress or (lambda done, total: None))
+            _fill(undone, passes, computing, pace, progress or (lambda done, total: None))
             for job in undone:
                 rest = job.rest
                 if rest.target != rest.standing.output:
@@ -337,97 +409,40 @@ def _made(job: ExtractionJob, pace: Pace, seconds: float) -> Extraction:
     )
 
 
-@dataclass(frozen=True)
-class _Share:
-    """What a job takes of a pass: the backbone's names of its layers, and what it has already."""
-
-    job: int
-    names: dict[str, str]
-    earlier: dict[int, Earlier]
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """Rows that go through the network, for the jobs and layers that lack them."""
-
-    backbone: Backbone
-    batch_size: int
-    rows: tuple[int, ...]
-    shares: tuple[_Share, ...]
-
-
-def _passes(
-    jobs: Sequence[ExtractionJob], load: Callable[[Sequence[Recipe]], Backbone]
-) -> list[_Pass]:
-    """Group the rows by the layers that each job lacks, and load what computes those."""
-    lacking: defaultdict[int, dict[int, tuple[str, ...]]] = defaultdict(dict)
-    earlier: list[dict[int, Earlier]] = [{} for _ in jobs]
-    for k, job in enumerate(jobs):
-        for row in job.rest.rows:
-            lacking[row][k] = job.recipe.layers
-        for each in job.rest.extended:
-            held = each.store.recipe.layers
-            lacking[each.row][k] = tuple(name for name in job.recipe.layers if name not in held)
-            earlier[k][each.row] = each
-    groups: defaultdict[tuple[tuple[int, tuple[str, ...]], ...], list[int]] = defaultdict(list)
-    for row in sorted(lacking):
-        groups[tuple(sorted(lacking[row].items()))].append(row)
-    passes = []
-    for wanted, rows in groups.items():
-        backbone = load([jobs[k].recipe.narrowed(layers) for k, layers in wanted])
-        size = settle_batch_size(
-            jobs[0].batch_size, backbone.recipe, len(rows), getattr(backbone, "device", None)
-        )
-        shares = []
-        for place, (k, layers) in enumerate(wanted):
-            joint = len(wanted) > 1
-            names = {name: joint_name(place, name) if joint else name for name in layers}
-            known = {row: earlier[k][row] for row in rows if row in earlier[k]}
-            shares.append(_Share(k, names, known))
-        passes.append(_Pass(backbone, size, tuple(rows), tuple(shares)))
-    return passes
-
-
 def _fill(
-    jobs: Sequence[ExtractionJob], passes: Sequence[_Pass], pace: Pace, progress: Progress
+    jobs: Sequence[ExtractionJob],
+    passes: Sequence[Pass],
+    computing: Computing,
+    pace: Pace,
+    progress: Progress,
 ) -> None:
     """Bring the targets to their end: created, copied into, computed, finished."""
-    n_images, first = jobs[0].n_images, jobs[0]
+    n_images = jobs[0].n_images
     to_compute = {row for each in passes for row in each.rows}
     copied = {copy.row for job in jobs for copy in job.rest.copies} - to_compute
     n_seen = n_images - len(to_compute) - len(copied)
     with contextlib.ExitStack() as files:
         writers = []
         for job in jobs:
-            given = _created(job, passes)
+            given = _created(job, computing.facts() if passes else {})
             writer = files.enter_context(StoreWriter(job.rest.target))
             writers.append(writer)
             todo = [*job.rest.rows, *(e.row for e in (*job.rest.copies, *job.rest.extended))]
             if job.rest.resumes:
                 writer.forget(np.sort(np.array(todo, np.int64)))
-            for n_copied in _copy(writer, [c for c in job.rest.copies if c not in given]):
+            for n_copied in copy_rows(writer, [c for c in job.rest.copies if c not in given]):
                 progress(n_seen + min(len(given) + n_copied, len(copied)), n_images)
         n_seen += len(copied)
         for each in passes:
-            batches = stream_codes(
-                first.files,
-                each.backbone,
-                each.batch_size,
-                each.rows,
-                max_pixels=first.max_pixels,
-                pace=pace,
-            )
-            write = partial(_write, writers, each.shares, pace)
-            # Closed in any case, so that nothing writes any more when the files are closed.
-            with contextlib.closing(_written_beside(batches, write)) as written:
-                for n_written in written:
+            with contextlib.closing(computing.fill(jobs, each, writers, pace)) as filled:
+                for n_written in filled:
                     n_seen += n_written
                     progress(n_seen, n_images)
         for writer in writers:
             writer.finish()
 
 
-def _created(job: ExtractionJob, passes: Sequence[_Pass]) -> list[Earlier]:
+def _created(job: ExtractionJob, facts: dict[str, Any]) -> list[Earlier]:
     """Create the target, unless it is gone on with; return the rows that it has from the start."""
     rest = job.rest
     if rest.resumes:
@@ -439,93 +454,13 @@ def _created(job: ExtractionJob, passes: Sequence[_Pass]) -> list[Earlier]:
         rest.target,
         job.recipe,
         job.columns(),
-        _provenance(job, passes),
-        fill=partial(_copy_into, copies=given),
+        _provenance(job) | facts,
+        fill=partial(copy_into, copies=given),
     )
     return given
 
 
-def _written_beside(
-    batches: Generator[CodeBatch, None, None], write: Callable[[CodeBatch], None]
-) -> Generator[int, None, None]:
-    """Write each batch while the next is computed; yield how many images are safe by then."""
-    with contextlib.closing(batches), ThreadPoolExecutor(1) as hand:
-        before: tuple[Future[None], int] | None = None
-        for batch in batches:
-            if before is not None:
-                before[0].result()
-                yield before[1]
-            before = hand.submit(write, batch), batch.n_images
-        if before is not None:
-            before[0].result()
-            yield before[1]
-
-
-def _write(
-    writers: Sequence[StoreWriter], shares: Sequence[_Share], pace: Pace, batch: CodeBatch
-) -> None:
-    with pace.write.work():
-        facts = [ImageFacts(p.sha256, p.phash, p.thumbnail) for p in batch.pictures]
-        for share in shares:
-            writer = writers[share.job]
-            if len(batch.rows):
-                writer.write_done(batch.rows, _own_codes(batch, share), facts)
-            if batch.failures:
-                failures = batch.failures
-                writer.write_failed(
-                    np.array([f.row for f in failures]),
-                    [f.reason for f in failures],
-                    [f.sha256 for f in failures],
-                )
-
-
-def _own_codes(batch: CodeBatch, share: _Share) -> dict[str, NDArray[np.floating]]:
-    """Return a job's codes by layer, with those that its earlier store holds."""
-    codes = {layer: batch.codes[name] for layer, name in share.names.items()}
-    if not share.earlier:
-        return codes
-    found = [share.earlier[row] for row in batch.rows.tolist()]
-    if any(f.sha256 != p.sha256 for f, p in zip(found, batch.pictures, strict=True)):
-        message = "Images were edited while the run went on. Run the same command again."
-        raise StoreError(message)
-    return codes | _codes_of(found)
-
-
-def _codes_of(earlier: Sequence[Earlier]) -> dict[str, NDArray[np.floating]]:
-    """Read the codes of rows that lie in one earlier store."""
-    store, rows = earlier[0].store, np.array([e.source_row for e in earlier])
-    return {
-        layer: store.read_rows(layer, rows).reshape(-1, *store.recipe.code_shape(layer))
-        for layer in store.recipe.layers
-    }
-
-
-def _copy_into(path: Path, copies: Sequence[Earlier]) -> None:
-    with StoreWriter(path) as writer:
-        for _ in _copy(writer, copies):
-            pass
-
-
-def _copy(writer: StoreWriter, copies: Sequence[Earlier]) -> Iterator[int]:
-    """Copy rows of earlier stores, block by block; yield how many are safe by then."""
-    n_copied = 0
-    stores = {copy.store.path: copy.store for copy in copies}
-    for path, store in stores.items():
-        own = [copy for copy in copies if copy.store.path == path]
-        thumbnails = store.thumbnails()
-        for block in store.row_blocks(np.arange(len(own))):
-            part = [own[k] for k in block]
-            phashes = (int(store.images.phash[copy.source_row]) for copy in part)
-            facts = [
-                ImageFacts(copy.sha256, phash, thumbnails[copy.source_row])
-                for copy, phash in zip(part, phashes, strict=True)
-            ]
-            writer.write_done(np.array([copy.row for copy in part]), _codes_of(part), facts)
-            n_copied += len(part)
-            yield n_copied
-
-
-def _provenance(job: ExtractionJob, passes: Sequence[_Pass]) -> dict[str, Any]:
+def _provenance(job: ExtractionJob) -> dict[str, Any]:
     facts = {
         "featx": version("featx"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -539,16 +474,6 @@ def _provenance(job: ExtractionJob, passes: Sequence[_Pass]) -> dict[str, Any]:
     }
     if job.source.rename:
         facts["rename"] = dict(job.source.rename)
-    if passes:  # else every row is copied
-        import keras
-
-        device = getattr(passes[0].backbone, "device", None)
-        facts |= {
-            "batch_size": passes[0].batch_size,
-            "device": device.description if device is not None else "",
-            "backend": keras.backend.backend(),
-            "keras": keras.__version__,
-        }
     return facts
 
 
