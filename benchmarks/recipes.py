@@ -21,11 +21,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from measuring import measured
+from views import rate
+
+from featx.layers import deepest, gflop
 
 BLOCKS = ("block2_pool", "block3_pool", "block4_pool", "block5_pool")
 LATE = BLOCKS[2:]
 SQUASHED = 224
-FIELDS = ("images", "recipe", "n", "accuracy", "low", "high", "width", "gflop")
+FIELDS = ("images", "recipe", "n", "accuracy", "low", "high", "width", "gflop", "images_per_second")
+# Images of each pass whose time is taken.
+SAMPLE = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +183,6 @@ def gflop_of(way: Way, folder: Path, stores: Path) -> float:
     from PIL import Image
 
     from featx.images import scaled_size
-    from featx.layers import deepest, gflop
     from featx.store import open_store
 
     store = open_store(store_of(stores, folder, way.parts[0], way.pool))
@@ -191,10 +196,27 @@ def gflop_of(way: Way, folder: Path, stores: Path) -> float:
     )
 
 
+def seconds_of(folder: Path) -> dict[Part, float]:
+    """Return how long an image takes through the whole network, for each part."""
+    parts = dict.fromkeys(itertools.chain.from_iterable(way.parts for way in WAYS))
+    return {
+        part: measured(rate, folder, SAMPLE, "bfloat16", part.settings)["seconds"] for part in parts
+    }
+
+
+def images_per_second(way: Way, seconds: dict[Part, float]) -> float:
+    """Return a recipe's rate: of its passes, cut where it is cut."""
+    of_whole = gflop(deepest(way.layers), (SQUASHED, SQUASHED)) / gflop(
+        BLOCKS[-1], (SQUASHED, SQUASHED)
+    )
+    return 1 / (of_whole * sum(seconds[part] for part in way.parts))
+
+
 def rows_of(folder: Path, stores: Path, temporary: Path) -> Iterator[tuple[dict, object]]:
     """Judge every recipe on a folder; yield what is written of it, and the judgement."""
     from featx.classification.competition import judge
 
+    seconds = seconds_of(folder)
     for way in WAYS:
         job = job_of(way, folder, stores, temporary, None)
         found = judge(job)
@@ -209,6 +231,7 @@ def rows_of(folder: Path, stores: Path, temporary: Path) -> Iterator[tuple[dict,
                 "high": round(score.high, 4),
                 "width": job.joined.recipe.width,
                 "gflop": round(gflop_of(way, folder, stores), 1),
+                "images_per_second": round(images_per_second(way, seconds), 2),
             },
             found,
         )
@@ -256,14 +279,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.stores) as temporary, given.output.open("w") as file:
         table = csv.DictWriter(file, FIELDS, lineterminator="\n")
         table.writeheader()
-        print("| images | recipe | accuracy | width | GFLOP |\n| --- | --- | --- | --- | --- |")
+        print("| images | recipe | accuracy | width | GFLOP | images/s |")
+        print("| --- | --- | --- | --- | --- | --- |")
         for folder in given.folders:
             for row, found in rows_of(folder, given.stores, Path(temporary)):
                 table.writerow(row)
                 judged[folder.name, row["recipe"]] = found
                 print(
                     f"| {row['images']} | {row['recipe']} | {found.accuracy} | {row['width']:,} | "
-                    f"{row['gflop']} |",
+                    f"{row['gflop']} | {row['images_per_second']} |",
                     flush=True,
                 )
         for line in best_of(given.folders, given.stores, Path(temporary), judged):

@@ -220,6 +220,21 @@ def test_a_worker_that_is_killed_and_one_that_joins_late(folder, tmp_path, monke
 
 
 @pytest.mark.slow
+def test_a_cluster_that_loses_all_its_workers_is_said(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(clustering, "_LEASE", 4)
+    monkeypatch.setattr(clustering, "_SECONDS_WITHOUT_WORKERS", 1)
+    with connected("local:1") as cluster:
+        local = cluster.client.cluster
+        with pytest.raises(StoreError, match=r"^local:1 has had no worker for 1 s\."):
+            run_extraction_on(
+                cluster,
+                job_of(folder, tmp_path / "codes.h5"),
+                progress=lambda done, total: local.scale(0),
+            )
+    assert (open_store(tmp_path / "codes.h5").images.status != Status.PENDING).any()
+
+
+@pytest.mark.slow
 def test_a_scheduler_that_is_lost_leaves_what_is_done(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(clustering, "_LEASE", 4)
     with connected("local:1") as cluster:

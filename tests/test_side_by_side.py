@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from featx.errors import CodeRangeError, OptionError
-from featx.extraction import prepare_extraction, run_extraction, run_extractions, running
+from featx.extraction import passes, prepare_extraction, run_extraction, run_extractions
 from featx.store import Status, open_store
 
 SHARED = {"size": 32, "weights": "random:0", "batch_size": 4}
@@ -61,7 +61,7 @@ def seen(monkeypatch):
         return loaded
 
     for name in ("load_backbone", "load_joint_backbone"):
-        monkeypatch.setattr(running, name, counting(getattr(running, name)))
+        monkeypatch.setattr(passes, name, counting(getattr(passes, name)))
     return counts
 
 

@@ -10,7 +10,7 @@ import pytest
 import featx
 from featx.classification.competition import Judged, LearningPoint, judge
 from featx.errors import OptionError
-from featx.extraction import running
+from featx.extraction import passes
 from featx.store import open_store
 from featx.workflows.sweeping import Candidate, Progress, SweepRow, prepare_sweep, run_sweep
 from featx.workflows.sweeping.verdict import cheapest_within, judge_case, judge_curve
@@ -166,7 +166,7 @@ def test_every_row_is_judged_as_its_store_alone(home, made):
 
 def test_codes_are_those_of_extract_and_images_go_through_once(home, tmp_path, monkeypatch):
     counts = []
-    load = running.load_joint_backbone
+    load = passes.load_joint_backbone
 
     def counting(*arguments):
         backbone = load(*arguments)
@@ -174,7 +174,7 @@ def test_codes_are_those_of_extract_and_images_go_through_once(home, tmp_path, m
         backbone._runs[shape] = lambda images: counts.append(len(images)) or run(images)
         return backbone
 
-    monkeypatch.setattr(running, "load_joint_backbone", counting)
+    monkeypatch.setattr(passes, "load_joint_backbone", counting)
     featx.sweep(home / "plain", output=tmp_path / "s", **TINY)
     assert 18 <= sum(counts) < 36
     layers = list(open_store(tmp_path / "s/64-max.h5").recipe.layers)

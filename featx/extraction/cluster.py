@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import joblib
+import numpy as np
 
 from featx.errors import FeatxError, OptionError, StoreError
 from featx.extraction.batching import settle_batch_size
@@ -47,6 +48,8 @@ _OUT = 2
 _SLOW = 3
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_CONNECT = 30
+_SECONDS_WITHOUT_WORKERS = 60
+_SECONDS_TO_END = 60
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Cluster:
     @property
     def workers(self) -> tuple[str, ...]:
         """Addresses of the workers that are there now."""
-        return tuple(self.client.scheduler_info(n_workers=-1)["workers"])
+        return tuple(self.client.nthreads())
 
 
 @contextlib.contextmanager
@@ -133,7 +136,7 @@ def _local(n_workers: int) -> Any:
     from distributed import LocalCluster
 
     share = str(max(1, joblib.cpu_count() // n_workers))
-    # Read by TensorFlow, by BLAS and by joblib when a worker first needs them.
+    # Read by TensorFlow, by BLAS (for which Dask says 1) and by joblib when first needed.
     names = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
     return LocalCluster(
         n_workers=n_workers,
@@ -142,7 +145,7 @@ def _local(n_workers: int) -> Any:
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
         memory_limit=0,
-        env={name: share for name in names if n_workers > 1},
+        env=dict.fromkeys(names, share),
         silence_logs=40,
     )
 
@@ -252,12 +255,26 @@ class _Leases:
         for each in passes:
             size = settle_batch_size(first.batch_size, each.recipes[0], len(each.rows), memory)
             self._sizes[each.rows] = size
+        # As one process does, before time is taken; who joins later does it then.
+        client.run(_load_ahead, self._lease(jobs, passes[0], ()))
         self._facts = {
             "batch_size": self._sizes[passes[0].rows],
             "device": f"{of_one['device']}, {len(found)} workers",
             "backend": of_one["backend"],
             "keras": of_one["keras"],
         }
+
+    def _lease(self, jobs: Sequence[ExtractionJob], each: Pass, rows: Sequence[int]) -> _Lease:
+        first = jobs[0]
+        return _Lease(
+            part=each.narrowed(rows),
+            files={row: first.files[row].absolute() for row in rows},
+            targets=tuple(job.rest.target.absolute() for job in jobs),
+            source=first.source,
+            device=first.device,
+            batch_size=self._sizes[each.rows],
+            max_pixels=first.max_pixels,
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return device, batch size and backend of the workers."""
@@ -271,20 +288,10 @@ class _Leases:
         pace: Pace,
     ) -> Generator[int, None, None]:
         """Give leases out until all rows are written."""
-        first, size = jobs[0], self._sizes[each.rows]
+        size = self._sizes[each.rows]
         step = size * max(1, _LEASE // size)
-        source = first.source
         leases = deque(
-            _Lease(
-                part=each.narrowed(rows),
-                files={row: first.files[row].absolute() for row in rows},
-                targets=tuple(job.rest.target.absolute() for job in jobs),
-                source=source,
-                device=first.device,
-                batch_size=size,
-                max_pixels=first.max_pixels,
-            )
-            for rows in (each.rows[k : k + step] for k in range(0, len(each.rows), step))
+            self._lease(jobs, each, each.rows[k : k + step]) for k in range(0, len(each.rows), step)
         )
         yield from _given_out(self._cluster, leases, self._told)
         for job in jobs:
@@ -302,11 +309,19 @@ def _given_out(
     doubled: set[tuple[int, ...]] = set()
     done: set[tuple[int, ...]] = set()
     times: list[float] = []
-    n_before = len(cluster.workers)
+    n_before, seen = len(cluster.workers), time.monotonic()
     try:
         while leases or any(lease.part.rows not in done for lease, _ in out.values()):
             _check_alive(client)
             n_workers = len(cluster.workers)
+            seen = time.monotonic() if n_workers else seen
+            if time.monotonic() - seen > _SECONDS_WITHOUT_WORKERS:
+                message = (
+                    f"{cluster.name} has had no worker for {_SECONDS_WITHOUT_WORKERS} s. The rows "
+                    "done so far are kept. Start workers, and run the same command: it goes on "
+                    "where it stopped."
+                )
+                raise StoreError(message)
             if n_workers != n_before:
                 told(f"{n_workers} workers, {n_before} before")
                 n_before = n_workers
@@ -315,7 +330,8 @@ def _given_out(
                 out[client.submit(_fill_lease, lease, pure=False)] = lease, time.monotonic()
             with contextlib.suppress(TimeoutError):
                 wait(list(out), timeout=_SECONDS_BETWEEN_LOOKS, return_when="FIRST_COMPLETED")
-            for future in [each for each in out if each.status not in {"pending"}]:
+            # One that is lost had ended on a worker that died, and is computed again.
+            for future in [each for each in out if each.status not in {"pending", "lost"}]:
                 lease, began = out.pop(future)
                 _check_ended(client, future, lease)
                 if lease.part.rows not in done:
@@ -324,6 +340,12 @@ def _given_out(
                     yield len(lease.part.rows)
             if not leases and times:
                 _double_slow(client, out, doubled, statistics.median(times))
+    except Exception:
+        # Until these have ended, a run that goes on would find the store changed under it.
+        with contextlib.suppress(Exception):
+            if client.status == "running" and cluster.workers:
+                wait(list(out), timeout=_SECONDS_TO_END)
+        raise
     finally:
         # What is out still may write: the same bytes, into rows that are done.
         with contextlib.suppress(Exception):
@@ -473,6 +495,16 @@ def _fill_lease(lease: _Lease) -> int:
     except FeatxError as error:
         # Of this one class, whatever it was: others have arguments that do not travel.
         raise StoreError(str(error)) from None
+
+
+def _load_ahead(lease: _Lease) -> None:
+    """Load and compile what leases will need."""
+    try:
+        backbone = _backbone_of(lease)
+    except FeatxError as error:
+        raise StoreError(str(error)) from None
+    shape = backbone.recipe.view_size
+    backbone(np.zeros((lease.batch_size, *shape, 3), np.uint8))
 
 
 def _backbone_of(lease: _Lease) -> Backbone:
