@@ -19,6 +19,7 @@ from featx.errors import OptionError
 from featx.layers import LAYERS, activation_shape, find_layer
 
 __all__ = [
+    "SCALE_STEP",
     "Difference",
     "Dtype",
     "Jpeg",
@@ -46,9 +47,9 @@ _LARGEST_SIDE = 10_000
 # One spelling for each number: a recipe of grid:02 would differ from the same one of grid:2.
 _POOL = re.compile(r"none|avg|max|avg\+max|bilinear|grid:[1-9][0-9]{0,4}")
 
-# Sides of scaled images are multiples of this, the stride of block5_pool: no layer's map
-# ends before its image does.
-_SCALE_STEP = 32
+#: Sides of scaled images are multiples of this, the stride of block5_pool: no layer's map
+#: ends before its image does.
+SCALE_STEP = 32
 # Crops of 224 are taken from 256, as in Krizhevsky et al. 2012 and since.
 _CROPPED_FROM = 8 / 7
 
@@ -217,7 +218,7 @@ class Recipe:
         if self.pool == "none" or len(shape) == 1:  # fully connected: one place
             return shape
         channels = shape[-1]
-        n = len(self.scales) if self.scales and self.scales_join == "stack" else 1
+        n = len(self.scales) if self.scales_join == "stack" else 1
         if self.grid is not None:
             return (self.grid, self.grid, n * channels)
         if self.pool == "bilinear":
@@ -339,11 +340,11 @@ class Recipe:
         if not self.scales:
             object.__setattr__(self, "scales_join", "mean")
             return
-        wrong = [each for each in self.scales if each < _SCALE_STEP or each % _SCALE_STEP]
+        wrong = [each for each in self.scales if each < SCALE_STEP or each % SCALE_STEP]
         if wrong or max(self.scales) > _LARGEST_SIDE:
             message = (
                 f"No such scale: {(wrong or self.scales)[0]}. Expected the shorter side in pixels, "
-                f"a multiple of {_SCALE_STEP} up to {_LARGEST_SIDE}, as in --scale 256."
+                f"a multiple of {SCALE_STEP} up to {_LARGEST_SIDE}, as in --scale 256."
             )
             raise OptionError(message)
         dense = [name for name in self.layers if find_layer(name).kind == "dense"]

@@ -62,7 +62,7 @@ def command(
     Without --layer it lists the layers. A store of that name and with these
     settings is gone on with: what it holds is not made again.
     """
-    from featx.extraction import prepare_extraction, run_extraction, settle_batch_size
+    from featx.extraction import prepare_extraction
 
     named = settings.with_recipe(
         context,
@@ -102,21 +102,26 @@ def command(
     try:
         if cluster is not None and job.n_to_compute:
             made = _on_cluster(cluster, job, quiet=quiet)
-            _report(job, made, strict=strict, quiet=quiet)
-            say(f"Next: featx fit {made.path} --clf logistic", quiet=quiet)
-            return
-        if job.n_to_compute:
-            found, name = start_backend(job.device)
-            at_once = settle_batch_size(job.batch_size, job.recipe, job.n_to_compute, found)
-            say(f"device {name}, {at_once} images at a time", quiet=quiet)
-        with progress_bar("extract", quiet=quiet) as progress:
-            made = run_extraction(job, progress=_with_price(job, progress, quiet))
+        else:
+            made = _here(job, quiet=quiet)
     except KeyboardInterrupt:
         kept = "keeps what is done" if job.rest.target.exists() else "is not there yet"
         say(f"Stopped. {job.rest.target} {kept}; the same command goes on.", quiet=False)
         raise typer.Exit(130) from None
     _report(job, made, strict=strict, quiet=quiet)
     say(f"Next: featx fit {made.path} --clf logistic", quiet=quiet)
+
+
+def _here(job: "ExtractionJob", *, quiet: bool) -> "Extraction":
+    """Run a job in this process, and say on what."""
+    from featx.extraction import run_extraction, settle_batch_size
+
+    if job.n_to_compute:
+        found, name = start_backend(job.device)
+        at_once = settle_batch_size(job.batch_size, job.recipe, job.n_to_compute, found)
+        say(f"device {name}, {at_once} images at a time", quiet=quiet)
+    with progress_bar("extract", quiet=quiet) as progress:
+        return run_extraction(job, progress=_with_price(job, progress, quiet))
 
 
 def _on_cluster(name: str, job: "ExtractionJob", *, quiet: bool) -> "Extraction":

@@ -256,7 +256,7 @@ class _Leases:
             size = settle_batch_size(first.batch_size, each.recipes[0], len(each.rows), memory)
             self._sizes[each.rows] = size
         # As one process does, before time is taken; who joins later does it then.
-        client.run(_load_ahead, self._lease(jobs, passes[0], ()))
+        client.run(_load_ahead, self._lease(jobs, passes[0], (), ()))
         self._facts = {
             "batch_size": self._sizes[passes[0].rows],
             "device": f"{of_one['device']}, {len(found)} workers",
@@ -264,11 +264,17 @@ class _Leases:
             "keras": of_one["keras"],
         }
 
-    def _lease(self, jobs: Sequence[ExtractionJob], each: Pass, rows: Sequence[int]) -> _Lease:
+    def _lease(
+        self,
+        jobs: Sequence[ExtractionJob],
+        each: Pass,
+        files: Sequence[Path],
+        rows: Sequence[int],
+    ) -> _Lease:
         first = jobs[0]
         return _Lease(
             part=each.narrowed(rows),
-            files={row: first.files[row].absolute() for row in rows},
+            files={row: files[row].absolute() for row in rows},
             targets=tuple(job.rest.target.absolute() for job in jobs),
             source=first.source,
             device=first.device,
@@ -288,10 +294,11 @@ class _Leases:
         pace: Pace,
     ) -> Generator[int, None, None]:
         """Give leases out until all rows are written."""
-        size = self._sizes[each.rows]
+        size, files = self._sizes[each.rows], jobs[0].files
         step = size * max(1, _LEASE // size)
         leases = deque(
-            self._lease(jobs, each, each.rows[k : k + step]) for k in range(0, len(each.rows), step)
+            self._lease(jobs, each, files, each.rows[k : k + step])
+            for k in range(0, len(each.rows), step)
         )
         yield from _given_out(self._cluster, leases, self._told)
         for job in jobs:

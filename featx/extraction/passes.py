@@ -65,10 +65,9 @@ class Pass:
 
     def narrowed(self, rows: Sequence[int]) -> "Pass":
         """Return the pass of some of its rows."""
-        wanted = set(rows)
         shares = tuple(
             dataclasses.replace(
-                share, earlier={row: e for row, e in share.earlier.items() if row in wanted}
+                share, earlier={row: share.earlier[row] for row in rows if row in share.earlier}
             )
             for share in self.shares
         )

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from featx.errors import ImageError
-from featx.recipe import Resize
+from featx.recipe import SCALE_STEP, Resize
 
 __all__ = ["PAD_COLOUR", "Box", "array_views", "resize_array", "resized", "scaled_size", "surplus"]
 
@@ -22,7 +22,6 @@ PAD_COLOUR = (124, 117, 104)
 #: Left, top, right, bottom; edges may lie inside a pixel.
 Box = tuple[float, float, float, float]
 
-_STEP = 32
 _LONGEST = 4
 
 _BILINEAR = Image.Resampling.BILINEAR
@@ -88,7 +87,10 @@ def scaled_size(shape: tuple[int, int], scale: int) -> tuple[int, int]:
     ((256, 352), (256, 64))
     """
     shorter, longer = min(shape), max(shape)
-    long_side = min(round(scale * longer / shorter / _STEP), _LONGEST * scale // _STEP) * _STEP
+    long_side = (
+        min(round(scale * longer / shorter / SCALE_STEP), _LONGEST * scale // SCALE_STEP)
+        * SCALE_STEP
+    )
     return (scale, long_side) if shape[0] <= shape[1] else (long_side, scale)
 
 

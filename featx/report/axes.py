@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["AS_IT_IS", "BLUE", "COLOURS", "STYLE", "VERMILLION", "axes_for", "ink_of", "shown"]
+__all__ = [
+    "AS_IT_IS",
+    "BLUE",
+    "COLOURS",
+    "STYLE",
+    "VERMILLION",
+    "axes_for",
+    "ink_of",
+    "shown",
+    "signed",
+]
 
 BLUE, VERMILLION = "#0072B2", "#D55E00"
 #: Told apart by colour-blind eyes too [1]_; those that are faint on white stand last.
@@ -123,3 +133,8 @@ def shown(word: str, most: int = 28) -> str:
         return seen
     end = most // 2
     return f"{seen[: most - end - 1]}…{seen[-end:]}"
+
+
+def signed(number: float) -> str:
+    """Spell a number as the axes do, with a minus as long as their plus."""
+    return f"{number:+.3g}".replace("-", "\N{MINUS SIGN}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from featx.errors import OptionError
 from featx.outputs import check_output, whole_file
-from featx.report.axes import shown
+from featx.report.axes import shown, signed
 from featx.report.contents import Contents, Missing
 from featx.report.gathering import (
     HeatMapJob,
@@ -187,7 +187,7 @@ def _environment() -> "Environment":
     filters: dict[str, Callable[..., str]] = {
         "percent": lambda value: f"{100 * value:.2f}%",
         "short": lambda value: f"{value:.3g}",
-        "signed": lambda value: f"{value:+.3g}".replace("-", "\N{MINUS SIGN}"),
+        "signed": signed,
         "interval": lambda score: f"{score.low:.3f} to {score.high:.3f}",
     }
     made.filters.update(filters)

@@ -7,7 +7,7 @@ the explanation was found.
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from featx.report.axes import AS_IT_IS, STYLE, shown
+from featx.report.axes import AS_IT_IS, STYLE, shown, signed
 from featx.report.figures.heatmap import plot_heatmap
 from featx.workflows import Explanation
 
@@ -84,13 +84,8 @@ def _title(explanation: Explanation) -> str:
     for_class = f"for {shown(explanation.label)}, probability {explanation.probability:.2f}"
     if explanation.label != explanation.predicted:
         for_class += f" (predicted: {shown(explanation.predicted, 16)})"
-    decision = f"decision {_signed(explanation.decision)}"
+    decision = f"decision {signed(explanation.decision)}"
     if explanation.constant is None:
         return f"{for_class}\n{decision}; occlusion, an approximation"
-    places = _signed(float(explanation.contributions.sum()))
-    return f"{for_class}\n{decision} = places {places}, constant {_signed(explanation.constant)}"
-
-
-def _signed(number: float) -> str:
-    """Spell a number as the axes do, with a minus as long as their plus."""
-    return f"{number:+.3g}".replace("-", "\N{MINUS SIGN}")
+    places = signed(float(explanation.contributions.sum()))
+    return f"{for_class}\n{decision} = places {places}, constant {signed(explanation.constant)}"
