@@ -17,7 +17,8 @@ from measuring import measured
 
 def extracted(folder: Path, layer: str, size: int, workers: int, output: Path) -> dict:
     """Extract with so many workers, 0 for none; return seconds, and the digests of the store."""
-    from featx.extraction import connected, prepare_extraction, run_extraction, run_extraction_on
+    from featx.cluster import connected
+    from featx.extraction import prepare_extraction, run_extraction
     from featx.store import open_store
 
     job = prepare_extraction(
@@ -26,7 +27,7 @@ def extracted(folder: Path, layer: str, size: int, workers: int, output: Path) -
     began = time.perf_counter()
     if workers:
         with connected(f"local:{workers}") as cluster:
-            made = run_extraction_on(cluster, job)
+            made = run_extraction(job, cluster=cluster)
     else:
         made = run_extraction(job)
     whole = time.perf_counter() - began

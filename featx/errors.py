@@ -18,11 +18,13 @@ type next. The command line prints the message alone and exits with 1.
         * CodeRangeError       a code that the store's numbers cannot hold
     * FitError              labels or codes that no classifier can be fitted on
     * BundleError           a saved classifier that cannot be read
+    * ClusterError          a cluster that is lost, or a task that failed on it
 """
 
 __all__ = [
     "BundleError",
     "BusyError",
+    "ClusterError",
     "CodeRangeError",
     "ExistsError",
     "FeatxError",
@@ -120,3 +122,7 @@ class FitError(FeatxError):
 
 class BundleError(FeatxError):
     """A saved classifier cannot be read."""
+
+
+class ClusterError(FeatxError):
+    """A cluster is lost, or what it was given to do ended with an error."""

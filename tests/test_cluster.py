@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import featx
-from featx.errors import OptionError, StoreError
-from featx.extraction import Cluster, connected, prepare_extraction, run_extraction_on
-from featx.extraction import cluster as clustering
+from featx.cluster import Cluster, connected, connecting
+from featx.cluster import tasks as giving
+from featx.errors import ClusterError, OptionError, StoreError
+from featx.extraction import leases, prepare_extraction, run_extraction
 from featx.store import Status, open_store
 
 pytest.importorskip("distributed", reason="no cluster: pip install 'featx[cluster]'")
@@ -42,7 +43,7 @@ def threads():
 
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None,
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0",
         ) as local,
         Client(local) as client,
     ):  # fmt: skip
@@ -61,10 +62,12 @@ def assert_same(path, folder):
 
 def test_the_store_is_that_of_one_process(folder, threads, tmp_path, monkeypatch):
     """Bad image included; leases are whole batches, and progress comes once for each."""
-    monkeypatch.setattr(clustering, "_LEASE", 8)
+    monkeypatch.setattr(leases, "_LEASE", 8)
     seen = []
-    made = run_extraction_on(
-        threads, job_of(folder, tmp_path / "codes.h5"), progress=lambda *each: seen.append(each)
+    made = run_extraction(
+        job_of(folder, tmp_path / "codes.h5"),
+        cluster=threads,
+        progress=lambda *each: seen.append(each),
     )
     assert (made.n_done, made.n_failed, made.n_computed) == (27, 1, 28)
     assert_same(made.path, folder)
@@ -81,7 +84,7 @@ def test_a_run_goes_on_and_layers_are_added(folder, threads, tmp_path, monkeypat
         batch_size=4,
         **{**TINY, "layer": "block1_pool"},
     )
-    run_extraction_on(threads, job_of(folder, tmp_path / "codes.h5"))
+    run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=threads)
     assert_same(tmp_path / "codes.h5", folder)
     with_one = folder / "straight.h5"
     (tmp_path / "again.h5").write_bytes(with_one.read_bytes())
@@ -91,13 +94,13 @@ def test_a_run_goes_on_and_layers_are_added(folder, threads, tmp_path, monkeypat
         writer.forget(np.arange(5, 20))
     job = job_of(folder, tmp_path / "again.h5")
     assert job.n_to_compute == 15
-    run_extraction_on(threads, job)
+    run_extraction(job, cluster=threads)
     assert_same(tmp_path / "again.h5", folder)
 
 
 def test_an_error_of_a_worker_is_this_run_s_error(folder, threads, tmp_path, monkeypatch):
     """In its words; what is done stays done."""
-    own = clustering.fill_rows
+    own = leases.fill_rows
 
     def fails(part, *rest):
         if 20 in part.rows:
@@ -105,21 +108,21 @@ def test_an_error_of_a_worker_is_this_run_s_error(folder, threads, tmp_path, mon
             raise StoreError(message)
         return own(part, *rest)
 
-    monkeypatch.setattr(clustering, "_LEASE", 4)
-    monkeypatch.setattr(clustering, "fill_rows", fails)
-    with pytest.raises(StoreError, match=r"^The disk of this worker is full\.$"):
-        run_extraction_on(threads, job_of(folder, tmp_path / "codes.h5"))
+    monkeypatch.setattr(leases, "_LEASE", 4)
+    monkeypatch.setattr(leases, "fill_rows", fails)
+    with pytest.raises(ClusterError, match=r"^The disk of this worker is full\.$"):
+        run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=threads)
     status = open_store(tmp_path / "codes.h5").images.status
     assert (status != Status.PENDING).any()
     assert status[20] == Status.PENDING
-    monkeypatch.setattr(clustering, "fill_rows", own)
-    run_extraction_on(threads, job_of(folder, tmp_path / "codes.h5"))
+    monkeypatch.setattr(leases, "fill_rows", own)
+    run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=threads)
     assert_same(tmp_path / "codes.h5", folder)
 
 
 def test_a_slow_worker_does_not_hold_the_end_up(folder, threads, tmp_path, monkeypatch):
     """Its lease is given to another as well, and the first to end counts."""
-    own, first = clustering.fill_rows, []
+    own, first = leases.fill_rows, []
 
     def slow_at_first(part, *rest):
         if 24 in part.rows and not first:
@@ -127,11 +130,11 @@ def test_a_slow_worker_does_not_hold_the_end_up(folder, threads, tmp_path, monke
             time.sleep(20)
         return own(part, *rest)
 
-    monkeypatch.setattr(clustering, "_LEASE", 4)
-    monkeypatch.setattr(clustering, "_SECONDS_BETWEEN_LOOKS", 0.05)
-    monkeypatch.setattr(clustering, "fill_rows", slow_at_first)
+    monkeypatch.setattr(leases, "_LEASE", 4)
+    monkeypatch.setattr(giving, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(leases, "fill_rows", slow_at_first)
     began = time.monotonic()
-    run_extraction_on(threads, job_of(folder, tmp_path / "codes.h5"))
+    run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=threads)
     assert time.monotonic() - began < 15
     assert first
     assert_same(tmp_path / "codes.h5", folder)
@@ -139,7 +142,7 @@ def test_a_slow_worker_does_not_hold_the_end_up(folder, threads, tmp_path, monke
 
 def test_rows_that_did_not_arrive_are_an_error(folder, threads, tmp_path, monkeypatch):
     """As on a file system that loses what another machine wrote beside it."""
-    own = clustering.fill_rows
+    own = leases.fill_rows
 
     def loses(part, *rest):
         writers = rest[4]
@@ -147,29 +150,41 @@ def test_rows_that_did_not_arrive_are_an_error(folder, threads, tmp_path, monkey
         if 9 in part.rows:
             writers[0].forget(np.array([9]))
 
-    monkeypatch.setattr(clustering, "fill_rows", loses)
+    monkeypatch.setattr(leases, "fill_rows", loses)
     with pytest.raises(StoreError, match=r"^1 of 28 rows that workers wrote did not arrive"):
-        run_extraction_on(threads, job_of(folder, tmp_path / "codes.h5"))
-    monkeypatch.setattr(clustering, "fill_rows", own)
-    run_extraction_on(threads, job_of(folder, tmp_path / "codes.h5"))
+        run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=threads)
+    monkeypatch.setattr(leases, "fill_rows", own)
+    run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=threads)
     assert_same(tmp_path / "codes.h5", folder)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"featx": "0.0"}, "has featx 0.0"),
-        ({"sees": [False, True]}, "does not see"),
-        ({"weights": "no such file"}, "other weights than random:0: no such file"),
+        ({"error": "No such device: gpu."}, "cannot compute that: No such device: gpu."),
+        ({"weights": "0123456789abcdef"}, "other weights than random:0: 0123456789ab,"),
     ],
 )
 def test_workers_that_would_make_another_store_are_refused(
     folder, threads, tmp_path, monkeypatch, change, words
 ):
-    own = clustering._describe
-    monkeypatch.setattr(clustering, "_describe", lambda *given: own(*given) | change)
+    own = leases._describe
+    monkeypatch.setattr(leases, "_describe", lambda *given: own(*given) | change)
     with pytest.raises(OptionError, match=re.escape(words)):
-        run_extraction_on(threads, job_of(folder, tmp_path / "codes.h5"))
+        run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=threads)
+    assert not (tmp_path / "codes.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [(("0.0", []), "has featx 0.0"), ((featx.__version__, ["codes.h5"]), "does not see codes.h5")],
+)
+def test_workers_of_another_featx_or_without_the_files_are_refused(
+    folder, threads, tmp_path, monkeypatch, found, words
+):
+    monkeypatch.setattr(connecting, "_describe", lambda paths: found)
+    with pytest.raises(OptionError, match=re.escape(words)):
+        run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=threads)
     assert not (tmp_path / "codes.h5").exists()
     assert not list(tmp_path.glob("*.seen")) + list(tmp_path.glob(".*.seen"))
 
@@ -186,7 +201,7 @@ def test_no_such_cluster(name):
 
 
 def test_a_scheduler_that_does_not_answer_is_said(monkeypatch):
-    monkeypatch.setattr(clustering, "_SECONDS_TO_CONNECT", 0.5)
+    monkeypatch.setattr(connecting, "_SECONDS_TO_CONNECT", 0.5)
     with (
         pytest.raises(OptionError, match=r"^No scheduler answers at tcp://127\.0\.0\.1:9"),
         connected("tcp://127.0.0.1:9"),
@@ -200,9 +215,9 @@ def test_a_scheduler_that_does_not_answer_is_said(monkeypatch):
 @pytest.mark.slow
 def test_a_worker_that_is_killed_and_one_that_joins_late(folder, tmp_path, monkeypatch):
     """SIGKILL in mid-run, and a third worker: the store is that of one process."""
-    monkeypatch.setattr(clustering, "_LEASE", 4)
+    monkeypatch.setattr(leases, "_LEASE", 4)
     told = []
-    with connected("local:2") as cluster:
+    with connected("local:2", told.append) as cluster:
         local = cluster.client.cluster
         pids = cluster.client.run(os.getpid)
 
@@ -212,23 +227,21 @@ def test_a_worker_that_is_killed_and_one_that_joins_late(folder, tmp_path, monke
                 os.kill(next(iter(pids.values())), signal.SIGKILL)
                 local.scale(3)
 
-        run_extraction_on(
-            cluster, job_of(folder, tmp_path / "codes.h5"), progress=after_each, told=told.append
-        )
+        run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=cluster, progress=after_each)
     assert_same(tmp_path / "codes.h5", folder)
     assert any("workers" in each for each in told)
 
 
 @pytest.mark.slow
 def test_a_cluster_that_loses_all_its_workers_is_said(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(clustering, "_LEASE", 4)
-    monkeypatch.setattr(clustering, "_SECONDS_WITHOUT_WORKERS", 1)
+    monkeypatch.setattr(leases, "_LEASE", 4)
+    monkeypatch.setattr(giving, "_SECONDS_WITHOUT_WORKERS", 1)
     with connected("local:1") as cluster:
         local = cluster.client.cluster
-        with pytest.raises(StoreError, match=r"^local:1 has had no worker for 1 s\."):
-            run_extraction_on(
-                cluster,
+        with pytest.raises(ClusterError, match=r"^local:1 has had no worker for 1 s\."):
+            run_extraction(
                 job_of(folder, tmp_path / "codes.h5"),
+                cluster=cluster,
                 progress=lambda done, total: local.scale(0),
             )
     assert (open_store(tmp_path / "codes.h5").images.status != Status.PENDING).any()
@@ -236,7 +249,7 @@ def test_a_cluster_that_loses_all_its_workers_is_said(folder, tmp_path, monkeypa
 
 @pytest.mark.slow
 def test_a_scheduler_that_is_lost_leaves_what_is_done(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(clustering, "_LEASE", 4)
+    monkeypatch.setattr(leases, "_LEASE", 4)
     with connected("local:1") as cluster:
         local = cluster.client.cluster
 
@@ -244,8 +257,10 @@ def test_a_scheduler_that_is_lost_leaves_what_is_done(folder, tmp_path, monkeypa
             local.loop.add_callback(local.scheduler.close)
             time.sleep(1)
 
-        with pytest.raises(StoreError, match="scheduler is gone"):
-            run_extraction_on(cluster, job_of(folder, tmp_path / "codes.h5"), progress=after_each)
+        with pytest.raises(ClusterError, match="scheduler is gone"):
+            run_extraction(
+                job_of(folder, tmp_path / "codes.h5"), cluster=cluster, progress=after_each
+            )
     assert (open_store(tmp_path / "codes.h5").images.status != Status.PENDING).any()
     featx.extract(folder / "data", output=tmp_path / "codes.h5", batch_size=4, **TINY)
     assert_same(tmp_path / "codes.h5", folder)

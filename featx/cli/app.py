@@ -54,7 +54,11 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A label or path that the terminal cannot show must not cost the result.
         sys.stdout.reconfigure(errors="backslashreplace")
-    logging.basicConfig(format="note: %(message)s", level=logging.WARNING)
+    notes = logging.StreamHandler()
+    notes.setFormatter(_Notes())
+    # What Dask has to say of its connections, the cluster's errors say in featx's words.
+    notes.addFilter(lambda record: not record.name.startswith("distributed"))
+    logging.basicConfig(handlers=[notes], level=logging.WARNING)
     try:
         app()
     except FeatxError as error:
@@ -64,6 +68,14 @@ def main() -> None:
         where = f" {error.filename}" if error.filename else ""
         print(f"error: the system refused{where}: {error.strerror or error}.", file=sys.stderr)
         sys.exit(1)
+
+
+class _Notes(logging.Formatter):
+    """Notes; those of a cluster's worker name it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        worker = getattr(record, "worker", None)
+        return f"note: {super().format(record)}{f' (worker {worker})' if worker else ''}"
 
 
 def _print_version(asked: bool) -> None:

@@ -21,6 +21,7 @@ from featx.cli.console import (
 from featx.errors import ImagesError
 
 if TYPE_CHECKING:
+    from featx.cluster import Cluster
     from featx.extraction import Extraction, ExtractionJob
 
 NAME = "extract"
@@ -39,7 +40,7 @@ def command(
     rename: settings.Rename = None,
     preprocess: settings.PreprocessText = "caffe",
     precision: settings.PrecisionText = "float32",
-    device: settings.Device = "auto",
+    device: settings.DeviceOrAll = "auto",
     batch_size: settings.BatchSizeText = "auto",
     dtype: Dtype = "float32",
     flip: settings.Flip = False,
@@ -74,6 +75,7 @@ def command(
         scale=scale or (),
         scales_join=scales_join,
     )
+    device, cluster = settings.place(device, cluster)
     settings.need_layer(NAME, named["layer"], size, pool, dtype)
     # The recipe checks the words that mypy cannot.
     job = prepare_extraction(
@@ -100,10 +102,9 @@ def command(
     for line in settings.job_lines(job):
         say(line, quiet=quiet)
     try:
-        if cluster is not None and job.n_to_compute:
-            made = _on_cluster(cluster, job, quiet=quiet)
-        else:
-            made = _here(job, quiet=quiet)
+        on = cluster if job.n_to_compute else None
+        with settings.on_cluster(on, quiet=quiet) as workers:
+            made = _run(job, workers, quiet=quiet)
     except KeyboardInterrupt:
         kept = "keeps what is done" if job.rest.target.exists() else "is not there yet"
         say(f"Stopped. {job.rest.target} {kept}; the same command goes on.", quiet=False)
@@ -112,29 +113,17 @@ def command(
     say(f"Next: featx fit {made.path} --clf logistic", quiet=quiet)
 
 
-def _here(job: "ExtractionJob", *, quiet: bool) -> "Extraction":
-    """Run a job in this process, and say on what."""
+def _run(job: "ExtractionJob", cluster: "Cluster | None", *, quiet: bool) -> "Extraction":
+    """Run a job, and say on what where that is this process."""
     from featx.extraction import run_extraction, settle_batch_size
 
-    if job.n_to_compute:
+    if job.n_to_compute and cluster is None:
         found, name = start_backend(job.device)
         at_once = settle_batch_size(job.batch_size, job.recipe, job.n_to_compute, found)
         say(f"device {name}, {at_once} images at a time", quiet=quiet)
     with progress_bar("extract", quiet=quiet) as progress:
-        return run_extraction(job, progress=_with_price(job, progress, quiet))
-
-
-def _on_cluster(name: str, job: "ExtractionJob", *, quiet: bool) -> "Extraction":
-    """Run a job on a cluster, and say where that can be watched."""
-    from featx.extraction import connected, run_extraction_on
-
-    with connected(name) as cluster:
-        n_workers = len(cluster.workers)
-        say(f"cluster {name}: {n_workers} workers, dashboard {cluster.dashboard}", quiet=quiet)
-        with progress_bar("extract", quiet=quiet) as progress:
-            return run_extraction_on(
-                cluster, job, progress=progress, told=lambda text: say(text, quiet=quiet)
-            )
+        shown = progress if cluster is not None else _with_price(job, progress, quiet)
+        return run_extraction(job, progress=shown, cluster=cluster)
 
 
 def _with_price(

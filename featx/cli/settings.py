@@ -5,7 +5,8 @@ lines that say what it will make.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from featx.errors import OptionError
 from featx.layers import deepest, layers_up_to, weight_shapes
 
 if TYPE_CHECKING:
+    from featx.cluster import Cluster
     from featx.extraction import BatchSize, ExtractionJob
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "ClusterName",
     "Crops",
     "Device",
+    "DeviceOrAll",
     "Flip",
     "Group",
     "Images",
@@ -44,6 +47,8 @@ __all__ = [
     "flags_of",
     "job_lines",
     "need_layer",
+    "on_cluster",
+    "place",
     "renames",
     "with_recipe",
 ]
@@ -88,6 +93,13 @@ PrecisionText = Annotated[
     str, typer.Option(metavar="float32|tf32|bfloat16", help="Arithmetic of the network.")
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|gpu|gpu:N", help="Where the network runs.")]
+DeviceOrAll = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|gpu|gpu:N|gpu:all",
+        help="Where the network runs; gpu:all is a process for each GPU.",
+    ),
+]
 BatchSizeText = Annotated[
     str, typer.Option("--batch-size", metavar="auto|N", help="Images at once.")
 ]
@@ -126,7 +138,7 @@ ClusterName = Annotated[
     typer.Option(
         "--cluster",
         metavar="local:N|tcp://HOST:PORT|file:PATH",
-        help="Run on Dask's workers, which share the file system.",
+        help="Work on Dask's workers, which share the file system.",
     ),
 ]
 Store = Annotated[Path, typer.Option("--output", "-o", help="The store.")]
@@ -212,6 +224,42 @@ def batch_size(text: str) -> "BatchSize":
         return int(text)
     message = f"No such batch size: {text}. Expected --batch-size auto, or 1 and more."
     raise OptionError(message)
+
+
+def place(device: str, cluster: str | None) -> tuple[str, str | None]:
+    """Return device and cluster; several GPUs are a cluster of this machine.
+
+    Raises
+    ------
+    OptionError
+        Both a cluster and all GPUs of this machine are asked for.
+    """
+    if device != "gpu:all":
+        return device, cluster
+    if cluster is not None:
+        message = (
+            f"--device gpu:all is a cluster of this machine, and --cluster {cluster} another one. "
+            "Leave out one of them."
+        )
+        raise OptionError(message)
+    from featx.network import count_gpus
+
+    n_gpus = count_gpus()
+    return "gpu", f"gpus:{n_gpus}" if n_gpus > 1 else None
+
+
+@contextmanager
+def on_cluster(name: str | None, *, quiet: bool) -> Iterator["Cluster | None"]:
+    """Connect to a cluster, if one is named, and say where it can be watched."""
+    if name is None:
+        yield None
+        return
+    from featx.cluster import connected
+
+    with connected(name, lambda text: say(text, quiet=quiet)) as cluster:
+        n_workers = len(cluster.workers)
+        say(f"cluster {name}: {n_workers} workers, dashboard {cluster.dashboard}", quiet=quiet)
+        yield cluster
 
 
 def renames(texts: list[str] | None) -> dict[str, str]:

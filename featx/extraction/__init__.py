@@ -1,7 +1,6 @@
 """From images to a store: the pipeline, the job, its price, and codes as a transformer."""
 
 from featx.extraction.batching import BatchSize, settle_batch_size
-from featx.extraction.cluster import Cluster, connected, run_extraction_on
 from featx.extraction.jobs import ExtractionJob, extraction_of, prepare_extraction
 from featx.extraction.named import RECIPES, NamedRecipe, find_named
 from featx.extraction.pace import Shares
@@ -20,7 +19,6 @@ from featx.extraction.transformer import VGG19Codes
 __all__ = [
     "RECIPES",
     "BatchSize",
-    "Cluster",
     "CodeBatch",
     "Extraction",
     "ExtractionJob",
@@ -32,7 +30,6 @@ __all__ = [
     "Shares",
     "VGG19Codes",
     "anonymous_bytes",
-    "connected",
     "extract",
     "extraction_of",
     "find_named",
@@ -40,7 +37,6 @@ __all__ = [
     "plan_extraction",
     "prepare_extraction",
     "run_extraction",
-    "run_extraction_on",
     "run_extractions",
     "settle_batch_size",
     "stream_codes",

@@ -27,6 +27,7 @@ from featx.network import (
     Backbone,
     WeightsSource,
     joint_name,
+    joint_recipe,
     load_backbone,
     load_joint_backbone,
 )
@@ -62,6 +63,11 @@ class Pass:
     recipes: tuple[Recipe, ...]
     rows: tuple[int, ...]
     shares: tuple[Share, ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the backbone that gives all codes at once."""
+        return joint_recipe(self.recipes)
 
     def narrowed(self, rows: Sequence[int]) -> "Pass":
         """Return the pass of some of its rows."""

@@ -21,10 +21,12 @@ from typing import Any, Protocol
 import numpy as np
 import PIL
 
+from featx.cluster import Cluster
 from featx.errors import OptionError
 from featx.extraction.batching import BatchSize, settle_batch_size
 from featx.extraction.copying import copy_into, copy_rows
 from featx.extraction.jobs import ExtractionJob, prepare_extraction
+from featx.extraction.leases import Leases
 from featx.extraction.pace import Pace, Shares
 from featx.extraction.passes import Pass, fill_rows, load_pass, passes_of
 from featx.extraction.pipeline import n_decoders
@@ -35,14 +37,7 @@ from featx.outputs import remove_leftovers, sole_writer
 from featx.recipe import Dtype, Jpeg, Pool, Precision, Preprocess, Recipe, Resize, ScalesJoin
 from featx.store import Status, StoreWriter, create_store, open_store
 
-__all__ = [
-    "Computing",
-    "Extraction",
-    "extract",
-    "fill_stores",
-    "run_extraction",
-    "run_extractions",
-]
+__all__ = ["Computing", "Extraction", "extract", "run_extraction", "run_extractions"]
 
 Progress = Callable[[int, int], None]
 LoadBackbone = Callable[[Recipe], Backbone]
@@ -212,6 +207,7 @@ def run_extraction(
     *,
     progress: Progress | None = None,
     load: LoadBackbone | None = None,
+    cluster: Cluster | None = None,
 ) -> Extraction:
     """Run a job.
 
@@ -224,13 +220,24 @@ def run_extraction(
         in the store.
     load : callable, optional
         Makes the backbone of a recipe; by default VGG19 with the job's weights.
+    cluster : Cluster, optional
+        Whose workers compute and write the rows, instead of this process; they
+        load the job's weights, and share the file system. See
+        `featx.cluster.connected`.
 
     Returns
     -------
     Extraction
+        Its `shares` are 0 on a cluster: what workers wait for, Dask's dashboard
+        shows.
 
     Raises
     ------
+    OptionError
+        The workers are not of this featx, or do not see the files.
+    ClusterError
+        The scheduler or all workers are gone, or a worker ended with an error.
+        The rows that are done are kept.
     WeightsError
         The weights do not fit VGG19.
     BusyError
@@ -239,12 +246,16 @@ def run_extraction(
         The disk is full, or a code does not fit the store's dtype.
     """
     load = load or partial(load_backbone, source=job.source, device=job.device)
-    (found,) = fill_stores([job], progress, Here(lambda each: load(*each.recipes)))
+    here = Here(lambda each: load(*each.recipes))
+    (found,) = _fill_stores([job], progress, here if cluster is None else Leases(cluster))
     return found
 
 
 def run_extractions(
-    jobs: Sequence[ExtractionJob], *, progress: Progress | None = None
+    jobs: Sequence[ExtractionJob],
+    *,
+    progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> list[Extraction]:
     """Run jobs of the same images side by side: each image goes through the network once.
 
@@ -258,6 +269,8 @@ def run_extractions(
     progress : callable, optional
         Called with (images done, images in all) after each batch that is safe
         in the stores.
+    cluster : Cluster, optional
+        See `run_extraction`.
 
     Returns
     -------
@@ -268,22 +281,16 @@ def run_extractions(
     ------
     OptionError
         The jobs are not of one pass.
-    WeightsError, BusyError, StoreError
+    WeightsError, BusyError, StoreError, ClusterError
         See `run_extraction`.
     """
-    check_one_pass(jobs)
-    load = partial(load_pass, source=jobs[0].source, device=jobs[0].device)
-    return fill_stores(jobs, progress, Here(load))
+    _check_one_pass(jobs)
+    here = Here(partial(load_pass, source=jobs[0].source, device=jobs[0].device))
+    return _fill_stores(jobs, progress, here if cluster is None else Leases(cluster))
 
 
-def check_one_pass(jobs: Sequence[ExtractionJob]) -> None:
-    """Refuse jobs that differ in more than what one pass can give.
-
-    Raises
-    ------
-    OptionError
-        They do.
-    """
+def _check_one_pass(jobs: Sequence[ExtractionJob]) -> None:
+    """Refuse jobs that differ in more than what one pass can give."""
     first = jobs[0]
     for job in jobs:
         alike = (
@@ -370,7 +377,7 @@ class Here:
         return fill_rows(each, backbone, size, first.files, first.max_pixels, writers, pace)
 
 
-def fill_stores(
+def _fill_stores(
     jobs: Sequence[ExtractionJob], progress: Progress | None, computing: Computing
 ) -> list[Extraction]:
     """Run jobs of one pass; see `run_extractions`."""

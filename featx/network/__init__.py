@@ -6,11 +6,12 @@ from featx.network.backbone import (
     activation_bytes,
     build_backbone,
     joint_name,
+    joint_recipe,
     load_activations,
     load_backbone,
     load_joint_backbone,
 )
-from featx.network.devices import Device, check_device, find_device, memory_errors
+from featx.network.devices import Device, check_device, count_gpus, find_device, memory_errors
 from featx.network.precision import arithmetic
 from featx.network.weights import (
     BUNDLED_SHA256,
@@ -37,11 +38,13 @@ __all__ = [
     "arithmetic",
     "build_backbone",
     "check_device",
+    "count_gpus",
     "fetch_imagenet",
     "find_device",
     "find_weights",
     "inspect_weights",
     "joint_name",
+    "joint_recipe",
     "load_activations",
     "load_backbone",
     "load_joint_backbone",

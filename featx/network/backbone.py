@@ -37,6 +37,7 @@ __all__ = [
     "activation_bytes",
     "build_backbone",
     "joint_name",
+    "joint_recipe",
     "keras_layer",
     "load_activations",
     "load_backbone",
@@ -253,8 +254,7 @@ def load_joint_backbone(
     Returns
     -------
     VGG19Backbone
-        It gives codes by `joint_name`. Its own recipe is of all their layers, and
-        not pooled where that may be: no image takes more memory.
+        It gives codes by `joint_name`; its own recipe is their `joint_recipe`.
 
     Raises
     ------
@@ -264,16 +264,34 @@ def load_joint_backbone(
     if isinstance(device, str):
         device = find_device(device)
     _check_precision(recipes[0].precision, device)
-    wanted = {layer for recipe in recipes for layer in recipe.layers}
-    layers = tuple(layer.name for layer in LAYERS if layer.name in wanted)
     outputs = {
         joint_name(place, layer): (layer, recipe)
         for place, recipe in enumerate(recipes)
         for layer in recipe.layers
     }
+    recipe = joint_recipe(recipes)
+    return VGG19Backbone(recipe, outputs, read_weights(source, recipe.layers), device)
+
+
+def joint_recipe(recipes: Sequence[Recipe]) -> Recipe:
+    """Return the recipe of several at once, to which no image takes more memory.
+
+    Parameters
+    ----------
+    recipes : sequence of Recipe
+        They differ in layers, pooling and dtype, and in nothing else.
+
+    Returns
+    -------
+    Recipe
+        Of all their layers, and not pooled where that may be; of one its own.
+    """
+    if len(recipes) == 1:
+        return recipes[0]
+    wanted = {layer for recipe in recipes for layer in recipe.layers}
+    layers = tuple(layer.name for layer in LAYERS if layer.name in wanted)
     placeless = recipes[0].scales or recipes[0].crops > 1
-    recipe = dataclasses.replace(recipes[0], layers=layers, pool="avg" if placeless else "none")
-    return VGG19Backbone(recipe, outputs, read_weights(source, layers), device)
+    return dataclasses.replace(recipes[0], layers=layers, pool="avg" if placeless else "none")
 
 
 def load_activations(

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any, Literal
 
 from featx.errors import OptionError
 
-__all__ = ["BACKENDS", "Device", "check_device", "find_device", "memory_errors"]
+__all__ = ["BACKENDS", "Device", "check_device", "count_gpus", "find_device", "memory_errors"]
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -105,8 +106,7 @@ def find_device(spec: str = "auto") -> Device:
         There is no such device, or no such backend.
     """
     check_device(spec)
-    backend = _start_backend()
-    gpus = {"tensorflow": _tensorflow_gpus, "jax": _jax_gpus, "torch": _torch_gpus}[backend]()
+    backend, gpus = _seen()
     if spec == "cpu" or (spec == "auto" and not gpus):
         return Device("cpu", 0, "CPU", bfloat16=_cpu_has_bfloat16(), tf32=False)
     index = int(spec.partition(":")[2] or 0)
@@ -125,6 +125,18 @@ def find_device(spec: str = "auto") -> Device:
     name = f"GPU:{index} ({gpu.name})" if gpu.name else f"GPU:{index}"
     ampere = gpu.capability >= _AMPERE
     return Device("gpu", index, name, bfloat16=ampere, tf32=ampere)
+
+
+def count_gpus() -> int:
+    """Return how many GPUs Keras's backend sees: 0 too where it cannot be started.
+
+    Another process asks it, so that none of their memory is taken here.
+    """
+    asked = "from featx.network import devices; print(len(devices._seen()[1]))"
+    ended = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=False
+    )
+    return int(ended.stdout) if ended.returncode == 0 else 0
 
 
 @contextlib.contextmanager
@@ -176,6 +188,14 @@ def _start_backend() -> str:
         )
         raise OptionError(message)
     return backend
+
+
+def _seen() -> tuple[str, "list[_Gpu]"]:
+    """Return the name of Keras's backend and the GPUs that it sees."""
+    backend = _start_backend()
+    return backend, {"tensorflow": _tensorflow_gpus, "jax": _jax_gpus, "torch": _torch_gpus}[
+        backend
+    ]()
 
 
 @dataclass(frozen=True)

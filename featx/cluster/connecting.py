@@ -1,0 +1,202 @@
+"""Connecting: the name of a cluster comes in, and one that can be worked on goes out.
+
+Workers run on other machines, or on this one: some that share its processors, or one for
+each of its GPUs. They must be of this featx, and see the same files.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import joblib
+
+from featx.errors import OptionError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Cluster", "connected"]
+
+_SECONDS_TO_CONNECT = 30
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that one is connected to; `connected` makes it.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of Dask.
+    name : str
+        As it was given.
+    told : callable, optional
+        Called with a sentence when something happens to the workers.
+    """
+
+    client: "Client"
+    name: str
+    told: Callable[[str], None] = lambda text: None
+
+    @property
+    def dashboard(self) -> str:
+        """Address of the page on which Dask shows what happens."""
+        return str(self.client.dashboard_link)
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Addresses of the workers that are there now; the scheduler is asked."""
+        return tuple(self.client.nthreads())
+
+    def ask(self, function: Callable[..., Found], *given: Any) -> dict[str, Found]:
+        """Call a function on every worker that is there; return what each says, by address.
+
+        Raises
+        ------
+        OptionError
+            There are no workers.
+        """
+        try:
+            self.client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
+        except TimeoutError as error:
+            message = f"{self.name} has no workers. Start some: dask worker"
+            raise OptionError(message) from error
+        found: dict[str, Found] = self.client.run(function, *given)
+        return found
+
+    def check(self, paths: Sequence[Path]) -> None:
+        """Make sure that all workers are of this featx and see some files.
+
+        Raises
+        ------
+        OptionError
+            One is not, does not, or there are no workers.
+        """
+        found = self.ask(_describe, [path.absolute() for path in paths])
+        for worker, (featx, unseen) in found.items():
+            if featx != version("featx"):
+                message = (
+                    f"The worker {worker} has featx {featx}, and this is featx "
+                    f"{version('featx')}. Install the same everywhere: pip install "
+                    f"featx=={version('featx')}"
+                )
+                raise OptionError(message)
+            if unseen:
+                message = (
+                    f"The worker {worker} does not see {unseen[0]}. Expected a file system that "
+                    "all workers share, with everything under one path."
+                )
+                raise OptionError(message)
+
+
+@contextlib.contextmanager
+def connected(name: str, told: Callable[[str], None] = lambda text: None) -> Iterator[Cluster]:
+    """Connect to a cluster, or start one on this machine; a context manager.
+
+    What featx logs on the workers is logged here too, as records with the
+    attribute `worker`, an address.
+
+    Parameters
+    ----------
+    name : str
+        "local:N" starts N workers here, which share its processors and go at the
+        end, "gpus:N" one for each of its first N GPUs; "tcp://HOST:PORT" is a
+        scheduler that runs; "file:PATH" the file that one wrote
+        (``dask scheduler --scheduler-file PATH``).
+    told : callable, optional
+        Called with a sentence when something happens to the workers.
+
+    Yields
+    ------
+    Cluster
+
+    Raises
+    ------
+    OptionError
+        The name is none of these, Dask is not installed, or nothing answers there.
+    """
+    kind, _, rest = name.partition(":")
+    is_here = kind in {"local", "gpus"} and rest.isdecimal() and int(rest) > 0
+    if not is_here and not (kind in {"tcp", "tls", "file"} and rest):
+        message = (
+            f"No such cluster: {name}. Expected --cluster local:N, tcp://HOST:PORT or "
+            "file:PATH, the scheduler's file."
+        )
+        raise OptionError(message)
+    try:
+        from distributed import Client
+    except ImportError as error:
+        message = "A cluster is Dask's, which is not installed: pip install 'featx[cluster]'"
+        raise OptionError(message) from error
+    with contextlib.ExitStack() as opened:
+        try:
+            if is_here:
+                local = opened.enter_context(_local(_environments(kind, int(rest))))
+                client = opened.enter_context(Client(local))
+            elif kind == "file":
+                client = opened.enter_context(
+                    Client(scheduler_file=rest, timeout=_SECONDS_TO_CONNECT)
+                )
+            else:
+                client = opened.enter_context(Client(name, timeout=_SECONDS_TO_CONNECT))
+        except (OSError, ValueError) as error:
+            message = (
+                f"No scheduler answers at {name}: {error}. Start one (dask scheduler, dask "
+                "worker), or use --cluster local:2."
+            )
+            raise OptionError(message) from error
+        client.forward_logging("featx", logging.WARNING)
+        yield Cluster(client, name, told)
+
+
+def _environments(kind: str, n_workers: int) -> list[dict[str, str]]:
+    """Return the environments of workers that divide this machine's processors, or GPUs too."""
+    share = str(max(1, joblib.cpu_count() // n_workers))
+    # Read by TensorFlow, by BLAS (for which Dask says 1) and by joblib when first needed.
+    names = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
+    threads = dict.fromkeys(names, share)
+    if kind == "local":
+        return [threads] * n_workers
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = seen.split(",") if seen else [str(k) for k in range(n_workers)]
+    return [threads | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:n_workers]]
+
+
+def _local(environments: Sequence[dict[str, str]]) -> Any:
+    """Return a cluster of this machine: a process for each environment."""
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    workers = [
+        {
+            "cls": Nanny,
+            "options": {
+                "host": "127.0.0.1",
+                "nthreads": 1,
+                "memory_limit": 0,
+                "silence_logs": logging.ERROR,
+                "env": environment,
+            },
+        }
+        for environment in environments
+    ]
+    return SpecCluster(
+        workers=dict(enumerate(workers)),
+        worker=workers[0],
+        scheduler={"cls": Scheduler, "options": {**here, "dashboard": True}},
+        silence_logs=logging.ERROR,
+    )
+
+
+# on the workers
+
+
+def _describe(paths: Sequence[Path]) -> tuple[str, list[Path]]:
+    """Return the version of featx that this worker has, and which of some files it does not see."""
+    return version("featx"), [path for path in paths if not path.exists()]

@@ -1,0 +1,238 @@
+"""Giving tasks out: each is done once, whatever happens to the workers.
+
+Tasks come in, and what they return goes out as they end. One that a dead worker had is
+given to another by Dask. At the end, when no task is left to give, those that take much
+longer than usual are given to a second worker as well, and the first to end counts: so a
+task must not mind being done twice. Two a worker are out at a time, so that memory does
+not grow with their number.
+"""
+
+import contextlib
+import itertools
+import queue
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from featx.cluster.connecting import Cluster
+from featx.errors import ClusterError, FeatxError
+
+if TYPE_CHECKING:
+    from distributed import Future
+
+__all__ = ["Task", "given_out"]
+
+# Tasks of a worker that are out: while it does one, the next waits there.
+_OUT = 2
+# Times the usual, from which on a task is given to a second worker.
+_SLOW = 3
+# Of the tasks that ended last, whose times are the usual.
+_REMEMBERED = 1000
+_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_WITHOUT_WORKERS = 60
+_SECONDS_TO_END = 60
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Task(Generic[Result]):
+    """Something for one worker to do.
+
+    Parameters
+    ----------
+    run : callable
+        Without parameters; a partial of a function of a module, since it travels.
+    name : str
+        In messages: "Rows 0 to 31".
+    """
+
+    run: Callable[[], Result]
+    name: str
+
+
+def given_out(
+    cluster: Cluster, tasks: Iterable[Task[Result]], *, kept: str
+) -> Generator[tuple[int, Result], None, None]:
+    """Have tasks done by the workers of a cluster.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        See `connected`.
+    tasks : iterable of Task
+        They are taken as workers come free.
+    kept : str
+        What errors say of the work that is done, and of what to do next.
+
+    Yields
+    ------
+    int, object
+        The number of a task and what it returned, in the order in which they end.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler or all workers are gone, or a task ended with an error: if that
+        was one of featx's, in its words.
+    """
+    giving = _Giving(cluster, tasks, kept)
+    try:
+        yield from giving.results()
+    except Exception:
+        giving.wait_for_what_is_out()
+        raise
+    finally:
+        giving.cancel()
+
+
+@dataclass
+class _Out:
+    """A task that is out: its number, and since when."""
+
+    number: int
+    task: Task[Any]
+    began: float = field(default_factory=time.monotonic)
+
+
+class _Giving(Generic[Result]):
+    """Tasks on their way."""
+
+    def __init__(self, cluster: Cluster, tasks: Iterable[Task[Result]], kept: str) -> None:
+        self._cluster, self._client, self._kept = cluster, cluster.client, kept
+        self._tasks = enumerate(tasks)
+        self._out: dict[Future, _Out] = {}
+        # Dask puts those that ended there: looking through all that are out would take the
+        # longer, the more workers there are.
+        self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._done: set[int] = set()
+        self._doubled: set[int] = set()
+        self._times: deque[float] = deque(maxlen=_REMEMBERED)
+        self._n_workers, self._seen = len(cluster.workers), time.monotonic()
+        self._looked = time.monotonic()
+
+    def results(self) -> Generator[tuple[int, Result], None, None]:
+        """Yield what tasks return, once each."""
+        left = True
+        while left or any(each.number not in self._done for each in self._out.values()):
+            self._look()
+            n_wanted = _OUT * max(1, self._n_workers) - len(self._out)
+            given = list(itertools.islice(self._tasks, max(0, n_wanted))) if left else []
+            left = left and (n_wanted <= 0 or len(given) == n_wanted)
+            for number, task in given:
+                self._give(_Out(number, task))
+            for future in self._ended_by_now():
+                out = self._out.pop(future)
+                result = self._result(future, out)
+                if out.number not in self._done:
+                    self._done.add(out.number)
+                    self._times.append(time.monotonic() - out.began)
+                    yield out.number, result
+            if not left:
+                self._double_slow()
+
+    def wait_for_what_is_out(self) -> None:
+        """Wait a while: until these have ended, a run that goes on would meet what they do."""
+        from distributed import wait
+
+        with contextlib.suppress(Exception):
+            if self._client.status == "running" and self._cluster.workers:
+                wait(list(self._out), timeout=_SECONDS_TO_END)
+
+    def cancel(self) -> None:
+        """Give up what is still out."""
+        with contextlib.suppress(Exception):
+            self._client.cancel(list(self._out), force=True)
+
+    def _give(self, out: _Out, **where: Any) -> None:
+        future = self._client.submit(_done_here, out.task, pure=False, **where)
+        self._out[future] = out
+        future.add_done_callback(self._ended.put)
+
+    def _ended_by_now(self) -> list["Future"]:
+        """Return what has ended; wait a moment for the first."""
+        ended = []
+        with contextlib.suppress(queue.Empty):
+            ended.append(self._ended.get(timeout=_SECONDS_BETWEEN_LOOKS))
+            while True:
+                ended.append(self._ended.get_nowait())
+        # One that is lost had ended on a worker that died, and is computed again.
+        for future in ended:
+            if future.status in {"pending", "lost"}:
+                future.add_done_callback(self._ended.put)
+        return [each for each in ended if each.status not in {"pending", "lost"}]
+
+    def _look(self) -> None:
+        """See now and then whether scheduler and workers are there."""
+        self._check_alive()
+        now = time.monotonic()
+        if now - self._looked < _SECONDS_BETWEEN_LOOKS:
+            return
+        self._looked = now
+        n_workers = len(self._cluster.workers)
+        self._check_alive()
+        if n_workers:
+            self._seen = now
+        if now - self._seen > _SECONDS_WITHOUT_WORKERS:
+            message = (
+                f"{self._cluster.name} has had no worker for {_SECONDS_WITHOUT_WORKERS} s. "
+                f"Start workers. {self._kept}"
+            )
+            raise ClusterError(message)
+        if n_workers != self._n_workers:
+            self._cluster.told(f"{n_workers} workers, {self._n_workers} before")
+            self._n_workers = n_workers
+
+    def _check_alive(self) -> None:
+        if self._client.status != "running":
+            message = f"The cluster's scheduler is gone. Start it again. {self._kept}"
+            raise ClusterError(message)
+
+    def _result(self, future: "Future", out: _Out) -> Result:
+        """Return what a task returned; raise what it ended with, if that was an error."""
+        from distributed import KilledWorker
+
+        if future.status == "finished":
+            result: Result = future.result()
+            return result
+        self._check_alive()
+        error = future.exception() if future.status == "error" else None
+        if isinstance(error, ClusterError):
+            raise error
+        reason = f"{type(error).__name__}: {error}" if error is not None else future.status
+        if isinstance(error, KilledWorker):
+            reason = "each worker that had it died, perhaps of too little memory"
+        message = f"{out.task.name}: not done on the cluster: {reason}. Mend that. {self._kept}"
+        raise ClusterError(message)
+
+    def _double_slow(self) -> None:
+        """Give tasks that take much longer than usual to a worker that has none."""
+        if not self._times:
+            return
+        late = _SLOW * statistics.median(self._times)
+        now = time.monotonic()
+        slow = {
+            future.key: out
+            for future, out in self._out.items()
+            if now - out.began > late and out.number not in self._doubled | self._done
+        }
+        if not slow:
+            return
+        processing = self._client.processing()
+        idle = [worker for worker, keys in processing.items() if not keys]
+        running = {key for keys in processing.values() for key in keys}
+        for key in [key for key in slow if key in running][: len(idle)]:
+            out = slow[key]
+            self._doubled.add(out.number)
+            self._give(_Out(out.number, out.task), workers=[idle.pop()])
+
+
+def _done_here(task: Task[Result]) -> Result:
+    """Do a task on a worker; errors of featx travel as one class, in their words."""
+    try:
+        return task.run()
+    except FeatxError as error:
+        raise ClusterError(str(error)) from None

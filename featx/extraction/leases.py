@@ -1,0 +1,291 @@
+"""Leases: rows of stores, computed and written by the workers of a cluster.
+
+Passes come in; the same stores are left that one process would have made. Workers share
+the file system: each opens the stores, writes the rows of its lease without a lock, and
+marks them done when they are on the disk, as one process does. So whatever dies, what is
+done stays done, and a lease that is given twice writes the same bytes twice.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+
+from featx.cluster import Cluster, Task, given_out
+from featx.errors import FeatxError, OptionError, StoreError
+from featx.extraction.batching import settle_batch_size
+from featx.extraction.jobs import ExtractionJob
+from featx.extraction.pace import Pace
+from featx.extraction.passes import Pass, fill_rows, load_pass
+from featx.network import Backbone, WeightsSource, find_device, find_weights
+from featx.store import Status, StoreWriter, open_store
+
+__all__ = ["Leases", "WorkerFacts", "ask_workers", "found_here"]
+
+# Images of a lease, at least; a whole number of batches, so that they are those of one process.
+_LEASE = 32
+_KEPT = "The rows done so far are kept, and the same command goes on where it stopped."
+
+
+@dataclass(frozen=True)
+class WorkerFacts:
+    """What workers compute on: the same for all, with the memory of the one that has the least.
+
+    Parameters
+    ----------
+    kind : {"cpu", "gpu"}
+        What it is.
+    description : str
+        What is printed.
+    backend, keras : str
+        Keras's backend, and its version.
+    free : int or None
+        Bytes of memory, or None if nobody says.
+    n_workers : int
+        How many there are.
+    """
+
+    kind: str
+    description: str
+    backend: str
+    keras: str
+    free: int | None
+    n_workers: int
+
+    def free_bytes(self) -> int | None:
+        """Return the memory that is free on each."""
+        return self.free
+
+
+def ask_workers(
+    cluster: Cluster, source: WeightsSource, layers: Sequence[str], device: str
+) -> WorkerFacts:
+    """Ask what workers compute on, and refuse those that would make other codes.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        See `featx.cluster.connected`.
+    source : WeightsSource
+        Of the weights.
+    layers : sequence of str
+        Layers of the codes.
+    device : str
+        See `find_device`.
+
+    Raises
+    ------
+    OptionError
+        A worker has no such device, other weights, or another kind of device or
+        version of Keras than the rest.
+    """
+    found = cluster.ask(_describe, source, tuple(layers), device)
+    for worker, each in found.items():
+        if each["error"]:
+            message = f"The worker {worker} cannot compute that: {each['error']}"
+            raise OptionError(message)
+        if each["weights"] != source.identity:
+            message = (
+                f"The worker {worker} has other weights than {source.spec}: "
+                f"{each['weights'][:12]}, expected {source.identity[:12]}. Use --weights with a "
+                "file that all workers share."
+            )
+            raise OptionError(message)
+    if len({(each["kind"], each["backend"], each["keras"]) for each in found.values()}) > 1:
+        message = (
+            "The workers would not make one store: some compute on a GPU and some do not, or "
+            "with other versions of Keras. Expected one kind. Use --device cpu, or other workers."
+        )
+        raise OptionError(message)
+    first = next(iter(found.values()))
+    known = [each["free"] for each in found.values() if each["free"] is not None]
+    return WorkerFacts(
+        kind=first["kind"],
+        description=first["device"],
+        backend=first["backend"],
+        keras=first["keras"],
+        free=min(known, default=None),
+        n_workers=len(found),
+    )
+
+
+@dataclass(frozen=True)
+class _Lease:
+    """Rows for one worker, and all that it needs to compute and write them."""
+
+    part: Pass
+    files: Mapping[int, Path]
+    targets: tuple[Path, ...]
+    source: WeightsSource
+    device: str
+    batch_size: int
+    max_pixels: int
+
+
+class Leases:
+    """Computes on the workers of a cluster.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        See `featx.cluster.connected`.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._sizes: dict[tuple[int, ...], int] = {}
+        self._facts: dict[str, Any] = {}
+
+    def begin(self, jobs: Sequence[ExtractionJob], passes: Sequence[Pass]) -> None:
+        """Ask the workers what they are, and refuse those that would make another store."""
+        first = jobs[0]
+        folder = first.rest.target.absolute().parent
+        # A file of this run: a folder of the same name on another disk does not have it.
+        mark = folder / f".{first.rest.target.name}.{os.getpid()}.seen"
+        mark.touch()
+        try:
+            self._cluster.check([mark, first.files[passes[0].rows[0]]])
+        finally:
+            mark.unlink()
+        layers = [layer for each in passes for recipe in each.recipes for layer in recipe.layers]
+        found = ask_workers(self._cluster, first.source, layers, first.device)
+        for each in passes:
+            size = settle_batch_size(first.batch_size, each.recipe, len(each.rows), found)
+            self._sizes[each.rows] = size
+        # As one process does, before time is taken; who joins later does it then.
+        self._cluster.ask(_load_ahead, self._lease(jobs, passes[0], ()))
+        self._facts = {
+            "batch_size": self._sizes[passes[0].rows],
+            "device": f"{found.description}, {found.n_workers} workers",
+            "backend": found.backend,
+            "keras": found.keras,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return device, batch size and backend of the workers."""
+        return self._facts
+
+    def fill(
+        self,
+        jobs: Sequence[ExtractionJob],
+        each: Pass,
+        writers: Sequence[StoreWriter],
+        pace: Pace,
+    ) -> Generator[int, None, None]:
+        """Give leases out until all rows are written."""
+        parts = list(self._parts(each))
+        tasks = (
+            Task(partial(_fill, self._lease(jobs, each, rows)), f"Rows {rows[0]} to {rows[-1]}")
+            for rows in parts
+        )
+        with contextlib.closing(given_out(self._cluster, tasks, kept=_KEPT)) as done:
+            for number, _ in done:
+                yield len(parts[number])
+        for job in jobs:
+            _check_arrived(job.rest.target, each.rows)
+
+    def _parts(self, each: Pass) -> Iterator[tuple[int, ...]]:
+        """Cut the rows of a pass into whole batches, several a lease where they are small."""
+        size = self._sizes[each.rows]
+        step = size * max(1, _LEASE // size)
+        for start in range(0, len(each.rows), step):
+            yield each.rows[start : start + step]
+
+    def _lease(self, jobs: Sequence[ExtractionJob], each: Pass, rows: Sequence[int]) -> _Lease:
+        first = jobs[0]
+        return _Lease(
+            part=each.narrowed(rows),
+            files={row: first.files[row].absolute() for row in rows},
+            targets=tuple(job.rest.target.absolute() for job in jobs),
+            source=first.source,
+            device=first.device,
+            batch_size=self._sizes[each.rows],
+            max_pixels=first.max_pixels,
+        )
+
+
+def _check_arrived(target: Path, rows: Sequence[int]) -> None:
+    """Look whether every row says that it is done: a file system may lose what others wrote."""
+    status = open_store(target).images.status[list(rows)]
+    n_lost = int((status == Status.PENDING).sum())
+    if n_lost:
+        message = (
+            f"{n_lost} of {len(rows)} rows that workers wrote did not arrive in {target}: this "
+            "file system does not keep what several machines write into one file. Use another, or "
+            "--cluster local:N. The same command goes on with what is missing."
+        )
+        raise StoreError(message)
+
+
+# on the workers
+
+
+def _describe(source: WeightsSource, layers: Sequence[str], device: str) -> dict[str, Any]:
+    """Say what this worker computes on."""
+    import keras
+
+    try:
+        found, weights = find_device(device), found_here(source, layers).identity
+    except FeatxError as error:
+        return {"error": str(error)}
+    return {
+        "error": "",
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+        "kind": found.kind,
+        "device": found.description,
+        "weights": weights,
+        "free": found.free_bytes(),
+    }
+
+
+def found_here(source: WeightsSource, layers: Sequence[str]) -> WeightsSource:
+    """Find weights as they lie here: those that come with featx in this machine's own place."""
+    named = source.path is None or source.spec in {"bundled", "imagenet"}
+    spec = source.spec if named else os.fspath(source.path.absolute())  # type: ignore[union-attr]
+    return find_weights(spec, layers, rename=dict(source.rename))
+
+
+_lock = threading.Lock()
+_loaded: dict[tuple[Any, ...], Backbone] = {}
+
+
+def _fill(lease: _Lease) -> None:
+    """Compute and write the rows of a lease."""
+    backbone = _backbone_of(lease)
+    with contextlib.ExitStack() as files:
+        writers = [files.enter_context(StoreWriter(path)) for path in lease.targets]
+        for _ in fill_rows(
+            lease.part,
+            backbone,
+            lease.batch_size,
+            lease.files,  # type: ignore[arg-type]  # asked for by row alone
+            lease.max_pixels,
+            writers,
+            Pace(int(joblib.cpu_count())),
+        ):
+            pass
+
+
+def _load_ahead(lease: _Lease) -> None:
+    """Load and compile what leases will need."""
+    backbone = _backbone_of(lease)
+    backbone(np.zeros((lease.batch_size, *backbone.recipe.view_size, 3), np.uint8))
+
+
+def _backbone_of(lease: _Lease) -> Backbone:
+    """Return the backbone of a lease; that of the one before is kept."""
+    key = (lease.part.recipes, lease.source, lease.device)
+    with _lock:
+        if key not in _loaded:
+            _loaded.clear()
+            source = found_here(lease.source, lease.part.recipe.layers)
+            _loaded[key] = load_pass(lease.part, source, lease.device)
+        return _loaded[key]
