@@ -24,7 +24,8 @@ from featx.errors import (
     RecipeMismatchError,
     StoreError,
 )
-from featx.workflows import prediction, predictions, prepare_prediction
+from featx.workflows import predictions, prepare_prediction
+from featx.workflows.predicting import classifying, tables
 
 TINY = {"layer": ["block1_conv2", "block1_pool"], "pool": "avg", "size": 32}
 
@@ -304,8 +305,8 @@ def many(folder, make_store, n_images, n_classes=50):
 @pytest.mark.parametrize("name", READERS)
 def test_rows_are_written_as_they_come(tmp_path, make_store, monkeypatch, name):
     """A batch is classified when it is asked for; the file gets its name at the end, or never."""
-    monkeypatch.setattr(prediction, "_PROBABILITY_BYTES", 8 * 50 * 100)
-    monkeypatch.setattr(prediction, "_CELLS_A_GROUP", 1)
+    monkeypatch.setattr(classifying, "_PROBABILITY_BYTES", 8 * 50 * 100)
+    monkeypatch.setattr(tables, "_CELLS_A_GROUP", 1)
     calls = []
     classify = featx.Bundle.predict_proba
     monkeypatch.setattr(
@@ -338,8 +339,8 @@ def test_rows_are_written_as_they_come(tmp_path, make_store, monkeypatch, name):
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
 def test_memory_does_not_grow_with_the_images(tmp_path, make_store, monkeypatch, name):
     """Eight times the images take no more memory than their names do."""
-    monkeypatch.setattr(prediction, "_PROBABILITY_BYTES", 8 * 50 * 500)
-    monkeypatch.setattr(prediction, "_CELLS_A_GROUP", 52 * 500)
+    monkeypatch.setattr(classifying, "_PROBABILITY_BYTES", 8 * 50 * 500)
+    monkeypatch.setattr(tables, "_CELLS_A_GROUP", 52 * 500)
     peaks = []
     for n_images in (1000, 8000):
         job = many(tmp_path, make_store, n_images)

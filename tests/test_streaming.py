@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
 
-from featx.classification import streaming
+from featx.classification import descent, streaming
 from featx.classification.classifiers import CLASSIFIERS
 from featx.classification.codes import CodeMatrix
 from featx.classification.fitting import Options
@@ -122,7 +122,7 @@ def test_balanced_weights_help_the_rare_class():
 
 def test_no_more_than_a_block_is_read_and_in_the_order_of_the_disk(monkeypatch):
     X, y = make_codes(300)
-    monkeypatch.setattr(streaming, "_BLOCK_BYTES", 7 * 8 * X.shape[1])
+    monkeypatch.setattr(descent, "_BLOCK_BYTES", 7 * 8 * X.shape[1])
     read = []
     original = CodeMatrix.block
 

@@ -209,7 +209,9 @@ def test_with_splits_val_is_scored_once_for_the_best_alone(home, tmp_path, monke
     from featx.workflows.sweeping import running as sweeping
 
     fitted = sweeping.run_fit
-    monkeypatch.setattr(sweeping, "run_fit", lambda job: seen.append(job) or fitted(job))
+    monkeypatch.setattr(
+        sweeping, "run_fit", lambda job, **on: seen.append(job) or fitted(job, **on)
+    )
     found = featx.sweep(home / "data", output=tmp_path / "s", **TINY)
     assert [len(row.judged.y) for row in found.rows] == [18] * len(found.rows)
     assert len(seen) == 1
@@ -231,7 +233,7 @@ def test_what_was_stopped_goes_on_and_finds_the_same(home, made, tmp_path, monke
     from featx.workflows.sweeping import running as sweeping
 
     judging = sweeping.judge
-    monkeypatch.setattr(sweeping, "judge", lambda job: calls.append(job) or judging(job))
+    monkeypatch.setattr(sweeping, "judge", lambda job, *on: calls.append(job) or judging(job, *on))
     found = featx.sweep(home / "plain", **settings)
     assert len(calls) == len(found.rows) - 3
     for name in ("rows", "best", "chosen", "curve", "case", "more"):

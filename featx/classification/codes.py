@@ -5,8 +5,11 @@ matrix goes out, layers side by side, of which a block of rows or of columns is
 in memory at a time. This file knows neither labels nor classifiers.
 """
 
+import mmap
 from collections.abc import Iterator, Sequence
-from typing import Self
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -83,6 +86,21 @@ class CodeMatrix:
     def __len__(self) -> int:
         return self.shape[0]
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that the layers are mapped from, one each."""
+        mapped = (layer for layer in self.layers if isinstance(layer, np.memmap))
+        return tuple(Path(str(layer.filename)) for layer in mapped)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # To another process goes where the codes lie, not what they are.
+        return {"layers": [_Mapped.of(layer) for layer in self.layers], "rows": self.rows}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        layers = state["layers"]
+        self.layers = [each.map() if isinstance(each, _Mapped) else each for each in layers]
+        self.rows = state["rows"]
+
     def take(self, positions: Rows) -> Self:
         """Return the matrix of some of its rows; nothing is read."""
         return type(self)(self.layers, [rows[positions] for rows in self.rows])
@@ -142,6 +160,34 @@ class CodeMatrix:
             # Columns first: a view, so that only the pages of the block are read.
             block[...] = codes[:, part][rows] if whole is None else whole[:, part]
             yield part, signed_root(block) if root else block
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """Where an array lies that is mapped from a file."""
+
+    path: str
+    offset: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, array: Matrix) -> "_Mapped | Matrix":
+        """Return where an array lies, or itself if it is in memory, or not as its file has it."""
+        if not isinstance(array, np.memmap) or not array.flags.c_contiguous:
+            return array
+        # What is mapped begins at a page; the array, which may be a part of it, later.
+        whole: Any = array
+        while isinstance(whole, np.ndarray):
+            whole = whole.base
+        begin = np.frombuffer(whole, np.uint8).__array_interface__["data"][0]
+        page = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
+        offset = page + array.__array_interface__["data"][0] - begin
+        return cls(str(array.filename), offset, array.dtype, array.shape)
+
+    def map(self) -> Matrix:
+        """Map it again."""
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
 
 
 def signed_root(codes: Matrix) -> Matrix:

@@ -31,6 +31,7 @@ from featx.classification.folds import make_folds
 from featx.classification.preparing import FitJob
 from featx.classification.scoring import folds_of, hold_out
 from featx.classification.views import view_of
+from featx.cluster import Cluster
 from featx.errors import FitError
 
 __all__ = ["Judged", "LearningPoint", "choose_inside", "compare", "judge", "learning_curve"]
@@ -88,7 +89,7 @@ class Judged:
         return evaluate(self.y, self.shares, list(self.classes), self.keys, seed=self.seed)
 
 
-def judge(job: FitJob) -> Judged:
+def judge(job: FitJob, cluster: Cluster | None = None) -> Judged:
     """Judge the codes of a job on rows held out; with given splits on folds of the training part.
 
     Parameters
@@ -96,6 +97,8 @@ def judge(job: FitJob) -> Judged:
     job : FitJob
         By an exact road. What its `division` scores, with given splits, is not
         looked at.
+    cluster : Cluster, optional
+        See `view_of`.
 
     Returns
     -------
@@ -106,7 +109,7 @@ def judge(job: FitJob) -> Judged:
     FitError
         The labels allow no folds.
     """
-    problem, classes = view_of(job).problem, np.unique(job.y)
+    problem, classes = view_of(job, cluster).problem, np.unique(job.y)
     parts = _parts(job)
     held = [hold_out(problem, job, part) for part in parts]
     rows = np.concatenate([part.scored for part in parts])
@@ -180,7 +183,9 @@ class LearningPoint:
 
 
 def learning_curve(
-    job: FitJob, shares: Sequence[float] = (0.1, 0.25, 0.5, 1.0)
+    job: FitJob,
+    shares: Sequence[float] = (0.1, 0.25, 0.5, 1.0),
+    cluster: Cluster | None = None,
 ) -> tuple[list[LearningPoint], list[str]]:
     """Judge a job's codes after learning from shares of each training part.
 
@@ -193,6 +198,8 @@ def learning_curve(
         By an exact road.
     shares : sequence of float, default=(0.1, 0.25, 0.5, 1.0)
         From above 0 to 1.
+    cluster : Cluster, optional
+        See `view_of`.
 
     Returns
     -------
@@ -201,7 +208,7 @@ def learning_curve(
     list of str
         Which were left out, in words.
     """
-    problem, parts = view_of(job).problem, _parts(job)
+    problem, parts = view_of(job, cluster).problem, _parts(job)
     classes = tuple(str(label) for label in np.unique(job.y))
     rows = np.concatenate([part.scored for part in parts])
     of_part = np.repeat(np.arange(len(parts)), [len(part.scored) for part in parts])

@@ -17,6 +17,7 @@ References
    https://doi.org/10.1093/biostatistics/kxh010
 """
 
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -27,7 +28,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from featx.classification.codes import CodeMatrix, Matrix, Rows, as_code_matrix, signed_root
 from featx.errors import OptionError, StoreError
 
-__all__ = ["CentredRows", "ExactSpan", "UnitRows", "gram"]
+__all__ = ["CentredRows", "ExactSpan", "UnitRows", "gram", "inner_products"]
 
 
 class ExactSpan(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -75,7 +76,13 @@ class ExactSpan(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.unit = unit
         self.root = root
 
-    def fit(self, X: CodeMatrix | ArrayLike, y: object = None) -> Self:
+    def fit(
+        self,
+        X: CodeMatrix | ArrayLike,
+        y: object = None,
+        *,
+        products: Callable[..., Matrix] | None = None,
+    ) -> Self:
         """Find the span of some codes, in one pass over them.
 
         Parameters
@@ -83,6 +90,8 @@ class ExactSpan(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         X : CodeMatrix or array-like of shape (n, d)
             Codes, all layers side by side.
         y : ignored
+        products : callable, default=gram
+            What gives the inner products of a layer's rows.
 
         Raises
         ------
@@ -103,7 +112,7 @@ class ExactSpan(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.scales_: list[Matrix] = []  # (n,) for each layer: what its rows are multiplied by
         total = np.zeros((len(codes), len(codes)))
         for k in range(n_layers):
-            inner = gram(codes, k, root=self.root)
+            inner = (products or gram)(codes, k, root=self.root)
             norms = np.sqrt(inner.diagonal())
             if not np.isfinite(norms).all():
                 bad = int(codes.rows[k][np.flatnonzero(~np.isfinite(norms))[0]])
@@ -149,14 +158,7 @@ class ExactSpan(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         inner = np.zeros((len(others), len(self.codes_)))
         squares = np.zeros(len(others))
         for k, scale in enumerate(self.scales_):
-            cross, own = np.zeros_like(inner), np.zeros(len(others))
-            for (_, left), (_, right) in zip(
-                others.column_blocks(k, root=self.root, beside=len(self.codes_)),
-                self.codes_.column_blocks(k, root=self.root, beside=len(others)),
-                strict=True,
-            ):
-                cross += left @ right.T
-                own += np.einsum("ij,ij->i", left, left)
+            cross, own = inner_products(others, self.codes_, k, root=self.root)
             mine = np.ones(len(others))
             if self.unit:
                 norms = np.sqrt(own)
@@ -345,6 +347,38 @@ def gram(codes: CodeMatrix, layer: int, *, root: bool = False) -> Matrix:
         corner = total[start:stop, start:stop]
         corner[...] = np.tril(corner) + np.tril(corner, -1).T
     return total
+
+
+def inner_products(
+    left: CodeMatrix, right: CodeMatrix, layer: int, *, root: bool = False
+) -> tuple[Matrix, Matrix]:
+    """Return the inner products of the rows of two matrices, from one pass over both.
+
+    Parameters
+    ----------
+    left, right : CodeMatrix of m and of n rows
+        A block of columns of each is in memory at a time.
+    layer : int
+        Its number.
+    root : bool, default=False
+        Whether to take the signed square root of each number first.
+
+    Returns
+    -------
+    ndarray of shape (m, n)
+        The products.
+    ndarray of shape (m,)
+        Those of the left rows with themselves.
+    """
+    cross, own = np.zeros((len(left), len(right))), np.zeros(len(left))
+    for (_, ours), (_, theirs) in zip(
+        left.column_blocks(layer, root=root, beside=len(right)),
+        right.column_blocks(layer, root=root, beside=len(left)),
+        strict=True,
+    ):
+        cross += ours @ theirs.T
+        own += np.einsum("ij,ij->i", ours, ours)
+    return cross, own
 
 
 _MIRRORED_ROWS = 512

@@ -21,16 +21,12 @@ References
    constant length. https://arxiv.org/abs/1306.2119
 """
 
-import functools
-import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import config_context
 from sklearn.base import clone
 from sklearn.linear_model import SGDClassifier
 from sklearn.pipeline import Pipeline
@@ -39,14 +35,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from featx.classification.calibration import Calibration, Decisions, calibrate, decisions
 from featx.classification.classifiers import CLASSIFIERS, ClassifierKind
 from featx.classification.codes import CodeMatrix, Matrix, Rows
+from featx.classification.descent import Blocks, Epoch, Part
 from featx.classification.fitting import Options
 from featx.classification.folds import make_folds
-from featx.classification.span import UnitRows
-from featx.errors import FitError, OptionError, StoreError
+from featx.cluster import Cluster
+from featx.errors import FitError, OptionError
 
 __all__ = ["Streamed", "fit_streamed"]
 
-_BLOCK_BYTES = 32_000_000  # of a block of codes, in float64
 _MODEL_BYTES = 1_000_000_000  # of all models
 _COPIES = 4  # of coefficients: the steps, their average, this epoch's and the best epoch's
 _FOLDS = 10  # one of them is held out
@@ -114,7 +110,7 @@ class Streamed:
     notes: tuple[str, ...]
 
 
-def fit_streamed(  # noqa: PLR0917
+def fit_streamed(  # noqa: PLR0913, PLR0917
     codes: CodeMatrix,
     y: NDArray[np.str_],
     keys: NDArray[np.int32],
@@ -123,6 +119,7 @@ def fit_streamed(  # noqa: PLR0917
     calibration: Calibration,
     *,
     progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> Streamed:
     """Fit a linear classifier on codes that are read in blocks, again and again.
 
@@ -148,11 +145,14 @@ def fit_streamed(  # noqa: PLR0917
     progress : callable, optional
         Called after each epoch with its number, the most there can be and the
         best accuracy so far.
+    cluster : Cluster, optional
+        Whose workers take the steps, each with some of the classifiers; they
+        see the stores under the same paths.
 
     Returns
     -------
     Streamed
-        The same bits for the same seed.
+        The same bits for the same seed, with a cluster or without.
 
     Raises
     ------
@@ -162,12 +162,14 @@ def fit_streamed(  # noqa: PLR0917
         No part can be held out, or every model diverged.
     StoreError
         A code is not finite.
+    ClusterError
+        The cluster is lost, or a worker ended with an error.
     """
     kind, loss = _check(options, normalise)
     train, held_out = _hold_out(y, keys, options.seed)
     classes = np.unique(y)
-    rows = _Rows(codes, normalise)
-    rows = _Rows(codes, normalise, _mean_square(rows, train, options.seed))
+    rows = Blocks(codes, normalise)
+    rows = Blocks(codes, normalise, _mean_square(rows, train, options.seed))
     values, notes = _values(options, rows, len(train), len(classes))
     weights = _weights(options.settings, classes, y[train])
     models = [
@@ -178,26 +180,19 @@ def fit_streamed(  # noqa: PLR0917
     numbers = np.searchsorted(classes, y)
     rng = np.random.default_rng(options.seed)
     epoch = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while epoch < most and (live := [m for m in models if m.is_sound and m.since < patience]):
-            epoch += 1
-            # Of all rows: a store is mostly sorted by class.
-            for positions, X in rows.blocks(rng.permutation(train)):
-                labels = numbers[positions]
-                weight = None if weights is None else weights[labels]
-                steps = [step for model in live if model.is_sound for step in model.steps]
-                for done in [pool.submit(step, X, labels, weight) for step in steps]:
-                    done.result()
-            for model in live:
-                model.look()
-            live = [model for model in live if model.is_sound]
-            n_right = np.zeros(len(live), int)
-            for positions, X in rows.blocks(held_out):
-                n_right += np.array([m.right(X, numbers[positions]) for m in live], int)
-            for model, n in zip(live, n_right, strict=True):
-                model.keep(int(n))
-            if progress is not None:
-                progress(epoch, most, max(0, *(m.n_right for m in models)) / len(held_out))
+    while epoch < most and (live := [m for m in models if m.is_sound and m.since < patience]):
+        epoch += 1
+        # Of all rows: a store is mostly sorted by class.
+        order = rng.permutation(train)
+        this = Epoch(rows, order, held_out, numbers, weights)
+        parts = [part for model in live for part in model.parts]
+        parts, found = this.run(parts) if cluster is None else this.run_on(cluster, parts)
+        for model in live:
+            n_parts = len(model.parts)
+            model.look(parts[:n_parts], found[:, :n_parts], numbers[held_out])
+            parts, found = parts[n_parts:], found[:, n_parts:]
+        if progress is not None:
+            progress(epoch, most, max(0, *(m.n_right for m in models)) / len(held_out))
     sound = [model for model in models if model.is_sound]
     if not sound:
         message = (
@@ -219,7 +214,7 @@ def fit_streamed(  # noqa: PLR0917
     )
     estimator = best.finished(rows.mean_square)
     found = np.empty((len(held_out), len(classes)))
-    for place, (_, X) in zip(rows.places(len(held_out)), rows.blocks(held_out), strict=True):
+    for place, (_, X) in zip(rows.places(len(held_out)), rows.of(held_out), strict=True):
         found[place] = decisions(best.finished(), X)
     names = tuple(str(label) for label in classes)
     first = [("unit", rows.unit)] if rows.unit is not None else []
@@ -234,46 +229,6 @@ def fit_streamed(  # noqa: PLR0917
     return Streamed(pipeline, kind, best.C, tried, epoch, len(held_out), tuple(notes))
 
 
-class _Rows:
-    """Codes as the models see them: normalised, and of a mean squared length of 1."""
-
-    def __init__(self, codes: CodeMatrix, normalise: str, mean_square: float = 1.0) -> None:
-        self.codes, self.mean_square = codes, mean_square
-        root = normalise == "sqrt-l2"
-        self.unit = None if normalise == "none" else UnitRows(codes.widths, root=root)
-
-    @property
-    def step(self) -> int:
-        """Rows of a block."""
-        return max(1, _BLOCK_BYTES // (8 * self.codes.shape[1]))
-
-    def places(self, n: int) -> Iterator[slice]:
-        """Cut n rows into blocks."""
-        for start in range(0, n, self.step):
-            yield slice(start, min(start + self.step, n))
-
-    def blocks(self, positions: Rows) -> Iterator[tuple[Rows, Matrix]]:
-        """Yield blocks of rows in the order of `positions`, with their positions."""
-        for place in self.places(len(positions)):
-            yield positions[place], self._read(positions[place])
-
-    def _read(self, positions: Rows) -> Matrix:
-        # In the order in which they lie on the disk, and then as they were drawn.
-        order = np.argsort(positions)
-        block = self.codes.block(positions[order])
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
-            bad = int(self.codes.rows[0][positions[order][np.flatnonzero(~finite)[0]]])
-            message = f"The code of row {bad} is not finite. Extract again with --overwrite."
-            raise StoreError(message)
-        drawn = np.empty((len(positions), block.shape[1]))
-        drawn[order] = block
-        if self.unit is not None:
-            return np.asarray(self.unit.transform(drawn))
-        drawn /= np.sqrt(self.mean_square)
-        return drawn
-
-
 class _Model:
     """One penalty: a binary classifier for each class, and the best that they came to.
 
@@ -285,46 +240,38 @@ class _Model:
     def __init__(self, C: float, estimator: SGDClassifier, classes: NDArray[np.str_]) -> None:
         self.C, self._estimator, self._classes = C, estimator, classes
         n_parts = 1 if len(classes) == 2 else len(classes)
-        self._positive = range(len(classes) - n_parts, len(classes))
-        self._parts = [clone(estimator) for _ in self._positive]
-        self._now = self._best = (np.zeros((0, 0)), np.zeros(0))
+        self.parts = [
+            Part(clone(estimator), positive)
+            for positive in range(len(classes) - n_parts, len(classes))
+        ]
+        self._best = (np.zeros((0, 0)), np.zeros(0))
         self.n_right, self.since, self.is_sound = -1, 0, True
 
-    @property
-    def steps(self) -> list[Callable[[Matrix, Rows, Matrix | None], None]]:
-        """What goes over a block of rows once, each of them for itself."""
-        return [
-            functools.partial(self._step, part, positive)
-            for part, positive in zip(self._parts, self._positive, strict=True)
-        ]
+    def look(self, parts: list[Part], found: Matrix, y: Rows) -> None:
+        """Take note of an epoch, and of its coefficients where it is the best.
 
-    def _step(
-        self, part: SGDClassifier, positive: int, X: Matrix, y: Rows, weight: Matrix | None
-    ) -> None:
-        try:
-            # Rows were checked as they were read; the setting is the thread's own.
-            with config_context(assume_finite=True), np.errstate(all="ignore"):
-                part.partial_fit(X, (y == positive).astype(int), [0, 1], weight)
-        except ValueError as error:
-            if "overflow" not in str(error):
-                raise
-            self.is_sound = False
-
-    def look(self) -> None:
-        """Take the coefficients of now."""
-        coef = np.concatenate([part.coef_ for part in self._parts])
-        self._now = coef, np.concatenate([part.intercept_ for part in self._parts])
-        self.is_sound = self.is_sound and all(bool(np.isfinite(each).all()) for each in self._now)
-
-    def right(self, X: Matrix, y: Rows) -> int:
-        """Count the rows that the coefficients of now predict right."""
-        found = decisions(self._with(*self._now), X).argmax(axis=1)
-        return int(np.sum(found == y))
-
-    def keep(self, n_right: int) -> None:
-        """Take note of an epoch's score, and of its coefficients where it is the best."""
+        Parameters
+        ----------
+        parts : list of Part
+            After the epoch.
+        found : ndarray of shape (m, n_parts)
+            Their decisions about the rows held out.
+        y : ndarray of int, shape (m,)
+            Classes of those.
+        """
+        self.parts = parts
+        self.is_sound = all(part.is_sound for part in parts)
+        if not self.is_sound:
+            return
+        coef = np.concatenate([part.estimator.coef_ for part in parts])
+        intercept = np.concatenate([part.estimator.intercept_ for part in parts])
+        self.is_sound = bool(np.isfinite(coef).all() and np.isfinite(intercept).all())
+        if not self.is_sound:
+            return
+        answers = found.argmax(axis=1) if len(parts) > 1 else (found[:, 0] > 0).astype(int)
+        n_right = int(np.sum(answers == y))
         if n_right > self.n_right:
-            self.n_right, self.since, self._best = n_right, 0, self._now
+            self.n_right, self.since, self._best = n_right, 0, (coef, intercept)
         else:
             self.since += 1
 
@@ -407,17 +354,17 @@ def _pooled(y: NDArray[np.str_], keys: NDArray[np.int32]) -> NDArray[np.str_]:
     return np.where(np.isin(y, pool), pool[0], y)
 
 
-def _mean_square(rows: _Rows, train: Rows, seed: int) -> float:
+def _mean_square(rows: Blocks, train: Rows, seed: int) -> float:
     """Return the mean squared length of some rows, a block of them: 1 where all are unit."""
     if rows.unit is not None:
         return 1.0
     some = np.random.default_rng(seed).permutation(train)[: rows.step]
-    _, X = next(rows.blocks(some))
+    _, X = next(rows.of(some))
     return float(np.einsum("ij,ij->", X, X)) / len(X) or 1.0
 
 
 def _values(
-    options: Options, rows: _Rows, n_rows: int, n_classes: int
+    options: Options, rows: Blocks, n_rows: int, n_classes: int
 ) -> tuple[list[float], list[str]]:
     """Return values of C, strongest penalty first, as many as there is memory for."""
     if "alpha" in options.settings:
@@ -452,7 +399,7 @@ def _weights(
 
 
 def _estimator(  # noqa: PLR0917
-    C: float, rows: _Rows, loss: str, options: Options, weights: Matrix | None, n_rows: int
+    C: float, rows: Blocks, loss: str, options: Options, weights: Matrix | None, n_rows: int
 ) -> SGDClassifier:
     given = {
         name: value

@@ -32,6 +32,7 @@ from featx.classification.scoring import (
 from featx.classification.search import train
 from featx.classification.streaming import fit_streamed
 from featx.classification.views import view_of
+from featx.cluster import Cluster
 
 __all__ = ["Fit", "fit", "run_fit"]
 
@@ -89,10 +90,26 @@ def fit(codes: Path | str | Sequence[Path | str] = "codes.h5", **settings: Any) 
     return run_fit(prepare_fit(codes, **settings))
 
 
-def run_fit(job: FitJob) -> Fit:
-    """Run a job; parameters and result are those of `fit`."""
+def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
+    """Run a job; result and errors are those of `fit`.
+
+    Parameters
+    ----------
+    job : FitJob
+        See `prepare_fit`.
+    cluster : Cluster, optional
+        Whose workers compute the inner products of the span, by tiles, or take the
+        steps of the streamed road; they see the stores under the same paths. The
+        search and the fits on the span stay in this process. See
+        `featx.cluster.connected`.
+
+    Raises
+    ------
+    ClusterError
+        The cluster is lost, or a worker ended with an error.
+    """
     began = time.perf_counter()
-    done = _run_exact(job) if job.road.is_exact else _run_streamed(job)
+    done = _run_exact(job, cluster) if job.road.is_exact else _run_streamed(job, cluster)
     notes = [*job.notes, *done.notes]
     summary = {
         "codes": [str(path) for path in job.joined.paths],
@@ -133,8 +150,8 @@ class _Done:
     notes: tuple[str, ...]
 
 
-def _run_exact(job: FitJob) -> _Done:
-    view = view_of(job)
+def _run_exact(job: FitJob, cluster: Cluster | None) -> _Done:
+    view = view_of(job, cluster)
     scored = score(view.problem, job)
     final, notes, choice = scored.final, list(scored.notes), scored.final.choice
     if job.refit:
@@ -160,7 +177,7 @@ def _run_exact(job: FitJob) -> _Done:
     )
 
 
-def _run_streamed(job: FitJob) -> _Done:
+def _run_streamed(job: FitJob, cluster: Cluster | None) -> _Done:
     """Fit by descent; without splits, the first fold alone is scored, and is not fitted on."""
     part, on, notes = job.division, str(job.division.scored_on), []
     if on == "folds":
@@ -174,6 +191,7 @@ def _run_streamed(job: FitJob) -> _Done:
         job.options,
         job.options.normalise[0],
         job.calibration,
+        cluster=cluster,
     )
     classes = np.unique(job.y)
     columns = np.searchsorted(classes, found.pipeline.classes_)

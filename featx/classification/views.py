@@ -22,6 +22,8 @@ from featx.classification.preparing import FitJob
 from featx.classification.scoring import Final
 from featx.classification.search import train
 from featx.classification.span import ExactSpan, UnitRows
+from featx.classification.tiles import gram_on
+from featx.cluster import Cluster
 from featx.errors import StoreError
 
 __all__ = ["View", "view_of"]
@@ -78,19 +80,24 @@ class View:
         )
 
 
-def view_of(job: FitJob) -> View:
+def view_of(job: FitJob, cluster: Cluster | None = None) -> View:
     """Read the codes of a job and return them as classifiers see them.
 
     Parameters
     ----------
     job : FitJob
         By an exact road.
+    cluster : Cluster, optional
+        Whose workers compute the inner products of the span.
 
     Raises
     ------
     StoreError
         A code is not finite.
+    ClusterError
+        The cluster is lost, or a worker ended with an error.
     """
+    products = None if cluster is None else gram_on(cluster)
     codes = job.joined.matrix(job.rows)
     coordinates: dict[str, Matrix] = {}
     spans: dict[str, ExactSpan] = {}
@@ -109,7 +116,7 @@ def view_of(job: FitJob) -> View:
         same = next((s for s in spans.values() if (s.root, s.unit) == (root, unit)), None)
         if same is None:
             began = time.perf_counter()
-            same = ExactSpan(unit=unit, root=root).fit(codes)
+            same = ExactSpan(unit=unit, root=root).fit(codes, products=products)
             gflops = round(same.n_flops_ / (time.perf_counter() - began) / 1e9, 1)
         spans[normalise], coordinates[normalise] = same, same.coordinates_
     return View(codes, Problem(coordinates, job.y), spans, gflops)

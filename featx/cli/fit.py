@@ -90,6 +90,7 @@ def command(
         bool, typer.Option("--partial", help="Use a store that is not complete as it is.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    cluster: settings.ClusterName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -132,7 +133,8 @@ def command(
     )
     for line in _job_lines(job):
         say(line, quiet=quiet)
-    fitted = run_fit(job)
+    with settings.on_cluster(cluster, quiet=quiet) as workers:
+        fitted = run_fit(job, cluster=workers)
     for note in fitted.notes:
         say(f"note: {note}", quiet=quiet)
     if as_json:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from featx.cli import settings
 from featx.cli.console import Overwrite, Quiet, progress_bar, say, start_backend
-from featx.cli.settings import Device
 
 NAME = "predict"
 
@@ -50,7 +50,8 @@ def command(
     trust: Trust = False,
     weights: Weights = None,
     precision: PrecisionText = None,
-    device: Device = "auto",
+    device: settings.DeviceOrAll = "auto",
+    cluster: settings.ClusterName = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -60,6 +61,7 @@ def command(
     """
     from featx.workflows import predictions, prepare_prediction
 
+    device, cluster = settings.place(device, cluster)
     job = prepare_prediction(
         inputs,
         model=model,
@@ -72,11 +74,14 @@ def command(
         precision=precision,  # type: ignore[arg-type]  # the recipe checks it
         device=device,
     )
-    if job.joined is None:
+    if job.joined is None and cluster is None:
         say(f"device {start_backend(device)[1]}", quiet=quiet)
     counts: Counter[str] = Counter()
-    with progress_bar("predict", quiet=quiet) as progress:
-        for frame in predictions(job, progress=progress):
+    with (
+        settings.on_cluster(cluster, quiet=quiet) as workers,
+        progress_bar("predict", quiet=quiet) as progress,
+    ):
+        for frame in predictions(job, progress=progress, cluster=workers):
             counts.update(frame["label"].dropna())
     n_failed = job.n_images - counts.total()
     failed = f"; {n_failed} have no codes, and no label" if n_failed else ""

@@ -69,7 +69,7 @@ def command(
             help="Shorter side of the whole image, instead of --size; may repeat, a pass each.",
         ),
     ] = None,
-    device: settings.Device = "auto",
+    device: settings.DeviceOrAll = "auto",
     manifest: settings.Manifest = None,
     group: settings.Group = None,
     budget: Annotated[
@@ -79,6 +79,7 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder.")] = Path("sweep"),
     overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    cluster: settings.ClusterName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -90,6 +91,7 @@ def command(
     """
     from featx.workflows.sweeping import Progress, prepare_sweep, run_sweep
 
+    device, cluster = settings.place(device, cluster)
     job = prepare_sweep(
         images,
         layer=layer or (),
@@ -124,16 +126,19 @@ def command(
     )
     for note in job.notes:
         say(f"note: {note}", quiet=quiet)
-    _, name = start_backend(device)
-    say(f"device {name}", quiet=quiet)
-    with progress_bar("images", quiet=quiet) as images_done:
+    if cluster is None:
+        say(f"device {start_backend(device)[1]}", quiet=quiet)
+    with (
+        settings.on_cluster(cluster, quiet=quiet) as workers,
+        progress_bar("images", quiet=quiet) as images_done,
+    ):
         told = Progress(
             stage=lambda text: say(text, quiet=quiet),
             images=images_done,
             candidates=_counted(quiet),
         )
         try:
-            found = run_sweep(job, progress=told)
+            found = run_sweep(job, progress=told, cluster=workers)
         except KeyboardInterrupt:
             say(f"Stopped. {output} keeps what is done; the same command goes on.", quiet=False)
             raise typer.Exit(130) from None

@@ -45,17 +45,18 @@ class Task(Generic[Result]):
     Parameters
     ----------
     run : callable
-        Without parameters; a partial of a function of a module, since it travels.
+        Without parameters, or of what all tasks share; a partial of a function of
+        a module, or a method, since it travels.
     name : str
         In messages: "Rows 0 to 31".
     """
 
-    run: Callable[[], Result]
+    run: Callable[..., Result]
     name: str
 
 
 def given_out(
-    cluster: Cluster, tasks: Iterable[Task[Result]], *, kept: str
+    cluster: Cluster, tasks: Iterable[Task[Result]], *, kept: str, shared: object = None
 ) -> Generator[tuple[int, Result], None, None]:
     """Have tasks done by the workers of a cluster.
 
@@ -67,6 +68,8 @@ def given_out(
         They are taken as workers come free.
     kept : str
         What errors say of the work that is done, and of what to do next.
+    shared : object, optional
+        Goes to every worker once, and from there to each task's `run`.
 
     Yields
     ------
@@ -79,7 +82,7 @@ def given_out(
         The scheduler or all workers are gone, or a task ended with an error: if that
         was one of featx's, in its words.
     """
-    giving = _Giving(cluster, tasks, kept)
+    giving = _Giving(cluster, tasks, kept, shared)
     try:
         yield from giving.results()
     except Exception:
@@ -101,8 +104,13 @@ class _Out:
 class _Giving(Generic[Result]):
     """Tasks on their way."""
 
-    def __init__(self, cluster: Cluster, tasks: Iterable[Task[Result]], kept: str) -> None:
+    def __init__(
+        self, cluster: Cluster, tasks: Iterable[Task[Result]], kept: str, shared: object
+    ) -> None:
         self._cluster, self._client, self._kept = cluster, cluster.client, kept
+        self._shared: list[Future] = []
+        if shared is not None:
+            self._shared = [self._client.scatter(shared, broadcast=True, hash=False)]
         self._tasks = enumerate(tasks)
         self._out: dict[Future, _Out] = {}
         # Dask puts those that ended there: looking through all that are out would take the
@@ -148,7 +156,7 @@ class _Giving(Generic[Result]):
             self._client.cancel(list(self._out), force=True)
 
     def _give(self, out: _Out, **where: Any) -> None:
-        future = self._client.submit(_done_here, out.task, pure=False, **where)
+        future = self._client.submit(_done_here, out.task, *self._shared, pure=False, **where)
         self._out[future] = out
         future.add_done_callback(self._ended.put)
 
@@ -202,7 +210,9 @@ class _Giving(Generic[Result]):
         error = future.exception() if future.status == "error" else None
         if isinstance(error, ClusterError):
             raise error
-        reason = f"{type(error).__name__}: {error}" if error is not None else future.status
+        # Of an error that Dask wraps, what it was.
+        cause = error.__cause__ or error if error is not None else None
+        reason = f"{type(cause).__name__}: {cause}" if cause is not None else future.status
         if isinstance(error, KilledWorker):
             reason = "each worker that had it died, perhaps of too little memory"
         message = f"{out.task.name}: not done on the cluster: {reason}. Mend that. {self._kept}"
@@ -230,9 +240,9 @@ class _Giving(Generic[Result]):
             self._give(_Out(out.number, out.task), workers=[idle.pop()])
 
 
-def _done_here(task: Task[Result]) -> Result:
+def _done_here(task: Task[Result], *shared: object) -> Result:
     """Do a task on a worker; errors of featx travel as one class, in their words."""
     try:
-        return task.run()
+        return task.run(*shared)
     except FeatxError as error:
         raise ClusterError(str(error)) from None

@@ -2,6 +2,7 @@
 
 from featx.extraction.batching import BatchSize, settle_batch_size
 from featx.extraction.jobs import ExtractionJob, extraction_of, prepare_extraction
+from featx.extraction.leases import ask_workers, backbone_here
 from featx.extraction.named import RECIPES, NamedRecipe, find_named
 from featx.extraction.pace import Shares
 from featx.extraction.pipeline import CodeBatch, Failure, stream_codes
@@ -30,6 +31,8 @@ __all__ = [
     "Shares",
     "VGG19Codes",
     "anonymous_bytes",
+    "ask_workers",
+    "backbone_here",
     "extract",
     "extraction_of",
     "find_named",

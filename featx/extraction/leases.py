@@ -23,11 +23,12 @@ from featx.errors import FeatxError, OptionError, StoreError
 from featx.extraction.batching import settle_batch_size
 from featx.extraction.jobs import ExtractionJob
 from featx.extraction.pace import Pace
-from featx.extraction.passes import Pass, fill_rows, load_pass
-from featx.network import Backbone, WeightsSource, find_device, find_weights
+from featx.extraction.passes import Pass, fill_rows, load_for
+from featx.network import Backbone, WeightsSource, find_device, find_weights, joint_recipe
+from featx.recipe import Recipe
 from featx.store import Status, StoreWriter, open_store
 
-__all__ = ["Leases", "WorkerFacts", "ask_workers", "found_here"]
+__all__ = ["Leases", "WorkerFacts", "ask_workers", "backbone_here"]
 
 # Images of a lease, at least; a whole number of batches, so that they are those of one process.
 _LEASE = 32
@@ -232,7 +233,7 @@ def _describe(source: WeightsSource, layers: Sequence[str], device: str) -> dict
     import keras
 
     try:
-        found, weights = find_device(device), found_here(source, layers).identity
+        found, weights = find_device(device), _found_here(source, layers).identity
     except FeatxError as error:
         return {"error": str(error)}
     return {
@@ -246,7 +247,7 @@ def _describe(source: WeightsSource, layers: Sequence[str], device: str) -> dict
     }
 
 
-def found_here(source: WeightsSource, layers: Sequence[str]) -> WeightsSource:
+def _found_here(source: WeightsSource, layers: Sequence[str]) -> WeightsSource:
     """Find weights as they lie here: those that come with featx in this machine's own place."""
     named = source.path is None or source.spec in {"bundled", "imagenet"}
     spec = source.spec if named else os.fspath(source.path.absolute())  # type: ignore[union-attr]
@@ -259,7 +260,7 @@ _loaded: dict[tuple[Any, ...], Backbone] = {}
 
 def _fill(lease: _Lease) -> None:
     """Compute and write the rows of a lease."""
-    backbone = _backbone_of(lease)
+    backbone = backbone_here(lease.part.recipes, lease.source, lease.device)
     with contextlib.ExitStack() as files:
         writers = [files.enter_context(StoreWriter(path)) for path in lease.targets]
         for _ in fill_rows(
@@ -276,16 +277,16 @@ def _fill(lease: _Lease) -> None:
 
 def _load_ahead(lease: _Lease) -> None:
     """Load and compile what leases will need."""
-    backbone = _backbone_of(lease)
+    backbone = backbone_here(lease.part.recipes, lease.source, lease.device)
     backbone(np.zeros((lease.batch_size, *backbone.recipe.view_size, 3), np.uint8))
 
 
-def _backbone_of(lease: _Lease) -> Backbone:
-    """Return the backbone of a lease; that of the one before is kept."""
-    key = (lease.part.recipes, lease.source, lease.device)
+def backbone_here(recipes: tuple[Recipe, ...], source: WeightsSource, device: str) -> Backbone:
+    """Return the backbone of some recipes on this worker; that of the one before is kept."""
+    key = (recipes, source, device)
     with _lock:
         if key not in _loaded:
             _loaded.clear()
-            source = found_here(lease.source, lease.part.recipe.layers)
-            _loaded[key] = load_pass(lease.part, source, lease.device)
+            layers = joint_recipe(recipes).layers
+            _loaded[key] = load_for(recipes, _found_here(source, layers), device)
         return _loaded[key]

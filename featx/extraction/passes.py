@@ -34,7 +34,7 @@ from featx.network import (
 from featx.recipe import Recipe
 from featx.store import ImageFacts, StoreWriter
 
-__all__ = ["Pass", "Share", "fill_rows", "load_pass", "passes_of"]
+__all__ = ["Pass", "Share", "fill_rows", "load_for", "passes_of"]
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,11 @@ def passes_of(jobs: Sequence[ExtractionJob]) -> list[Pass]:
     return passes
 
 
-def load_pass(each: Pass, source: WeightsSource, device: str) -> Backbone:
-    """Load the backbone of a pass."""
-    if len(each.recipes) == 1:
-        return load_backbone(each.recipes[0], source, device)
-    return load_joint_backbone(each.recipes, source, device)
+def load_for(recipes: Sequence[Recipe], source: WeightsSource, device: str) -> Backbone:
+    """Load the backbone that gives the codes of some recipes, as a pass has them."""
+    if len(recipes) == 1:
+        return load_backbone(recipes[0], source, device)
+    return load_joint_backbone(recipes, source, device)
 
 
 def fill_rows(  # noqa: PLR0917  of two callers

@@ -28,7 +28,7 @@ from featx.extraction.copying import copy_into, copy_rows
 from featx.extraction.jobs import ExtractionJob, prepare_extraction
 from featx.extraction.leases import Leases
 from featx.extraction.pace import Pace, Shares
-from featx.extraction.passes import Pass, fill_rows, load_pass, passes_of
+from featx.extraction.passes import Pass, fill_rows, load_for, passes_of
 from featx.extraction.pipeline import n_decoders
 from featx.extraction.resuming import Earlier
 from featx.images import MAX_PIXELS
@@ -285,7 +285,8 @@ def run_extractions(
         See `run_extraction`.
     """
     _check_one_pass(jobs)
-    here = Here(partial(load_pass, source=jobs[0].source, device=jobs[0].device))
+    first = jobs[0]
+    here = Here(lambda each: load_for(each.recipes, first.source, first.device))
     return _fill_stores(jobs, progress, here if cluster is None else Leases(cluster))
 
 

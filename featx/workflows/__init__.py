@@ -21,7 +21,7 @@ from featx.workflows.finetuning import (
     prepare_finetune,
     run_finetune,
 )
-from featx.workflows.prediction import (
+from featx.workflows.predicting import (
     PredictionJob,
     predict,
     predictions,

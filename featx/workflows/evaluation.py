@@ -27,7 +27,7 @@ from featx.errors import ImagesError, OptionError
 from featx.images import ImageRecord, list_images, read_digest
 from featx.network import check_device
 from featx.recipe import Precision
-from featx.workflows.prediction import (
+from featx.workflows.predicting import (
     Inputs,
     PredictionJob,
     Progress,

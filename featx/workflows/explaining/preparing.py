@@ -13,7 +13,7 @@ from featx.network import check_device
 from featx.outputs import check_output
 from featx.recipe import Precision
 from featx.workflows.explaining.results import Method
-from featx.workflows.prediction import (
+from featx.workflows.predicting import (
     Inputs,
     PredictionJob,
     find_inputs,

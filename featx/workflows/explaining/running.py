@@ -32,7 +32,7 @@ from featx.outputs import spelt
 from featx.recipe import Precision
 from featx.workflows.explaining.preparing import ExplanationJob, prepare_explanation
 from featx.workflows.explaining.results import Explanation
-from featx.workflows.prediction import Inputs, Progress
+from featx.workflows.predicting import Inputs, Progress
 
 __all__ = ["explain", "explanations"]
 

@@ -28,6 +28,7 @@ from featx.classification.competition import (
     judge,
     learning_curve,
 )
+from featx.cluster import Cluster
 from featx.errors import FitError, StoreError
 from featx.extraction import ExtractionJob, run_extractions
 from featx.layers import gflop
@@ -129,7 +130,9 @@ def sweep(images: Path | str | None = None, **settings: Any) -> Sweep:
     return run_sweep(prepare_sweep(images, **settings))
 
 
-def run_sweep(job: SweepJob, *, progress: Progress | None = None) -> Sweep:
+def run_sweep(
+    job: SweepJob, *, progress: Progress | None = None, cluster: Cluster | None = None
+) -> Sweep:
     """Run a job; its result and errors are those of `sweep`.
 
     Parameters
@@ -138,18 +141,21 @@ def run_sweep(job: SweepJob, *, progress: Progress | None = None) -> Sweep:
         What to do.
     progress : Progress, optional
         Told what happens.
+    cluster : Cluster, optional
+        Whose workers extract the codes and compute their inner products; see
+        `featx.cluster.connected`. The folder lies on a file system that they share.
     """
     told, began = progress or Progress(), time.perf_counter()
     ends = None if job.budget is None else began + job.budget
-    seconds, notes = _extract(job, ends, told), list(job.notes)
-    rows, said = _judged(job, seconds, ends, told)
+    seconds, notes = _extract(job, ends, told, cluster), list(job.notes)
+    rows, said = _judged(job, seconds, ends, told, cluster)
     notes += said
     best = max(rows, key=lambda row: row.accuracy.value)  # of equals the cheapest
     chosen, which = choose_inside([row.judged for row in rows])
     told.stage("the learning curve of the best")
-    curve, said = learning_curve(_in_decades(_fit_job(job, best.candidate)))
+    curve, said = learning_curve(_in_decades(_fit_job(job, best.candidate)), cluster=cluster)
     notes += said
-    final = _final(job, best)
+    final = _final(job, best, cluster)
     found = Sweep(
         folder=job.folder,
         rows=tuple(rows),
@@ -175,7 +181,7 @@ def run_sweep(job: SweepJob, *, progress: Progress | None = None) -> Sweep:
 
 
 def _extract(
-    job: SweepJob, ends: float | None, told: Progress
+    job: SweepJob, ends: float | None, told: Progress, cluster: Cluster | None
 ) -> dict[tuple[int, int], float | None]:
     """Make the stores, a pass a size; return seconds an image by size, None where not known."""
     known = _earlier_seconds(job.folder)
@@ -185,7 +191,7 @@ def _extract(
             break
         jobs = [each for (own, _), each in job.extractions.items() if own == size]
         told.stage(f"images at {size_text(size)}: one pass for {', '.join(_names(jobs))}")
-        made = run_extractions(jobs, progress=told.images)
+        made = run_extractions(jobs, progress=told.images, cluster=cluster)
         n_computed = max(each.n_computed for each in made)
         seconds[size] = known.get(size_text(size))
         if n_computed:
@@ -213,6 +219,7 @@ def _judged(
     seconds: Mapping[tuple[int, int], float | None],
     ends: float | None,
     told: Progress,
+    cluster: Cluster | None,
 ) -> tuple[list[SweepRow], list[str]]:
     """Judge the candidates, the cheapest first, until the budget ends."""
     candidates = [each for each in job.candidates if each.size in seconds]
@@ -233,7 +240,7 @@ def _judged(
             )
             continue
         path = _kept(job.folder, fit)
-        judged = _judged_before(path, fit) or _judge_and_keep(path, fit)
+        judged = _judged_before(path, fit) or _judge_and_keep(path, fit, cluster)
         if rows and not np.array_equal(judged.y, rows[0].judged.y):
             message = (
                 f"{fit.joined.path} holds other images than {job.folder}'s other stores. Run the "
@@ -315,8 +322,8 @@ def _judged_before(path: Path, fit: FitJob) -> Judged | None:
     return None
 
 
-def _judge_and_keep(path: Path, fit: FitJob) -> Judged:
-    judged = judge(fit)
+def _judge_and_keep(path: Path, fit: FitJob, cluster: Cluster | None) -> Judged:
+    judged = judge(fit, cluster)
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
@@ -331,10 +338,10 @@ def _judge_and_keep(path: Path, fit: FitJob) -> Judged:
     return judged
 
 
-def _final(job: SweepJob, best: SweepRow) -> Fit | None:
+def _final(job: SweepJob, best: SweepRow, cluster: Cluster | None) -> Fit | None:
     """Score the best once on what was kept apart, if anything was."""
     fit = _fit_job(job, best.candidate)
-    return None if fit.division.scored_on == "folds" else run_fit(fit)
+    return None if fit.division.scored_on == "folds" else run_fit(fit, cluster=cluster)
 
 
 def _facts(found: Sweep) -> dict[str, Any]:

@@ -1,0 +1,26 @@
+"""Predictions: a job, its probabilities, and the table of them."""
+
+from featx.workflows.predicting.classifying import Progress, probability_blocks
+from featx.workflows.predicting.preparing import (
+    Inputs,
+    PredictionJob,
+    find_inputs,
+    open_bundle,
+    prepare_job,
+    prepare_prediction,
+)
+from featx.workflows.predicting.running import predict, predictions, run_prediction
+
+__all__ = [
+    "Inputs",
+    "PredictionJob",
+    "Progress",
+    "find_inputs",
+    "open_bundle",
+    "predict",
+    "predictions",
+    "prepare_job",
+    "prepare_prediction",
+    "probability_blocks",
+    "run_prediction",
+]
