@@ -55,7 +55,7 @@ def test_boxes_have_one_scale(root):
 
 def test_words_are_those_of_the_network_and_the_readme(root):
     """Shapes of the blocks, the size of the file, and the answer that the transcript shows."""
-    texts = [text.text.replace("×", "x") for text in root.iter(f"{SVG}text")]
+    texts = [text.text.replace("\N{MULTIPLICATION SIGN}", "x") for text in root.iter(f"{SVG}text")]
     for name, (side, channels) in BLOCKS.items():
         assert texts[texts.index(name) + 1] == f"{side}x{side}x{channels}"
     assert texts[texts.index("codes.h5") + 1] == f"600 x {56 * 56 * 128:,}"
@@ -84,7 +84,7 @@ def test_the_line_is_fitted_to_the_dots(root):
 
 
 def test_it_stands_alone_and_speaks(root):
-    """A small file of text that asks for nothing, with words for who cannot see it, in two modes."""
+    """A small file that asks for nothing, with words for who cannot see it, in two modes."""
     text = (ROOT / "docs/picture.svg").read_text(encoding="utf-8")
     assert len(text.encode()) < 40_000
     assert not re.search(r"href|url\(|@import|@font-face|<script|<image", text)
