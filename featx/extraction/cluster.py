@@ -31,7 +31,9 @@ from featx.extraction.batching import settle_batch_size
 from featx.extraction.jobs import ExtractionJob
 from featx.extraction.pace import Pace
 from featx.extraction.passes import Pass, fill_rows, load_pass
+from featx.extraction.pipeline import n_decoders
 from featx.extraction.running import Extraction, Progress, fill_stores
+from featx.images import File, local_file
 from featx.network import Backbone, WeightsSource, find_device, find_weights
 from featx.store import Status, StoreWriter, open_store
 
@@ -193,7 +195,7 @@ class _Lease:
     """Rows for one worker, and all that it needs to compute and write them."""
 
     part: Pass
-    files: Mapping[int, Path]
+    files: Mapping[int, File]
     targets: tuple[Path, ...]
     source: WeightsSource
     device: str
@@ -233,7 +235,8 @@ class _Leases:
         mark = folder / f".{first.rest.target.name}.{os.getpid()}.seen"
         mark.touch()
         try:
-            paths = (mark, first.files[passes[0].rows[0]].absolute())
+            image = local_file(first.files[passes[0].rows[0]])
+            paths = (mark,) if image is None else (mark, image.absolute())
             found = client.run(_describe, first.source, first.recipe.layers, first.device, paths)
         finally:
             mark.unlink()
@@ -268,7 +271,7 @@ class _Leases:
         self,
         jobs: Sequence[ExtractionJob],
         each: Pass,
-        files: Sequence[Path],
+        files: Sequence[File],
         rows: Sequence[int],
     ) -> _Lease:
         first = jobs[0]
@@ -496,7 +499,7 @@ def _fill_lease(lease: _Lease) -> int:
                 lease.files,  # type: ignore[arg-type]  # asked for by row alone
                 lease.max_pixels,
                 writers,
-                Pace(int(joblib.cpu_count())),
+                Pace(n_decoders(lease.files.values())),
             )
             return sum(written)
     except FeatxError as error:
