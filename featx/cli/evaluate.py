@@ -15,7 +15,7 @@ NAME = "evaluate"
 
 def command(
     inputs: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(help="Folders of labelled images; or stores, which are joined."),
     ] = None,
     model: Model = Path("model.skops"),

@@ -27,7 +27,7 @@ NAME = "explain"
 
 def command(
     model: Annotated[Path, typer.Argument(help="The bundle, or tuned.keras.")],
-    images: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
+    images: Annotated[list[str], typer.Argument(help="Images and folders of images.")],
     label: Annotated[
         str | None,
         typer.Option("--class", metavar="LABEL", help="Of the decision; else the predicted one."),

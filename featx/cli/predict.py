@@ -35,8 +35,8 @@ PrecisionText = Annotated[
 
 def command(
     inputs: Annotated[
-        list[Path],
-        typer.Argument(help="Images and folders of images; or stores, which are joined."),
+        list[str],
+        typer.Argument(help="Images and folders, archives, URLs of them; or stores, joined."),
     ],
     model: Model = Path("model.skops"),
     output: Annotated[

@@ -54,9 +54,9 @@ __all__ = [
 ]
 
 Images = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
-        help="A folder of images, of class folders, or of train/, val/ and test/.",
+        help="A folder, archive or URL of images, of class folders, or of train/, val/ and test/.",
         show_default="data",
     ),
 ]

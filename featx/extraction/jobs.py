@@ -15,7 +15,7 @@ from pathlib import Path
 from featx.errors import OptionError
 from featx.extraction.batching import BatchSize, check_batch_size
 from featx.extraction.resuming import Rest, Standing, what_is_left, what_stands
-from featx.images import MAX_PIXELS, Listing, list_images
+from featx.images import MAX_PIXELS, File, Listing, list_images
 from featx.network import WeightsSource, check_device, find_weights
 from featx.outputs import check_output
 from featx.recipe import (
@@ -87,7 +87,7 @@ class ExtractionJob:
         return 0 if self.rest.resumes else self.n_bytes
 
     @property
-    def files(self) -> list[Path]:
+    def files(self) -> list[File]:
         """Where the images lie, in order."""
         return [record.file for record in self.listing.records]
 

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 
 from featx.cluster import Cluster, Task, given_out
@@ -24,6 +23,8 @@ from featx.extraction.batching import settle_batch_size
 from featx.extraction.jobs import ExtractionJob
 from featx.extraction.pace import Pace
 from featx.extraction.passes import Pass, fill_rows, load_for
+from featx.extraction.pipeline import n_decoders
+from featx.images import File, local_file
 from featx.network import Backbone, WeightsSource, find_device, find_weights, joint_recipe
 from featx.recipe import Recipe
 from featx.store import Status, StoreWriter, open_store
@@ -122,7 +123,7 @@ class _Lease:
     """Rows for one worker, and all that it needs to compute and write them."""
 
     part: Pass
-    files: Mapping[int, Path]
+    files: Mapping[int, File]
     targets: tuple[Path, ...]
     source: WeightsSource
     device: str
@@ -152,7 +153,8 @@ class Leases:
         mark = folder / f".{first.rest.target.name}.{os.getpid()}.seen"
         mark.touch()
         try:
-            self._cluster.check([mark, first.files[passes[0].rows[0]]])
+            image = local_file(first.files[passes[0].rows[0]])
+            self._cluster.check([mark] if image is None else [mark, image])
         finally:
             mark.unlink()
         layers = [layer for each in passes for recipe in each.recipes for layer in recipe.layers]
@@ -270,7 +272,7 @@ def _fill(lease: _Lease) -> None:
             lease.files,  # type: ignore[arg-type]  # asked for by row alone
             lease.max_pixels,
             writers,
-            Pace(int(joblib.cpu_count())),
+            Pace(n_decoders(lease.files.values())),
         ):
             pass
 

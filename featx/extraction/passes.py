@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from featx.extraction.jobs import ExtractionJob
 from featx.extraction.pace import Pace
 from featx.extraction.pipeline import CodeBatch, stream_codes
 from featx.extraction.resuming import Earlier
+from featx.images import File
 from featx.network import (
     Backbone,
     WeightsSource,
@@ -118,7 +118,7 @@ def fill_rows(  # noqa: PLR0917  of two callers
     each: Pass,
     backbone: Backbone,
     batch_size: int,
-    files: Sequence[Path],
+    files: Sequence[File],
     max_pixels: int,
     writers: Sequence[StoreWriter],
     pace: Pace,

@@ -9,12 +9,11 @@ becomes of the batches.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -23,13 +22,15 @@ from numpy.typing import NDArray
 from featx.errors import ImageError
 from featx.extraction.batching import IN_NETWORK, Batcher
 from featx.extraction.pace import Pace
-from featx.images import MAX_PIXELS, Picture, read_picture
+from featx.images import MAX_PIXELS, File, Picture, local_file, read_picture
 from featx.network import Backbone
 
 __all__ = ["CodeBatch", "Failure", "n_decoders", "stream_codes"]
 
 # Batches that are decoded, or about to be, beside those in the network.
 _AHEAD = 3
+# Threads for each processor where images come from a server.
+_FETCHERS = 4
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,17 @@ class CodeBatch:
         return len(self.rows) + len(self.failures)
 
 
-def n_decoders() -> int:
-    """Return how many threads decode: one for each processor that this process may use."""
-    return int(joblib.cpu_count())
+def n_decoders(files: Iterable[File]) -> int:
+    """Return how many threads read and decode: one for each processor that this process may use.
+
+    Threads that fetch images from a server wait most of their time, so there are more.
+    """
+    waits = any(local_file(file) is None for file in files)
+    return int(joblib.cpu_count()) * (_FETCHERS if waits else 1)
 
 
 def stream_codes(
-    files: Sequence[Path],
+    files: Sequence[File],
     backbone: Backbone,
     batch_size: int,
     rows: Sequence[int] | None = None,
@@ -97,7 +102,7 @@ def stream_codes(
 
     Parameters
     ----------
-    files : sequence of Path
+    files : sequence of Path or Url
         Images.
     backbone : Backbone
         Turns images into codes; it is called from two threads.
@@ -115,9 +120,9 @@ def stream_codes(
     ------
     CodeBatch
     """
-    pace = pace or Pace(n_decoders())
     recipe = backbone.recipe
     rows = range(len(files)) if rows is None else rows
+    pace = pace or Pace(n_decoders(files[row] for row in rows))
     read = partial(
         read_picture,
         size=recipe.view_size,
@@ -158,7 +163,7 @@ def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _timed(pace: Pace, read: Callable[[Path], Picture], file: Path) -> Picture:
+def _timed(pace: Pace, read: Callable[[File], Picture], file: File) -> Picture:
     with pace.decode.work():
         return read(file)
 

@@ -7,7 +7,8 @@ that names what differs. Nothing is written here.
 A store that has just the recipe and images of the run is gone on with in place.
 With other images, or with further layers, it is made anew beside the old one, as
 OUTPUT.part, in the order of a straight run: rows whose file has the same bytes
-are copied, wherever that file lies now, and only the rest is computed.
+are copied, wherever that file lies now, and only the rest is computed. An image that a
+server does not give now is taken for what it was: that a server is down undoes nothing.
 """
 
 import dataclasses
@@ -16,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import joblib
 import numpy as np
 
 from featx.errors import ExistsError, RecipeMismatchError, StoreError
-from featx.images import read_digest
+from featx.extraction.pipeline import n_decoders
+from featx.images import File, Url, read_digest
 from featx.recipe import Difference, Recipe
 from featx.store import Status, Store, open_store
 
@@ -174,12 +175,13 @@ def what_is_left(
     standing: Standing,
     recipe: Recipe,
     columns: Columns,
-    files: Sequence[Path],
+    files: Sequence[File],
     max_pixels: int,
 ) -> Rest:
     """Return what a run has to do, given what stands at its output.
 
-    Files of rows that are done are hashed, to see whether they have changed.
+    Files are hashed, to see whether they have changed; not those that a store which is gone
+    on with in place has not come to.
 
     Parameters
     ----------
@@ -189,7 +191,7 @@ def what_is_left(
         Of the run.
     columns : mapping of str to sequence of str or None
         The run's images, as `create_store` takes them.
-    files : sequence of Path
+    files : sequence of Path or Url
         Where they lie.
     max_pixels : int
         Of an image; rows that failed under another limit are tried again.
@@ -212,8 +214,11 @@ def what_is_left(
     everything = tuple(range(len(files)))
     if not stores:
         return Rest(standing, standing.output, resumes=False, rows=everything)
-    digests = _digests(files)
     same = [store for store in stores if _same(store, recipe, columns)]
+    seen: Sequence[int] = everything
+    if same and same[0] is finished:
+        seen = np.flatnonzero(same[0].images.status != Status.PENDING).tolist()
+    digests = _digests(files, columns["path"], stores, seen)
     if same:
         rest = _in_place(standing, same[0], digests, max_pixels)
     else:
@@ -275,9 +280,30 @@ def _same(store: Store | None, recipe: Recipe, columns: Columns) -> bool:
     )
 
 
-def _digests(files: Sequence[Path]) -> list[str]:
-    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        return list(pool.map(read_digest, files))
+def _digests(
+    files: Sequence[File],
+    paths: Sequence[str | None],
+    stores: Sequence[Store],
+    seen: Sequence[int],
+) -> list[str]:
+    """Return what the bytes of files are now, or were where a server does not give them."""
+    digests = [""] * len(files)
+    with ThreadPoolExecutor(n_decoders(files)) as pool:
+        for row, digest in zip(seen, pool.map(read_digest, [files[k] for k in seen]), strict=True):
+            digests[row] = digest
+    missing = [row for row in seen if not digests[row] and isinstance(files[row], Url)]
+    if missing:
+        known = {
+            path: digest
+            for store in stores
+            for path, digest, done in zip(
+                store.images.path, store.images.sha256, store.images.done, strict=True
+            )
+            if done
+        }
+        for row in missing:
+            digests[row] = known.get(paths[row], "")
+    return digests
 
 
 def _in_place(standing: Standing, store: Store, digests: Sequence[str], max_pixels: int) -> Rest:

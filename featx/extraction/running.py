@@ -108,7 +108,7 @@ def extract(  # noqa: PLR0913  flat, as on the command line
     ----------
     images : Path or str, optional
         A folder of images, of class folders, or of train/, val/ and test/;
-        "data" by default.
+        "data" by default. It may be a zip or tar file, or a URL as s3://….
     layer : str or sequence of str
         Layers to take codes from; their names: `featx layers`.
     pool : {"none", "avg", "max", "avg+max", "grid:N", "bilinear"}, default="none"
@@ -154,7 +154,7 @@ def extract(  # noqa: PLR0913  flat, as on the command line
         Larger images are refused, as images that cannot be read.
     manifest : Path or str, optional
         A CSV with a column path and any of label, split, group, instead of
-        `images`; paths are relative to it.
+        `images`; paths are relative to it, or URLs.
     group : str, optional
         A regular expression that finds the group (a patient, a site) in the
         path.
@@ -382,7 +382,7 @@ def _fill_stores(
     jobs: Sequence[ExtractionJob], progress: Progress | None, computing: Computing
 ) -> list[Extraction]:
     """Run jobs of one pass; see `run_extractions`."""
-    pace, began = Pace(n_decoders()), time.perf_counter()
+    pace, began = Pace(n_decoders(jobs[0].files)), time.perf_counter()
     undone = [job for job in jobs if not job.rest.nothing]
     if undone:
         with contextlib.ExitStack() as outputs:
@@ -472,7 +472,7 @@ def _provenance(job: ExtractionJob) -> dict[str, Any]:
     facts = {
         "featx": version("featx"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "root": os.fspath(job.listing.root.absolute()),
+        "root": str(job.listing.root.absolute()),
         "weights": _lasting_spec(job.source),
         "max_pixels": job.max_pixels,
         "pillow": PIL.__version__,

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from featx.errors import ImageError, OptionError
 from featx.extraction.batching import Batcher, BatchSize, settle_batch_size
 from featx.extraction.pipeline import stream_codes
-from featx.images import array_views
+from featx.images import File, array_views, as_file, check_file
 from featx.network import (
     Backbone,
     VGG19Backbone,
@@ -170,7 +170,7 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like
-            Paths, of shape (n,) or (n, 1); or uint8 images, of shape
+            Paths or URLs, of shape (n,) or (n, 1); or uint8 images, of shape
             (n, h, w, 3) in RGB, (n, h, w) in grey, or a list of such of any
             sizes. They are not changed.
 
@@ -212,7 +212,7 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array(self.recipe_.code_names(), dtype=object)
 
     def _of_files(
-        self, files: Sequence[Path], backbone: Backbone, batch_size: int, out: Codes
+        self, files: Sequence[File], backbone: Backbone, batch_size: int, out: Codes
     ) -> None:
         for batch in stream_codes(files, backbone, batch_size):
             for failure in batch.failures:
@@ -262,7 +262,7 @@ class _LazyBackbone:
         return {**self.__dict__, "_built": None}
 
 
-def _as_images(X: Any) -> tuple[Path, ...] | list[NDArray[np.uint8]]:
+def _as_images(X: Any) -> tuple[File, ...] | list[NDArray[np.uint8]]:
     """Return a tuple of paths, or a list of RGB arrays of shape (h, w, 3)."""
     items = X if isinstance(X, list | tuple | np.ndarray) else np.asarray(X)
     if isinstance(items, np.ndarray) and items.ndim == 2 and items.shape[1] == 1:
@@ -272,7 +272,7 @@ def _as_images(X: Any) -> tuple[Path, ...] | list[NDArray[np.uint8]]:
         message = f"Found no images in X. Expected paths or uint8 images, received {X!r}."
         raise OptionError(message)
     if all(isinstance(item, str | Path) for item in items):
-        return tuple(Path(item) for item in items)
+        return tuple(check_file(as_file(item)) for item in items)
     return [_as_rgb(item) for item in items]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import ImageError, ImagesError
-from featx.images import MAX_PIXELS, read_picture
+from featx.images import MAX_PIXELS, File, read_picture
 from featx.recipe import Recipe
 
 __all__ = ["Activations", "Pixels", "read_pixels"]
@@ -72,7 +72,7 @@ class Activations:
 
 
 def read_pixels(
-    files: Sequence[Path],
+    files: Sequence[File],
     rows: Rows,
     recipe: Recipe,
     folder: Path,
@@ -84,7 +84,7 @@ def read_pixels(
 
     Parameters
     ----------
-    files : sequence of Path
+    files : sequence of Path or Url
         Images, n of them.
     rows : ndarray of int
         Those that were read before; the others stay black.

@@ -37,7 +37,6 @@ import stat
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -48,6 +47,7 @@ from featx.images.colours import to_rgb
 from featx.images.limits import MAX_PIXELS, check_shape
 from featx.images.reducing import SIDEWAYS, reduce_jpeg
 from featx.images.resizing import Box, resized, scaled_size
+from featx.images.urls import File, Url, read_url
 from featx.recipe import Jpeg, Resize
 
 __all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "Picture", "read_digest", "read_picture"]
@@ -99,7 +99,7 @@ class Picture:
 
 
 def read_picture(
-    file: Path,
+    file: File,
     size: tuple[int, int],
     resize: Resize,
     *,
@@ -111,7 +111,7 @@ def read_picture(
 
     Parameters
     ----------
-    file : Path
+    file : Path or Url
         An image file.
     size : tuple of int
         (height, width) that the network sees, in pixels.
@@ -153,7 +153,7 @@ def read_picture(
     )
 
 
-def read_digest(file: Path) -> str:
+def read_digest(file: File) -> str:
     """Return the sha256 of a file's bytes in hexadecimal, or "" where there are none to read."""
     try:
         return hashlib.sha256(_read_bytes(file)).hexdigest()
@@ -161,8 +161,10 @@ def read_digest(file: Path) -> str:
         return ""
 
 
-def _read_bytes(file: Path) -> bytes:
+def _read_bytes(file: File) -> bytes:
     """Return a file's bytes, or say in words why not."""
+    if isinstance(file, Url):
+        return read_url(file)
     try:
         mode = file.stat().st_mode
         if stat.S_ISREG(mode):

@@ -1,8 +1,8 @@
 """A folder tree to names: which entries are images, and what their folders mean.
 
 A folder comes in; the relative paths of its images, and the label and split
-that each path stands for, go out. This file reads names alone: it opens no
-image and no table.
+that each path stands for, go out. The folder may be an archive, or on a server. This
+file reads names alone: it opens no image and no table.
 """
 
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 from featx.errors import ImagesError
 from featx.images.records import shown
 from featx.images.tables import SPLIT_NAMES
+from featx.images.urls import File, Url, names_below
 
 __all__ = [
     "SUFFIXES",
@@ -23,6 +24,7 @@ __all__ = [
     "place_of",
     "search",
     "splits",
+    "wrapping",
 ]
 
 #: Endings of file names, in lower case, that make an entry an image.
@@ -64,7 +66,7 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def search(root: Path) -> Found:
+def search(root: File) -> Found:
     """Walk a folder and all below it.
 
     Links are followed, except one to a folder that it lies in itself. Hidden
@@ -76,6 +78,9 @@ def search(root: Path) -> Found:
         A folder cannot be read.
     """
     found = Found()
+    if isinstance(root, Url):
+        _sort(names_below(root), found)
+        return found
     waiting: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(root),))]
     while waiting:
         prefix, ancestors = waiting.pop()
@@ -114,6 +119,23 @@ def splits(images: Iterable[str]) -> bool:
     return bool(named) and (len(named) == len(depths) or {1} in named)
 
 
+def wrapping(found: Found) -> str | None:
+    """Return the one folder that wraps all others, as where a folder was archived with its name.
+
+    Examples
+    --------
+    >>> wrapping(Found(images=["photos/cat/1.jpg", "photos/dog/1.jpg"]))
+    'photos'
+    >>> wrapping(Found(images=["cat/1.jpg", "cat/2.jpg"]))
+    """
+    paths = [*found.images, *found.tables]
+    tops = {path.partition("/")[0] for path in paths}
+    wrapped = bool(found.images) and all(path.count("/") >= 2 for path in found.images)
+    if len(tops) != 1 or not wrapped or (top := tops.pop()).lower() in SPLIT_NAMES:
+        return None
+    return top
+
+
 def place_of(path: str, by_split: bool) -> Place | None:
     """Return what a path's folders stand for, or None if it lies beside the splits.
 
@@ -131,6 +153,17 @@ def place_of(path: str, by_split: bool) -> Place | None:
     if split is None:
         return None
     return Place(folders[1] if len(folders) > 1 else None, split)
+
+
+def _sort(names: Iterable[str], found: Found) -> None:
+    """Put the names of a listing, which has no folders and no links, where they belong."""
+    for path in names:
+        parts = path.split("/")
+        if any(part.startswith(".") or part in ("", "__MACOSX") for part in parts):
+            continue
+        name = parts[-1]
+        kind = found.tables if name == TABLE_NAME else found.others
+        (found.images if is_image_name(name) else kind).append(path)
 
 
 def _entries(root: Path, prefix: str) -> list["os.DirEntry[str]"]:

@@ -14,6 +14,8 @@ Three ways to say what images are:
   the folders and over tables further up;
 * a manifest, with columns path (or file_name), label, split, group: the list
   as it stands.
+
+Folders and images may lie in a zip or tar file, or on a server; see `featx.images.urls`.
 """
 
 import dataclasses
@@ -27,9 +29,19 @@ from pathlib import Path
 
 from featx.errors import ImagesError, OptionError
 from featx.images import notes
-from featx.images.folders import SUFFIXES, Found, Place, is_image_name, place_of, search, splits
+from featx.images.folders import (
+    SUFFIXES,
+    Found,
+    Place,
+    is_image_name,
+    place_of,
+    search,
+    splits,
+    wrapping,
+)
 from featx.images.records import ImageRecord, Listing, counted, shown
 from featx.images.tables import Row, read_table
+from featx.images.urls import File, Url, as_file, as_folder, check_file
 
 __all__ = ["list_images"]
 
@@ -45,9 +57,10 @@ def list_images(
     Parameters
     ----------
     images : Path or str, default="data"
-        A folder, or one image file. Not looked at if there is a manifest.
+        A folder, an archive, or one image file; or the URL of one of these. Not looked at
+        if there is a manifest.
     manifest : Path or str or None, default=None
-        A CSV table; its paths are relative to the folder it lies in.
+        A CSV table; its paths are relative to the folder it lies in, or URLs.
     group : str or None, default=None
         A regular expression, searched in each stored path. The group is what
         its first parentheses catch, or all that matches if it has none; images
@@ -64,7 +77,7 @@ def list_images(
         There is nothing to list, a table cannot be read, or no path matches
         `group`.
     OptionError
-        `group` is no regular expression.
+        `group` is no regular expression, or a URL is of a kind that cannot be read here.
 
     Examples
     --------
@@ -77,7 +90,7 @@ def list_images(
     ('cat/tom.jpg', 'cat')
     """
     pattern = None if group is None else _compiled(group)
-    listing = _from_folder(Path(images)) if manifest is None else _from_manifest(Path(manifest))
+    listing = _from_folder(as_file(images)) if manifest is None else _from_manifest(Path(manifest))
     if pattern is not None:
         listing = _regrouped(listing, pattern)
     return dataclasses.replace(listing, notes=(*listing.notes, *notes.unlabelled(listing.records)))
@@ -89,14 +102,18 @@ def list_images(
 def _from_manifest(manifest: Path) -> Listing:
     """List the rows of a table."""
     root = manifest.parent
-    records = (
-        _record(root, Path(row.path).as_posix(), Place(row.label, row.split), row.group)
-        for row in read_table(manifest, ("path", "file_name"))
-    )
+    records = (_listed(root, row) for row in read_table(manifest, ("path", "file_name")))
     return Listing(root, tuple(records), ())
 
 
-def _record(root: Path, path: str, place: Place, group: str | None) -> ImageRecord:
+def _listed(root: Path, row: Row) -> ImageRecord:
+    """Make a record of a row; a URL is stored as it stands there."""
+    file = check_file(as_file(row.path, root))
+    path = row.path if isinstance(file, Url) else Path(row.path).as_posix()
+    return ImageRecord(path, file, row.label, row.split, row.group)
+
+
+def _record(root: File, path: str, place: Place, group: str | None) -> ImageRecord:
     """Make a record; an absolute path stays as it is."""
     return ImageRecord(path, root / path, place.label, place.split, group)
 
@@ -104,11 +121,19 @@ def _record(root: Path, path: str, place: Place, group: str | None) -> ImageReco
 # folders
 
 
-def _from_folder(root: Path) -> Listing:
+def _from_folder(root: File) -> Listing:
     """List a folder, or one image."""
-    if not _is_folder(root):
+    root = as_folder(check_file(root))
+    if isinstance(root, Url):
+        if is_image_name(root.inside.name):
+            return Listing(Path(), (ImageRecord(root.text, root, None, None, None),), ())
+    elif not _is_folder(root):
         return _from_file(root)
     found = search(root)
+    if isinstance(root, Url) and root.is_archive and (top := wrapping(found)):
+        listing = _from_folder(root / top)
+        note = f"All of {shown(root)} lies in its folder {shown(top)}, whose folders are classes."
+        return dataclasses.replace(listing, notes=(note, *listing.notes))
     facts = _facts(root, found.tables)
     if not found.images and not facts:
         raise ImagesError(_nothing(root, found))
@@ -131,7 +156,7 @@ def _from_folder(root: Path) -> Listing:
     return Listing(root, tuple(records), tuple(chain.from_iterable(said)))
 
 
-def _joined(root: Path, path: str, place: Place, fact: Row | None) -> ImageRecord:
+def _joined(root: File, path: str, place: Place, fact: Row | None) -> ImageRecord:
     """Make a record of what folders and tables say."""
     if fact is None:
         return _record(root, path, place, None)
@@ -171,7 +196,7 @@ def _from_file(file: Path) -> Listing:
     return Listing(file.parent, (ImageRecord(file.name, file, None, None, None),), ())
 
 
-def _nothing(root: Path, found: Found) -> str:
+def _nothing(root: File, found: Found) -> str:
     """Say that a folder holds no image, and what it holds."""
     endings = Counter(os.path.splitext(path)[1].lower() for path in found.others)  # noqa: PTH122
     common = [ending for ending, _ in endings.most_common(3) if ending]
@@ -186,7 +211,7 @@ def _nothing(root: Path, found: Found) -> str:
 # metadata.csv
 
 
-def _facts(root: Path, tables: Iterable[str]) -> dict[str, Row]:
+def _facts(root: File, tables: Iterable[str]) -> dict[str, Row]:
     """Return what the tables inside a tree say about each path; the deepest one wins."""
     facts: dict[str, Row] = {}
     for table in sorted(tables, key=lambda path: (path.count("/"), path)):

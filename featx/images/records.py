@@ -6,7 +6,10 @@ its notes and errors are made of. This file opens nothing.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from featx.images.urls import File
 
 __all__ = ["ImageRecord", "Listing", "counted", "shown", "shown_all"]
 
@@ -18,9 +21,9 @@ class ImageRecord:
     Parameters
     ----------
     path : str
-        Path as it is stored: relative, with forward slashes. Bytes that are no
+        Path as it is stored: relative, with forward slashes; or a URL. Bytes that are no
         UTF-8 are kept as surrogates (`os.fsencode` gives them back).
-    file : Path
+    file : Path or Url
         Where the image lies now.
     label : str or None
         Its class, if it has one.
@@ -31,7 +34,7 @@ class ImageRecord:
     """
 
     path: str
-    file: Path
+    file: "File"
     label: str | None
     split: str | None
     group: str | None
@@ -43,7 +46,7 @@ class Listing:
 
     Parameters
     ----------
-    root : Path
+    root : Path or Url
         The folder that the records' paths are relative to.
     records : tuple of ImageRecord
         The images: sorted by path, or in the order of the manifest.
@@ -51,7 +54,7 @@ class Listing:
         Sentences for the user: what was left out or merged.
     """
 
-    root: Path
+    root: "File"
     records: tuple[ImageRecord, ...]
     notes: tuple[str, ...]
 

@@ -6,11 +6,14 @@ lie, nor whether they exist.
 """
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
-from featx.errors import ImagesError
+from featx.errors import ImageError, ImagesError
 from featx.images.records import shown, shown_all
+from featx.images.urls import File, read_url
 
 __all__ = ["SPLIT_NAMES", "Row", "read_table"]
 
@@ -45,12 +48,12 @@ class Row:
     group: str | None
 
 
-def read_table(file: Path, path_columns: tuple[str, ...]) -> list[Row]:
+def read_table(file: File, path_columns: tuple[str, ...]) -> list[Row]:
     """Read a table of images.
 
     Parameters
     ----------
-    file : Path
+    file : Path or Url
         CSV in UTF-8, with commas and a head. Columns other than path, label,
         split and group are left alone.
     path_columns : tuple of str
@@ -68,7 +71,7 @@ def read_table(file: Path, path_columns: tuple[str, ...]) -> list[Row]:
         cannot be.
     """
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
+        with _opened(file) as stream:
             lines = csv.reader(stream, strict=True)
             head = [cell.strip() for cell in next(filter(None, lines), [])]
             _check_head(file, head, path_columns)
@@ -79,7 +82,7 @@ def read_table(file: Path, path_columns: tuple[str, ...]) -> list[Row]:
     except FileNotFoundError as error:
         message = f"No table {shown(file)}. Expected a CSV file with a column {path_columns[0]}."
         raise ImagesError(message) from error
-    except (OSError, csv.Error) as error:
+    except (OSError, csv.Error, ImageError) as error:
         why = getattr(error, "strerror", None) or str(error)
         message = f"Table {shown(file)} cannot be read: {why}. Expected a CSV file in UTF-8."
         raise ImagesError(message) from error
@@ -90,7 +93,14 @@ def read_table(file: Path, path_columns: tuple[str, ...]) -> list[Row]:
     return [_checked(file, line, cells, column) for line, cells in rows]
 
 
-def _check_head(file: Path, head: list[str], path_columns: tuple[str, ...]) -> None:
+def _opened(file: File) -> TextIO:
+    """Open a table; from a URL it comes as a whole."""
+    if isinstance(file, Path):
+        return file.open(encoding="utf-8-sig", newline="")
+    return io.StringIO(read_url(file).decode("utf-8-sig"), newline="")
+
+
+def _check_head(file: File, head: list[str], path_columns: tuple[str, ...]) -> None:
     """Refuse a head without a column of paths, or with a column twice."""
     expected = (*path_columns, "label", "split", "group")
     twice = sorted({name for name in head if name in expected and head.count(name) > 1})
@@ -109,7 +119,7 @@ def _check_head(file: Path, head: list[str], path_columns: tuple[str, ...]) -> N
     raise ImagesError(message)
 
 
-def _row(file: Path, line: int, cells: list[str], head: list[str]) -> tuple[int, dict[str, str]]:
+def _row(file: File, line: int, cells: list[str], head: list[str]) -> tuple[int, dict[str, str]]:
     """Match a line's cells with the head; cells that are missing at the end are empty."""
     if len(cells) > len(head):
         message = (
@@ -120,7 +130,7 @@ def _row(file: Path, line: int, cells: list[str], head: list[str]) -> tuple[int,
     return line, dict(zip(head, cells, strict=False))
 
 
-def _checked(file: Path, line: int, cells: dict[str, str], column: str) -> Row:
+def _checked(file: File, line: int, cells: dict[str, str], column: str) -> Row:
     """Turn the cells of one line into a row."""
     path = cells.get(column, "")
     if not path.strip():

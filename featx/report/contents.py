@@ -6,7 +6,6 @@ A part that could not be had is a `Missing`: why not, and what to type.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from featx.classification.bundle import Bundle
 from featx.classification.evaluation import Evaluation, Score
 from featx.finetuning.steps import Epoch
+from featx.images import File
 from featx.outputs import spelt
 from featx.report.axes import shown
 from featx.workflows import Explanation
@@ -71,7 +71,7 @@ class Images:
         None where an image was not scored.
     confidence : ndarray of float, shape (n,)
         Probability of the predicted class; NaN where an image was not scored.
-    files : tuple of Path
+    files : tuple of Path or Url
         Where each lay when its code was taken.
     sha256 : tuple of str
         Of the bytes that it had then.
@@ -82,7 +82,7 @@ class Images:
     thumbnails: NDArray[np.uint8]
     predicted: tuple[str | None, ...]
     confidence: NDArray[np.float64]
-    files: tuple[Path, ...]
+    files: tuple[File, ...]
     sha256: tuple[str, ...]
 
 

@@ -4,11 +4,10 @@ Only here images go through the network again, and only those whose bytes are st
 the ones that their codes were taken from. This file draws nothing.
 """
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
-from featx.errors import FeatxError
+from featx.errors import FeatxError, OptionError
+from featx.images import File, read_digest
 from featx.outputs import spelt
 from featx.report.contents import Contents, HeatMap, Missing, Pictures, as_text
 from featx.report.shelf import telling
@@ -57,7 +56,7 @@ def prepare_heat_maps(contents: Contents, n: int) -> HeatMapJob | Missing | None
     classes = {as_text(label): label for label in bundle.classes}
     try:
         job = prepare_explanation(
-            [images.files[i] for i in there],
+            [str(images.files[i]) for i in there],
             model=bundle,
             label=[classes[str(images.predicted[i])] for i in there],
         )
@@ -87,9 +86,8 @@ def run_heat_maps(job: HeatMapJob) -> tuple[HeatMap, ...] | Missing:
         return Missing(f"No heat maps: {error}")
 
 
-def _is_as_it_was(file: Path, sha256: str) -> bool:
+def _is_as_it_was(file: File, sha256: str) -> bool:
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest() == sha256
-    except OSError:
+        return read_digest(file) == sha256
+    except OptionError:  # a URL that cannot be read here
         return False

@@ -6,7 +6,6 @@ saw what was scored, else held out anew. This file knows no HTML.
 """
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from featx.classification.evaluation import Evaluation, evaluate
 from featx.classification.scoring import evaluate_rows, folds_of, hold_out
 from featx.classification.views import view_of
 from featx.errors import FeatxError
+from featx.images import as_file
 from featx.report.contents import CodeMap, Copy, Images, Missing, Pictures, as_text
 from featx.store import Status
 
@@ -113,7 +113,7 @@ def pictures_of(job: FitJob, found: Predicted) -> Pictures:
     Pictures
     """
     n, table = len(job.rows), job.joined.images
-    root = Path(job.joined.provenance.get("root", ""))
+    root = as_file(job.joined.provenance.get("root", ""))
     predicted: list[str | None] = [None] * n
     confidence = np.full(n, np.nan)
     best = found.shares.argmax(axis=1)
@@ -126,7 +126,7 @@ def pictures_of(job: FitJob, found: Predicted) -> Pictures:
         thumbnails=job.joined.thumbnails(job.rows),
         predicted=tuple(predicted),
         confidence=confidence,
-        files=tuple(root / str(path) for path in table.path[job.rows]),
+        files=tuple(as_file(str(path), root) for path in table.path[job.rows]),
         sha256=tuple(str(digest) for digest in table.sha256[job.rows]),
     )
     failed = np.flatnonzero(table.status == Status.FAILED)

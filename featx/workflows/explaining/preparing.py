@@ -9,6 +9,7 @@ from featx.classification import Bundle
 from featx.classification.explaining import why_not_exact
 from featx.classification.joining import Joined
 from featx.errors import ExistsError, ImagesError, OptionError, OutputError
+from featx.images import File, Url
 from featx.network import check_device
 from featx.outputs import check_output
 from featx.recipe import Precision
@@ -176,7 +177,7 @@ def _check_folder(folder: Path, figures: tuple[Path, ...], *, overwrite: bool) -
         check_output(path, overwrite=True)
 
 
-def _figure_names(files: list[Path]) -> list[str]:
+def _figure_names(files: Sequence[File]) -> list[str]:
     """Return a name for each image's figure: its own, with its folders where two are alike.
 
     Examples
@@ -184,7 +185,8 @@ def _figure_names(files: list[Path]) -> list[str]:
     >>> _figure_names([Path("a/1.png"), Path("b/1.png"), Path("b/2.png")])
     ['a-1', 'b-1', 'b-2']
     """
-    parts = [[part for part in file.with_suffix("").parts if part != file.anchor] for file in files]
+    paths = [file.inside if isinstance(file, Url) else file for file in files]
+    parts = [[part for part in path.with_suffix("").parts if part != path.anchor] for path in paths]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["-".join(part[-depth:]) for part in parts]
         # Without capitals: some systems' files are the same then.

@@ -7,7 +7,6 @@ memory, however many there are. On a cluster workers do both, and send probabili
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -18,6 +17,7 @@ from featx.classification.joining import Joined
 from featx.cluster import Cluster, Task, given_out
 from featx.errors import ImagesError, OptionError, StoreError
 from featx.extraction import ask_workers, backbone_here, settle_batch_size, stream_codes
+from featx.images import File, local_file
 from featx.network import Backbone, WeightsSource, load_backbone
 from featx.recipe import Recipe
 from featx.workflows.predicting.preparing import PredictionJob
@@ -143,7 +143,7 @@ class _Share:
     """Images for one worker, and what it turns them into codes with."""
 
     start: int
-    files: tuple[Path, ...]
+    files: tuple[File, ...]
     recipe: Recipe
     source: WeightsSource
     device: str
@@ -156,7 +156,7 @@ class _Share:
         return list(batches)
 
 
-def _here(job: PredictionJob, files: Sequence[Path]) -> Generator[_Classified, None, None]:
+def _here(job: PredictionJob, files: Sequence[File]) -> Generator[_Classified, None, None]:
     """Classify images in this process."""
     backbone = load_backbone(job.recipe, cast("WeightsSource", job.source), job.device)
     batch_size = settle_batch_size("auto", job.recipe, len(files), backbone.device)
@@ -164,7 +164,7 @@ def _here(job: PredictionJob, files: Sequence[Path]) -> Generator[_Classified, N
 
 
 def _classified(
-    files: Sequence[Path], backbone: Backbone, batch_size: int, bundle: Bundle, start: int = 0
+    files: Sequence[File], backbone: Backbone, batch_size: int, bundle: Bundle, start: int = 0
 ) -> Generator[_Classified, None, None]:
     """Yield what images are, of which the first has the number `start`."""
     layers, n_seen = backbone.recipe.layers, 0
@@ -180,11 +180,12 @@ def _classified(
 
 
 def _on_workers(
-    job: PredictionJob, files: Sequence[Path], cluster: Cluster
+    job: PredictionJob, files: Sequence[File], cluster: Cluster
 ) -> Generator[_Classified, None, None]:
     """Classify images on a cluster; what comes too early waits for its turn."""
     source = cast("WeightsSource", job.source)
-    cluster.check(files[:1])
+    image = local_file(files[0])
+    cluster.check([] if image is None else [image])
     found = ask_workers(cluster, source, job.recipe.layers, job.device)
     size = settle_batch_size("auto", job.recipe, len(files), found)
     step = size * max(1, _IMAGES_A_TASK // size)

@@ -16,7 +16,7 @@ import h5py
 from featx.classification import Bundle, load_bundle
 from featx.classification.joining import Joined, join_stores
 from featx.errors import ImagesError, OptionError, RecipeMismatchError, WeightsError
-from featx.images import ImageRecord, list_images
+from featx.images import File, ImageRecord, Url, as_file, as_folder, list_images
 from featx.network import WeightsSource, check_device, find_weights
 from featx.outputs import check_output
 from featx.recipe import Precision, Recipe
@@ -153,15 +153,17 @@ def find_inputs(inputs: Inputs, bundle: Bundle) -> Joined | tuple[ImageRecord, .
     RecipeMismatchError
         The stores hold other codes than the classifier's.
     """
-    paths = [Path(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    if not paths:
+    files = [as_file(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    if not files:
         message = "No images, folder or store was given."
         raise ImagesError(message)
-    stores = [path for path in paths if path.is_file() and h5py.is_hdf5(path)]
+    stores = [
+        file for file in files if isinstance(file, Path) and file.is_file() and h5py.is_hdf5(file)
+    ]
     if not stores:
-        return tuple(_records(paths))
-    if len(stores) < len(paths):
-        other = next(path for path in paths if path not in stores)
+        return tuple(_records(files))
+    if len(stores) < len(files):
+        other = next(file for file in files if file not in stores)
         message = (
             f"Stores and images cannot be mixed: {stores[0]} is a store, and {other} is not. Give "
             "one kind at a time."
@@ -213,11 +215,12 @@ def _joined(paths: Sequence[Path], bundle: Bundle) -> Joined:
     return joined
 
 
-def _records(inputs: Sequence[Path]) -> Iterator[ImageRecord]:
+def _records(inputs: Sequence[File]) -> Iterator[ImageRecord]:
     """Yield images with names that the user can open."""
-    for path in inputs:
-        if path.is_dir():
-            listing = list_images(path)
+    for file in inputs:
+        path = as_folder(file)
+        if isinstance(path, Url) or path.is_dir():
+            listing = list_images(str(path))
             for note in listing.notes:
                 logger.warning("%s", note)
             yield from listing.records

@@ -47,8 +47,8 @@ def predict(  # noqa: PLR0913  flat, as on the command line
     Parameters
     ----------
     inputs : Path, str or sequence of them
-        Images and folders of images; or a store, or several of the same
-        images, which are joined.
+        Images and folders of images, which may be archives or URLs; or a store, or
+        several of the same images, which are joined.
     model : Path, str or Bundle, default="model.skops"
         What `featx fit` made, or the tuned.keras of `featx finetune`.
     codes : Path, str or sequence of them, optional

@@ -1,0 +1,124 @@
+"""Archives as folders: the names in a zip or tar file, and the bytes of each.
+
+An opened file comes in; names and bytes go out. A compressed tar can only be read from
+its start, so it is unpacked once, into a file without a name. This file knows no URL.
+"""
+
+import bz2
+import contextlib
+import gzip
+import lzma
+import posixpath
+import shutil
+import tarfile
+import tempfile
+import threading
+import weakref
+import zipfile
+from collections.abc import Callable
+from typing import IO, Any
+
+__all__ = ["ARCHIVES", "Archive", "archive_scheme"]
+
+#: Endings of file names, in lower case, and what they are.
+ARCHIVES = {
+    ".zip": "zip",
+    **dict.fromkeys((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"), "tar"),
+}
+
+# By the first bytes of a file.
+_UNPACKERS: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
+
+
+def archive_scheme(name: str) -> str | None:
+    """Return "zip" or "tar" where a name ends as those of archives do.
+
+    Examples
+    --------
+    >>> archive_scheme("photos.TGZ"), archive_scheme("photos")
+    ('tar', None)
+    """
+    return next((ARCHIVES[end] for end in ARCHIVES if name.lower().endswith(end)), None)
+
+
+class Archive:
+    """An archive that is open; threads may share it.
+
+    Parameters
+    ----------
+    scheme : {"zip", "tar"}
+        What it is.
+    file : file object
+        Its bytes, which can be sought in; closed when the archive is no longer used.
+
+    Raises
+    ------
+    Exception
+        Whatever the damage leads the readers of the standard library to.
+    """
+
+    def __init__(self, scheme: str, file: IO[bytes]) -> None:
+        self._lock = threading.Lock()
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(file)
+            members, self._read = (_zip if scheme == "zip" else _tar)(file, opened)
+            self._members = {posixpath.normpath(name): member for name, member in members}
+            weakref.finalize(self, opened.pop_all().close)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the files, in the order of the archive."""
+        return list(self._members)
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of one file.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is none of that name.
+        Exception
+            What the damage leads to.
+        """
+        try:
+            member = self._members[posixpath.normpath(name)]
+        except KeyError as error:
+            raise FileNotFoundError(name) from error
+        with self._lock:  # one position in one file
+            return self._read(member)
+
+
+_Opened = tuple[list[tuple[str, object]], Callable[[object], bytes]]
+
+
+def _zip(file: IO[bytes], opened: contextlib.ExitStack) -> _Opened:
+    archive = opened.enter_context(zipfile.ZipFile(file))
+    members = [(info.filename, info) for info in archive.infolist() if not info.is_dir()]
+    return members, archive.read  # type: ignore[return-value]
+
+
+def _tar(file: IO[bytes], opened: contextlib.ExitStack) -> _Opened:
+    start = file.read(8)
+    file.seek(0)
+    for mark, unpacked in _UNPACKERS.items():
+        if start.startswith(mark):
+            whole = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+            with unpacked(file) as stream:
+                shutil.copyfileobj(stream, whole, 1 << 20)
+            whole.seek(0)
+            file = whole
+    archive = opened.enter_context(tarfile.TarFile(fileobj=file))
+
+    def read(member: object) -> bytes:
+        found = archive.extractfile(member)  # type: ignore[arg-type]
+        if found is None:
+            raise FileNotFoundError(member)
+        with found:
+            return found.read()
+
+    members = [(m.name, m) for m in archive.getmembers() if m.isfile() or m.issym() or m.islnk()]
+    return members, read  # type: ignore[return-value]

@@ -1,0 +1,511 @@
+"""Images in archives and on servers give the codes that the same images in a folder give."""
+
+import pickle
+import socket
+import sys
+import tarfile
+import threading
+import zipfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from running import TINY, job_in, stop_after
+from running import run as run_job
+
+import featx
+from featx.errors import ImageError, ImagesError, OptionError
+from featx.extraction import Cluster, run_extraction_on
+from featx.extraction.jobs import prepare_extraction
+from featx.images import Url, as_file, list_images, read_digest, read_picture, urls
+from featx.store import Status, open_store
+
+fsspec = pytest.importorskip("fsspec", reason="no URLs: pip install 'featx[urls]'")
+
+
+@pytest.fixture
+def folder(image_folder):
+    """A folder that holds data/ with 27 images, one bad one, and their store straight.h5."""
+    (image_folder / "train/red/bad.png").write_bytes(b"no image")
+    run_job(job_in(image_folder.parent, output=image_folder.parent / "straight.h5"))
+    return image_folder.parent
+
+
+def files_of(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def zipped(folder, output, prefix=""):
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in files_of(folder):
+            archive.write(path, prefix + path.relative_to(folder).as_posix())
+    return output
+
+
+def tarred(folder, output, mode):
+    """As `tar -C FOLDER .` does: names begin with "./". The last file comes first."""
+    with tarfile.open(output, mode) as archive:
+        for path in reversed(files_of(folder)):
+            archive.add(path, f"./{path.relative_to(folder).as_posix()}")
+    return output
+
+
+ARCHIVES = {
+    "zip": lambda folder, home: zipped(folder, home / "photos.zip"),
+    "tar": lambda folder, home: tarred(folder, home / "photos.tar", "w"),
+    "tar.gz": lambda folder, home: tarred(folder, home / "photos.tar.gz", "w:gz"),
+    "tgz": lambda folder, home: tarred(folder, home / "photos.TGZ", "w:gz"),
+    "tar.xz": lambda folder, home: tarred(folder, home / "photos.tar.xz", "w:xz"),
+    "tar.bz2": lambda folder, home: tarred(folder, home / "photos.tar.bz2", "w:bz2"),
+}
+
+
+@pytest.fixture
+def bucket(folder):
+    """The images in fsspec's memory, which is listed and read as a bucket is."""
+    system = fsspec.filesystem("memory")
+    system.put(str(folder / "data"), "/bucket/photos", recursive=True)
+    yield system
+    system.rm("/bucket", recursive=True)
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a folder; what is cut, is cut in the middle."""
+
+    daemon_threads = True
+
+    def __init__(self, folder):
+        self.folder, self.got, self.cut = folder, Counter(), set()
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.thread = threading.Thread(
+            target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
+        self.thread.start()
+
+    def stop(self):
+        if self.thread.is_alive():
+            self.shutdown()
+            self.server_close()
+            self.thread.join()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    def __init__(self, request, address, server):
+        super().__init__(request, address, server, directory=server.folder)
+
+    def do_GET(self):
+        self.server.got[self.path] += 1
+        if self.path == "/forbidden.png":
+            self.send_error(403)
+        elif self.path in self.server.cut:
+            data = (Path(self.server.folder) / self.path[1:]).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+        else:
+            super().do_GET()
+
+    def log_message(self, *told):
+        pass
+
+
+@pytest.fixture
+def server(folder):
+    """A server on this machine that serves data/."""
+    server = Server(folder / "data")
+    yield server
+    server.stop()
+
+
+def digests(path):
+    return open_store(path).digests()
+
+
+def manifest_of(paths, folder, name="table.csv"):
+    rows = [(path, path.split("/")[-2]) for path in paths]
+    pd.DataFrame(rows, columns=["path", "label"]).to_csv(folder / name, index=False)
+    return folder / name
+
+
+# archives
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_an_archive_is_a_folder(folder, kind):
+    """Classes, splits, the bad image and all codes: the very store of the folder."""
+    archive = ARCHIVES[kind](folder / "data", folder)
+    made = run_job(job_in(folder, images=archive, batch_size=4))
+    assert (made.n_done, made.n_failed) == (27, 1)
+    assert digests(made.path) == digests(folder / "straight.h5")
+    assert open_store(made.path).provenance["root"].endswith(f"://::{archive}")
+
+
+def test_a_folder_inside_an_archive(folder):
+    """A URL names a part of an archive; paths are relative to it."""
+    archive = zipped(folder / "data", folder / "photos.zip")
+    listing = list_images(f"zip://val::{archive}")
+    assert [(r.path, r.label, r.split) for r in listing.records] == [
+        (f"{name}/{i}.png", name, None) for name in ("blue", "green", "red") for i in range(3)
+    ]
+    with pytest.raises(ImagesError, match="No images in 'zip://va::"):
+        list_images(f"zip://va::{archive}")
+
+
+def test_a_folder_that_was_archived_with_its_name(folder):
+    """The one folder that wraps the others is no class, and a note says so."""
+    archive = zipped(folder / "data/train", folder / "wrapped.zip", "photos/")
+    listing = list_images(archive)
+    plain = list_images(folder / "data/train")
+    assert [(r.path, r.label) for r in listing.records] == [
+        (r.path, r.label) for r in plain.records
+    ]
+    assert "lies in its folder 'photos'" in listing.notes[0]
+    assert read_digest(listing.records[4].file) == read_digest(plain.records[4].file)
+    # One class alone is one.
+    alone = zipped(folder / "data/train/red", folder / "alone.zip", "red/")
+    assert {r.label for r in list_images(alone).records} == {"red"}
+
+
+def test_a_table_inside_an_archive(folder):
+    """metadata.csv wins over the folders, as in a folder; hidden files are none."""
+    (folder / "data/metadata.csv").write_text("file_name,label,group\ntrain/red/0.png,rose,g1\n")
+    archive = zipped(folder / "data", folder / "photos.zip")
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("__MACOSX/train/red/0.png", b"")
+        opened.writestr("train/red/._0.png", b"")
+    listing, plain = list_images(archive), list_images(folder / "data")
+    facts = [(r.path, r.label, r.split, r.group) for r in listing.records]
+    assert facts == [(r.path, r.label, r.split, r.group) for r in plain.records]
+    assert ("train/red/0.png", "rose", "train", "g1") in facts
+    assert listing.notes == plain.notes
+
+
+def test_threads_and_forks_share_an_archive(folder):
+    """One position in one file: what each thread reads is its own image."""
+    archive = tarred(folder / "data", folder / "photos.tar", "w")
+    files = [r.file for r in list_images(archive).records] * 20
+    expected = [read_digest(r.file) for r in list_images(folder / "data").records] * 20
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(read_digest, files)) == expected
+    assert pickle.loads(pickle.dumps(files[0])) == files[0]
+    urls._forget()  # what a fork does in the child
+    assert read_digest(files[1]) == expected[1]
+
+
+def test_a_damaged_member_is_a_row_with_a_reason(folder):
+    """Bytes that were changed, a member that is not there, an archive that is none."""
+    archive = zipped(folder / "data", folder / "photos.zip")
+    data = bytearray(archive.read_bytes())
+    at = data.index(b"train/blue/0.png") + len("train/blue/0.png")
+    data[at + 20 : at + 40] = bytes(20)
+    archive.write_bytes(data)
+    (folder / "none.zip").write_bytes(b"PK no archive")
+    paths = [
+        "zip://train/blue/0.png::photos.zip",
+        "zip://train/blue/9.png::photos.zip",
+        "zip://train/blue/1.png::photos.zip",
+        "zip://train/blue/1.png::none.zip",
+        "zip://train/blue/1.png::missing.zip",
+        "data/train/blue/1.png",
+    ]
+    job = job_in(folder, images=None, manifest=manifest_of(paths, folder))
+    run_job(job)
+    images = open_store(job.output).images
+    assert list(images.path) == paths
+    assert list(images.status) == [2, 2, 1, 2, 2, 1]
+    assert images.reason[0].startswith("cannot be read:")
+    assert images.reason[1] == "not found"
+    assert images.reason[3] == "cannot be read: File is not a zip file"
+    assert images.reason[4] == "not found"
+    assert images.sha256[2] == images.sha256[5]
+    with pytest.raises(ImagesError, match="cannot be listed: cannot be read: File is not a zip"):
+        list_images(folder / "none.zip")
+
+
+def test_limits_and_reduced_jpegs_hold(folder):
+    """A picture from an archive is the picture of the file, and no larger."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "data/large.jpg")
+    archive = zipped(folder / "data", folder / "photos.zip")
+    url = as_file(f"zip://large.jpg::{archive}")
+    for jpeg in ("reduced", "full"):
+        plain = read_picture(folder / "data/large.jpg", (32, 32), "squash", jpeg=jpeg)
+        there = read_picture(url, (32, 32), "squash", jpeg=jpeg)
+        np.testing.assert_array_equal(there.pixels, plain.pixels)
+        assert there.sha256 == plain.sha256
+    with pytest.raises(ImageError, match="too many pixels"):
+        read_picture(url, (32, 32), "squash", max_pixels=1000)
+
+
+def test_images_are_added_to_an_archive(folder):
+    """The archive is another file then: the store is brought up to date by bytes."""
+    kept = folder / "data/val/red/2.png"
+    data = kept.read_bytes()
+    kept.unlink()
+    archive = zipped(folder / "data", folder / "photos.zip")
+    run_job(job_in(folder, images=archive))
+    kept.write_bytes(data)
+    zipped(folder / "data", archive)
+    job = job_in(folder, images=archive)
+    assert [job.listing.records[row].path for row in job.rest.rows] == [
+        "train/red/bad.png",
+        "val/red/2.png",
+    ]
+    run_job(job)
+    assert digests(job.output) == digests(folder / "straight.h5")
+    assert job_in(folder, images=archive).rest.nothing
+
+
+# buckets
+
+
+def test_a_bucket_is_a_folder(folder, bucket):
+    """Listed and read through fsspec: the very store of the folder."""
+    made = run_job(job_in(folder, images="memory://bucket/photos"))
+    assert digests(made.path) == digests(folder / "straight.h5")
+    assert open_store(made.path).provenance["root"] == "memory://bucket/photos"
+
+
+def test_a_stopped_run_goes_on_and_sees_what_was_added_and_edited(folder, bucket):
+    """As with files: by the bytes."""
+    images = "memory://bucket/photos"
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job_in(folder, images=images, batch_size=4), progress=stop_after(8))
+    again = job_in(folder, images=images, batch_size=4)
+    assert again.rest.resumes
+    assert again.rest.rows == tuple(range(8, 28))
+    run_job(again)
+    assert digests(again.output) == digests(folder / "straight.h5")
+    new = (folder / "data/val/red/1.png").read_bytes()
+    bucket.pipe("/bucket/photos/val/blue/0.png", new)
+    edited = job_in(folder, images=images)
+    assert (edited.rest.n_edited, len(edited.rest.rows)) == (1, 1)
+    bucket.pipe("/bucket/photos/val/blue/7.png", (folder / "data/val/blue/0.png").read_bytes())
+    added = job_in(folder, images=images)
+    assert len(added.rest.copies) == 28 - 1 + 1  # all but the bad one; the new one is an old one
+
+
+def test_an_archive_in_a_bucket(folder, bucket):
+    """The archive itself may lie anywhere, and is looked at anew when it is listed."""
+    archive = zipped(folder / "data/train", folder / "photos.zip")
+    bucket.put(str(archive), "/bucket/photos.zip")
+    assert len(list_images("memory://bucket/photos.zip").records) == 19
+    bucket.put(str(zipped(folder / "data", archive)), "/bucket/photos.zip")
+    made = run_job(job_in(folder, images="memory://bucket/photos.zip"))
+    assert digests(made.path) == digests(folder / "straight.h5")
+
+
+def test_an_empty_bucket(bucket):
+    with pytest.raises(ImagesError, match="No images in 'memory://bucket/none'"):
+        list_images("memory://bucket/none")
+
+
+# servers
+
+
+def test_a_table_of_urls_and_paths(folder, server):
+    """Each image is fetched once; what cannot be had is a row with a reason."""
+    (folder / "data/text.png").write_text("no image")
+    server.cut.add("/train/red/1.png")
+    paths = [
+        f"{server.url}/train/red/0.png",
+        "data/train/red/0.png",
+        f"{server.url}/train/red/gone.png",
+        f"{server.url}/train/red/1.png",
+        f"{server.url}/forbidden.png",
+        f"{server.url}/text.png",
+        (folder / "data/val/red/1.png").as_posix(),
+        f"file://{folder}/data/val/red/1.png",
+        f"{server.url}/train/blue/2.png?size=large#here",
+    ]
+    job = job_in(folder, images=None, manifest=manifest_of(paths, folder))
+    made = run_job(job)
+    assert (made.n_done, made.n_failed) == (5, 4)
+    images = open_store(job.output).images
+    assert list(images.path[[0, 1, 2, 3, 4, 5, 6, 8]]) == [*paths[:7], paths[8]]
+    assert images.sha256[0] == images.sha256[1]
+    assert images.sha256[6] == images.sha256[7]
+    assert images.reason[2] == "not found"
+    assert images.reason[3].startswith("cannot be read: Response payload is not completed")
+    assert images.reason[4] == "the server says 403 Forbidden"
+    assert images.reason[5] == "not an image that Pillow can read"
+    codes = open_store(job.output).codes("block1_pool")
+    np.testing.assert_array_equal(codes[0], codes[1])
+    assert server.got["/train/red/0.png"] == 1
+    assert set(server.got.values()) == {1}
+
+
+def test_images_are_fetched_once_in_a_run_that_goes_on(folder, server):
+    """What was done is looked at again, and what was not is fetched when its turn comes."""
+    paths = [f"{server.url}/train/{name}/{i}.png" for name in ("red", "blue") for i in range(6)]
+    settings = {"images": None, "manifest": manifest_of(paths, folder), "batch_size": 2}
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job_in(folder, **settings), progress=stop_after(4))
+    server.got.clear()
+    job = job_in(folder, **settings)
+    assert len(server.got) == 12 - len(job.rest.rows)
+    run_job(job)
+    assert set(server.got.values()) == {1}
+    assert len(server.got) == 12
+
+
+def test_a_server_that_is_down_undoes_nothing(folder, server):
+    """What is done stays done, in place and when images are added; what failed is tried again."""
+    paths = [f"{server.url}/train/red/{i}.png" for i in range(3)]
+    server.cut.add("/train/red/2.png")
+    job = job_in(folder, images=None, manifest=manifest_of(paths, folder))
+    run_job(job)
+    before = open_store(job.output).codes("block1_pool")[:2].copy()
+    server.cut.clear()
+    again = job_in(folder, images=None, manifest=folder / "table.csv")
+    assert again.rest.rows == (2,)
+    server.stop()
+    assert job_in(folder, images=None, manifest=folder / "table.csv").rest.rows == ()
+    paths.append("data/val/red/0.png")
+    more = job_in(folder, images=None, manifest=manifest_of(paths, folder))
+    assert [copy.row for copy in more.rest.copies] == [0, 1]
+    assert more.rest.rows == (2, 3)
+    run_job(more)
+    store = open_store(job.output)
+    assert list(store.images.status) == [Status.DONE, Status.DONE, Status.FAILED, Status.DONE]
+    assert "Cannot connect to host 127.0.0.1" in store.images.reason[2]
+    np.testing.assert_array_equal(store.codes("block1_pool")[:2], before)
+
+
+def test_no_server_at_all(folder, run):
+    """The verb ends with an error, and each row says why."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    table = manifest_of([f"http://127.0.0.1:{port}/red/{i}.png" for i in range(3)], folder)
+    code, _, told = run(
+        "extract", "--manifest", table, "-o", folder / "codes.h5", "--layer", "block1_pool",
+        "--pool", "avg", "--size", 32, "--weights", "random:0", "--quiet",
+    )  # fmt: skip
+    assert code == 1
+    assert "None of the 3 images could be read" in told
+    assert all("Cannot connect" in r for r in open_store(folder / "codes.h5").images.reason)
+
+
+def test_an_archive_on_a_server(folder, server):
+    """Where a server gives no parts of files, fsspec's cache fetches the archive once."""
+    zipped(folder / "data/train", folder / "data/photos.zip")
+    listing = list_images(f"simplecache::{server.url}/photos.zip")
+    plain = list_images(folder / "data/train")
+    assert [r.path for r in listing.records] == [r.path for r in plain.records]
+    assert list(map(read_digest, [r.file for r in listing.records])) == [
+        read_digest(r.file) for r in plain.records
+    ]
+    n_got = server.got["/photos.zip"]
+    assert n_got <= 2  # of which one may be to learn its size
+    read_digest(listing.records[-1].file)
+    assert server.got["/photos.zip"] == n_got
+    with pytest.raises(ImagesError, match=r"simplecache::http.* is fetched whole"):
+        list_images(f"{server.url}/photos.zip")
+    with pytest.raises(ImagesError, match="the web has no folders"):
+        list_images(f"{server.url}/train")
+
+
+# what goes out
+
+
+def test_predict_evaluate_and_transform(folder, server, run, monkeypatch):
+    """Archives and URLs are images there, too; names in tables are URLs."""
+    (folder / "data/train/red/bad.png").unlink()
+    monkeypatch.chdir(folder)
+    tiny = {**TINY, "layer": ["block1_pool"]}
+    featx.extract(folder / "data/train", output="codes.h5", **tiny)
+    featx.fit("codes.h5", output="model.skops")
+    archive = zipped(folder / "data/val", folder / "val.zip")
+    url = f"{server.url}/val/red/0.png"
+    assert run("predict", "val.zip", url, "-o", "a.csv", "--quiet")[0] == 0
+    expected = featx.predict([folder / "data/val", folder / "data/val/red/0.png"])
+    found = pd.read_csv("a.csv")
+    pd.testing.assert_frame_equal(
+        found.drop(columns="path"), expected.drop(columns="path"), check_dtype=False
+    )
+    assert list(found.path[[0, 9]]) == ["zip://blue/0.png::val.zip", url]
+    plain = featx.evaluate_bundle(folder / "data/val").evaluation
+    assert featx.evaluate_bundle(str(archive)).evaluation.accuracy == plain.accuracy
+    code = featx.VGG19Codes("block1_pool", pool="avg", size=32, weights="random:0")
+    np.testing.assert_array_equal(
+        code.fit_transform([url, "zip://blue/0.png::val.zip"]),
+        code.fit_transform(["data/val/red/0.png", "data/val/blue/0.png"]),
+    )
+    with pytest.raises(ImageError, match=r"gone.png cannot be read: not found"):
+        code.transform([f"{server.url}/gone.png"])
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_cluster_reads_urls(folder, server, monkeypatch):
+    """A lease names an archive by its whole path, and a URL by itself."""
+    distributed = pytest.importorskip("distributed", reason="pip install 'featx[cluster]'")
+    monkeypatch.chdir(folder)
+    zipped(folder / "data", folder / "photos.zip")
+    paths = [f"{server.url}/train/red/0.png", "zip://train/red/1.png::photos.zip"]
+    settings = {**TINY, "batch_size": 2, "manifest": manifest_of(paths, Path())}
+    featx.extract(output="one.h5", **settings)
+    job = prepare_extraction(output="many.h5", **settings)
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        made = run_extraction_on(Cluster(client, "threads"), job)
+    assert made.n_done == 2
+    assert digests(made.path) == digests("one.h5")
+
+
+# what is missing, and names
+
+
+def test_what_to_install_is_said(folder, monkeypatch):
+    """Before any image is read, and by name."""
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(OptionError, match="needs a package that is not here: pip install s3fs"):
+        job_in(folder, images="s3://bucket/photos")
+    table = manifest_of(["data/train/red/0.png", "gs://bucket/red/1.png"], folder)
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(OptionError, match="pip install gcsfs"):
+        job_in(folder, images=None, manifest=table)
+    with pytest.raises(OptionError, match="There are no URLs 'foo://'"):
+        list_images("foo://bucket")
+    with pytest.raises(OptionError, match=r"names no archive. Expected zip://NAME::ARCHIVE"):
+        list_images("zip://photos.zip")
+    urls._check_scheme.cache_clear()
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(OptionError, match=r"pip install 'featx\[urls\]' s3fs"):
+        list_images("zip://::s3://bucket/photos.zip")
+    with pytest.raises(OptionError, match=r"pip install 'featx\[urls\]'$"):
+        featx.VGG19Codes().fit(["https://127.0.0.1/1.png"])
+    # What lies on this machine needs none of it.
+    archive = zipped(folder / "data", folder / "photos.zip")
+    assert len(list_images(archive).records) == 28
+    assert read_digest(as_file(f"zip://train/red/0.png::{archive}"))
+
+
+def test_names_of_urls(tmp_path):
+    """What is a URL, and where it leads."""
+    assert as_file("a/b.png", tmp_path) == tmp_path / "a/b.png"
+    assert as_file("s3:/a", tmp_path) == tmp_path / "s3:/a"
+    assert as_file("file:///a/b.png") == Path("/a/b.png")
+    archived = as_file("zip://b.png::a.zip", tmp_path)
+    assert archived == Url(f"zip://b.png::{tmp_path}/a.zip")
+    assert as_file("zip://b.png::a.zip").absolute().text == f"zip://b.png::{Path.cwd()}/a.zip"
+    assert as_file("tar://b::s3://c/a.tar", tmp_path) == Url("tar://b::s3://c/a.tar")
+    assert Url("simplecache::s3://a/b") / "c.png" == Url("simplecache::s3://a/b/c.png")
+    assert Url("tar://::s3://c/a.tar") / "d/e.png" == Url("tar://d/e.png::s3://c/a.tar")
+    assert Url("https://a/b/c.png?d=e.jpg").inside.name == "c.png"
