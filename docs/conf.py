@@ -47,8 +47,11 @@ nb_execution_mode = "off"
 # What a notebook says on stderr, such as a progress bar, is no part of its lesson.
 nb_output_stderr = "remove"
 
-# Names in `single quotes` are Python's, or are shown as code.
+# Names in `single quotes` are Python's, or are shown as code. What says that it is a function has
+# to be one that a page documents.
 default_role = "py:obj"
+nitpicky = True
+nitpick_ignore_regex = [("py:obj|py:class|py:exc", ".*")]
 # The table of each page lists its names; the docstrings stand below it.
 autosummary_generate = False
 autodoc_member_order = "bysource"
