@@ -106,7 +106,7 @@ class Recipe:
     Parameters
     ----------
     weights : str
-        sha256 of the weights file in hexadecimal, or "random:SEED". With renames, a
+        The sha256 of the weights file in hexadecimal, or "random:SEED". With renames, a
         digest of both (see `featx.network.WeightsSource`).
     layers : tuple of str
         Layers that codes are taken from, in the network's order.
@@ -213,7 +213,18 @@ class Recipe:
         self._check_grid()
 
     def code_shape(self, layer: str) -> tuple[int, ...]:
-        """Return the shape of one image's code: (h, w, c), or (d,)."""
+        """Return the shape of one image's code: (h, w, c), or (d,).
+
+        Parameters
+        ----------
+        layer : str
+            Of VGG19.
+
+        Returns
+        -------
+        tuple of int
+            Without the images.
+        """
         shape = activation_shape(layer, self.size)
         if self.pool == "none" or len(shape) == 1:  # fully connected: one place
             return shape
@@ -226,7 +237,18 @@ class Recipe:
         return (2 * n * channels,) if self.pool == "avg+max" else (n * channels,)
 
     def code_size(self, layer: str) -> int:
-        """Return how many numbers one image's code at `layer` holds."""
+        """Return how many numbers one image's code at `layer` holds.
+
+        Parameters
+        ----------
+        layer : str
+            Of VGG19.
+
+        Returns
+        -------
+        int
+            The product of `code_shape`.
+        """
         return math.prod(self.code_shape(layer))
 
     @property
@@ -269,25 +291,63 @@ class Recipe:
         its cells; of avg+max the maximum of a channel follows all the means; of
         bilinear it is the k-th pair of ``numpy.triu_indices(channels)``. Stacked
         scales follow each other.
+
+        Returns
+        -------
+        list of str
+            As many as `width` says.
         """
         return [f"{layer}_{k}" for layer in self.layers for k in range(self.code_size(layer))]
 
     def code_bytes(self) -> int:
-        """Return the bytes that one image's codes take in a store, all layers together."""
+        """Return the bytes that one image's codes take in a store, all layers together.
+
+        Returns
+        -------
+        int
+            Bytes.
+        """
         itemsize = {"float32": 4, "float16": 2}[self.dtype]
         return itemsize * self.width
 
     def narrowed(self, layers: Iterable[str]) -> "Recipe":
-        """Return the same recipe for other layers."""
+        """Return the same recipe for other layers.
+
+        Parameters
+        ----------
+        layers : iterable of str
+            Of VGG19, in any order.
+
+        Returns
+        -------
+        Recipe
+            With these layers, in the network's order.
+        """
         return dataclasses.replace(self, layers=tuple(layers))
 
     def to_json(self) -> str:
-        """Return the recipe as one JSON object, keys in the order of the fields."""
+        """Return the recipe as one JSON object, keys in the order of the fields.
+
+        Returns
+        -------
+        str
+            What a store's attribute `recipe` holds.
+        """
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
         """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+            One JSON object; a field that it lacks has its default.
+
+        Returns
+        -------
+        Recipe
+            The same, checked.
 
         Raises
         ------
@@ -307,7 +367,18 @@ class Recipe:
         return cls(**{**fields, **tuples})
 
     def differences(self, expected: "Recipe") -> list[Difference]:
-        """Return the fields in which this recipe is not the expected one."""
+        """Return the fields in which this recipe is not the expected one.
+
+        Parameters
+        ----------
+        expected : Recipe
+            The other one.
+
+        Returns
+        -------
+        list of Difference
+            In the order of the fields; empty where both are equal.
+        """
         return [
             Difference(
                 field.name,

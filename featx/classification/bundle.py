@@ -72,7 +72,7 @@ class Bundle:
     summary : dict
         What was fitted on what, and how it scored.
     fitted_on : tuple of str
-        sha256 of the files of the images that it was fitted on.
+        Of the images that it was fitted on, the sha256 of their files.
     """
 
     classifier: Pipeline
@@ -143,6 +143,7 @@ class Bundle:
         Returns
         -------
         ndarray of shape (n, n_classes)
+            Columns in the order of `classes`; rows add up to 1.
         """
         self.open_codes()
         step = max(1, _BLOCK_BYTES // (8 * codes.shape[1]))
@@ -181,6 +182,11 @@ class Bundle:
 
     def save(self, path: Path | str) -> None:
         """Write the bundle; a file of that name is replaced at the end, at once.
+
+        Parameters
+        ----------
+        path : Path or str
+            NAME.skops, or NAME.joblib, which runs code when it is opened.
 
         Raises
         ------
@@ -233,6 +239,7 @@ def load_bundle(path: Path | str = "model.skops", *, trust: bool = False) -> Bun
     Returns
     -------
     Bundle
+        Ready to classify codes of its recipe.
 
     Raises
     ------

@@ -5,19 +5,6 @@ the same images; scores with 95 % intervals, a table by class, the confusion
 matrix and its worst cells go out. This file does not know how the predictions
 were made; that they come from images the classifier never saw is the caller's
 promise.
-
-References
-----------
-.. [1] E. B. Wilson, "Probable Inference, the Law of Succession, and
-   Statistical Inference", JASA 22(158), 1927.
-   https://doi.org/10.1080/01621459.1927.10502953
-.. [2] B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993.
-.. [3] G. W. Brier, "Verification of Forecasts Expressed in Terms of
-   Probability", Monthly Weather Review 78(1), 1950.
-.. [4] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of
-   Modern Neural Networks", ICML 2017. https://arxiv.org/abs/1706.04599
-.. [5] A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their
-   Application", 1997, section 5.2.
 """
 
 import json
@@ -53,7 +40,15 @@ _SHOWN = 3  # images that are named of each
 
 @dataclass(frozen=True)
 class Score:
-    """A score and its 95 % interval, which holds the score."""
+    """A score and its 95 % interval, which holds the score.
+
+    Parameters
+    ----------
+    value : float
+        The score.
+    low, high : float
+        The ends of the interval.
+    """
 
     value: float
     low: float
@@ -76,7 +71,7 @@ class ClassScore:
     images : int
         How many images of the class were scored.
     recall_low, recall_high : float
-        Wilson interval of the recall [1]_; 0 and 1 for a class without images.
+        Wilson interval of the recall; 0 and 1 for a class without images.
     """
 
     label: str
@@ -183,6 +178,19 @@ class Evaluation:
         over the repeats, so that it counts ``n_images * n_repeats``.
     confusions : tuple of Confusion
         The worst cells off its diagonal, at most 5.
+
+    References
+    ----------
+    .. [1] E. B. Wilson, "Probable Inference, the Law of Succession, and
+       Statistical Inference", JASA 22(158), 1927.
+       https://doi.org/10.1080/01621459.1927.10502953
+    .. [2] B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993.
+    .. [3] G. W. Brier, "Verification of Forecasts Expressed in Terms of
+       Probability", Monthly Weather Review 78(1), 1950.
+    .. [4] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of
+       Modern Neural Networks", ICML 2017. https://arxiv.org/abs/1706.04599
+    .. [5] A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their
+       Application", 1997, section 5.2.
     """
 
     n_images: int
@@ -202,7 +210,13 @@ class Evaluation:
     confusions: tuple[Confusion, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the evaluation as JSON would give it back: lists for tuples."""
+        """Return the evaluation as JSON would give it back: lists for tuples.
+
+        Returns
+        -------
+        dict
+            A key for each field.
+        """
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
 
@@ -304,7 +318,7 @@ def paired_difference(
     keys : ndarray of int, shape (n,)
         Images with equal keys are drawn together.
     seed : int, default=0
-        Of the bootstrap [2]_.
+        Of the bootstrap.
 
     Returns
     -------

@@ -210,6 +210,7 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
     Returns
     -------
     FitJob
+        For `run_fit`.
 
     Raises
     ------

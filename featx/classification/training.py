@@ -56,7 +56,13 @@ class Fit:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return scores and facts as plain values that JSON can hold."""
+        """Return scores and facts as plain values that JSON can hold.
+
+        Returns
+        -------
+        dict
+            What ``featx fit --json`` prints.
+        """
         return self.bundle.summary
 
 
@@ -77,6 +83,7 @@ def fit(codes: Path | str | Sequence[Path | str] = "codes.h5", **settings: Any) 
     Returns
     -------
     Fit
+        The classifier and its score.
 
     Raises
     ------

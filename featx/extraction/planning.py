@@ -173,6 +173,7 @@ def plan(images: Path | str | None = None, **settings: Any) -> ExtractionPlan:
     Returns
     -------
     ExtractionPlan
+        Disk, memory, time and device.
 
     Raises
     ------

@@ -168,6 +168,7 @@ def extract(  # noqa: PLR0913  flat, as on the command line
     Returns
     -------
     Extraction
+        Where the store is, and how the run went.
 
     Raises
     ------

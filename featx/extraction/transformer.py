@@ -33,19 +33,20 @@ Codes = NDArray[np.float32]
 
 
 class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Turns images into CNN codes of VGG19 [1]_.
+    """Turns images into CNN codes of VGG19.
 
-    It learns nothing from the images; `fit` checks the settings and finds the
-    weights.
+    The network is that of [1]_. It learns nothing from the images; `fit` checks the
+    settings and finds the weights.
 
     Parameters
     ----------
     layer : str or sequence of str, default="block5_pool"
         Layers to take codes from; their names: ``featx layers``.
-    pool : {"none", "avg", "max", "avg+max", "grid:N"}, default="none"
+    pool : {"none", "avg", "max", "avg+max", "grid:N", "bilinear"}, default="none"
         Keep the whole map of a layer, flattened; its mean or maximum over the
-        places, or both, which is twice as wide; or the means of N x N cells,
-        flattened. Early layers are wide: 401,408 numbers at block2_pool.
+        places, or both, which is twice as wide; the means of N x N cells,
+        flattened; or the mean products of each two channels. Early layers are
+        wide: 401,408 numbers at block2_pool.
     size : int, str or (int, int), default=224
         Image size that the network sees, in pixels: one number, "HxW" or
         (height, width).
@@ -136,7 +137,13 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : array-like
             Images, as `transform` takes them.
-        y : ignored
+        y : object, optional
+            Ignored.
+
+        Returns
+        -------
+        VGG19Codes
+            Itself.
 
         Raises
         ------
@@ -202,11 +209,13 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        input_features : ignored
+        input_features : object, optional
+            Ignored.
 
         Returns
         -------
         ndarray of str, shape (code_size,)
+            One for each number of a code.
         """
         check_is_fitted(self)
         return np.array(self.recipe_.code_names(), dtype=object)

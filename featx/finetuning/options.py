@@ -126,6 +126,11 @@ class Tuning:
         cut : str
             The layer that the network is cut after.
 
+        Returns
+        -------
+        tuple of str
+            Their names; none where all layers learn.
+
         Raises
         ------
         OptionError
@@ -154,6 +159,11 @@ class Tuning:
             The layer that the network is cut after.
         epoch : int, default=1
             From 1; it matters where blocks thaw one by one.
+
+        Returns
+        -------
+        float
+            From 0, where it does not learn, to 1.
 
         Examples
         --------

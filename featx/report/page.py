@@ -119,6 +119,7 @@ def prepare_report(
     Returns
     -------
     ReportJob
+        For `run_report`.
     """
     if not 0 <= heat_maps <= MOST_TELLING:
         message = f"Cannot draw {heat_maps} heat maps. Expected 0 to {MOST_TELLING} of each kind."

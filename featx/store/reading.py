@@ -97,6 +97,16 @@ class Store:
         Read-only and memory-mapped where the file allows. Rows that are not
         done mean nothing.
 
+        Parameters
+        ----------
+        layer : str
+            A layer of the store.
+
+        Returns
+        -------
+        ndarray of shape (n, h, w, c) or (n, d)
+            With the store's dtype.
+
         Raises
         ------
         OptionError
@@ -112,7 +122,18 @@ class Store:
         return np.memmap(self.path, dtype, "r", offset, shape)
 
     def flat_codes(self, layer: str) -> NDArray[np.floating]:
-        """Return the codes of a layer as a matrix, (n, d)."""
+        """Return the codes of a layer as a matrix, (n, d).
+
+        Parameters
+        ----------
+        layer : str
+            A layer of the store.
+
+        Returns
+        -------
+        ndarray of shape (n, d)
+            What `codes` returns, in another shape.
+        """
         codes = self.codes(layer)
         return codes.reshape(len(codes), self.recipe.code_size(layer))
 
@@ -132,6 +153,11 @@ class Store:
             Rows of the store, in any order; as in NumPy, -1 is the last.
         out : ndarray of shape (m, d), optional
             Where to put them, with the store's dtype and its rows contiguous.
+
+        Returns
+        -------
+        ndarray of shape (m, d)
+            The rows, in the order asked for; `out` where that was given.
         """
         codes = self.flat_codes(layer)
         # What follows computes addresses: a row that is not there must fail here.
@@ -158,6 +184,11 @@ class Store:
             Layers of the store.
         rows : ndarray of int, shape (m,)
             Rows of the store, as `read_rows` takes them.
+
+        Returns
+        -------
+        ndarray of shape (m, d)
+            Layers side by side, in the order asked for.
         """
         widths = {layer: self.recipe.code_size(layer) for layer in layers}
         block = np.empty((len(rows), sum(widths.values())), self.recipe.dtype)
@@ -168,18 +199,45 @@ class Store:
         return block
 
     def row_blocks(self, rows: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
-        """Yield rows in stretches of a few megabytes of codes, so that n of them stream."""
+        """Yield rows in stretches of a few megabytes of codes, so that n of them stream.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (m,)
+            Rows of the store.
+
+        Yields
+        ------
+        ndarray of int
+            The next of them.
+        """
         step = max(1, _BLOCK_BYTES // self.recipe.code_bytes())
         for start in range(0, len(rows), step):
             yield rows[start : start + step]
 
     def thumbnails(self) -> NDArray[np.uint8]:
-        """Return the thumbnails, (n, 32, 32, 3); zeros where a row is not done."""
+        """Return the thumbnails; zeros where a row is not done.
+
+        Returns
+        -------
+        ndarray of uint8, shape (n, 32, 32, 3)
+            RGB.
+        """
         with h5py.File(self.path, "r") as file:
             return np.asarray(file["images/thumbnail"][...])
 
     def check_layers(self, layers: str | Iterable[str] | None) -> tuple[str, ...]:
         """Return the layers asked for, in the store's order; all of them for None.
+
+        Parameters
+        ----------
+        layers : str, iterable of str or None
+            Names.
+
+        Returns
+        -------
+        tuple of str
+            Without repeats.
 
         Raises
         ------
@@ -204,6 +262,11 @@ class Store:
 
         Two stores with equal digests hold the same; provenance, which holds
         times, does not count. Rows that are not done count by their status.
+
+        Returns
+        -------
+        dict of str to str
+            The keys are "recipe", "images" and "codes".
         """
         images = hashlib.sha256(json.dumps(self.classes).encode())
         for name in self.images.__dataclass_fields__:
@@ -223,6 +286,16 @@ class Store:
 
 def open_store(path: Path | str) -> Store:
     """Open a store for reading.
+
+    Parameters
+    ----------
+    path : Path or str
+        A file that `featx extract` wrote.
+
+    Returns
+    -------
+    Store
+        Its facts; codes are read when they are asked for.
 
     Raises
     ------

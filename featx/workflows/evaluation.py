@@ -74,7 +74,13 @@ class BundleEvaluation:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return scores and facts as plain values that JSON can hold."""
+        """Return scores and facts as plain values that JSON can hold.
+
+        Returns
+        -------
+        dict
+            What ``featx evaluate --json`` prints.
+        """
         accuracy = None if self.on_fitted_on is None else dataclasses.asdict(self.on_fitted_on)
         return {
             **self.evaluation.to_dict(),
@@ -164,6 +170,7 @@ def evaluate_bundle(  # noqa: PLR0913  flat, as on the command line
     Returns
     -------
     BundleEvaluation
+        Scores of the images that it was not fitted on, the others apart.
 
     Raises
     ------

@@ -1,11 +1,6 @@
 """How often predictions are right, by their confidence.
 
 An evaluation comes in; Matplotlib's axes go out.
-
-References
-----------
-.. [1] A. Niculescu-Mizil and R. Caruana, "Predicting Good Probabilities with
-   Supervised Learning", ICML 2005. https://doi.org/10.1145/1102351.1102430
 """
 
 from collections.abc import Sequence
@@ -22,10 +17,11 @@ __all__ = ["plot_reliability"]
 
 
 def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes":
-    """Draw how often predictions are right, by their confidence [1]_.
+    """Draw how often predictions are right, by their confidence.
 
-    Points below the diagonal are too sure of themselves. Bars are 95 % Wilson
-    intervals, and those above say how many predictions each bin holds.
+    A reliability diagram [1]_: points below the diagonal are too sure of themselves.
+    Bars are 95 % Wilson intervals, and those above say how many predictions each bin
+    holds.
 
     Parameters
     ----------
@@ -43,6 +39,11 @@ def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes"
     ------
     OptionError
         All bins are empty.
+
+    References
+    ----------
+    .. [1] A. Niculescu-Mizil and R. Caruana, "Predicting Good Probabilities with
+       Supervised Learning", ICML 2005. https://doi.org/10.1145/1102351.1102430
 
     Examples
     --------

@@ -79,6 +79,7 @@ def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
     Returns
     -------
     Axes
+        That was drawn on.
 
     Raises
     ------

@@ -42,6 +42,7 @@ def plot_training(
     Returns
     -------
     Axes
+        That was drawn on.
 
     Raises
     ------

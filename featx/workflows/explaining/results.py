@@ -69,7 +69,13 @@ class Explanation:
     pixels: NDArray[np.uint8] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON has them; the pixels are left out."""
+        """Return the numbers as JSON has them; the pixels are left out.
+
+        Returns
+        -------
+        dict
+            As ``explain.json`` has it for each image.
+        """
         found = {
             "path": spelt(self.path),
             "method": self.method,

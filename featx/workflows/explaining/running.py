@@ -76,7 +76,7 @@ def explain(  # noqa: PLR0913  flat, as on the command line
         predicted one.
     cells : int, default=7
         Cells a side of the grid that the grey square is moved over.
-    codes, trust, weights, precision, device
+    codes, trust, weights, precision, device : optional
         See `featx.predict`.
     progress : callable, optional
         Called with (images done, images in all).

@@ -2,12 +2,6 @@
 
 What the user asks for comes in, or a bundle that says it; one job goes out. Nothing
 runs here.
-
-References
-----------
-.. [1] A. Kumar, A. Raghunathan, R. Jones, T. Ma and P. Liang, "Fine-Tuning can
-   Distort Pretrained Features and Underperform Out-of-Distribution", 2022.
-   https://arxiv.org/abs/2202.10054
 """
 
 import dataclasses
@@ -163,11 +157,18 @@ def prepare_finetune(  # noqa: PLR0913  flat, as on the command line
     Returns
     -------
     FinetuneJob
+        For `run_finetune`.
 
     Raises
     ------
     OptionError, ImagesError, WeightsError
         See `finetune`.
+
+    References
+    ----------
+    .. [1] A. Kumar, A. Raghunathan, R. Jones, T. Ma and P. Liang, "Fine-Tuning can
+       Distort Pretrained Features and Underperform Out-of-Distribution", 2022.
+       https://arxiv.org/abs/2202.10054
     """
     given = {"layer": layer, "pool": pool, "size": size, "init": init, "rename": rename}
     given |= {"preprocess": preprocess, "resize": resize, "precision": precision, "clf": clf}

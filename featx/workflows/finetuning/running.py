@@ -114,6 +114,7 @@ def finetune(images: Path | str | None = None, **settings: Any) -> Finetuned:
     Returns
     -------
     Finetuned
+        The tuned network beside its probe; its files are in `output`.
 
     Raises
     ------

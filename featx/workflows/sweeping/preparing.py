@@ -152,13 +152,13 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
         room, none.
     size : int, str or sequence of them, default=224
         Image sizes; each is a pass of its own.
-    clf, normalise, class_weight, folds
+    clf, normalise, class_weight, folds : optional
         Those of `featx.fit`.
-    weights, rename, preprocess, resize, precision, flip, crops
+    weights, rename, preprocess, resize, precision, flip, crops : optional
         Those of `featx.extract`.
     scale : int or sequence of int, optional
         Shorter sides of whole images, instead of `size`; each is a pass of its own.
-    device, manifest, group
+    device, manifest, group : optional
         Those of `featx.extract`.
     budget : float, optional
         Seconds, after which no further pass or candidate is begun.
@@ -172,6 +172,7 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
     Returns
     -------
     SweepJob
+        For `run_sweep`.
 
     Raises
     ------

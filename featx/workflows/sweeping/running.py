@@ -119,6 +119,7 @@ def sweep(images: Path | str | None = None, **settings: Any) -> Sweep:
     Returns
     -------
     Sweep
+        All candidates, the best, and what choosing it is worth.
 
     Raises
     ------

@@ -1,0 +1,159 @@
+"""How the pages become a site, by `sphinx-build -W --keep-going -b html docs docs/_build`.
+
+Nothing is asked of the network, neither by the build nor by the pages. Warnings are errors, so
+that a link to a page, a heading or a name that is not there ends the build.
+"""
+
+import os
+import re
+import shutil
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import typer.testing
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from sphinx.application import Sphinx
+
+from featx.cli.app import app as command_line
+
+HERE = Path(__file__).parent
+
+# The project
+
+project = "featx"
+author = "The featx developers"
+copyright = "the featx developers"  # noqa: A001  Sphinx's name for it
+version = release = installed_version("featx")
+
+# What is read
+
+extensions = [
+    "myst_nb",  # Markdown, and notebooks with the outputs that they were committed with
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build", "jupyter_execute"]
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 4
+# A block that names no language is text, such as a transcript or a formula.
+highlight_language = "none"
+nb_execution_mode = "off"
+# What a notebook says on stderr, such as a progress bar, is no part of its lesson.
+nb_output_stderr = "remove"
+
+# Names in `single quotes` are Python's, or are shown as code. What says that it is a function has
+# to be one that a page documents.
+default_role = "py:obj"
+nitpicky = True
+nitpick_ignore_regex = [("py:obj|py:class|py:exc", ".*")]
+# The table of each page lists its names; the docstrings stand below it.
+autosummary_generate = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # numpydoc's own sections say more
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"
+numpydoc_xref_aliases = {
+    **{
+        name: f"featx.{name}"
+        for name in (
+            *("Bundle", "Explanation", "Extraction", "ExtractionPlan", "Finetuned", "Fit"),
+            *("Recipe", "Store", "Sweep"),
+        )
+    },
+    "BundleEvaluation": "featx.workflows.BundleEvaluation",
+    "Cluster": "featx.cluster.Cluster",
+    "Difference": "featx.recipe.Difference",
+    "Evaluation": "featx.classification.Evaluation",
+    "ImageTable": "featx.store.ImageTable",
+    "NamedRecipe": "featx.extraction.NamedRecipe",
+    "Score": "featx.classification.Score",
+}
+
+# How it looks
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"featx {version}"
+html_static_path = ["_static"]
+html_css_files = ["featx.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "logo": {"text": "featx"},
+    "navbar_end": ["theme-switcher"],
+    "navbar_align": "left",
+    "show_prev_next": True,
+    "show_toc_level": 2,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+html_sidebars = {"index": [], "**": ["sidebar-nav-bs"]}
+# A prompt, and what a command printed, are not copied with the command.
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+
+
+class HelpDirective(Directive):
+    """What `featx VERB --help` prints, taken from the program while the page is built."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return a block of text."""
+        words = self.arguments[0].split()
+        asked = typer.testing.CliRunner(env={"COLUMNS": "88", "TERMINAL_WIDTH": "88"}).invoke(
+            command_line, [*words, "--help"], prog_name="featx"
+        )
+        if asked.exit_code:
+            message = f"featx {' '.join(words)} --help ended with {asked.exit_code}"
+            raise self.error(message)
+        block = nodes.literal_block(asked.stdout, asked.stdout.strip("\n"), language="text")
+        return [block]
+
+
+def copy_notebooks(app: Sphinx) -> None:
+    """Bring the notebooks under docs/, where Sphinx looks."""
+    target = HERE / "notebooks"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for path in sorted((HERE.parent / "notebooks").glob("*.ipynb")):
+        shutil.copyfile(path, target / path.name)
+
+
+def link_types_of_featx_alone(app: Sphinx) -> None:
+    """Leave out numpydoc's own links, which lead to Python's and NumPy's sites by their indexes."""
+    app.config.numpydoc_xref_aliases_complete = app.config.numpydoc_xref_aliases
+
+
+#: Files outside docs/, as pages link to them for readers of the repository -> their pages here.
+PAGES = {
+    "README.md": "tour.md",
+    "CHANGELOG.md": "changelog.md",
+    "benchmarks/README.md": "benchmarks.md",
+    "docs/": "",
+    "notebooks/": "notebooks/",
+}
+
+
+def lead_home(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Make links to files outside docs/ links to their pages."""
+    up = "../" * docname.count("/")
+    for path, page in PAGES.items():
+        source[0] = re.sub(rf"\]\((?:\.\./)+{re.escape(path)}", f"]({up}{page}", source[0])
+
+
+def setup(app: Sphinx) -> None:
+    """Tell Sphinx of what is above."""
+    app.add_directive("featx-help", HelpDirective)
+    app.connect("builder-inited", copy_notebooks)
+    app.connect("builder-inited", link_types_of_featx_alone)
+    app.connect("source-read", lead_home)
