@@ -21,6 +21,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -42,10 +43,16 @@ __all__ = ["Cluster", "connected", "run_extraction_on"]
 
 # Images of a lease, at least; a whole number of batches, so that they are those of one process.
 _LEASE = 32
+# And at most, on GPUs: a scheduler gives out some hundred leases a second, whoever computes them.
+_LEASE_ON_GPU = 1024
+# Leases of a GPU at least, so that workers end together.
+_LEASES_OF_GPU = 8
 # Leases of a worker that are out: while it computes one, the next waits there.
 _OUT = 2
 # Times the usual, from which on a lease is given to a second worker.
 _SLOW = 3
+# Leases whose times say what is usual.
+_REMEMBERED = 1000
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_CONNECT = 30
 _SECONDS_WITHOUT_WORKERS = 60
@@ -219,6 +226,7 @@ class _Leases:
         self._cluster, self._told = cluster, told
         self._sizes: dict[tuple[int, ...], int] = {}
         self._facts: dict[str, Any] = {}
+        self._on_gpus = 0
 
     def begin(self, jobs: Sequence[ExtractionJob], passes: Sequence[Pass]) -> None:
         """Ask the workers what they are, and refuse those that would make another store."""
@@ -249,6 +257,7 @@ class _Leases:
                 "workers."
             )
             raise OptionError(message)
+        self._on_gpus = len(found) if of_one["kind"] == "gpu" else 0
         # As one process would, with the memory of the worker that has the least.
         known = [each["free"] for each in found.values() if each["free"] is not None]
         memory = _Memory(of_one["kind"], min(known, default=None))
@@ -295,7 +304,7 @@ class _Leases:
     ) -> Generator[int, None, None]:
         """Give leases out until all rows are written."""
         size, files = self._sizes[each.rows], jobs[0].files
-        step = size * max(1, _LEASE // size)
+        step = size * max(1, _images_of_lease(len(each.rows), self._on_gpus) // size)
         leases = deque(
             self._lease(jobs, each, files, each.rows[k : k + step])
             for k in range(0, len(each.rows), step)
@@ -305,48 +314,64 @@ class _Leases:
             _check_arrived(job.rest.target, each.rows)
 
 
+def _images_of_lease(n_images: int, n_gpus: int) -> int:
+    """Return how many images a lease has, before it is made whole batches."""
+    of_gpu = n_images // (_LEASES_OF_GPU * n_gpus) if n_gpus else 0
+    return max(_LEASE, min(_LEASE_ON_GPU, of_gpu))
+
+
 def _given_out(
     cluster: Cluster, leases: deque[_Lease], told: Callable[[str], None]
 ) -> Generator[int, None, None]:
-    """Give leases to workers; yield how many rows of each are done, once."""
+    """Give leases to workers; yield how many rows of each are done, once.
+
+    What a lease costs here does not grow with the workers: those that have ended come
+    through a queue, and what concerns all workers is looked at twice a second.
+    """
     from distributed import wait
 
     client = cluster.client
     out: dict[Future, tuple[_Lease, float]] = {}
+    ended: SimpleQueue[Future] = SimpleQueue()
     doubled: set[tuple[int, ...]] = set()
     done: set[tuple[int, ...]] = set()
-    times: list[float] = []
-    n_before, seen = len(cluster.workers), time.monotonic()
+    times: deque[float] = deque(maxlen=_REMEMBERED)
+    n_workers = len(cluster.workers)
+    looked = seen = time.monotonic()
+
+    def give(lease: _Lease, worker: str | None = None) -> None:
+        future = client.submit(_fill_lease, lease, pure=False, workers=worker)
+        out[future] = lease, time.monotonic()
+        future.add_done_callback(ended.put)
+
     try:
         while leases or any(lease.part.rows not in done for lease, _ in out.values()):
             _check_alive(client)
-            n_workers = len(cluster.workers)
-            seen = time.monotonic() if n_workers else seen
-            if time.monotonic() - seen > _SECONDS_WITHOUT_WORKERS:
-                message = (
-                    f"{cluster.name} has had no worker for {_SECONDS_WITHOUT_WORKERS} s. The rows "
-                    "done so far are kept. Start workers, and run the same command: it goes on "
-                    "where it stopped."
-                )
-                raise StoreError(message)
-            if n_workers != n_before:
-                told(f"{n_workers} workers, {n_before} before")
-                n_before = n_workers
+            if time.monotonic() - looked >= _SECONDS_BETWEEN_LOOKS:
+                looked, n_before, n_workers = time.monotonic(), n_workers, len(cluster.workers)
+                seen = looked if n_workers else seen
+                if looked - seen > _SECONDS_WITHOUT_WORKERS:
+                    message = (
+                        f"{cluster.name} has had no worker for {_SECONDS_WITHOUT_WORKERS} s. The "
+                        "rows done so far are kept. Start workers, and run the same command: it "
+                        "goes on where it stopped."
+                    )
+                    raise StoreError(message)
+                if n_workers != n_before:
+                    told(f"{n_workers} workers, {n_before} before")
+                if not leases and times:
+                    usual = statistics.median(times)
+                    for lease, idle in _late(client, out, doubled, _SLOW * usual):
+                        give(lease, idle)
             while leases and len(out) < _OUT * max(1, n_workers):
-                lease = leases.popleft()
-                out[client.submit(_fill_lease, lease, pure=False)] = lease, time.monotonic()
-            with contextlib.suppress(TimeoutError):
-                wait(list(out), timeout=_SECONDS_BETWEEN_LOOKS, return_when="FIRST_COMPLETED")
-            # One that is lost had ended on a worker that died, and is computed again.
-            for future in [each for each in out if each.status not in {"pending", "lost"}]:
+                give(leases.popleft())
+            for future in _taken(ended):
                 lease, began = out.pop(future)
                 _check_ended(client, future, lease)
                 if lease.part.rows not in done:
                     done.add(lease.part.rows)
                     times.append(time.monotonic() - began)
                     yield len(lease.part.rows)
-            if not leases and times:
-                _double_slow(client, out, doubled, statistics.median(times))
     except Exception:
         # Until these have ended, a run that goes on would find the store changed under it.
         with contextlib.suppress(Exception):
@@ -359,22 +384,29 @@ def _given_out(
             client.cancel(list(out), force=True)
 
 
-def _double_slow(
+def _taken(ended: "SimpleQueue[Future]") -> Iterator["Future"]:
+    """Yield what has ended; wait for the first of them until it is time to look at the workers."""
+    with contextlib.suppress(Empty):
+        yield ended.get(timeout=_SECONDS_BETWEEN_LOOKS)
+        while True:
+            yield ended.get_nowait()
+
+
+def _late(
     client: "Client",
     out: dict["Future", tuple[_Lease, float]],
     doubled: set[tuple[int, ...]],
-    usual: float,
-) -> None:
-    """Give leases that take much longer than usual to a worker that has none."""
+    limit: float,
+) -> Iterator[tuple[_Lease, str]]:
+    """Yield leases that are out for longer, each once, and a worker that has none."""
     processing = client.processing()
     running = {key for keys in processing.values() for key in keys}
     idle = [worker for worker, keys in processing.items() if not keys]
     for future, (lease, began) in list(out.items()):
-        late = time.monotonic() - began > _SLOW * usual
+        late = time.monotonic() - began > limit
         if idle and late and future.key in running and lease.part.rows not in doubled:
             doubled.add(lease.part.rows)
-            twin = client.submit(_fill_lease, lease, pure=False, workers=[idle.pop()])
-            out[twin] = lease, time.monotonic()
+            yield lease, idle.pop()
 
 
 def _check_arrived(target: Path, rows: Sequence[int]) -> None:
@@ -403,7 +435,8 @@ def _check_ended(client: "Client", future: "Future", lease: _Lease) -> None:
     """Raise what a lease ended with, if that was an error."""
     from distributed import KilledWorker
 
-    if future.status == "finished":
+    # One that is lost had ended, its rows written, on a worker that died since.
+    if future.status in {"finished", "lost"}:
         return
     _check_alive(client)
     error = future.exception() if future.status == "error" else None
