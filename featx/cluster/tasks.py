@@ -9,12 +9,12 @@ not grow with their number.
 
 import contextlib
 import itertools
-import queue
 import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from featx.cluster.connecting import Cluster
@@ -98,7 +98,7 @@ class _Out:
 
     number: int
     task: Task[Any]
-    began: float = field(default_factory=time.monotonic)
+    began: float
 
 
 class _Giving(Generic[Result]):
@@ -111,11 +111,11 @@ class _Giving(Generic[Result]):
         self._shared: list[Future] = []
         if shared is not None:
             self._shared = [self._client.scatter(shared, broadcast=True, hash=False)]
-        self._tasks = enumerate(tasks)
+        self._tasks, self._left = enumerate(tasks), True
         self._out: dict[Future, _Out] = {}
         # Dask puts those that ended there: looking through all that are out would take the
         # longer, the more workers there are.
-        self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._ended: SimpleQueue[Future] = SimpleQueue()
         self._done: set[int] = set()
         self._doubled: set[int] = set()
         self._times: deque[float] = deque(maxlen=_REMEMBERED)
@@ -124,14 +124,14 @@ class _Giving(Generic[Result]):
 
     def results(self) -> Generator[tuple[int, Result], None, None]:
         """Yield what tasks return, once each."""
-        left = True
-        while left or any(each.number not in self._done for each in self._out.values()):
+        while self._left or any(each.number not in self._done for each in self._out.values()):
             self._look()
             n_wanted = _OUT * max(1, self._n_workers) - len(self._out)
-            given = list(itertools.islice(self._tasks, max(0, n_wanted))) if left else []
-            left = left and (n_wanted <= 0 or len(given) == n_wanted)
-            for number, task in given:
-                self._give(_Out(number, task))
+            if self._left and n_wanted > 0:
+                given = list(itertools.islice(self._tasks, n_wanted))
+                self._left = len(given) == n_wanted
+                for number, task in given:
+                    self._give(number, task)
             for future in self._ended_by_now():
                 out = self._out.pop(future)
                 result = self._result(future, out)
@@ -139,8 +139,6 @@ class _Giving(Generic[Result]):
                     self._done.add(out.number)
                     self._times.append(time.monotonic() - out.began)
                     yield out.number, result
-            if not left:
-                self._double_slow()
 
     def wait_for_what_is_out(self) -> None:
         """Wait a while: until these have ended, a run that goes on would meet what they do."""
@@ -155,15 +153,15 @@ class _Giving(Generic[Result]):
         with contextlib.suppress(Exception):
             self._client.cancel(list(self._out), force=True)
 
-    def _give(self, out: _Out, **where: Any) -> None:
-        future = self._client.submit(_done_here, out.task, *self._shared, pure=False, **where)
-        self._out[future] = out
+    def _give(self, number: int, task: Task[Result], worker: str | None = None) -> None:
+        future = self._client.submit(_done_here, task, *self._shared, pure=False, workers=worker)
+        self._out[future] = _Out(number, task, time.monotonic())
         future.add_done_callback(self._ended.put)
 
     def _ended_by_now(self) -> list["Future"]:
         """Return what has ended; wait a moment for the first."""
         ended = []
-        with contextlib.suppress(queue.Empty):
+        with contextlib.suppress(Empty):
             ended.append(self._ended.get(timeout=_SECONDS_BETWEEN_LOOKS))
             while True:
                 ended.append(self._ended.get_nowait())
@@ -174,7 +172,11 @@ class _Giving(Generic[Result]):
         return [each for each in ended if each.status not in {"pending", "lost"}]
 
     def _look(self) -> None:
-        """See now and then whether scheduler and workers are there."""
+        """See now and then whether scheduler and workers are there, and who is late.
+
+        By the clock, not by the task: what concerns all workers takes the longer, the more
+        there are.
+        """
         self._check_alive()
         now = time.monotonic()
         if now - self._looked < _SECONDS_BETWEEN_LOOKS:
@@ -193,6 +195,8 @@ class _Giving(Generic[Result]):
         if n_workers != self._n_workers:
             self._cluster.told(f"{n_workers} workers, {self._n_workers} before")
             self._n_workers = n_workers
+        if self._times and not self._left:
+            self._double_slow(_SLOW * statistics.median(self._times))
 
     def _check_alive(self) -> None:
         if self._client.status != "running":
@@ -218,26 +222,23 @@ class _Giving(Generic[Result]):
         message = f"{out.task.name}: not done on the cluster: {reason}. Mend that. {self._kept}"
         raise ClusterError(message)
 
-    def _double_slow(self) -> None:
-        """Give tasks that take much longer than usual to a worker that has none."""
-        if not self._times:
-            return
-        late = _SLOW * statistics.median(self._times)
+    def _double_slow(self, limit: float) -> None:
+        """Give tasks that are out for longer to a worker that has none, each once."""
         now = time.monotonic()
         slow = {
             future.key: out
             for future, out in self._out.items()
-            if now - out.began > late and out.number not in self._doubled | self._done
+            if now - out.began > limit and out.number not in self._doubled | self._done
         }
         if not slow:
             return
         processing = self._client.processing()
         idle = [worker for worker, keys in processing.items() if not keys]
         running = {key for keys in processing.values() for key in keys}
-        for key in [key for key in slow if key in running][: len(idle)]:
-            out = slow[key]
+        late = [out for key, out in slow.items() if key in running]
+        for out, worker in zip(late, idle, strict=False):
             self._doubled.add(out.number)
-            self._give(_Out(out.number, out.task), workers=[idle.pop()])
+            self._give(out.number, out.task, worker)
 
 
 def _done_here(task: Task[Result], *shared: object) -> Result:

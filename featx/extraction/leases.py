@@ -9,7 +9,7 @@ done stays done, and a lease that is given twice writes the same bytes twice.
 import contextlib
 import os
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,10 @@ __all__ = ["Leases", "WorkerFacts", "ask_workers", "backbone_here"]
 
 # Images of a lease, at least; a whole number of batches, so that they are those of one process.
 _LEASE = 32
+# And at most, on GPUs: a scheduler gives out some hundred leases a second, whoever computes them.
+_LEASE_ON_GPU = 1024
+# Leases of a GPU at least, so that workers end together.
+_LEASES_OF_GPU = 8
 _KEPT = "The rows done so far are kept, and the same command goes on where it stopped."
 
 
@@ -144,6 +148,7 @@ class Leases:
         self._cluster = cluster
         self._sizes: dict[tuple[int, ...], int] = {}
         self._facts: dict[str, Any] = {}
+        self._n_gpus = 0
 
     def begin(self, jobs: Sequence[ExtractionJob], passes: Sequence[Pass]) -> None:
         """Ask the workers what they are, and refuse those that would make another store."""
@@ -159,6 +164,7 @@ class Leases:
             mark.unlink()
         layers = [layer for each in passes for recipe in each.recipes for layer in recipe.layers]
         found = ask_workers(self._cluster, first.source, layers, first.device)
+        self._n_gpus = found.n_workers if found.kind == "gpu" else 0
         for each in passes:
             size = settle_batch_size(first.batch_size, each.recipe, len(each.rows), found)
             self._sizes[each.rows] = size
@@ -183,23 +189,20 @@ class Leases:
         pace: Pace,
     ) -> Generator[int, None, None]:
         """Give leases out until all rows are written."""
-        parts = list(self._parts(each))
+        size = self._sizes[each.rows]
+        step = size * max(1, _images_of_lease(len(each.rows), self._n_gpus) // size)
+        starts = range(0, len(each.rows), step)
+        # Made as they are given out: of a hundred million images they would fill memory.
+        leases = (self._lease(jobs, each, each.rows[k : k + step]) for k in starts)
         tasks = (
-            Task(partial(_fill, self._lease(jobs, each, rows)), f"Rows {rows[0]} to {rows[-1]}")
-            for rows in parts
+            Task(partial(_fill, lease), f"Rows {lease.part.rows[0]} to {lease.part.rows[-1]}")
+            for lease in leases
         )
         with contextlib.closing(given_out(self._cluster, tasks, kept=_KEPT)) as done:
             for number, _ in done:
-                yield len(parts[number])
+                yield min(step, len(each.rows) - starts[number])
         for job in jobs:
             _check_arrived(job.rest.target, each.rows)
-
-    def _parts(self, each: Pass) -> Iterator[tuple[int, ...]]:
-        """Cut the rows of a pass into whole batches, several a lease where they are small."""
-        size = self._sizes[each.rows]
-        step = size * max(1, _LEASE // size)
-        for start in range(0, len(each.rows), step):
-            yield each.rows[start : start + step]
 
     def _lease(self, jobs: Sequence[ExtractionJob], each: Pass, rows: Sequence[int]) -> _Lease:
         first = jobs[0]
@@ -212,6 +215,12 @@ class Leases:
             batch_size=self._sizes[each.rows],
             max_pixels=first.max_pixels,
         )
+
+
+def _images_of_lease(n_images: int, n_gpus: int) -> int:
+    """Return how many images a lease has, before it is made whole batches."""
+    of_gpu = n_images // (_LEASES_OF_GPU * n_gpus) if n_gpus else 0
+    return max(_LEASE, min(_LEASE_ON_GPU, of_gpu))
 
 
 def _check_arrived(target: Path, rows: Sequence[int]) -> None:

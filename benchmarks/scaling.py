@@ -1,0 +1,175 @@
+"""The model of docs/scaling.md: images a second, bytes, and where the wall is.
+
+    python benchmarks/scaling.py
+
+Arithmetic alone, no measurement: it prints the tables of that page. What it starts from is below,
+each with where it comes from. Codes' sizes, FLOP, the store's bytes, the size of a lease and the
+price of a fit are asked of featx itself.
+"""
+
+import math
+
+from featx.extraction.leases import _images_of_lease
+
+from featx.classification.roads import price
+from featx.layers import gflop
+from featx.recipe import Recipe
+from featx.store.layout import store_bytes
+
+# measured: benchmarks/README.md
+DECODED = 300  # images a second a core: "Extraction", JPEGs of 400x400
+WRITTEN = 500e6  # bytes a second a core, of codes: "Extraction", block2_pool
+LEASES = 400  # a second, that Dask's scheduler gives out: "Scheduling and scaling"
+LISTED = 820  # bytes an image, at least, of the process that gives leases out: the same
+CPU = 444e9  # FLOP/s of two cores in bfloat16: "Scales and mirror images"
+
+# assumed: nothing of this has been measured here
+PEAK = 989e12  # FLOP/s of an H100, dense bfloat16, by its data sheet
+REACHED = 0.4  # of that peak, of whole VGG19
+CORES = 16  # of a machine, which has one GPU
+LINK = 25e9 / 8  # bytes a second each way, of a machine
+DISK = 10e9  # bytes a second, read and written, of the file system that all share
+JPEG = 100e3  # bytes an image
+
+FILE = 16 * 2**40  # bytes of one file at most: ext4 with blocks of 4 KiB
+CLASSES = 10
+
+CASES = [("block5_pool", "avg"), ("block2_pool", "none")]
+DTYPES = ("float16", "float32")
+GPUS = (1, 4, 16, 32, 100)
+IMAGES = tuple(10**k for k in range(4, 9))
+
+
+def recipe_of(layer: str, pool: str, dtype: str) -> Recipe:
+    return Recipe(weights="bundled", layers=(layer,), pool=pool, dtype=dtype, size=(224, 224))
+
+
+def walls(recipe: Recipe, n_gpus: int, n_images: int = 10**7) -> dict[str, float]:
+    """Return images a second at each wall; the least of them is the rate."""
+    (layer,), code = recipe.layers, recipe.code_bytes()
+    return {
+        "GPU": n_gpus * REACHED * PEAK / (1e9 * gflop(layer, recipe.size)),
+        "cores": n_gpus * CORES / (1 / DECODED + code / WRITTEN),
+        "link": n_gpus * LINK / max(JPEG, code),
+        "file system": DISK / (JPEG + code),
+        "scheduler": LEASES * _images_of_lease(n_images, n_gpus),
+    }
+
+
+def row_bytes(recipe: Recipe) -> float:
+    """Return what an image takes in a store, its facts included."""
+    names = {"path": ["class/n00000001.jpg"] * 1000, "label": ["class"] * 1000}
+    return store_bytes(recipe, names | {"split": [None] * 1000, "group": [None] * 1000}) / 1000
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def named(layer: str, pool: str) -> str:
+    return f"{layer}, {'flattened' if pool == 'none' else pool}"
+
+
+def rates() -> str:
+    rows = []
+    for layer, pool in CASES:
+        for dtype in DTYPES:
+            recipe = recipe_of(layer, pool, dtype)
+            for n_gpus in GPUS:
+                found = sorted(walls(recipe, n_gpus).items(), key=lambda each: each[1])
+                (wall, rate), (after, then) = found[:2]
+                rows.append([named(layer, pool), dtype, str(n_gpus), f"{rate:,.0f}",
+                             f"{rate * recipe.code_bytes() / 1e9:.2f}", wall,
+                             f"{after}, {then / rate:.1f} times"])  # fmt: skip
+    head = ["codes", "store", "GPUs", "images/s", "GB/s written", "the wall", "the next"]
+    return table(head, rows)
+
+
+def stores() -> str:
+    rows = []
+    for layer, pool in CASES:
+        for dtype in DTYPES:
+            recipe = recipe_of(layer, pool, dtype)
+            on_cpu = CPU / (1e9 * gflop(layer, recipe.size))
+            for n in IMAGES:
+                n_bytes = n * row_bytes(recipe)
+                times = [n / on_cpu]
+                times += [n / min(walls(recipe, k, n).values()) for k in (1, 16, 100)]
+                rows.append([named(layer, pool), dtype, power(n), sized(n_bytes),
+                             str(math.ceil(n_bytes / FILE)), sized(n * LISTED),
+                             *(lasting(each) for each in times)])  # fmt: skip
+    head = ["codes", "store", "images", "on the disk", "files of 16 TiB", "memory to give out",
+            "2 cores", "1 GPU", "16", "100"]  # fmt: skip
+    return table(head, rows)
+
+
+def fits() -> str:
+    rows = []
+    for layer, pool in reversed(CASES):
+        recipe = recipe_of(layer, pool, "float32")
+        d = recipe.code_size(layer)
+        for n in (10_000, 20_000, 50_000, 100_000, 10**6, 10**7):
+            exact = price("primal" if d < n else "span", n, d, CLASSES)
+            streamed = price("streamed", n, d, CLASSES)
+            rows.append([named(layer, pool), f"{n:,}", exact.name,
+                         sized(8 * n * n) if exact.name == "span" else "",
+                         sized(exact.n_bytes), lasting(exact.seconds), sized(streamed.n_bytes),
+                         lasting(streamed.seconds)])  # fmt: skip
+    head = ["codes", "images", "exact road", "Gram", "its memory", "its time", "streamed, memory",
+            "its time"]  # fmt: skip
+    return table(head, rows)
+
+
+def example() -> str:
+    """Return one case with all its terms."""
+    n_gpus, recipe = 16, recipe_of("block2_pool", "none", "float16")
+    code, found = recipe.code_bytes(), walls(recipe, n_gpus)
+    lease = _images_of_lease(10**7, n_gpus)
+    cost = gflop("block2_pool", recipe.size)
+    wall = min(found, key=found.__getitem__)
+    terms = [
+        ("code", "56 * 56 * 128 * 2", f"{code / 1e6:.3f} MB"),
+        ("GPU", f"{n_gpus} * {REACHED} * {PEAK / 1e12:.0f} TFLOP/s / {cost:.2f} GFLOP", "GPU"),
+        ("cores", f"{n_gpus} * {CORES} / (1/{DECODED} s + {code / WRITTEN * 1e3:.2f} ms)", "cores"),
+        ("link", f"{n_gpus} * {LINK / 1e9:.3f} GB/s / {max(JPEG, code) / 1e6:.3f} MB", "link"),
+        ("file system", f"{DISK / 1e9:.0f} GB/s / {(JPEG + code) / 1e6:.3f} MB", "file system"),
+        ("scheduler", f"{LEASES} leases/s * {lease:,} images", "scheduler"),
+        ("rate", "the least of them", wall),
+    ]
+    return "\n".join(
+        f"{name:<11} = {term:<38} = {f'{found[of]:,.0f} images/s' if of in found else of}"
+        for name, term, of in terms
+    )
+
+
+def power(n: int) -> str:
+    return f"10^{round(math.log10(n))}"
+
+
+def sized(n_bytes: float) -> str:
+    for unit, factor in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9)):
+        if n_bytes >= factor:
+            return f"{n_bytes / factor:,.1f} {unit}"
+    return f"{n_bytes / 1e6:,.0f} MB"
+
+
+def lasting(seconds: float) -> str:
+    for unit, factor in (("years", 3.156e7), ("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * factor:
+            return f"{seconds / factor:,.0f} {unit}"
+    return f"{seconds:,.0f} s" if seconds >= 1 else "under 1 s"
+
+
+def parts() -> dict[str, str]:
+    """Return what the page shows, by name."""
+    return {"rates": rates(), "stores": stores(), "fits": fits(), "example": example()}
+
+
+def main() -> None:
+    for name, text in parts().items():
+        print(f"{name}\n\n{text}\n")
+
+
+if __name__ == "__main__":
+    main()
