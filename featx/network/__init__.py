@@ -10,7 +10,7 @@ from featx.network.backbone import (
     load_backbone,
     load_joint_backbone,
 )
-from featx.network.devices import Device, check_device, find_device, memory_errors
+from featx.network.devices import Device, check_device, find_device, find_devices, memory_errors
 from featx.network.precision import arithmetic
 from featx.network.weights import (
     BUNDLED_SHA256,
@@ -18,6 +18,7 @@ from featx.network.weights import (
     WeightsGroup,
     WeightsInventory,
     WeightsSource,
+    cached_imagenet,
     fetch_imagenet,
     find_weights,
     inspect_weights,
@@ -36,9 +37,11 @@ __all__ = [
     "activation_bytes",
     "arithmetic",
     "build_backbone",
+    "cached_imagenet",
     "check_device",
     "fetch_imagenet",
     "find_device",
+    "find_devices",
     "find_weights",
     "inspect_weights",
     "joint_name",
