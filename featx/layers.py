@@ -11,13 +11,13 @@ References
    (VGG19 is configuration E.)
 """
 
-import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from featx.errors import OptionError, UnknownLayerError
+from featx.spelling import did_you_mean
 
 __all__ = [
     "FC_SIZE",
@@ -107,8 +107,7 @@ def find_layer(name: str) -> Layer:
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
-    near = difflib.get_close_matches(name, _BY_NAME, n=1)
-    guess = f" Did you mean '{near[0]}'?" if near else ""
+    guess = did_you_mean(name, _BY_NAME)
     message = f"No layer '{name}' in VGG19.{guess} All names: featx layers"
     raise UnknownLayerError(message)
 

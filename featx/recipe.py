@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 from featx.errors import OptionError
 from featx.layers import LAYERS, activation_shape, find_layer
+from featx.spelling import did_you_mean
 
 __all__ = [
     "SCALE_STEP",
@@ -44,6 +45,8 @@ ScalesJoin = Literal["mean", "stack"]
 # Ten times what any camera's picture has to be for VGG19; beyond, memory fails without a word.
 _LARGEST_SIDE = 10_000
 
+# What a mistyped one may have been meant to be; the last stands for every grid.
+_POOL_NAMES = ("none", "avg", "max", "avg+max", "bilinear", "grid:2")
 # One spelling for each number: a recipe of grid:02 would differ from the same one of grid:2.
 _POOL = re.compile(r"none|avg|max|avg\+max|bilinear|grid:[1-9][0-9]{0,4}")
 
@@ -188,15 +191,17 @@ class Recipe:
     def __post_init__(self) -> None:
         if not isinstance(self.pool, str) or not _POOL.fullmatch(self.pool):
             message = (
-                f"No such pool: {self.pool!r}. Expected none, avg, max, avg+max, bilinear or "
-                "grid:N, as in grid:2. Use --pool avg."
+                f"No such pool: {self.pool!r}.{did_you_mean(str(self.pool), _POOL_NAMES)} "
+                "Expected none, avg, max, avg+max, bilinear or grid:N, as in grid:2. "
+                "Use --pool avg."
             )
             raise OptionError(message)
         for field, choices in _CHOICES.items():
             value = getattr(self, field)
             if value not in choices:
                 message = (
-                    f"No such {field}: {value!r}. Expected one of {', '.join(choices)}. "
+                    f"No such {field}: {value!r}.{did_you_mean(str(value), choices)} "
+                    f"Expected one of {', '.join(choices)}. "
                     f"Use --{_FLAGS.get(field, field)} {choices[0]}."
                 )
                 raise OptionError(message)

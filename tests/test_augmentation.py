@@ -68,7 +68,10 @@ def test_nothing_happens_outside_training(name):
 
 def test_an_unknown_name_is_refused():
     """With those that there are."""
-    message = "No augmentation 'flop'. Use --augment with one of none, flip, lecture, strong."
+    message = (
+        "No augmentation 'flop'. Did you mean 'flip'? Use --augment with one of none, flip, "
+        "lecture, strong."
+    )
     with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
         augmentation_layers("flop", 0)
 

@@ -106,7 +106,8 @@ def test_names_are_found():
     with pytest.raises(OptionError) as caught:
         find_classifiers("svm")
     assert str(caught.value) == (
-        "No classifier 'svm'. Use --clf with one of logistic, ridge, linear-svm, svm-rbf, knn, "
+        "No classifier 'svm'. Did you mean 'svm-rbf'? Use --clf with one of logistic, ridge, "
+        "linear-svm, svm-rbf, knn, "
         "centroid, lda, sgd, logistic-l1, hist-gradient-boosting, auto."
     )
 

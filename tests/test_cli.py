@@ -359,6 +359,38 @@ def test_a_wrong_call_exits_with_2(run):
     assert "No such option" in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "guess"),
+    [
+        (("extrct",), "Did you mean 'extract'"),
+        (("weights", "fech"), "Did you mean 'fetch'?"),
+        (("extract", "--layr", "block2_pool"), "--layer"),
+        (("extract", "--layer", "block2_pool", "--recipe", "texure"), "Did you mean 'texture'?"),
+        (("extract", "--layer", "block2_pol"), "Did you mean 'block2_pool'?"),
+        (("extract", "--layer", "block2_pool", "--pool", "agv"), "Did you mean 'avg'?"),
+        (("extract", "--layer", "block2_pool", "--resize", "sqash"), "Did you mean 'squash'?"),
+        (("extract", "--layer", "block2_pool", "--weights", "bundeld"), "Did you mean 'bundled'?"),
+        (("extract", "--layer", "block2_pool", "--device", "cpuu"), "Did you mean 'cpu'?"),
+        (("fit", "--clf", "logistik"), "Did you mean 'logistic'?"),
+        (("fit", "--clf", "ridge", "--set", "alfa=1"), "Did you mean 'alpha'?"),
+        (("fit", "--normalise", "center"), "Did you mean 'centre'?"),
+        (("fit", "--calibration", "temprature"), "Did you mean 'temperature'?"),
+        (("fit", "--road", "spam"), "Did you mean 'span'?"),
+        (("fit", "--duplicates", "togehter"), "Did you mean 'together'?"),
+        (("finetune", "--augment", "strng"), "Did you mean 'strong'?"),
+        (("finetune", "--optimizer", "adam"), "Did you mean 'adamw'?"),
+    ],
+)
+def test_a_mistyped_name_is_answered_by_the_nearest(folder, make_store, run, arguments, guess):
+    """Verbs, options and the words behind them: the message proposes what was meant."""
+    make_store(folder / "codes.h5", {"block1_pool": np.eye(6, 64, dtype="f4")}, list("aaabbb"))
+    if arguments[0] == "extract":
+        arguments += ("-o", "others.h5")
+    code, _, err = run(*arguments)
+    assert code in {1, 2}
+    assert guess in err
+
+
 def test_every_verb_has_help(run):
     """Each verb and each of its options says what it is for."""
     _, out, _ = run("--help")
@@ -373,7 +405,7 @@ def test_every_verb_has_help(run):
         assert not re.findall(r"^  --[\w-]+ *\w*$", out, re.MULTILINE), out
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["layers"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["layers"]])
 def test_light_commands_import_no_tensorflow(arguments):
     """Help and tables come without TensorFlow, Keras, pandas or scikit-learn."""
     code = (

@@ -37,11 +37,16 @@ def test_names_of_devices(spec):
 
 
 @pytest.mark.parametrize(
-    "spec", ["", "GPU", "cuda:0", "gpu:", "gpu:-1", "gpu:x", "cpu:0", "gpu:1 "]
+    ("spec", "guess"),
+    [
+        *(("", ""), ("GPU", ""), ("cuda:0", ""), ("gpu0", "gpu:0"), ("gpu:-1", "gpu:0")),
+        *(("gpu:", "gpu:0"), ("gpu:x", "gpu:0"), ("cpu:0", "gpu:0"), ("gpu:1 ", "gpu:0")),
+    ],
 )
-def test_other_names_are_refused(spec):
-    """The message names the choices and the flag."""
-    message = f"No such device: {spec}. Expected --device auto, cpu, gpu or gpu:N, as gpu:0."
+def test_other_names_are_refused(spec, guess):
+    """The message names the nearest, the choices and the flag."""
+    meant = f" Did you mean '{guess}'?" if guess else ""
+    message = f"No such device: {spec}.{meant} Expected --device auto, cpu, gpu or gpu:N, as gpu:0."
     for refuse in (check_device, find_device):
         with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
             refuse(spec)

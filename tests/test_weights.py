@@ -855,7 +855,7 @@ def test_missing_file(tmp_path):
 def test_misspelt_word():
     """A source that was nearly typed right is guessed, and still refused."""
     assert refusal("imagnet", "block1_pool") == (
-        "No weights file imagnet. Did you mean imagenet? Expected bundled, imagenet, random:SEED "
+        "No weights file imagnet. Did you mean 'imagenet'? Expected bundled, imagenet, random:SEED "
         "or a file. Use --weights bundled, which needs no file."
     )
 

@@ -24,6 +24,7 @@ from sklearn.frozen import FrozenEstimator
 
 from featx.classification.codes import Matrix
 from featx.errors import FitError, OptionError
+from featx.spelling import did_you_mean
 
 __all__ = [
     "Calibration",
@@ -51,8 +52,8 @@ def check_calibration(name: str) -> None:
     """
     if name not in get_args(Calibration):
         message = (
-            f"No calibration '{name}'. Use --calibration with one of "
-            f"{', '.join(get_args(Calibration))}."
+            f"No calibration '{name}'.{did_you_mean(name, get_args(Calibration))} "
+            f"Use --calibration with one of {', '.join(get_args(Calibration))}."
         )
         raise OptionError(message)
 

@@ -20,6 +20,7 @@ from sklearn.svm import SVC, LinearSVC
 from featx.classification.codes import Matrix
 from featx.classification.estimators import Centroids, StableNeighbours
 from featx.errors import OptionError
+from featx.spelling import did_you_mean
 
 __all__ = [
     "AUTO",
@@ -209,7 +210,11 @@ def find_classifiers(name: str) -> list[ClassifierKind]:
     if name == AUTO:
         return [kind for kind in _KINDS if kind.in_auto]
     if name not in CLASSIFIERS:
-        message = f"No classifier '{name}'. Use --clf with one of {', '.join(CLASSIFIERS)}, {AUTO}."
+        known = (*CLASSIFIERS, AUTO)
+        message = (
+            f"No classifier '{name}'.{did_you_mean(name, known)} Use --clf with one of "
+            f"{', '.join(known)}."
+        )
         raise OptionError(message)
     return [CLASSIFIERS[name]]
 
@@ -268,7 +273,8 @@ def check_settings(kind: ClassifierKind, settings: Parameters, *, on_span: bool)
     for name, value in settings.items():
         if name not in known:
             message = (
-                f"{kind.name} has no parameter '{name}'. Expected --set with one of "
+                f"{kind.name} has no parameter '{name}'.{did_you_mean(name, known)} "
+                f"Expected --set with one of "
                 f"{', '.join(known)}."
             )
             raise OptionError(message)

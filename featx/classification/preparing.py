@@ -43,6 +43,7 @@ from featx.classification.labels import check_columns, relabel
 from featx.classification.roads import Road, RoadName, choose_road
 from featx.errors import FitError, OptionError
 from featx.outputs import check_output
+from featx.spelling import did_you_mean
 
 __all__ = ["FitJob", "check_fit_settings", "prepare_fit"]
 
@@ -359,10 +360,11 @@ def _options(  # noqa: PLR0917
     if not 0 <= seed < 2**32:  # what NumPy takes
         message = f"No such seed: {seed}. Expected --seed from 0 to 4294967295."
         raise OptionError(message)
-    if normalise not in {*get_args(Normalise), "auto"}:
+    normalisations = (*get_args(Normalise), "auto")
+    if normalise not in normalisations:
         message = (
-            f"No normalisation '{normalise}'. Use --normalise with one of "
-            f"{', '.join(get_args(Normalise))}, auto."
+            f"No normalisation '{normalise}'.{did_you_mean(normalise, normalisations)} "
+            f"Use --normalise with one of {', '.join(normalisations)}."
         )
         raise OptionError(message)
     penalties = None if C is None else tuple(float(each) for each in np.atleast_1d(C))
@@ -471,7 +473,10 @@ def _check_words(**given: str | None) -> None:
     for name, value in given.items():
         if value is not None and value not in allowed[name]:
             flag = "--" + name.replace("_", "-")
-            message = f"No such word: {flag} {value}. Expected {flag} {' or '.join(allowed[name])}."
+            message = (
+                f"No such word: {flag} {value}.{did_you_mean(value, allowed[name])} "
+                f"Expected {flag} {' or '.join(allowed[name])}."
+            )
             raise OptionError(message)
 
 

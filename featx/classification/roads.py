@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import psutil
 
 from featx.errors import FitError, OptionError
+from featx.spelling import did_you_mean
 
 __all__ = ["Road", "RoadName", "check_road", "choose_road", "price"]
 
@@ -70,8 +71,12 @@ def check_road(name: str) -> None:
     OptionError
         There is none.
     """
-    if name != "auto" and name not in get_args(RoadName):
-        message = f"No road '{name}'. Use --road with one of {', '.join(get_args(RoadName))}, auto."
+    known = (*get_args(RoadName), "auto")
+    if name not in known:
+        message = (
+            f"No road '{name}'.{did_you_mean(name, known)} Use --road with one of "
+            f"{', '.join(known)}."
+        )
         raise OptionError(message)
 
 

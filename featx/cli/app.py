@@ -27,6 +27,8 @@ from featx.cli import (
     sweep,
     weights,
 )
+from featx.cli.completion import with_completion
+from featx.cli.version import version_lines
 from featx.errors import FeatxError
 
 __all__ = ["app", "main"]
@@ -35,7 +37,6 @@ app = typer.Typer(
     name="featx",
     help="CNN codes from any layer of VGG19 into HDF5, and classifiers you can trust on them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -43,7 +44,7 @@ for verb in (
     *(plan, extract, fit, sweep, finetune, evaluate, predict),
     *(explain, report, export, layers, info),
 ):
-    app.command(verb.NAME)(verb.command)
+    app.command(verb.NAME)(with_completion(verb.command))
 app.add_typer(weights.app, name="weights")
 
 
@@ -60,7 +61,8 @@ def main() -> None:
     notes.addFilter(lambda record: not record.name.startswith("distributed"))
     logging.basicConfig(handlers=[notes], level=logging.WARNING)
     try:
-        app()
+        # https://no-color.org; rich heeds it by itself.
+        app(color=False if os.environ.get("NO_COLOR") else None)
     except FeatxError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -80,9 +82,8 @@ class _Notes(logging.Formatter):
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
-
-        print(f"featx {version('featx')}")
+        for line in version_lines():
+            print(line, flush=True)
         raise typer.Exit
 
 
@@ -91,7 +92,10 @@ def _options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version, then what it runs with.",
         ),
     ] = False,
 ) -> None:

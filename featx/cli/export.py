@@ -15,7 +15,9 @@ def command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="NAME.parquet, NAME.csv or NAME.npz.")
     ] = Path("codes.parquet"),
-    split: Annotated[str | None, typer.Option(help="Only the images of this split.")] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="train|val|test", help="Only the images of this split.")
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:

@@ -38,7 +38,7 @@ def command(
     images: settings.Images = None,
     layer: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Where the network is cut.", show_default="block5_pool"),
+        typer.Option(metavar="LAYER", help="Where the network is cut.", show_default="block5_pool"),
     ] = None,
     pool: Annotated[
         str | None,

@@ -27,7 +27,7 @@ def command(
     clf: settings.Clf = "logistic",
     layer: Annotated[
         list[str] | None,
-        typer.Option("--layer", metavar="NAME", help="Layer to use; all of the store by default."),
+        typer.Option("--layer", metavar="LAYER", help="Layer to use; all of the store by default."),
     ] = None,
     normalise: settings.Normalise = "l2",
     road: Annotated[

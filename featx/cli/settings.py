@@ -62,7 +62,7 @@ Images = Annotated[
 ]
 Layers = Annotated[
     list[str] | None,
-    typer.Option("--layer", metavar="NAME", help="Layer to take codes from; may be repeated."),
+    typer.Option("--layer", metavar="LAYER", help="Layer to take codes from; may be repeated."),
 ]
 ResizeText = Annotated[
     str, typer.Option(metavar="squash|crop|pad", help="How an image gets there.")
@@ -145,7 +145,7 @@ Store = Annotated[Path, typer.Option("--output", "-o", help="The store.")]
 Clf = Annotated[
     str,
     typer.Option(
-        metavar="NAME",
+        metavar="CLASSIFIER",
         help="logistic, ridge, linear-svm, svm-rbf, knn, centroid; on narrow codes lda, sgd, "
         "logistic-l1, hist-gradient-boosting; or auto.",
     ),

@@ -33,7 +33,7 @@ def command(
     images: settings.Images = None,
     layer: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A layer beside the five pooling layers; may repeat."),
+        typer.Option(metavar="LAYER", help="A layer beside the five pooling layers; may repeat."),
     ] = None,
     pool: Annotated[
         list[str] | None,

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from featx.cli.completion import with_completion
 from featx.cli.console import Quiet, gigabytes
 from featx.errors import OptionError
 
@@ -16,8 +17,9 @@ def _group() -> None:
 
 
 @app.command("fetch")
+@with_completion
 def fetch(
-    name: Annotated[str, typer.Argument(help="imagenet: Keras's release.")],
+    name: Annotated[str, typer.Argument(metavar="imagenet", help="Keras's release.")],
     top: Annotated[
         bool, typer.Option("--top", help="With the layers fc1 and fc2 (575 MB, not 80 MB).")
     ] = False,

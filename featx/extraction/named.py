@@ -12,13 +12,13 @@ References
    Representations", CVPR 2016. https://arxiv.org/abs/1511.05197
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from featx.errors import OptionError
+from featx.spelling import did_you_mean
 
 __all__ = ["RECIPES", "NamedRecipe", "find_named"]
 
@@ -87,7 +87,6 @@ def find_named(name: str) -> NamedRecipe:
     """
     if name in RECIPES:
         return RECIPES[name]
-    near = difflib.get_close_matches(name, RECIPES, n=1)
-    guess = f" Did you mean '{near[0]}'?" if near else ""
+    guess = did_you_mean(name, RECIPES)
     message = f"No recipe '{name}'.{guess} Expected --recipe with one of {', '.join(RECIPES)}."
     raise OptionError(message)

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from featx.errors import OptionError
 from featx.layers import LAYERS, find_layer
+from featx.spelling import did_you_mean
 
 __all__ = ["Augment", "OptimizerName", "Schedule", "Tuning", "hidden_sizes"]
 
@@ -97,7 +98,10 @@ class Tuning:
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:
-                message = f"No {name} '{value}'. Use --{name} with one of {', '.join(allowed)}."
+                message = (
+                    f"No {name} '{value}'.{did_you_mean(value, allowed)} "
+                    f"Use --{name} with one of {', '.join(allowed)}."
+                )
                 raise OptionError(message)
         if self.class_weight not in {None, "balanced"}:
             message = f"No class weight '{self.class_weight}'. Use --class-weight balanced."

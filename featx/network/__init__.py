@@ -11,7 +11,14 @@ from featx.network.backbone import (
     load_backbone,
     load_joint_backbone,
 )
-from featx.network.devices import Device, check_device, count_gpus, find_device, memory_errors
+from featx.network.devices import (
+    Device,
+    check_device,
+    count_gpus,
+    find_device,
+    find_devices,
+    memory_errors,
+)
 from featx.network.precision import arithmetic
 from featx.network.weights import (
     BUNDLED_SHA256,
@@ -19,6 +26,7 @@ from featx.network.weights import (
     WeightsGroup,
     WeightsInventory,
     WeightsSource,
+    cached_imagenet,
     fetch_imagenet,
     find_weights,
     inspect_weights,
@@ -37,10 +45,12 @@ __all__ = [
     "activation_bytes",
     "arithmetic",
     "build_backbone",
+    "cached_imagenet",
     "check_device",
     "count_gpus",
     "fetch_imagenet",
     "find_device",
+    "find_devices",
     "find_weights",
     "inspect_weights",
     "joint_name",

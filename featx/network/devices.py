@@ -18,8 +18,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from featx.errors import OptionError
+from featx.spelling import did_you_mean
 
-__all__ = ["BACKENDS", "Device", "check_device", "count_gpus", "find_device", "memory_errors"]
+__all__ = [
+    "BACKENDS",
+    "Device",
+    "check_device",
+    "count_gpus",
+    "find_device",
+    "find_devices",
+    "memory_errors",
+]
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -84,7 +93,10 @@ def check_device(spec: str) -> None:
         It is none of "auto", "cpu", "gpu" and "gpu:N".
     """
     if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", spec, re.ASCII):
-        message = f"No such device: {spec}. Expected --device auto, cpu, gpu or gpu:N, as gpu:0."
+        guess = did_you_mean(spec, ["auto", "cpu", "gpu", "gpu:0"])
+        message = (
+            f"No such device: {spec}.{guess} Expected --device auto, cpu, gpu or gpu:N, as gpu:0."
+        )
         raise OptionError(message)
 
 
@@ -106,9 +118,10 @@ def find_device(spec: str = "auto") -> Device:
         There is no such device, or no such backend.
     """
     check_device(spec)
-    backend, gpus = _seen()
+    backend = _start_backend()
+    gpus = _gpus_of(backend)
     if spec == "cpu" or (spec == "auto" and not gpus):
-        return Device("cpu", 0, "CPU", bfloat16=_cpu_has_bfloat16(), tf32=False)
+        return _cpu()
     index = int(spec.partition(":")[2] or 0)
     if index >= len(gpus):
         seen = ", ".join(["cpu", *(f"gpu:{k}" for k in range(len(gpus)))])
@@ -121,10 +134,19 @@ def find_device(spec: str = "auto") -> Device:
             )
         message = f"No device {spec}: Keras's backend, {backend}, sees {seen}. {advice}"
         raise OptionError(message)
-    gpu = gpus[index]
-    name = f"GPU:{index} ({gpu.name})" if gpu.name else f"GPU:{index}"
-    ampere = gpu.capability >= _AMPERE
-    return Device("gpu", index, name, bfloat16=ampere, tf32=ampere)
+    return _gpu(index, gpus[index])
+
+
+def find_devices() -> tuple[Device, ...]:
+    """Return all devices that the backend can use, the CPU first; Keras is imported here.
+
+    Raises
+    ------
+    OptionError
+        There is no such backend.
+    """
+    gpus = _gpus_of(_start_backend())
+    return (_cpu(), *(_gpu(index, gpu) for index, gpu in enumerate(gpus)))
 
 
 def count_gpus() -> int:
@@ -132,7 +154,7 @@ def count_gpus() -> int:
 
     Another process asks it, so that none of their memory is taken here.
     """
-    asked = "from featx.network import devices; print(len(devices._seen()[1]))"
+    asked = "from featx.network import find_devices; print(len(find_devices()) - 1)"
     ended = subprocess.run(
         [sys.executable, "-c", asked], capture_output=True, text=True, check=False
     )
@@ -190,20 +212,26 @@ def _start_backend() -> str:
     return backend
 
 
-def _seen() -> tuple[str, "list[_Gpu]"]:
-    """Return the name of Keras's backend and the GPUs that it sees."""
-    backend = _start_backend()
-    return backend, {"tensorflow": _tensorflow_gpus, "jax": _jax_gpus, "torch": _torch_gpus}[
-        backend
-    ]()
-
-
 @dataclass(frozen=True)
 class _Gpu:
     """What a backend says of a GPU; a capability is NVIDIA's, (0, 0) of another maker."""
 
     name: str
     capability: tuple[int, int] = (0, 0)
+
+
+def _cpu() -> Device:
+    return Device("cpu", 0, "CPU", bfloat16=_cpu_has_bfloat16(), tf32=False)
+
+
+def _gpu(index: int, gpu: _Gpu) -> Device:
+    name = f"GPU:{index} ({gpu.name})" if gpu.name else f"GPU:{index}"
+    ampere = gpu.capability >= _AMPERE
+    return Device("gpu", index, name, bfloat16=ampere, tf32=ampere)
+
+
+def _gpus_of(backend: str) -> list[_Gpu]:
+    return {"tensorflow": _tensorflow_gpus, "jax": _jax_gpus, "torch": _torch_gpus}[backend]()
 
 
 def _tensorflow_gpus() -> list[_Gpu]:

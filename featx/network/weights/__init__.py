@@ -6,7 +6,7 @@ read as data and never run.
 """
 
 from featx.network.weights.arrays import read_weights
-from featx.network.weights.download import fetch_imagenet
+from featx.network.weights.download import cached_imagenet, fetch_imagenet
 from featx.network.weights.inventory import WeightsGroup, WeightsInventory, inspect_weights
 from featx.network.weights.renaming import RenameProposal
 from featx.network.weights.sources import BUNDLED_SHA256, WeightsSource, find_weights
@@ -17,6 +17,7 @@ __all__ = [
     "WeightsGroup",
     "WeightsInventory",
     "WeightsSource",
+    "cached_imagenet",
     "fetch_imagenet",
     "find_weights",
     "inspect_weights",

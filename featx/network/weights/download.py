@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from featx.errors import WeightsError
 
-__all__ = ["IMAGENET_URL", "NOTOP", "TOP", "Release", "fetch_imagenet"]
+__all__ = ["IMAGENET_URL", "NOTOP", "TOP", "Release", "cached_imagenet", "fetch_imagenet"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,21 @@ NOTOP = Release(
 TOP = Release(
     "vgg19_weights_tf_dim_ordering_tf_kernels.h5", "cbe5617147190e668d6c5d5026f83318", "575 MB"
 )
+
+
+def cached_imagenet(*, top: bool) -> Path | None:
+    """Return Keras's release file if a cache has it, of the right md5; nothing is downloaded.
+
+    Parameters
+    ----------
+    top : bool
+        The file that has fc1 and fc2 as well.
+    """
+    release = TOP if top else NOTOP
+    for file in (_keras_cache() / release.name, _own_cache() / release.name):
+        if file.is_file() and _md5(file) == release.md5:
+            return file
+    return None
 
 
 def fetch_imagenet(*, top: bool, progress: bool = False) -> Path:
@@ -89,7 +104,7 @@ def _retrieve(release: Release, *, progress: bool) -> Path:
     """Take a file from featx's cache, or download it there."""
     import pooch  # lazy: it imports requests, which is slow
 
-    folder = Path(os.environ.get("FEATX_CACHE") or pooch.os_cache("featx")).expanduser()
+    folder = _own_cache()
     url = IMAGENET_URL + release.name
     if not (folder / release.name).is_file():
         logger.info("Downloading %s (%s) to %s", url, release.size, folder)
@@ -170,6 +185,13 @@ class _Bar:
 def _keras_cache() -> Path:
     """Return the folder in which Keras keeps its own downloads."""
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
+
+
+def _own_cache() -> Path:
+    """Return the folder in which featx keeps its downloads."""
+    import pooch  # lazy: it imports requests, which is slow
+
+    return Path(os.environ.get("FEATX_CACHE") or pooch.os_cache("featx")).expanduser()
 
 
 def _md5(path: Path) -> str:

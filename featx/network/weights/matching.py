@@ -4,7 +4,6 @@ Entries come in; the layers that they cover go out, or an error that says layer
 by layer what does not fit. This file opens nothing and reads no array.
 """
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from featx.layers import LAYERS, deepest, layers_up_to, weight_shapes
 from featx.network.weights.layouts import Entry
 from featx.network.weights.names import vgg19_name
 from featx.network.weights.renaming import RenameProposal, entry_labels, propose
+from featx.spelling import nearest
 
 __all__ = [
     "WEIGHTED",
@@ -208,8 +208,8 @@ def _complaint(name: str, match: Match, entries: Sequence[Entry]) -> str:
         where = f" in '{match.misfits[name].name}'" if name in match.renamed else ""
         return f"found {found}{where}, expected {expected}"
     strangers = [entry.name for entry in entries if vgg19_name(entry.name) is None]
-    near = difflib.get_close_matches(name, strangers, n=1)
-    return "not in the file" + (f"; nearest name '{near[0]}'" if near else "")
+    near = nearest(name, strangers)
+    return "not in the file" + ("" if near is None else f"; nearest name '{near}'")
 
 
 def _table(

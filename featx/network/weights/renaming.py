@@ -5,7 +5,6 @@ identity, or a proposal goes out. A proposal is only ever said: nothing is
 renamed unless the user types it. This file opens nothing and reads no array.
 """
 
-import difflib
 import hashlib
 import json
 import shlex
@@ -17,6 +16,7 @@ from pathlib import Path
 from featx.errors import OptionError, WeightsError
 from featx.layers import weight_shapes
 from featx.network.weights.layouts import Entry
+from featx.spelling import did_you_mean
 
 __all__ = [
     "RenameProposal",
@@ -236,8 +236,7 @@ def _no_such_layer(old: str, new: str, entries: Sequence[Entry], path: Path) -> 
             f"{flag}: {path} has {len(same)} layers of the name {old}. Use one of them with its "
             f"place: {several}"
         )
-    near = difflib.get_close_matches(old, labels, n=1)
-    guess = f" Did you mean '{near[0]}'?" if near else ""
+    guess = did_you_mean(old, labels)
     more = len(labels) - _LISTED
     shown = [*labels[:_LISTED], *([f"and {more} more"] if more > 0 else [])]
     return (

@@ -5,7 +5,6 @@ work. One kind of source never stands in for another. This file knows neither
 arrays nor layouts.
 """
 
-import difflib
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from featx.layers import find_layer
 from featx.network.weights.download import fetch_imagenet
 from featx.network.weights.inventory import check_weights
 from featx.network.weights.renaming import Renames, check_rename, renamed_identity
+from featx.spelling import did_you_mean
 
 __all__ = ["BUNDLED_SHA256", "WeightsSource", "find_weights"]
 
@@ -150,8 +150,7 @@ def _own_file(spec: str, layers: Iterable[str], rename: Renames) -> WeightsSourc
         )
         raise WeightsError(message)
     if not path.exists():
-        near = difflib.get_close_matches(spec, ["bundled", "imagenet", "random:0"], n=1)
-        guess = f" Did you mean {near[0]}?" if near else ""
+        guess = did_you_mean(spec, ["bundled", "imagenet", "random:0"])
         message = (
             f"No weights file {spec}.{guess} Expected bundled, imagenet, random:SEED or a file. "
             "Use --weights bundled, which needs no file."

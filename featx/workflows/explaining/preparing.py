@@ -1,6 +1,5 @@
 """What explanations need, checked before the network starts."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from featx.images import File, Url
 from featx.network import check_device
 from featx.outputs import check_output
 from featx.recipe import Precision
+from featx.spelling import did_you_mean
 from featx.workflows.explaining.results import Method
 from featx.workflows.predicting import (
     Inputs,
@@ -139,8 +139,7 @@ def _labels_of(
 
 def _check_class(label: str, classes: tuple[str, ...]) -> None:
     if label not in classes:
-        near = difflib.get_close_matches(label, classes, n=1)
-        guess = f" Did you mean '{near[0]}'?" if near else ""
+        guess = did_you_mean(label, classes)
         message = (
             f"The classifier knows no class '{label}'.{guess} Expected --class with one of "
             f"{', '.join(classes)}."

@@ -1,0 +1,63 @@
+"""`featx --version`: what runs here, and with what, as a report of a bug needs it.
+
+Nothing comes in; lines go out, each as soon as it is known. The devices are last:
+only the backend knows them, and it takes seconds to start.
+"""
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from featx.cli.console import start_backend
+from featx.errors import OptionError, WeightsError
+
+__all__ = ["version_lines"]
+
+# Of Keras's backends those that are installed are named.
+_LIBRARIES = ("keras", "tensorflow", "jax", "torch", "h5py", "numpy", "pillow", "scikit-learn")
+
+
+def version_lines() -> Iterator[str]:
+    """Yield what is printed."""
+    yield f"featx {version('featx')}"
+    yield _versions()
+    yield _weights()
+    yield _devices()
+
+
+def _versions() -> str:
+    found = [f"python {platform.python_version()}"]
+    for name in _LIBRARIES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:  # a backend that is not used here
+            continue
+    return f"{', '.join(found)}; {platform.system()} {platform.machine()}"
+
+
+def _weights() -> str:
+    from featx.network import cached_imagenet, find_weights
+
+    try:
+        bundled = find_weights("bundled", ["block1_conv1"]).identity[:12]
+    except WeightsError as error:
+        bundled = str(error)
+    files = [path for top in (False, True) if (path := cached_imagenet(top=top))]
+    imagenet = " and ".join(map(str, files)) or "not fetched"
+    return f"weights: bundled ({bundled}), imagenet: {imagenet}"
+
+
+def _devices() -> str:
+    from featx.network import find_devices
+
+    try:
+        start_backend("cpu")
+    except OptionError as error:  # a report of that very error needs the lines above
+        return f"devices: none. {error}"
+    import keras
+    from joblib import cpu_count
+
+    n_threads = cpu_count()
+    threads = "1 thread" if n_threads == 1 else f"{n_threads} threads"
+    names = [f"{d.description}{f', {threads}' * (d.kind == 'cpu')}" for d in find_devices()]
+    return f"devices: {'; '.join(names)} ({keras.backend.backend()})"

@@ -1,0 +1,91 @@
+"""featx --version: the plain line at once, then what a report of a bug needs."""
+
+import hashlib
+import platform
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import featx
+from featx import network
+from featx.cli import version as verb
+from featx.network import BUNDLED_SHA256, Device, cached_imagenet
+from featx.network.weights import download
+
+
+def test_the_lines(run, monkeypatch, tmp_path):
+    """Version, libraries, weights and devices, each as the thing itself says."""
+    monkeypatch.setenv("FEATX_CACHE", str(tmp_path))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    code, out, err = run("--version")
+    assert (code, err) == (0, "")
+    import keras
+
+    first, versions, weights, devices = out.splitlines()
+    assert first == f"featx {featx.__version__}"
+    assert versions.startswith(f"python {platform.python_version()}, keras {keras.__version__}, ")
+    for name in (keras.backend.backend(), "h5py", "scikit-learn"):
+        assert f" {name} {version(name)}" in versions
+    assert weights == f"weights: bundled ({BUNDLED_SHA256[:12]}), imagenet: not fetched"
+    assert re.fullmatch(rf"devices: CPU, \d+ threads?.* \({keras.backend.backend()}\)", devices)
+
+
+def test_all_but_the_devices_come_before_the_backend(run, monkeypatch, capsys):
+    """Three lines are out when the backend starts; where it cannot, its reason is the fourth."""
+    printed = []
+
+    def start(device):
+        printed.append(capsys.readouterr().out)
+        raise featx.errors.OptionError("KERAS_BACKEND is 'theano'")
+
+    monkeypatch.setattr(verb, "start_backend", start)
+    code, out, _ = run("--version")
+    assert (code, out) == (0, "devices: none. KERAS_BACKEND is 'theano'\n")
+    assert [line.split()[0] for line in printed[0].splitlines()] == ["featx", "python", "weights:"]
+
+
+def test_before_the_backend_nothing_heavy_is_imported():
+    """The first three lines come without TensorFlow, Keras, pandas or scikit-learn."""
+    code = (
+        "import itertools, sys\nfrom featx.cli.version import version_lines\n"
+        "assert len(list(itertools.islice(version_lines(), 3))) == 3\n"
+        "heavy = {'tensorflow', 'keras', 'pandas', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_every_gpu_is_named(monkeypatch):
+    """The CPU comes first, with its threads, then the GPUs that the backend sees."""
+    gpus = [Device("gpu", k, f"GPU:{k} (NVIDIA H100)", bfloat16=True, tf32=True) for k in range(2)]
+    cpu = Device("cpu", 0, "CPU", bfloat16=False, tf32=False)
+    monkeypatch.setattr(network, "find_devices", lambda: (cpu, *gpus))
+    line = list(verb.version_lines())[-1]
+    assert re.search(r"CPU, \d+ threads?; GPU:0 \(NVIDIA H100\); GPU:1 \(NVIDIA H100\) \(", line)
+
+
+@pytest.mark.parametrize("cache", ["KERAS_HOME", "FEATX_CACHE"])
+def test_weights_of_a_cache_are_shown_where_they_are(monkeypatch, tmp_path, cache):
+    """Keras's release counts if its md5 is right, wherever it lies; a damaged one does not."""
+    content = b"a release"
+    release = download.Release("r.h5", hashlib.md5(content).hexdigest(), "9 bytes")
+    monkeypatch.setattr(download, "NOTOP", release)
+    for name in ("KERAS_HOME", "FEATX_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    file = tmp_path / cache / ("models/r.h5" if cache == "KERAS_HOME" else "r.h5")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    assert cached_imagenet(top=False) == file
+    assert f"imagenet: {file}" in list(verb.version_lines())[2]
+    file.write_bytes(b"cut")
+    assert cached_imagenet(top=False) is None
+
+
+def test_the_version_has_one_source():
+    """pyproject.toml alone says it; no module spells it."""
+    root = Path(featx.__file__).parent
+    assert [p for p in root.rglob("*.py") if f'"{featx.__version__}"' in p.read_text("utf-8")] == []
