@@ -110,6 +110,10 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
         search and the fits on the span stay in this process. See
         `featx.cluster.connected`.
 
+    Returns
+    -------
+    Fit
+
     Raises
     ------
     ClusterError

@@ -42,7 +42,7 @@ class Cluster:
 
     client: "Client"
     name: str
-    told: Callable[[str], None] = lambda text: None
+    told: Callable[[str], None] | None = None
 
     @property
     def dashboard(self) -> str:
@@ -55,7 +55,19 @@ class Cluster:
         return tuple(self.client.nthreads())
 
     def ask(self, function: Callable[..., Found], *given: Any) -> dict[str, Found]:
-        """Call a function on every worker that is there; return what each says, by address.
+        """Call a function on every worker that is there.
+
+        Parameters
+        ----------
+        function : callable
+            Of a module.
+        *given
+            Its arguments.
+
+        Returns
+        -------
+        dict
+            By address.
 
         Raises
         ------
@@ -72,6 +84,11 @@ class Cluster:
 
     def check(self, paths: Sequence[Path]) -> None:
         """Make sure that all workers are of this featx and see some files.
+
+        Parameters
+        ----------
+        paths : sequence of Path
+            The files.
 
         Raises
         ------
@@ -96,7 +113,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def connected(name: str, told: Callable[[str], None] = lambda text: None) -> Iterator[Cluster]:
+def connected(name: str, told: Callable[[str], None] | None = None) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine; a context manager.
 
     What featx logs on the workers is logged here too, as records with the

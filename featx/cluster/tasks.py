@@ -192,9 +192,9 @@ class _Giving(Generic[Result]):
                 f"Start workers. {self._kept}"
             )
             raise ClusterError(message)
-        if n_workers != self._n_workers:
+        if n_workers != self._n_workers and self._cluster.told is not None:
             self._cluster.told(f"{n_workers} workers, {self._n_workers} before")
-            self._n_workers = n_workers
+        self._n_workers = n_workers
         if self._times and not self._left:
             self._double_slow(_SLOW * statistics.median(self._times))
 
