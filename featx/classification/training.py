@@ -113,6 +113,7 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
     Returns
     -------
     Fit
+        The bundle is saved, if the job has an output.
 
     Raises
     ------
