@@ -68,6 +68,9 @@ def read_table(file: Path, path_columns: tuple[str, ...]) -> list[Row]:
         cannot be.
     """
     try:
+        if file.exists() and not file.is_file() and not file.is_dir():  # a pipe blocks for ever
+            message = f"Table {shown(file)} is no ordinary file. Expected a CSV file in UTF-8."
+            raise ImagesError(message)
         with file.open(encoding="utf-8-sig", newline="") as stream:
             lines = csv.reader(stream, strict=True)
             head = [cell.strip() for cell in next(filter(None, lines), [])]
@@ -122,6 +125,12 @@ def _row(file: Path, line: int, cells: list[str], head: list[str]) -> tuple[int,
 
 def _checked(file: Path, line: int, cells: dict[str, str], column: str) -> Row:
     """Turn the cells of one line into a row."""
+    if any("\0" in cell for cell in cells.values()):
+        message = (
+            f"Table {shown(file)}, line {line}: a cell holds a zero byte, which no path or label "
+            "has. Save it as CSV in UTF-8."
+        )
+        raise ImagesError(message)
     path = cells.get(column, "")
     if not path.strip():
         message = f"Table {shown(file)}, line {line}: the {column} is empty. Fill it in."

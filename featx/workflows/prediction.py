@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from featx.classification import Bundle, load_bundle
 from featx.classification.joining import Joined, join_stores
 from featx.errors import (
+    BundleError,
     ImagesError,
     OptionError,
     RecipeMismatchError,
@@ -406,8 +407,15 @@ def _records(inputs: Sequence[Path]) -> Iterator[ImageRecord]:
 
 def _source(bundle: Bundle, weights: str | None) -> WeightsSource:
     """Find the weights that the classifier's codes were made with, renamed as they were."""
-    extraction = bundle.provenance["extraction"]
-    spec, rename = weights or extraction["weights"], extraction.get("rename")
+    try:
+        extraction = bundle.provenance["extraction"]
+        spec, rename = weights or str(extraction["weights"]), extraction.get("rename")
+    except (AttributeError, LookupError, TypeError) as error:
+        message = (
+            "The bundle does not say which weights its codes were made with. It was changed. Make "
+            "it again: featx fit --overwrite"
+        )
+        raise BundleError(message) from error
     try:
         source = find_weights(spec, bundle.recipe.layers, rename=rename)
     except (WeightsError, OptionError) as error:

@@ -1,0 +1,431 @@
+"""Hostile files: whatever is in them, a reader ends in words, and touches nothing else."""
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import skops.io
+from fuzzing import MOST_BYTES, Worker
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from featx.classification import fit
+from featx.errors import BundleError
+from featx.images import list_images
+
+FAST = settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+LONG = settings(FAST, max_examples=700)
+HUGE = 10**12
+
+
+@pytest.fixture(scope="module")
+def worker():
+    """The process that opens the files."""
+    made = Worker()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory, make_store):
+    """One small good file of each kind, by name."""
+    folder = tmp_path_factory.mktemp("seeds")
+    rng = np.random.default_rng(0)
+    codes = rng.random((12, 64)).astype(np.float32)
+    codes[np.arange(12), np.arange(12) % 2] += 2
+    store = make_store(
+        folder / "codes.h5",
+        {"block1_conv1": codes},
+        ["cat", "dog"] * 6,
+        ["train"] * 8 + ["val"] * 4,
+        provenance={"weights": "random:0"},
+    )
+    bundle = folder / "model.skops"
+    fit(store, clf="logistic", C=[1], baselines=False, output=bundle)
+    return {
+        "store": store.read_bytes(),
+        "bundle": bundle.read_bytes(),
+        "legacy": legacy_weights(folder / "legacy.h5").read_bytes(),
+        "keras3": keras3_weights(folder / "some.weights.h5").read_bytes(),
+        "tuned": tuned_network(folder / "tuned.keras").read_bytes(),
+    }
+
+
+KERNEL, BIAS = np.full((3, 3, 3, 64), 0.5, np.float32), np.zeros(64, np.float32)
+
+
+def legacy_weights(path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"block1_conv1"]
+        group = file.create_group("block1_conv1")
+        group.attrs["weight_names"] = [b"block1_conv1/kernel:0", b"block1_conv1/bias:0"]
+        group["block1_conv1/kernel:0"] = KERNEL
+        group["block1_conv1/bias:0"] = BIAS
+    return path
+
+
+def keras3_weights(path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        add_layer(file, "conv2d", "block1_conv1", KERNEL, BIAS)
+        add_layer(file, "dense", "head_logits", np.ones((64, 2), "f4"), np.zeros(2, "f4"))
+    return path
+
+
+def add_layer(file: h5py.File, kind: str, name: str, *arrays: np.ndarray) -> None:
+    group = file.create_group(f"layers/{kind}/vars")
+    group.attrs["name"] = name
+    for k, array in enumerate(arrays):
+        group[str(k)] = array
+
+
+FACTS = {
+    "format": "featx-tuned",
+    "format_version": 1,
+    "recipe": {
+        "weights": "",
+        "layers": ["block1_conv1"],
+        "pool": "avg",
+        "size": [32, 32],
+        "scales": [],
+    },
+    "classes": ["cat", "dog"],
+    "normalise": "l2",
+    "n_kernels": 1,
+    "fitted_on": [],
+    "summary": {},
+}
+CONFIG = {"class_name": "Functional", "config": {"layers": []}}
+
+
+def tuned_network(path: Path, facts=FACTS, config=CONFIG, weights: bytes | None = None) -> Path:
+    if weights is None:
+        weights = keras3_weights(path.with_suffix(".part")).read_bytes()
+        path.with_suffix(".part").unlink()
+    text = {"config.json": json.dumps(config), "featx.json": json.dumps(facts)}
+    return zipped(path, {**text, "model.weights.h5": weights})
+
+
+def zipped(path: Path, members: dict[str, str | bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def ended_well(found: dict) -> dict:
+    """Make sure that a reader said yes, or no in words, and took little memory."""
+    assert found["error"] != "bare", found["words"]
+    assert found["grown"] < MOST_BYTES, found
+    if found["error"] is not None:
+        assert len(found["words"]) > 20
+    return found
+
+
+@contextlib.contextmanager
+def alone(*names: str):
+    """A folder for hostile files, in which nothing appears and nothing changes."""
+    with tempfile.TemporaryDirectory() as name:
+        outside = Path(name) / "outside"
+        inside = outside / "inside"
+        inside.mkdir(parents=True)
+        yield inside
+        left = sorted(str(path.relative_to(outside)) for path in outside.rglob("*"))
+        assert left == sorted(["inside", *(f"inside/{each}" for each in names)])
+
+
+def read(worker: Worker, kind: str, name: str, content: bytes) -> dict:
+    """Read bytes as a file of a kind, and by featx info; nothing else may appear."""
+    with alone(name) as folder:
+        path = folder / name
+        path.write_bytes(content)
+        found = ended_well(worker(kind, path))
+        ended_well(worker("info", path))
+        assert path.read_bytes() == content
+    return found
+
+
+KINDS = {
+    "store": ("store", "codes.h5"),
+    "legacy": ("weights", "old.h5"),
+    "keras3": ("weights", "new.weights.h5"),
+    "tuned": ("tuned", "tuned.keras"),
+    "bundle": ("bundle", "model.skops"),
+}
+
+
+@pytest.mark.parametrize("seed", KINDS)
+def test_a_good_file_is_read(seed, seeds, worker):
+    """The seeds are good, so that what is refused below is refused for its damage."""
+    found = read(worker, *KINDS[seed], seeds[seed])
+    assert found["error"] is None, found["words"]
+    if seed == "store":
+        assert found["shape"] == [12, 64]
+        assert found["labels"] == ["cat", "dog"] * 6
+    if seed in {"legacy", "keras3"}:
+        assert found["sum"] == KERNEL.size / 2
+    if seed in {"tuned", "bundle"}:
+        assert found["classes"] == ["cat", "dog"]
+
+
+# random damage
+
+
+@st.composite
+def damage(draw, content: bytes) -> bytes:
+    """Cut a file, turn bits of it, or move a stretch; bytes that are not zero are met more."""
+    kind = draw(st.sampled_from(["cut", "flip", "flip", "flip", "fill", "move"]))
+    if kind == "cut":
+        return content[: draw(st.integers(0, len(content)))]
+    changed = bytearray(content)
+    filled = [k for k, byte in enumerate(content[:4096]) if byte]
+    place = st.one_of(st.sampled_from(filled), st.integers(0, len(content) - 1))
+    if kind == "flip":
+        for _ in range(draw(st.integers(1, 4))):
+            changed[draw(place)] ^= 1 << draw(st.integers(0, 7))
+    elif kind == "fill":
+        start, byte = draw(place), draw(st.sampled_from([0, 0x7F, 0x80, 0xFF]))
+        n = min(draw(st.integers(1, 16)), len(content) - start)
+        changed[start : start + n] = bytes([byte]) * n
+    else:
+        start, target = draw(place), draw(place)
+        stretch = content[start : start + draw(st.integers(1, 64))]
+        changed[target : target + len(stretch)] = stretch
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("seed", KINDS)
+def test_damage_ends_in_words(seed, seeds, worker):
+    """A turned bit may pass unseen where it is a number; it never ends the process."""
+
+    @FAST
+    @given(damage(seeds[seed]))
+    def campaign(content):
+        read(worker, *KINDS[seed], content)
+
+    campaign()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", KINDS)
+def test_much_damage_ends_in_words(seed, seeds, worker):
+    """The same, for a minute."""
+
+    @LONG
+    @given(damage(seeds[seed]))
+    def campaign(content):
+        read(worker, *KINDS[seed], content)
+
+    campaign()
+
+
+@pytest.mark.parametrize("kind", ["store", "weights", "tuned", "bundle"])
+def test_noise_ends_in_words(kind, worker):
+    """Bytes that are no file of any kind, with the first bytes of each kind."""
+    heads = [b"", b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"]
+
+    @settings(FAST, max_examples=10)
+    @given(st.sampled_from(heads), st.binary(max_size=600))
+    def campaign(head, noise):
+        assert read(worker, kind, "file.keras", head + noise)["error"] is not None
+
+    campaign()
+
+
+# stores that were made to mislead
+
+
+def replaced(name: str, **dataset):
+    """Return a change of a store: a dataset in the place of another."""
+
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file.create_dataset(name, **dataset)
+
+    return change
+
+
+def claims(name: str, shape: tuple[int, ...], dtype="f4", chunks=None):
+    """Return a change: a dataset that claims a shape, and holds nothing."""
+
+    def change(file: h5py.File) -> None:
+        del file[name]
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_layout(h5py.h5d.CHUNKED if chunks else h5py.h5d.CONTIGUOUS)
+        if chunks:
+            plan.set_chunk(chunks)
+        kind, space = h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(shape)
+        h5py.h5d.create(file.id, name.encode(), kind, space, plan)
+
+    return change
+
+
+def linked(name: str, link):
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file[name] = link
+
+    return change
+
+
+def said(name: str, value):
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+def recipe(**fields):
+    def change(file: h5py.File) -> None:
+        file.attrs["recipe"] = json.dumps({**json.loads(file.attrs["recipe"]), **fields})
+
+    return change
+
+
+def numbers(name: str, value):
+    def change(file: h5py.File) -> None:
+        file[name][0] = value
+
+    return change
+
+
+def huge_in_all(file: h5py.File) -> None:
+    """A million million images, each of which is there, says every dataset."""
+    for name in ("path", "split", "group"):
+        claims(f"images/{name}", (HUGE,), h5py.string_dtype())(file)
+    for name, dtype in (("label", "i4"), ("status", "u1"), ("phash", "u8"), ("sha256", "S64")):
+        claims(f"images/{name}", (HUGE,), dtype)(file)
+    claims("images/reason", (HUGE,), "S256")(file)
+    claims("images/thumbnail", (HUGE, 32, 32, 3), "u1", (1, 32, 32, 3))(file)
+    claims("codes/block1_conv1", (HUGE, 64))(file)
+
+
+def virtual(file: h5py.File) -> None:
+    del file["codes/block1_conv1"]
+    layout = h5py.VirtualLayout((12, 64), "f4")
+    layout[...] = h5py.VirtualSource("pipe", "codes", (12, 64))
+    file.create_virtual_dataset("codes/block1_conv1", layout)
+
+
+def circle(file: h5py.File) -> None:
+    file["codes/again"] = file["/"]
+
+
+PASSWD = [("/etc/passwd", 0, 12 * 64 * 4)]
+TEXT = h5py.string_dtype()
+HOSTILE_STORES = {
+    "giant codes": claims("codes/block1_conv1", (12, HUGE)),
+    "giant images": huge_in_all,
+    "giant paths": claims("images/path", (HUGE,), TEXT),
+    "giant classes": claims("classes", (HUGE,), TEXT),
+    "giant thumbnails": claims("images/thumbnail", (HUGE, 32, 32, 3), "u1", (1, 32, 32, 3)),
+    "giant chunks": replaced(
+        "images/status", shape=(12,), maxshape=(None,), chunks=(4_000_000_000,), dtype="u1"
+    ),
+    "codes in passwd": replaced("codes/block1_conv1", shape=(12, 64), dtype="f4", external=PASSWD),
+    "hashes in passwd": replaced(
+        "images/sha256", shape=(12,), dtype="S64", external=[("/etc/passwd", 0, 768)]
+    ),
+    "codes in a pipe": replaced(
+        "codes/block1_conv1", shape=(12, 64), dtype="f4", external=[("pipe", 0, 3072)]
+    ),
+    "virtual codes": virtual,
+    "link to a pipe": linked("codes/block1_conv1", h5py.ExternalLink("pipe", "/codes")),
+    "group of a pipe": linked("images", h5py.ExternalLink("pipe", "/images")),
+    "link to a store": linked("codes", h5py.ExternalLink("other.h5", "/codes")),
+    "soft link": linked("images/sha256", h5py.SoftLink("/images/reason")),
+    "soft circle": linked("images", h5py.SoftLink("/images")),
+    "codes that are a group": lambda file: (file.pop("codes/block1_conv1"), file.create_group(
+        "codes/block1_conv1")),
+    "images that are numbers": replaced("images", data=np.zeros(3)),
+    "labels before the first": numbers("images/label", -2),
+    "labels after the last": numbers("images/label", 2),
+    "labels of truth": replaced("images/label", data=np.ones(12, bool)),
+    "labels of fractions": replaced("images/label", data=np.zeros(12)),
+    "labels in two columns": replaced("images/label", data=np.zeros((12, 2), "i4")),
+    "fewer labels": replaced("images/label", data=np.zeros(11, "i4")),
+    "fewer splits": replaced("images/split", data=[b""] * 11, dtype=TEXT),
+    "fewer hashes": replaced("images/phash", data=np.zeros(11, "u8")),
+    "no shape": replaced("images/status", data=h5py.Empty("u1")),
+    "one number": replaced("images/path", data=b"a", dtype=TEXT),
+    "no such status": numbers("images/status", 7),
+    "numbers for paths": replaced("images/path", data=np.zeros(12)),
+    "numbers for hashes": replaced("images/sha256", data=np.zeros(12)),
+    "fewer thumbnails": replaced("images/thumbnail", data=np.zeros((2, 32, 32, 3), "u1")),
+    "no thumbnails": lambda file: file["images"].pop("thumbnail"),
+    "no complete": lambda file: file.pop("complete"),
+    "complete of nothing": replaced("complete", data=np.zeros(0, "u1")),
+    "other codes": replaced("codes/block1_conv1", data=np.zeros((12, 64), "f8")),
+    "codes the other way": replaced("codes/block1_conv1", data=np.zeros((12, 64), ">f4")),
+    "version 0": said("format_version", 0),
+    "version 2": said("format_version", 2),
+    "infinite version": said("format_version", np.inf),
+    "version in words": said("format_version", "one"),
+    "versions": said("format_version", [1, 1]),
+    "formats": said("format", ["featx-codes"] * 2),
+    "recipe of numbers": said("recipe", np.arange(3)),
+    "empty recipe": said("recipe", h5py.Empty("f4")),
+    "recipe that is none": said("recipe", "{"),
+    "deep recipe": said("recipe", "[" * 60_000),
+    "long number": said("recipe", "1" * 60_000),
+    "provenance of numbers": said("provenance", 5),
+    "provenance that is a list": said("provenance", "[1]"),
+    "deep provenance": said("provenance", '{"a":' * 12_000),
+    "size NaN": recipe(size=[float("nan"), 32]),
+    "size in fractions": recipe(size=[32.5, 32.5]),
+    "size in words": recipe(size=["32", "32"]),
+    "size of truth": recipe(size=[True, True]),
+    "three sizes": recipe(size=[32, 32, 32]),
+    "endless scale": recipe(scales=[float("inf")]),
+    "scale in words": recipe(scales="64"),
+    "crops in a list": recipe(crops=[]),
+    "flip in words": recipe(flip="yes"),
+    "weights of numbers": recipe(weights=5),
+    "layers in a word": recipe(layers="block1_conv1"),
+    "no layers": recipe(layers=[]),
+    "pool of numbers": recipe(pool=3),
+    "grid": recipe(pool="grid:99999"),
+    "dtype of objects": recipe(dtype="object"),
+}
+#: What is strange, and does no harm.
+ODD_STORES = {
+    "circle": circle,
+    "paths out of the tree": numbers("images/path", "../../etc/passwd"),
+    "paths from the root": numbers("images/path", "/etc/passwd"),
+    "provenance of nonsense": said("provenance", '{"root": NaN, "max_pixels": "many"}'),
+}
+
+
+def changed_store(path: Path, content: bytes, change) -> None:
+    """Write a store with a change; beside it a pipe, whose opening would block for ever."""
+    path.write_bytes(content)
+    (path.parent / "other.h5").write_bytes(content)
+    os.mkfifo(path.parent / "pipe")
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+@pytest.mark.parametrize("name", [*HOSTILE_STORES, *ODD_STORES])
+def test_a_store_that_misleads_is_refused(name, seeds, worker):
+    """No link is followed, no claim believed, and no value taken for another."""
+    change = {**HOSTILE_STORES, **ODD_STORES}[name]
+    with alone("codes.h5", "other.h5", "pipe") as folder:
+        path = folder / "codes.h5"
+        changed_store(path, seeds["store"], change)
+        found = ended_well(worker("store", path))
+        ended_well(worker("info", path))
+    if name in ODD_STORES:
+        assert found["error"] is None, found["words"]
+    else:
+        assert found["error"] == "StoreError", found
+        assert str(path) in found["words"]
