@@ -345,8 +345,10 @@ HOSTILE_STORES = {
     "link to a store": linked("codes", h5py.ExternalLink("other.h5", "/codes")),
     "soft link": linked("images/sha256", h5py.SoftLink("/images/reason")),
     "soft circle": linked("images", h5py.SoftLink("/images")),
-    "codes that are a group": lambda file: (file.pop("codes/block1_conv1"), file.create_group(
-        "codes/block1_conv1")),
+    "codes that are a group": lambda file: (
+        file.pop("codes/block1_conv1"),
+        file.create_group("codes/block1_conv1"),
+    ),
     "images that are numbers": replaced("images", data=np.zeros(3)),
     "labels before the first": numbers("images/label", -2),
     "labels after the last": numbers("images/label", 2),
@@ -429,3 +431,370 @@ def test_a_store_that_misleads_is_refused(name, seeds, worker):
     else:
         assert found["error"] == "StoreError", found
         assert str(path) in found["words"]
+
+
+def test_a_link_is_never_followed_to_its_numbers(tmp_path, seeds, worker):
+    """The numbers of another file would have been taken for this one's."""
+    path = tmp_path / "codes.h5"
+    secret = tmp_path / "secret"
+    secret.write_bytes(np.full(12 * 64, 7, np.float32).tobytes())
+    path.write_bytes(seeds["store"])
+    with h5py.File(path, "r+") as file:
+        replaced(
+            "codes/block1_conv1",
+            shape=(12, 64),
+            dtype="f4",
+            external=[(str(secret), 0, 12 * 64 * 4)],
+        )(file)
+    with h5py.File(path) as file:  # HDF5 itself gives them
+        assert file["codes/block1_conv1"][0, 0] == 7
+    assert ended_well(worker("store", path))["words"] == (
+        f"{path} keeps the numbers of codes/block1_conv1 in another file. Expected a store as "
+        "featx writes it. Do not trust this file."
+    )
+
+
+def test_a_packed_copy_of_a_store_is_read(tmp_path, seeds, worker):
+    """What holds less than it claims since it is compressed is no lie."""
+    path = tmp_path / "codes.h5"
+    path.write_bytes(seeds["store"])
+    with h5py.File(path, "r+") as file:
+        for name in ("codes/block1_conv1", "images/thumbnail", "images/status", "images/path"):
+            values, dtype = file[name][...], file[name].dtype
+            del file[name]
+            file.create_dataset(name, data=values, dtype=dtype, chunks=True, compression="gzip")
+    assert worker("store", path)["labels"] == ["cat", "dog"] * 6
+
+
+# weights
+
+
+def aim(path: Path, name: str, change) -> None:
+    """Put something else in the place of an object of a file."""
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        change(file)
+
+
+def giant_bias(file: h5py.File) -> None:
+    file.create_dataset("layers/dense/vars/1", shape=(HUGE,), dtype="f4", chunks=(1000,))
+
+
+def linked_bias(file: h5py.File) -> None:
+    file["layers/dense/vars/1"] = h5py.ExternalLink("pipe", "/bias")
+
+
+def passwd_bias(file: h5py.File) -> None:
+    file.create_dataset("layers/dense/vars/1", (2,), "f4", external=[("/etc/passwd", 0, 8)])
+
+
+@pytest.mark.parametrize("change", [giant_bias, linked_bias, passwd_bias])
+def test_a_head_lies_in_its_own_file(change, worker):
+    """A tuned network's head is read whole, so its arrays are looked at first."""
+    with alone("tuned.keras", "pipe", "some.weights.h5") as folder:
+        os.mkfifo(folder / "pipe")
+        weights = keras3_weights(folder / "some.weights.h5")
+        aim(weights, "layers/dense/vars/1", change)
+        tuned_network(folder / "tuned.keras", weights=weights.read_bytes())
+        found = ended_well(worker("tuned", folder / "tuned.keras"))
+        assert found["error"] in {"BundleError", "WeightsError"}, found
+        ended_well(worker("info", folder / "tuned.keras"))
+        ended_well(worker("weights", weights))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_kernels": HUGE},
+        {"n_kernels": 0},
+        {"n_kernels": "1"},
+        {"classes": "ab"},
+        {"classes": ["a", 1]},
+        {"classes": ["a", "b", "c"]},
+        {"normalise": "centre"},
+        {"normalise": ["l2"]},
+        {"summary": []},
+        {"fitted_on": [[]]},
+        {"recipe": []},
+        {"recipe": {**FACTS["recipe"], "layers": ["block1_conv1", "block1_conv2"]}},
+        {"recipe": {**FACTS["recipe"], "size": [float("nan"), 1]}},
+        {"format": [], "format_version": {}},
+    ],
+    ids=str,
+)
+def test_facts_of_a_network_that_cannot_be(change, tmp_path, worker):
+    """Beside the weights a tuned network says what it is; all of it is checked."""
+    path = tuned_network(tmp_path / "tuned.keras", {**FACTS, **change})
+    assert ended_well(worker("tuned", path))["error"] == "BundleError"
+
+
+def test_a_group_with_two_names_that_says_one_is_walked_once(tmp_path, worker):
+    """HDF5's own walk trusts the count of names, and goes round until the process dies."""
+    path = keras3_weights(tmp_path / "some.weights.h5")
+    with h5py.File(path, "r+") as file:
+        file["layers/conv2d/up"] = file["layers"]
+        header = h5py.h5o.get_info(file["layers"].id).addr
+    content = bytearray(path.read_bytes())
+    # An object's head, version 1: version, nothing, messages (2 bytes), names (4 bytes).
+    assert content[header] == 1
+    assert content[header + 4 : header + 8] == bytes([2, 0, 0, 0])
+    content[header + 4] = 1
+    path.write_bytes(content)
+    found = ended_well(worker("weights", path))
+    assert found["error"] is None, found
+    ended_well(worker("info", path))
+
+
+def test_groups_in_groups_end(tmp_path, worker):
+    """A thousand groups deep, each path would hold all those above it."""
+    path = tmp_path / "deep.h5"
+    with h5py.File(path, "w") as file:
+        file.create_group("/".join(["a"] * 1000))
+    found = ended_well(worker("weights", path))
+    assert "has groups in groups more than 100 deep" in found["words"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "featx.json", "model.weights.h5"])
+def test_an_archive_that_grows_is_not_unpacked(name, tmp_path, worker):
+    """Two megabytes that unpack to two thousand fill neither memory nor disk."""
+    path = tuned_network(tmp_path / "tuned.keras")
+    with zipfile.ZipFile(path) as archive:
+        members = {each: archive.read(each) for each in archive.namelist() if each != name}
+    zipped(path, members)
+    with (
+        zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(name, "w", force_zip64=True) as member,
+    ):
+        for _ in range(1100 if name == "model.weights.h5" else 70):
+            member.write(bytes(1_000_000))
+    assert ended_well(worker("tuned", path))["error"] in {"BundleError", "WeightsError"}
+    if name != "featx.json":
+        assert ended_well(worker("weights", path))["error"] == "WeightsError"
+
+
+LAMBDA = {
+    "class_name": "Lambda",
+    "module": "os",
+    "registered_name": "os.system",
+    "config": {"name": "x", "function": "touch ran", "layers": [{"class_name": "os.system"}]},
+}
+
+
+@pytest.mark.parametrize("config", [LAMBDA, [LAMBDA], "touch ran", None, 5, {"config": LAMBDA}])
+def test_a_config_is_never_run(config, worker, monkeypatch):
+    """What a config calls is a name; members named like paths land nowhere."""
+    with alone("tuned.keras") as folder:
+        monkeypatch.chdir(folder)
+        path = tuned_network(folder / "tuned.keras", config=config)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("../../slipped", "x")
+            archive.writestr("/tmp/slipped-out-of-featx", "x")
+        ended_well(worker("tuned", path))
+        ended_well(worker("weights", path))
+        ended_well(worker("info", path))
+    assert not Path("/tmp/slipped-out-of-featx").exists()
+
+
+# bundles
+
+
+class Touch:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def schema_of(content: bytes) -> dict:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return json.loads(archive.read("schema.json"))
+
+
+def nodes(schema: object):
+    """Yield all objects of a schema."""
+    if isinstance(schema, dict):
+        yield schema
+        for value in schema.values():
+            yield from nodes(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from nodes(value)
+
+
+def with_schema(path: Path, content: bytes, schema: object) -> None:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    zipped(path, {**members, "schema.json": json.dumps(schema)})
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("os", "system"), ("builtins", "eval"), ("subprocess", "Popen"), ("fuzzing", "Worker")],
+)
+@pytest.mark.parametrize("loader", ["FunctionNode", "TypeNode", "ObjectNode", "MethodNode", None])
+def test_a_schema_that_names_code_is_refused(module, name, loader, seeds, worker):
+    """Each node in turn becomes a call of something; none is made."""
+    schema = schema_of(seeds["bundle"])
+    n_nodes = sum("__class__" in node for node in nodes(schema))
+    with alone("model.skops") as folder:
+        path = folder / "model.skops"
+        for k in range(0, n_nodes, max(1, n_nodes // 6)):
+            schema = schema_of(seeds["bundle"])
+            node = [each for each in nodes(schema) if "__class__" in each][k]
+            node |= {"__module__": module, "__class__": name}
+            if loader is not None:
+                node |= {"__loader__": loader, "content": node.get("content", f"touch {folder}/x")}
+            with_schema(path, seeds["bundle"], schema)
+            assert ended_well(worker("bundle", path))["error"] == "BundleError"
+
+
+def bundle_with(path: Path, content: bytes, **parts) -> Path:
+    """Write a bundle, sound for skops, with other parts."""
+    whole = skops.io.loads(content, trusted=skops.io.get_untrusted_types(data=content))
+    skops.io.dump({**whole, **parts}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"classifier": []},
+        {"classifier": "pipeline"},
+        {"provenance": "[]"},
+        {"provenance": '{"codes": 5}'},
+        {"provenance": "{"},
+        {"summary": "5"},
+        {"fitted_on": "5"},
+        {"recipe": "[]"},
+        {"recipe": 5},
+        {"format_version": "2"},
+        {"format_version": None},
+    ],
+    ids=str,
+)
+def test_parts_that_are_no_parts_of_a_bundle(parts, tmp_path, seeds, worker):
+    """What skops may load is not yet a bundle."""
+    path = bundle_with(tmp_path / "model.skops", seeds["bundle"], **parts)
+    found = ended_well(worker("bundle", path))
+    assert found["error"] == "BundleError", found
+    ended_well(worker("info", path))
+
+
+def test_a_classifier_that_does_not_fit_itself(tmp_path, seeds, worker):
+    """Coefficients of another width end in words when it classifies."""
+    whole = skops.io.loads(
+        seeds["bundle"], trusted=skops.io.get_untrusted_types(data=seeds["bundle"])
+    )
+    estimator = whole["classifier"].named_steps["decisions"].estimator
+    estimator.coef_ = estimator.coef_[:, :5]
+    skops.io.dump(whole, tmp_path / "model.skops")
+    found = ended_well(worker("bundle", tmp_path / "model.skops"))
+    assert found["error"] == "BundleError"
+    assert "cannot classify these codes" in found["words"]
+
+
+def test_a_bundle_that_grows_is_not_unpacked(tmp_path, seeds, worker):
+    path = tmp_path / "model.skops"
+    path.write_bytes(seeds["bundle"])
+    with (
+        zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("more.npy", "w") as member,
+    ):
+        for _ in range(200):
+            member.write(bytes(1_000_000))
+    found = ended_well(worker("bundle", path))
+    assert found["error"] == "BundleError"
+    assert "would unpack" in found["words"]
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_pickle_runs_only_where_it_is_trusted(trust, tmp_path):
+    """The canary sings where --trust was said, so it would have sung elsewhere."""
+    import joblib
+
+    from featx import load_bundle
+
+    canary, path = tmp_path / "ran", tmp_path / "model.joblib"
+    joblib.dump(Touch(canary), path)
+    with pytest.raises(BundleError):
+        load_bundle(path, trust=trust)
+    assert canary.exists() is trust
+
+
+# tables
+
+
+CELLS = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        [
+            *("a.png", "../a.png", "../../../etc/passwd", "/etc/passwd", "/dev/zero", ".", "\0"),
+            *("a.png\0", '=HYPERLINK("http://x")', "@SUM(1)", "train", '"', "a" * 5000, "\ud800"),
+            *("pipe", "con", "a\nb", "\u202e", "a,b", " "),
+        ]
+    ),
+)
+TABLES = st.builds(
+    lambda head, rows, encoding, mark: (
+        mark.join(head) + "\n" + "\n".join(mark.join(row) for row in rows)
+    ).encode(encoding, "surrogatepass" if "utf" in encoding else "replace"),
+    st.lists(
+        st.sampled_from(["path", "file_name", "label", "split", "group", "", "x"]),
+        min_size=1,
+        max_size=4,
+    ),
+    st.lists(st.lists(CELLS, min_size=1, max_size=4), max_size=4),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "latin-1"]),
+    st.sampled_from([",", ",", ",", ";", "\t", "\0"]),
+)
+
+
+@FAST
+@given(table=st.one_of(TABLES, st.binary(max_size=80)))
+def test_a_table_ends_in_words(table, seeds, worker):
+    """Whatever stands in a table, an extraction, a listing and a fit end well."""
+    names = ["codes.h5", "a.png", "metadata.csv", "labels.csv", "labels.tsv", "pipe"]
+    with alone(*names) as folder:
+        os.mkfifo(folder / "pipe")
+        Image.new("RGB", (40, 40)).save(folder / "a.png")
+        (folder / "codes.h5").write_bytes(seeds["store"])
+        for name in ("metadata.csv", "labels.csv", "labels.tsv"):
+            (folder / name).write_bytes(table)
+        ended_well(worker("folder", folder))
+        ended_well(worker("labels", folder / "codes.h5", folder / "labels.csv"))
+        ended_well(worker("labels", folder / "codes.h5", folder / "labels.tsv"))
+        with tempfile.TemporaryDirectory() as other:
+            ended_well(worker("manifest", folder / "labels.csv", Path(other) / "new.h5"))
+
+
+def test_a_table_that_is_a_pipe_is_refused(tmp_path, worker):
+    """It would block for ever, and a folder that was downloaded can hold one."""
+    os.mkfifo(tmp_path / "metadata.csv")
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    found = ended_well(worker("folder", tmp_path))
+    assert found["error"] == "ImagesError"
+    assert "is no ordinary file" in found["words"]
+
+
+def test_weights_that_are_a_pipe_are_refused(tmp_path, worker):
+    os.mkfifo(tmp_path / "weights.h5")
+    assert "is no ordinary file" in ended_well(worker("weights", tmp_path / "weights.h5"))["words"]
+
+
+def test_a_zero_byte_in_a_cell_is_refused(tmp_path, worker):
+    """HDF5 has no text with one, which nobody would have said in words."""
+    (tmp_path / "table.csv").write_bytes(b"path,label\na.png,c\0at\n")
+    found = ended_well(worker("manifest", tmp_path / "table.csv", tmp_path / "codes.h5"))
+    assert found["error"] == "ImagesError"
+    assert "line 2: a cell holds a zero byte" in found["words"]
+    assert not (tmp_path / "codes.h5").exists()
+
+
+def test_cells_stay_what_they_are(tmp_path):
+    """Paths out of the folder are the table's to name, and formulas are labels as any."""
+    (tmp_path / "table.csv").write_text("path,label\n../a.png,=1+1\n/b.png,@x\n")
+    records = list_images(manifest=tmp_path / "table.csv").records
+    assert [(each.path, each.label) for each in records] == [("../a.png", "=1+1"), ("/b.png", "@x")]

@@ -355,7 +355,7 @@ def _numbers(
 
 def _labels(indices: NDArray[np.integer], classes: NDArray[np.object_]) -> NDArray[np.object_]:
     """Return the names of labels; -1 is none."""
-    if len(indices) and not (-1 <= indices.min() and indices.max() < len(classes)):
+    if len(indices) and not (indices.min() >= -1 and indices.max() < len(classes)):
         message = f"labels are {indices.min()} to {indices.max()}, of {len(classes)} classes"
         raise ValueError(message)
     # -1 takes the last of the names, which is None.

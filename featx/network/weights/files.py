@@ -137,8 +137,8 @@ def _open_archive(path: Path, stack: ExitStack) -> tuple[h5py.File, object]:
     info = archive.getinfo(_INSIDE)
     if info.file_size > max(_MOST_FREE, _MOST_PACKED * info.compress_size):
         message = (
-            f"{path} would unpack {info.compress_size:,} bytes to {info.file_size:,}, as no trained "
-            "weights do. Save the model again with Keras, or use --weights bundled."
+            f"{path} would unpack {info.compress_size:,} bytes to {info.file_size:,}, as no "
+            "trained weights do. Save the model again with Keras, or use --weights bundled."
         )
         raise WeightsError(message)
     # HDF5 jumps back and forth, which a zip cannot; a copy on disk costs no memory.
