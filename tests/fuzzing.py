@@ -30,11 +30,10 @@ class Worker:
         """Run one of the actions below, and return {"error": class or None, ...}."""
         if self._process is None or self._process.poll() is not None:
             self._start()
-        # The first of a kind imports scikit-learn or pandas.
         request = json.dumps([action, *map(str, arguments)]) + "\n"
         self._process.stdin.write(request.encode())
         self._process.stdin.flush()
-        ready, _, _ = select.select([self._process.stdout], [], [], 2 * LONGEST)
+        ready, _, _ = select.select([self._process.stdout], [], [], 10 * LONGEST)
         answer = self._process.stdout.readline() if ready else b""
         if not answer:
             self._words.seek(0)
@@ -72,7 +71,8 @@ def nothing() -> dict:
     import skops.io  # noqa: F401
 
     import featx.classification
-    import featx.workflows  # noqa: F401
+    import featx.cli.app
+    import featx.workflows.heads  # noqa: F401
 
     return {}
 
@@ -171,7 +171,7 @@ def _answer(action: str, arguments: list[str]) -> dict:
     from featx.errors import FeatxError
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    signal.alarm(LONGEST)
+    signal.alarm(LONGEST if action != "nothing" else 10 * LONGEST)
     try:
         found = {"error": None, **globals()[action](*arguments)}
     except FeatxError as error:

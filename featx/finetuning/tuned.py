@@ -196,7 +196,7 @@ def _read_head(path: Path, facts: Mapping[str, Any]) -> Head:
                 check_held(file, dataset)
             return [np.asarray(dataset) for dataset in datasets]
 
-        if facts["n_kernels"] > len(groups):
+        if not 1 <= facts["n_kernels"] <= len(groups):
             message = f"its head should have {facts['n_kernels']} layers"
             raise ValueError(message)
 

@@ -104,6 +104,9 @@ def damaged(path: Path, error: Exception) -> WeightsError:
 
 
 def _first_bytes(path: Path) -> bytes:
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe blocks for ever
+        message = f"{path} is no ordinary file. Expected a weights file: --weights FILE"
+        raise WeightsError(message)
     try:
         with path.open("rb") as file:
             return file.read(24)

@@ -157,9 +157,6 @@ def _own_file(spec: str, layers: Iterable[str], rename: Renames) -> WeightsSourc
             "Use --weights bundled, which needs no file."
         )
         raise WeightsError(message)
-    if not path.is_file():  # a pipe would block for ever
-        message = f"{spec} is no ordinary file. Expected a weights file: --weights FILE"
-        raise WeightsError(message)
     check_weights(path, layers, rename)
     return WeightsSource(spec, path, renamed_identity(_sha256(path), rename), rename)
 
