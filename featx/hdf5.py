@@ -111,7 +111,9 @@ def objects_inside(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dat
         if depth > _DEEPEST:
             message = f"has groups in groups more than {_DEEPEST} deep"
             raise NotInsideError(message)
-        for name in filter(lambda name, group=group: _is_hard(group, name), group):
+        for name in group:
+            if not _is_hard(group, name):
+                continue
             item = group[name]
             place = h5py.h5o.get_info(item.id).addr
             if place in seen:
