@@ -96,8 +96,8 @@ def check_held(file: h5py.File, dataset: h5py.Dataset) -> None:
 def objects_inside(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
     """Yield each object of a file once, with its path; links are not followed.
 
-    Not by `h5py.Group.visititems`, which walks in circles until the process dies
-    where a damaged file says that a group has one name, and it has two.
+    Not by `h5py.Group.visititems`, which goes as deep as a file's groups do: the paths
+    of groups in groups take memory by the square of their number.
 
     Raises
     ------

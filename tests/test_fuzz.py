@@ -29,7 +29,7 @@ FAST = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-LONG = settings(FAST, max_examples=700)
+LONG = settings(FAST, max_examples=300)
 HUGE = 10**12
 
 
@@ -544,7 +544,7 @@ def test_facts_of_a_network_that_cannot_be(change, tmp_path, worker):
 
 
 def test_a_group_with_two_names_that_says_one_is_walked_once(tmp_path, worker):
-    """HDF5's own walk trusts the count of names, and goes round until the process dies."""
+    """A group that lies in itself is no endless file, whatever its count of names says."""
     path = keras3_weights(tmp_path / "some.weights.h5")
     with h5py.File(path, "r+") as file:
         file["layers/conv2d/up"] = file["layers"]
@@ -580,9 +580,12 @@ def test_an_archive_that_grows_is_not_unpacked(name, tmp_path, worker):
         zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive,
         archive.open(name, "w", force_zip64=True) as member,
     ):
-        for _ in range(1100 if name == "model.weights.h5" else 70):
+        for _ in range(1100 if name == "model.weights.h5" else 500):
             member.write(bytes(1_000_000))
-    assert ended_well(worker("tuned", path))["error"] in {"BundleError", "WeightsError"}
+    found = ended_well(worker("tuned", path))
+    assert found["error"] in {"BundleError", "WeightsError"}
+    if name == "model.weights.h5":
+        assert "to 1,100,000,000, as no trained weights do" in found["words"]
     if name != "featx.json":
         assert ended_well(worker("weights", path))["error"] == "WeightsError"
 
