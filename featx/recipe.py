@@ -65,6 +65,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "scales_join": get_args(ScalesJoin),
 }
 #: How the command line spells a field where it is not by the field's own name.
+#: Fields that are lists in JSON, and of what.
+_LISTS: dict[str, type] = {"layers": str, "size": int, "scales": int}
 _FLAGS = {"layers": "layer", "scales": "scale", "scales_join": "scales-join"}
 
 
@@ -357,7 +359,10 @@ class Recipe:
         Raises
         ------
         OptionError
-            The text holds a field that this version of featx does not know.
+            The text holds a field that this version of featx does not know, or a
+            value that it cannot have.
+        TypeError, ValueError, RecursionError
+            The text is no JSON object of fields of their kinds.
         """
         fields = json.loads(text)
         unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(cls)})
@@ -367,6 +372,7 @@ class Recipe:
                 "know. A newer featx wrote it: pip install --upgrade featx"
             )
             raise OptionError(message)
+        _check_kinds(fields)
         fields.setdefault("jpeg", "full")  # before there was a choice
         tuples = {name: tuple(fields.get(name, ())) for name in ("layers", "size", "scales")}
         return cls(**{**fields, **tuples})
@@ -462,6 +468,23 @@ class Recipe:
                     f"{find_layer(name).stride * self.grid} or more."
                 )
                 raise OptionError(message)
+
+
+def _check_kinds(fields: object) -> None:
+    """Refuse JSON that is no recipe: what is compared and computed later must be of its kind."""
+    if not isinstance(fields, dict):
+        message = f"The recipe is {type(fields).__name__}. Expected a JSON object."
+        raise TypeError(message)
+    for name, value in fields.items():
+        if name in _LISTS:
+            kind = _LISTS[name]
+            fits = isinstance(value, list) and all(type(each) is kind for each in value)
+        else:
+            kind = {"flip": bool, "crops": int}.get(name, str)
+            fits = type(value) is kind  # True is an int, and no number of crops
+        if not fits or (name == "size" and len(value) != 2):
+            message = f"The recipe's {name} is {value!r:.60}. Expected {kind.__name__}."
+            raise TypeError(message)
 
 
 def image_size(size: "int | str | Sequence[int]") -> tuple[int, int]:

@@ -920,9 +920,14 @@ def test_numbers_of_another_file(tmp_path, kind):
             layout = h5py.VirtualLayout(shape, "f8")
             layout[...] = h5py.VirtualSource(tmp_path / "other.h5", "kernel", shape)
             file.create_virtual_dataset(inside, layout)
+    where = (
+        f"has a link to somewhere else for {inside}"
+        if kind == "link"
+        else f"keeps the numbers of {inside} in another file"
+    )
     assert refusal(path, "block1_conv1") == (
-        f"block1_conv1 of {path} is a link to another file. Expected all weights in one file. "
-        "Save the model again with Keras, or use --weights bundled."
+        f"{path} {where}. Expected all weights in one file. Save the model again with Keras, or "
+        "use --weights bundled."
     )
 
 

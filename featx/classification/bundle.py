@@ -14,6 +14,7 @@ the content of the images.
 import copy
 import json
 import logging
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,9 @@ TRUSTED_TYPES = (
 _BLOCK_BYTES = 128_000_000
 # Codes that a classifier compares with are kept up to here; above, the store is named.
 _KEPT_BYTES = 200_000_000
+# An archive that unpacks to more than both was made to fill the memory.
+_MOST_FREE = 100_000_000
+_MOST_PACKED = 20
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +109,7 @@ class Bundle:
         span = self.span
         if span is None or hasattr(span, "codes_"):
             return
-        paths = self.provenance["codes"] if codes is None else codes
+        paths = self.provenance.get("codes", ()) if codes is None else codes
         paths = [paths] if isinstance(paths, str | Path) else list(paths)
         missing = [str(path) for path in paths if not Path(path).is_file()]
         if missing:
@@ -148,8 +152,18 @@ class Bundle:
         self.open_codes()
         step = max(1, _BLOCK_BYTES // (8 * codes.shape[1]))
         blocks = [codes[start : start + step] for start in range(0, len(codes), step)]
-        parts = [self.classifier.predict_proba(block) for block in blocks]
-        return np.concatenate([np.empty((0, len(self.classes))), *parts])
+        try:
+            parts = [self.classifier.predict_proba(block) for block in blocks]
+            return np.concatenate([np.empty((0, len(self.classes))), *parts])
+        except FeatxError:
+            raise
+        # Whatever parts that do not belong together lead scikit-learn to.
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            message = (
+                f"The bundle's classifier cannot classify these codes: {error}. It was damaged or "
+                "changed. Make it again: featx fit --overwrite"
+            )
+            raise BundleError(message) from error
 
     def check_recipe(self, recipe: Recipe, what: str) -> None:
         """Make sure that codes of another source may be classified.
@@ -270,6 +284,7 @@ def load_bundle(path: Path | str = "model.skops", *, trust: bool = False) -> Bun
 def _load(path: Path) -> dict[str, Any]:
     import skops.io
 
+    _check_size(path)
     foreign = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
     if foreign:
         message = (
@@ -278,6 +293,18 @@ def _load(path: Path) -> dict[str, Any]:
         )
         raise BundleError(message)
     return _checked(path, skops.io.load(path, trusted=list(TRUSTED_TYPES)))
+
+
+def _check_size(path: Path) -> None:
+    """Refuse an archive that would unpack to far more than it is; skops packs nothing."""
+    with zipfile.ZipFile(path) as archive:
+        n_bytes = sum(info.file_size for info in archive.infolist())
+    if n_bytes > max(_MOST_FREE, _MOST_PACKED * path.stat().st_size):
+        message = (
+            f"{path} would unpack {path.stat().st_size:,} bytes to {n_bytes:,}, as no bundle of "
+            "featx does. It was not loaded."
+        )
+        raise BundleError(message)
 
 
 def _load_joblib(path: Path, *, trust: bool) -> dict[str, Any]:
@@ -314,10 +341,23 @@ def _checked(path: Path, content: Any) -> dict[str, Any]:
 
 
 def _unpack(content: dict[str, Any]) -> Bundle:
-    return Bundle(
+    bundle = Bundle(
         classifier=content["classifier"],
         recipe=Recipe.from_json(content["recipe"]),
         provenance=json.loads(content["provenance"]),
         summary=json.loads(content["summary"]),
         fitted_on=tuple(json.loads(content["fitted_on"])),
     )
+    kinds = {"classifier": Pipeline, "provenance": dict, "summary": dict}
+    for name, kind in kinds.items():
+        if not isinstance(getattr(bundle, name), kind):
+            message = f"its {name} is no {kind.__name__}"
+            raise TypeError(message)
+    codes = bundle.provenance.get("codes", [])
+    if not isinstance(codes, list) or not all(isinstance(each, str) for each in codes):
+        message = "its provenance names no stores"
+        raise TypeError(message)
+    if not bundle.classes:
+        message = "its classifier knows no class"
+        raise ValueError(message)
+    return bundle

@@ -55,16 +55,21 @@ def _kind(file: Path) -> str:
 
     from featx.store import FORMAT
 
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            return "bundle" if "schema.json" in archive.namelist() else "weights"
     if h5py.is_hdf5(file):
         try:
             with h5py.File(file, "r") as opened:
-                return "store" if opened.attrs.get("format") == FORMAT else "weights"
-        except OSError as error:
+                return "store" if str(opened.attrs.get("format")) == FORMAT else "weights"
+        # What h5py makes of damage.
+        except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
             message = f"{file} is an HDF5 file that is cut short or damaged. Make or copy it again."
             raise StoreError(message) from error
+    if zipfile.is_zipfile(file):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return "bundle" if "schema.json" in archive.namelist() else "weights"
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+            message = f"{file} is a zip archive that is damaged. Make or copy it again."
+            raise OptionError(message) from error
     message = f"{file} is no store, no bundle and no weights file. Expected .h5, .keras or .skops."
     raise OptionError(message)
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from featx.errors import BundleError
+from featx.errors import BundleError, WeightsError
 from featx.finetuning.heads import Head
 from featx.finetuning.network import Network
-from featx.network.weights.files import READ_FAILURES, open_weights
+from featx.hdf5 import check_held, inside
+from featx.network.weights.files import READ_FAILURES, open_weights, read_member
 from featx.outputs import whole_file
 from featx.recipe import Recipe
 
@@ -129,7 +130,7 @@ def read_tuned(path: Path | str) -> TunedNetwork:
         raise BundleError(message)
     try:
         with zipfile.ZipFile(path) as archive:
-            facts = json.loads(archive.read(_FACTS))
+            facts = json.loads(read_member(archive, _FACTS))
         written = facts["format"], facts["format_version"]
     except READ_FAILURES as error:
         message = (
@@ -144,13 +145,21 @@ def read_tuned(path: Path | str) -> TunedNetwork:
         )
         raise BundleError(message)
     try:
+        _check_kinds(facts)
+        recipe = Recipe.from_json(json.dumps(facts["recipe"]))
+        head = _read_head(path, facts)
+        if head.code_size != recipe.width:
+            message = f"its head takes {head.code_size} numbers, its codes have {recipe.width}"
+            raise ValueError(message)
         return TunedNetwork(
             path=path,
-            recipe=Recipe.from_json(json.dumps(facts["recipe"])),
-            head=_read_head(path, facts),
+            recipe=recipe,
+            head=head,
             fitted_on=tuple(facts["fitted_on"]),
             summary=facts["summary"],
         )
+    except WeightsError:
+        raise
     except READ_FAILURES as error:
         message = (
             f"{path} is damaged, or a newer featx wrote it: {error}. Copy it again, run the same "
@@ -159,14 +168,37 @@ def read_tuned(path: Path | str) -> TunedNetwork:
         raise BundleError(message) from error
 
 
+def _check_kinds(facts: Mapping[str, Any]) -> None:
+    """Refuse facts that are no facts of a network."""
+    fits = (
+        type(facts["n_kernels"]) is int
+        and isinstance(facts["summary"], dict)
+        and all(
+            isinstance(facts[name], list) and all(isinstance(each, str) for each in facts[name])
+            for name in ("classes", "fitted_on")
+        )
+    )
+    if not fits:
+        message = f"{_FACTS} holds values of other kinds"
+        raise TypeError(message)
+
+
 def _read_head(path: Path, facts: Mapping[str, Any]) -> Head:
     """Read a head's arrays from a tuned.keras, whose facts say how many there are."""
     with open_weights(path) as (file, _):
         # Keras calls the groups by their kinds; the layers' own names are attributes.
-        groups = {group["vars"].attrs["name"]: group["vars"] for group in file["layers"].values()}
+        vars_ = [inside(file, f"layers/{kind}/vars") for kind in inside(file, "layers")]
+        groups = {str(group.attrs["name"]): group for group in vars_}
 
         def arrays(name: str) -> list[np.ndarray]:
-            return [np.asarray(groups[name][key]) for key in sorted(groups[name], key=int)]
+            datasets = [inside(groups[name], key) for key in sorted(groups[name], key=int)]
+            for dataset in datasets:
+                check_held(file, dataset)
+            return [np.asarray(dataset) for dataset in datasets]
+
+        if not 1 <= facts["n_kernels"] <= len(groups):
+            message = f"its head should have {facts['n_kernels']} layers"
+            raise ValueError(message)
 
         names = [f"head_dense{k}" for k in range(1, facts["n_kernels"])]
         kernels, biases = zip(*(arrays(name) for name in [*names, "head_logits"]), strict=True)

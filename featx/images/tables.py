@@ -96,6 +96,9 @@ def read_table(file: File, path_columns: tuple[str, ...]) -> list[Row]:
 def _opened(file: File) -> TextIO:
     """Open a table; from a URL it comes as a whole."""
     if isinstance(file, Path):
+        if file.exists() and not file.is_file() and not file.is_dir():  # a pipe blocks for ever
+            message = f"Table {shown(file)} is no ordinary file. Expected a CSV file in UTF-8."
+            raise ImagesError(message)
         return file.open(encoding="utf-8-sig", newline="")
     return io.StringIO(read_url(file).decode("utf-8-sig"), newline="")
 
@@ -132,6 +135,12 @@ def _row(file: File, line: int, cells: list[str], head: list[str]) -> tuple[int,
 
 def _checked(file: File, line: int, cells: dict[str, str], column: str) -> Row:
     """Turn the cells of one line into a row."""
+    if any("\0" in cell for cell in cells.values()):
+        message = (
+            f"Table {shown(file)}, line {line}: a cell holds a zero byte, which no path or label "
+            "has. Save it as CSV in UTF-8."
+        )
+        raise ImagesError(message)
     path = cells.get(column, "")
     if not path.strip():
         message = f"Table {shown(file)}, line {line}: the {column} is empty. Fill it in."

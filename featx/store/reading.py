@@ -13,19 +13,32 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import FeatxError, OptionError, StoreError
+from featx.hdf5 import NotInsideError, check_held, inside
 from featx.recipe import Recipe
-from featx.store.layout import FORMAT, FORMAT_VERSION, Status
+from featx.store.layout import FORMAT, FORMAT_VERSION, THUMBNAIL_SHAPE, Status
 
 __all__ = ["ImageTable", "Store", "open_store", "runs"]
 
 _BLOCK_BYTES = 32_000_000
+
+# What h5py, and the JSON in the file, meet damage with.
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -114,10 +127,13 @@ class Store:
         """
         self.check_layers(layer)
         with h5py.File(self.path, "r") as file:
-            dataset = file["codes"][layer]
+            dataset = inside(file, f"codes/{layer}")
             offset = dataset.id.get_offset()
             if offset is None:
-                return np.asarray(dataset[...])
+                try:
+                    return np.asarray(dataset[...])
+                except _DAMAGE as error:
+                    raise _damaged(self.path) from error
             shape, dtype = dataset.shape, dataset.dtype
         return np.memmap(self.path, dtype, "r", offset, shape)
 
@@ -318,23 +334,30 @@ def open_store(path: Path | str) -> Store:
         raise StoreError(message) from error
     except FeatxError:
         raise
-    # h5py and the JSON in the file meet damage with all of these.
-    except (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        message = (
-            f"{path} cannot be read as a store: it is cut short, damaged, or no HDF5 file. "
-            "Make it again: featx extract --overwrite"
-        )
+    except NotInsideError as error:
+        message = f"{path} {error}. Expected a store as featx writes it. Do not trust this file."
         raise StoreError(message) from error
+    except _DAMAGE as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> StoreError:
+    message = (
+        f"{path} cannot be read as a store: it is cut short, damaged, or no HDF5 file. "
+        "Make it again: featx extract --overwrite"
+    )
+    return StoreError(message)
 
 
 def _check_format(path: Path, file: h5py.File) -> None:
-    if file.attrs.get("format") != FORMAT:
+    found = file.attrs.get("format")
+    if not isinstance(found, str) or found != FORMAT:
         message = (
             f"{path} is an HDF5 file, but not a featx store. See what it holds: featx info {path}"
         )
         raise StoreError(message)
     version = int(file.attrs["format_version"])
-    if version > FORMAT_VERSION:
+    if not 1 <= version <= FORMAT_VERSION:
         message = (
             f"{path} has format {version}; this featx reads format {FORMAT_VERSION}. "
             "Use a newer one: pip install --upgrade featx"
@@ -343,40 +366,78 @@ def _check_format(path: Path, file: h5py.File) -> None:
 
 
 def _read(path: Path, file: h5py.File) -> Store:
-    images, classes = file["images"], _text(file["classes"])
-    # -1 takes the last of the names, which is None.
-    names = np.array([*classes, None], dtype=object)
+    classes = _text(file, "classes")
+    paths = _text(file, "images/path")
+    shape = paths.shape
+    if len(shape) != 1 or classes.ndim != 1:
+        message = f"paths have the shape {shape}, classes {classes.shape}"
+        raise ValueError(message)
     table = ImageTable(
-        path=_text(images["path"]),
-        label=names[images["label"][...]],
-        split=_none_if_empty(_text(images["split"])),
-        group=_none_if_empty(_text(images["group"])),
-        status=images["status"][...],
-        reason=_fixed_text(images["reason"][...]),
-        sha256=_fixed_text(images["sha256"][...]),
-        phash=images["phash"][...],
+        path=paths,
+        label=_labels(_numbers(file, "images/label", shape, "i"), classes),
+        split=_none_if_empty(_text(file, "images/split", shape)),
+        group=_none_if_empty(_text(file, "images/group", shape)),
+        status=_numbers(file, "images/status", shape, "u"),
+        reason=_fixed_text(_numbers(file, "images/reason", shape, "S")),
+        sha256=_fixed_text(_numbers(file, "images/sha256", shape, "S")),
+        phash=_numbers(file, "images/phash", shape, "u"),
     )
+    if len(table) and int(table.status.max()) > max(Status):
+        message = f"a status is {table.status.max()}"
+        raise ValueError(message)
     recipe = Recipe.from_json(file.attrs["recipe"])
     for layer in recipe.layers:
-        found, expected = file["codes"][layer].shape, (len(table), *recipe.code_shape(layer))
-        if found != expected:
-            message = f"codes of {layer} have the shape {found}, expected {expected}"
-            raise ValueError(message)
-        if file["codes"][layer].dtype != recipe.dtype:
+        dataset = _dataset(file, f"codes/{layer}", (*shape, *recipe.code_shape(layer)))
+        if dataset.dtype != recipe.dtype:
             message = f"codes of {layer} are not {recipe.dtype}"
             raise ValueError(message)
+    _dataset(file, "images/thumbnail", (*shape, *THUMBNAIL_SHAPE))
+    provenance = json.loads(file.attrs["provenance"])
+    if not isinstance(provenance, dict):
+        message = "provenance is no JSON object"
+        raise TypeError(message)
     return Store(
         path=path,
         recipe=recipe,
-        provenance=json.loads(file.attrs["provenance"]),
+        provenance=provenance,
         classes=tuple(classes),
         images=table,
-        complete=bool(file["complete"][0]),
+        complete=bool(_numbers(file, "complete", (1,), "u")[0]),
     )
 
 
-def _text(dataset: h5py.Dataset) -> NDArray[np.object_]:
-    values = dataset.asstr("utf-8", "surrogateescape")[...]
+def _dataset(file: h5py.File, name: str, shape: tuple[int, ...] | None = None) -> h5py.Dataset:
+    """Return a dataset of a store, of the shape expected, which the file holds indeed."""
+    dataset = inside(file, name)
+    if not isinstance(dataset, h5py.Dataset) or shape not in {None, dataset.shape}:
+        message = f"{name} is no dataset of shape {shape}"
+        raise ValueError(message)
+    check_held(file, dataset)
+    return dataset
+
+
+def _numbers(
+    file: h5py.File, name: str, shape: tuple[int, ...], kind: Literal["i", "u", "S"]
+) -> NDArray[Any]:
+    dataset = _dataset(file, name, shape)
+    if dataset.dtype.kind != kind:
+        message = f"{name} holds {dataset.dtype}"
+        raise ValueError(message)
+    return np.asarray(dataset[...])
+
+
+def _labels(indices: NDArray[np.integer], classes: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return the names of labels; -1 is none."""
+    if len(indices) and not (indices.min() >= -1 and indices.max() < len(classes)):
+        message = f"labels are {indices.min()} to {indices.max()}, of {len(classes)} classes"
+        raise ValueError(message)
+    # -1 takes the last of the names, which is None.
+    names = np.array([*classes, None], dtype=object)
+    return np.asarray(names[indices])
+
+
+def _text(file: h5py.File, name: str, shape: tuple[int, ...] | None = None) -> NDArray[np.object_]:
+    values = _dataset(file, name, shape).asstr("utf-8", "surrogateescape")[...]
     return np.asarray(values, dtype=object)
 
 

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from featx.errors import WeightsError
+from featx.hdf5 import check_held, inside
 from featx.layers import LAYERS, weight_shapes
 from featx.network.weights.files import READ_FAILURES
 from featx.network.weights.layouts import Entry, open_layout
@@ -93,9 +94,13 @@ def _read(file: h5py.File, entry: Entry, name: str, path: Path) -> tuple[np.ndar
 
 def _read_array(file: h5py.File, dataset: str, name: str, path: Path) -> np.ndarray:
     """Read one array as float32, and refuse what cannot be a trained weight."""
-    _check_dataset(file, dataset, name, path)
     try:
-        array = _as_float32(file[dataset][...])
+        numbers = inside(file, dataset)
+        _check_numbers(numbers, name, path)
+        check_held(file, numbers)
+        array = _as_float32(numbers[...])
+    except WeightsError:
+        raise
     except READ_FAILURES as error:
         message = (
             f"{name} of {path} cannot be read: its part of the file is damaged, or packed in a way "
@@ -113,19 +118,12 @@ def _read_array(file: h5py.File, dataset: str, name: str, path: Path) -> np.ndar
     return array
 
 
-def _check_dataset(file: h5py.File, path_inside: str, name: str, path: Path) -> None:
-    """Refuse integers, and numbers that lie in another file, which no sha256 covers."""
-    dataset = file[path_inside]
+def _check_numbers(dataset: h5py.Dataset, name: str, path: Path) -> None:
+    """Refuse integers."""
     if dataset.dtype.kind != "f" and dataset.dtype != "V2":
         message = (
             f"{name} of {path} holds {dataset.dtype} numbers. Expected floating point. "
             "Save the network before it is quantised, or use --weights bundled."
-        )
-        raise WeightsError(message)
-    if dataset.is_virtual or dataset.external or dataset.file.filename != file.filename:
-        message = (
-            f"{name} of {path} is a link to another file. Expected all weights in one file. "
-            "Save the model again with Keras, or use --weights bundled."
         )
         raise WeightsError(message)
 

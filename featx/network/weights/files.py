@@ -1,11 +1,13 @@
 """A weights file, opened: plain HDF5, or the HDF5 inside a .keras archive.
 
 A path comes in; an open h5py file and the model's config go out. What a file
-is, its first bytes say; its extension is not asked. This file knows nothing of
-layers.
+is, its first bytes say; its extension is not asked. Nothing of an archive is
+unpacked under a name of its own, and nothing that grows a hundredfold. This file
+knows nothing of layers.
 """
 
 import json
+import lzma
 import shutil
 import tempfile
 import zipfile
@@ -17,24 +19,33 @@ from pathlib import Path
 import h5py
 
 from featx.errors import WeightsError
+from featx.hdf5 import NotInsideError
 
-__all__ = ["READ_FAILURES", "damaged", "open_weights"]
+__all__ = ["READ_FAILURES", "damaged", "open_weights", "read_member"]
 
 #: What h5py, zipfile and json raise on bytes that are not what they should be.
 READ_FAILURES = (
+    ArithmeticError,
+    AttributeError,
     EOFError,
-    KeyError,
-    NotImplementedError,
+    LookupError,
+    MemoryError,
     OSError,
     RuntimeError,
     TypeError,
     ValueError,
+    lzma.LZMAError,
     zipfile.BadZipFile,
     zlib.error,
 )
 
 _ZIP_SIGNATURE = b"PK\x03\x04"
 _INSIDE = "model.weights.h5"
+# A config is some hundred kB. Trained weights hardly shrink in a zip; what grows more
+# than this was made to fill a disk.
+_MOST_TEXT = 64_000_000
+_MOST_FREE = 1_000_000_000
+_MOST_PACKED = 100
 
 
 @contextmanager
@@ -65,9 +76,10 @@ def open_weights(path: Path) -> Iterator[tuple[h5py.File, object]]:
                 file, config = _open_archive(path, stack)
             else:
                 file, config = _open_hdf5(path, start, stack), None
+            kind = str(file.attrs.get("format"))
         except READ_FAILURES as error:
-            raise damaged(path) from error
-        if str(file.attrs.get("format")) == "featx-codes":
+            raise damaged(path, error) from error
+        if kind == "featx-codes":
             message = (
                 f"{path} is a store of codes, not weights. Expected a VGG19 saved by Keras. "
                 "Use --weights FILE with another file, or --weights bundled."
@@ -76,8 +88,14 @@ def open_weights(path: Path) -> Iterator[tuple[h5py.File, object]]:
         yield file, config
 
 
-def damaged(path: Path) -> WeightsError:
-    """Return the error that says a file was cut short or damaged."""
+def damaged(path: Path, error: Exception) -> WeightsError:
+    """Return the error that says a file was cut short or damaged, or names another."""
+    if isinstance(error, NotInsideError):
+        message = (
+            f"{path} {error}. Expected all weights in one file. Save the model again with Keras, "
+            "or use --weights bundled."
+        )
+        return WeightsError(message)
     message = (
         f"{path} is cut short or damaged: it begins as a weights file, but cannot be read to its "
         f"end ({path.stat().st_size:,} bytes). Copy or download it again, or use --weights bundled."
@@ -86,6 +104,9 @@ def damaged(path: Path) -> WeightsError:
 
 
 def _first_bytes(path: Path) -> bytes:
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe blocks for ever
+        message = f"{path} is no ordinary file. Expected a weights file: --weights FILE"
+        raise WeightsError(message)
     try:
         with path.open("rb") as file:
             return file.read(24)
@@ -115,9 +136,31 @@ def _open_archive(path: Path, stack: ExitStack) -> tuple[h5py.File, object]:
             "Save the model again with Keras: model.save('vgg19.keras')"
         )
         raise WeightsError(message)
-    config = json.loads(archive.read("config.json"))
+    config = json.loads(read_member(archive, "config.json"))
+    info = archive.getinfo(_INSIDE)
+    if info.file_size > max(_MOST_FREE, _MOST_PACKED * info.compress_size):
+        message = (
+            f"{path} would unpack {info.compress_size:,} bytes to {info.file_size:,}, as no "
+            "trained weights do. Save the model again with Keras, or use --weights bundled."
+        )
+        raise WeightsError(message)
     # HDF5 jumps back and forth, which a zip cannot; a copy on disk costs no memory.
     copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (the stack closes it)
     with archive.open(_INSIDE) as packed:
         shutil.copyfileobj(packed, copy)
     return stack.enter_context(h5py.File(copy, "r")), config
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a text of an archive, if it is no larger than a text can be.
+
+    Raises
+    ------
+    ValueError
+        It is larger.
+    """
+    size = archive.getinfo(name).file_size  # what is read is never more than it says
+    if size > _MOST_TEXT:
+        message = f"{name} would unpack to {size:,} bytes"
+        raise ValueError(message)
+    return archive.read(name)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import h5py
 
+from featx.hdf5 import inside, objects_inside
 from featx.network.weights.files import READ_FAILURES, damaged, open_weights
 from featx.network.weights.names import config_names, natural_key, owner, vgg19_name
 
@@ -76,7 +77,7 @@ def open_layout(path: Path) -> Iterator[Contents]:
         try:
             layout, entries = _list_entries(file, config)
         except READ_FAILURES as error:
-            raise damaged(path) from error
+            raise damaged(path, error) from error
         yield Contents(file, layout, entries)
 
 
@@ -86,7 +87,7 @@ def _list_entries(file: h5py.File, config: object) -> tuple[str, tuple[Entry, ..
         return ".keras archive", tuple(_keras3(file, config_names(config)))
     if _holds_names(file, "layer_names"):
         return "Keras 1/2 legacy h5", tuple(_legacy(file, ""))
-    if "model_weights" in file and _holds_names(file["model_weights"], "layer_names"):
+    if "model_weights" in file and _holds_names(inside(file, "model_weights"), "layer_names"):
         return "Keras 1/2 legacy h5, whole model", tuple(_legacy(file, "model_weights/"))
     entries = tuple(_keras3(file, {}))
     if entries:
@@ -96,9 +97,9 @@ def _list_entries(file: h5py.File, config: object) -> tuple[str, tuple[Entry, ..
 
 def _legacy(file: h5py.File, top: str) -> Iterable[Entry]:
     """Follow the attributes `layer_names` and `weight_names`, which hold the order."""
-    for layer in _names(file[top or "/"], "layer_names"):
+    for layer in _names(inside(file, top), "layer_names"):
         group = f"{top}{layer}"
-        owners = _by_owner(_names(file[group], "weight_names"))
+        owners = _by_owner(_names(inside(file, group), "weight_names"))
         for label, weights in owners.items():
             alone = len(owners) == 1  # else the layer is a model, nested
             inner = label.split("/")[::-1]
@@ -115,7 +116,8 @@ def _keras3(file: h5py.File, names: dict[str, str]) -> Iterable[Entry]:
     """
     for path in _paths(file, h5py.Group):
         group, _, last = path.rpartition("/")
-        weights = sorted((k for k, v in file[path].items() if _is_array(v)), key=natural_key)
+        arrays = (k for k in file[path] if _is_array(inside(file, f"{path}/{k}")))
+        weights = sorted(arrays, key=natural_key)
         if last != "vars" or group == "optimizer" or not weights:
             continue
         place, _, folder = group.rpartition("/")
@@ -131,9 +133,10 @@ def _plain(file: h5py.File) -> Iterable[Entry]:
 
 
 def _entry(file: h5py.File, name: str, place: str, datasets: list[str]) -> Entry:
-    datasets = sorted(datasets, key=lambda path: -file[path].ndim)  # stable: kernel, bias
-    dtypes = dict.fromkeys(_dtype(file[path]) for path in datasets)
-    shapes = tuple(tuple(file[path].shape) for path in datasets)
+    found = {path: inside(file, path) for path in datasets}
+    datasets = sorted(datasets, key=lambda path: -found[path].ndim)  # stable: kernel, bias
+    dtypes = dict.fromkeys(_dtype(found[path]) for path in datasets)
+    shapes = tuple(tuple(found[path].shape) for path in datasets)
     return Entry(name, place, tuple(datasets), shapes, ", ".join(dtypes))
 
 
@@ -156,8 +159,7 @@ def _by_owner(weights: Iterable[str]) -> dict[str, list[str]]:
 
 def _paths(file: h5py.File, kind: type) -> list[str]:
     """Return the paths of a kind of object; links to elsewhere are not followed."""
-    paths: list[str] = []
-    file.visititems(lambda path, item: paths.append(path) if isinstance(item, kind) else None)
+    paths = (path for path, item in objects_inside(file) if isinstance(item, kind))
     return sorted(paths, key=natural_key)
 
 

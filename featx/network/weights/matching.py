@@ -179,8 +179,10 @@ def _runs(entries: Sequence[Entry]) -> Iterator[dict[str, Entry]]:
     fc2 belong to a run that they follow.
     """
     shapes = [weight_shapes(name) for name in WEIGHTED]
-    for place in dict.fromkeys(entry.place for entry in entries):
-        inside = [entry for entry in entries if entry.place == place]
+    places: dict[str, list[Entry]] = {}
+    for entry in entries:
+        places.setdefault(entry.place, []).append(entry)
+    for inside in places.values():
         for start in range(len(inside) - len(_CONVOLUTIONS) + 1):
             pairs = zip(WEIGHTED, inside[start:], shapes, strict=False)
             run: dict[str, Entry] = {}

@@ -15,7 +15,13 @@ import h5py
 
 from featx.classification import Bundle, load_bundle
 from featx.classification.joining import Joined, join_stores
-from featx.errors import ImagesError, OptionError, RecipeMismatchError, WeightsError
+from featx.errors import (
+    BundleError,
+    ImagesError,
+    OptionError,
+    RecipeMismatchError,
+    WeightsError,
+)
 from featx.images import File, ImageRecord, Url, as_file, as_folder, list_images
 from featx.network import WeightsSource, check_device, find_weights
 from featx.outputs import check_output
@@ -233,8 +239,15 @@ def _records(inputs: Sequence[File]) -> Iterator[ImageRecord]:
 
 def _source(bundle: Bundle, weights: str | None) -> WeightsSource:
     """Find the weights that the classifier's codes were made with, renamed as they were."""
-    extraction = bundle.provenance["extraction"]
-    spec, rename = weights or extraction["weights"], extraction.get("rename")
+    try:
+        extraction = bundle.provenance["extraction"]
+        spec, rename = weights or str(extraction["weights"]), extraction.get("rename")
+    except (AttributeError, LookupError, TypeError) as error:
+        message = (
+            "The bundle does not say which weights its codes were made with. It was changed. Make "
+            "it again: featx fit --overwrite"
+        )
+        raise BundleError(message) from error
     try:
         source = find_weights(spec, bundle.recipe.layers, rename=rename)
     except (WeightsError, OptionError) as error:
