@@ -18,8 +18,9 @@ from running import TINY, job_in, stop_after
 from running import run as run_job
 
 import featx
+from featx.cluster import Cluster
 from featx.errors import ImageError, ImagesError, OptionError
-from featx.extraction import Cluster, run_extraction_on
+from featx.extraction import run_extraction
 from featx.extraction.jobs import prepare_extraction
 from featx.images import Url, as_file, list_images, read_digest, read_picture, urls
 from featx.store import Status, open_store
@@ -464,7 +465,7 @@ def test_a_cluster_reads_urls(folder, server, monkeypatch):
         ) as local,
         distributed.Client(local) as client,
     ):
-        made = run_extraction_on(Cluster(client, "threads"), job)
+        made = run_extraction(job, cluster=Cluster(client, "threads"))
     assert made.n_done == 2
     assert digests(made.path) == digests("one.h5")
 
