@@ -461,7 +461,7 @@ def test_a_cluster_reads_urls(folder, server, monkeypatch):
     job = prepare_extraction(output="many.h5", **settings)
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
         ) as local,
         distributed.Client(local) as client,
     ):
