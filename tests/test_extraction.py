@@ -17,6 +17,7 @@ from featx.errors import (
     UnknownLayerError,
 )
 from featx.extraction import prepare_extraction, stream_codes
+from featx.extraction.pace import Pace
 from featx.images import read_picture
 from featx.recipe import Recipe
 from featx.store import Status, open_store
@@ -261,7 +262,7 @@ def test_memory_holds_a_few_batches_only(folder):
             return super().__getitem__(row)
 
     recipe = Recipe(weights="random:0", layers=("block1_pool",), pool="avg", size=(32, 32))
-    stream = stream_codes(Files(files), MeanColour(recipe), 4)
+    stream = stream_codes(Files(files), MeanColour(recipe), 4, pace=Pace(2))
     next(stream)
     assert len(taken) == 20
     assert sum(batch.n_images for batch in stream) == 36

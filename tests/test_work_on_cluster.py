@@ -188,8 +188,8 @@ def test_a_sweep_finds_what_one_process_finds(home, threads, tmp_path):
     found = {}
     for where, cluster in (("here", None), ("there", threads)):
         job = prepare_sweep(
-            home / "data", output=tmp_path / where, layer=["block1_conv1"], pool=["avg", "none"],
-            size=32, weights="random:0", clf="ridge",
+            home / "data", output=tmp_path / where, pool="none", size=32, weights="random:0",
+            clf="centroid",
         )  # fmt: skip
         found[where] = run_sweep(job, cluster=cluster)
     rows = [
@@ -291,6 +291,7 @@ def test_all_gpus_are_a_cluster_of_this_machine(monkeypatch):
     assert [each["CUDA_VISIBLE_DEVICES"] for each in _environments("gpus", 2)] == ["2", "5"]
 
 
+@pytest.mark.slow
 def test_gpus_are_counted_without_taking_their_memory():
     from featx.network import count_gpus
 
