@@ -5,7 +5,7 @@ lines that say what it will make.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ import typer
 from featx.cli.console import gigabytes, say
 from featx.cli.layers import print_layers
 from featx.errors import OptionError
+from featx.flags import flags_of
 from featx.layers import deepest, layers_up_to, weight_shapes
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ __all__ = [
     "Store",
     "Weights",
     "batch_size",
-    "flags_of",
     "job_lines",
     "need_layer",
     "on_cluster",
@@ -198,16 +198,6 @@ def with_recipe(
     own = {k: value for k, value in find_named(name).settings.items() if k in untyped}
     say(f"recipe {name}: {' '.join(flags_of(own))}", quiet=quiet)
     return given | own
-
-
-def flags_of(settings: Mapping[str, Any]) -> list[str]:
-    """Return settings of an extraction as one types them."""
-    flags = []
-    for name, value in settings.items():
-        flag = f"--{name.replace('_', '-')}"
-        values = value if isinstance(value, tuple) else (value,)
-        flags += [flag if each is True else f"{flag} {each}" for each in values]
-    return flags
 
 
 def batch_size(text: str) -> "BatchSize":

@@ -162,7 +162,7 @@ def _counted(quiet: bool) -> Callable[[int, int], None]:
 
 
 def _print(found: "Sweep") -> None:
-    from featx.workflows.sweeping.preparing import size_text
+    from featx.recipe import size_text
 
     in_order = sorted(found.rows, key=lambda row: (row.size, row.pool, len(row.layers), row.layers))
     print_table(
