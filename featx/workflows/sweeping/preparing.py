@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from featx.classification.preparing import check_fit_settings
+from featx.classification.settings import check_fit_settings
 from featx.errors import OptionError
 from featx.extraction import ExtractionJob, prepare_extraction
 from featx.flags import flags_of
 from featx.layers import LAYERS, activation_shape, find_layer, gflop
-from featx.outputs import check_folder
+from featx.outputs import check_folder, made_folder
 from featx.recipe import Recipe, check_sizes, image_size, size_text
 
 __all__ = ["Candidate", "SweepJob", "prepare_sweep"]
@@ -195,8 +195,6 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
         raise OptionError(message)
     check_fit_settings(clf, normalise, class_weight, folds, seed)
     folder = _folder(Path(output))
-    new = not folder.exists()
-    folder.mkdir(exist_ok=True)
     prepare = partial(
         prepare_extraction,
         images,
@@ -214,17 +212,13 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
     )
     extractions: dict[tuple[tuple[int, int], str], ExtractionJob] = {}
     notes: list[str] = []
-    try:
+    with made_folder(folder):
         for shape in dict.fromkeys([image_size(each) for each in scales] or sizes):
             seen = partial(prepare, **({"scale": shape[0]} if scales else {"size": shape}))
             usual = [each for each in (*_POOLS, "none") if each not in _placed(scales, crops)]
             found, said = _stores(shape, layers, pools, usual, folder, seen)
             extractions |= {(shape, each): job for each, job in found.items()}
             notes += said
-    except BaseException:
-        if new:
-            folder.rmdir()
-        raise
     candidates = [
         Candidate(own, each, shape)
         for (shape, each), job in extractions.items()
