@@ -18,6 +18,7 @@ __all__ = [
     "check_folder",
     "check_output",
     "is_full",
+    "made_folder",
     "remove_leftovers",
     "sole_writer",
     "spelt",
@@ -84,6 +85,19 @@ def check_folder(folder: Path) -> Path:
         message = f"No folder {folder.absolute().parent} to make {folder.name} in. Make it first."
         raise OptionError(message)
     return folder
+
+
+@contextlib.contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder where there is none; if the block fails, one that was made goes again."""
+    new = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if new:
+            folder.rmdir()
+        raise
 
 
 @contextlib.contextmanager

@@ -30,7 +30,9 @@ __all__ = [
     "Recipe",
     "Resize",
     "ScalesJoin",
+    "check_sizes",
     "image_size",
+    "size_text",
 ]
 
 #: One of these words, or "grid:N", which no Literal can spell; `Recipe` checks it.
@@ -64,9 +66,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": get_args(Dtype),
     "scales_join": get_args(ScalesJoin),
 }
-#: How the command line spells a field where it is not by the field's own name.
 #: Fields that are lists in JSON, and of what.
 _LISTS: dict[str, type] = {"layers": str, "size": int, "scales": int}
+#: How the command line spells a field where it is not by the field's own name.
 _FLAGS = {"layers": "layer", "scales": "scale", "scales_join": "scales-join"}
 
 
@@ -412,7 +414,8 @@ class Recipe:
         if self.scales:
             message = "The network sees the whole image at a --scale. Leave out --crops."
             raise OptionError(message)
-        self._check_placeless("--crops", "places of crops are none of the image's")
+        if self.pool == "none" or self.grid is not None:
+            raise OptionError(self._placeless("--crops", "places of crops are none of the image's"))
         if self.crops == 10:
             object.__setattr__(self, "crops", 5)
             object.__setattr__(self, "flip", True)
@@ -436,7 +439,10 @@ class Recipe:
                 "out --scale, or use a conv or pool layer."
             )
             raise OptionError(message)
-        self._check_placeless("--scale", "images of other shapes have other places")
+        if self.pool == "none":
+            raise OptionError(
+                self._placeless("--scale", "images of other shapes have other places")
+            )
         scales = tuple(sorted(set(self.scales)))
         object.__setattr__(self, "scales", scales)
         object.__setattr__(self, "size", (scales[-1], scales[-1]))
@@ -444,11 +450,9 @@ class Recipe:
         if len(scales) == 1:
             object.__setattr__(self, "scales_join", "mean")
 
-    def _check_placeless(self, flag: str, reason: str) -> None:
-        is_grid = self.grid is not None and flag == "--crops"
-        if self.pool == "none" or is_grid:
-            message = f"{flag} and --pool {self.pool} do not go together: {reason}. Use --pool avg."
-            raise OptionError(message)
+    def _placeless(self, flag: str, reason: str) -> str:
+        """Say that a flag leaves no places for a pooling that keeps them."""
+        return f"{flag} and --pool {self.pool} do not go together: {reason}. Use --pool avg."
 
     def _check_grid(self) -> None:
         """Refuse a grid with more cells along a side than a layer's map has places."""
@@ -515,6 +519,31 @@ def image_size(size: "int | str | Sequence[int]") -> tuple[int, int]:
         message = f"No such size: {size!r}. Expected at most {_LARGEST_SIDE} pixels a side."
         raise OptionError(message)
     return height, width
+
+
+def check_sizes(sizes: Iterable[tuple[int, int]], scales: Sequence[int]) -> None:
+    """Refuse image sizes beside scales, which say what they are; the usual one was not typed.
+
+    Raises
+    ------
+    OptionError
+        There are both.
+    """
+    if scales and any(size != Recipe.size for size in sizes):
+        message = "A --scale says the size of images. Leave out --size, or --scale."
+        raise OptionError(message)
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """Return a size as one types it; `image_size` reads it.
+
+    Examples
+    --------
+    >>> size_text((224, 224)), size_text((96, 128))
+    ('224', '96x128')
+    """
+    height, width = size
+    return str(height) if height == width else f"{height}x{width}"
 
 
 def _spelt(value: object, between: str = "x") -> str:

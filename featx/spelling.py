@@ -7,7 +7,7 @@ out. This file knows no option and no layer.
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "nearest"]
+__all__ = ["did_you_mean", "nearest", "no_such"]
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -36,3 +36,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     guess = nearest(name, known)
     return "" if guess is None else f" Did you mean '{guess}'?"
+
+
+def no_such(kind: str, name: str, flag: str, known: Iterable[str]) -> str:
+    """Return the message that refuses a word for a flag, and lists those that there are.
+
+    Examples
+    --------
+    >>> print(no_such("road", "spam", "--road", ["auto", "span"]))
+    No road 'spam'. Did you mean 'span'? Use --road with one of auto, span.
+    """
+    words = list(known)
+    return (
+        f"No {kind} '{name}'.{did_you_mean(name, words)} Use {flag} with one of {', '.join(words)}."
+    )

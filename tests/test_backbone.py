@@ -424,7 +424,7 @@ import sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from test_backbone import random_weights, small
-from featx.network import Device, backbone, build_backbone
+from featx.network import Device, build_backbone, compiling
 import keras
 
 if keras.backend.backend() == "tensorflow":
@@ -445,7 +445,7 @@ class Watched:
         seen.append((str(tensor.device).upper()[-5:].replace("CPU_", "CPU:"), committed))
         return np.asarray(tensor)
 
-backbone.np = Watched()
+compiling.np = Watched()
 codes = []
 for index in (1, 0):
     device = Device("cpu", index, f"CPU:{index}", bfloat16=True, tf32=False)

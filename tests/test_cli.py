@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 
 import featx
 from featx.cli import console
@@ -452,3 +453,17 @@ def test_labels_that_the_terminal_cannot_show_are_spelt_out(folder):
     )
     assert b"ros\\xe9" in ended.stdout
     assert (folder / "model.skops").exists()
+
+
+@pytest.mark.parametrize(
+    ("is_there", "kept"), [(True, "keeps what is done"), (False, "is not there yet")]
+)
+def test_ctrl_c_says_what_is_kept(tmp_path, capsys, is_there, kept):
+    """And nothing else: no traceback, exit code 130."""
+    path = tmp_path / "codes.h5"
+    if is_there:
+        path.touch()
+    with pytest.raises(typer.Exit) as stopped, console.stoppable(path):
+        raise KeyboardInterrupt
+    assert stopped.value.exit_code == 130
+    assert capsys.readouterr().err == f"Stopped. {path} {kept}; the same command goes on.\n"

@@ -13,8 +13,8 @@ from typer.main import get_command
 from featx.classification.calibration import Calibration
 from featx.classification.classifiers import AUTO
 from featx.classification.classifiers import CLASSIFIERS as TABLE
-from featx.classification.preparing import Normalise
 from featx.classification.roads import RoadName
+from featx.classification.settings import Normalise
 from featx.cli import app as cli
 from featx.cli.completion import CLASSIFIERS, words_of
 from featx.extraction import RECIPES

@@ -18,15 +18,9 @@ from sklearn.metrics import (
 )
 from sklearn.metrics import log_loss as log_loss_score
 
-from featx.classification import evaluation
-from featx.classification.evaluation import (
-    ClassScore,
-    Confusion,
-    Score,
-    evaluate,
-    paired_difference,
-    wilson,
-)
+from featx.classification import intervals
+from featx.classification.evaluation import ClassScore, Confusion, evaluate
+from featx.classification.intervals import Score, paired_difference, wilson
 
 TRUE = np.array(list("aaaabbbccc"))
 PREDICTED = np.array(list("aaabbbaccb"))
@@ -405,8 +399,8 @@ def test_the_bootstrap_is_that_of_one_resample_after_another(monkeypatch, chunk)
 
     Also where one array holds a few resamples only.
     """
-    monkeypatch.setattr(evaluation, "_RESAMPLES", 150)
-    monkeypatch.setattr(evaluation, "_CHUNK", chunk)
+    monkeypatch.setattr(intervals, "_RESAMPLES", 150)
+    monkeypatch.setattr(intervals, "_CHUNK", chunk)
     n_images, n_repeats = 24, 2
     true, p, classes = random_case(n_images * n_repeats, 7)
     true = np.tile(true[:n_images], n_repeats)
@@ -436,7 +430,7 @@ def test_the_intervals_hold_the_truth(monkeypatch, group_size):
     Images of a group are alike; drawn one by one, their intervals would be half as wide and
     hold the truth in two sets of three. The calibration error's fall a little short.
     """
-    monkeypatch.setattr(evaluation, "_RESAMPLES", 400)
+    monkeypatch.setattr(intervals, "_RESAMPLES", 400)
     rng = np.random.default_rng(0)
     classes = list("abcdef")
 
@@ -449,7 +443,7 @@ def test_the_intervals_hold_the_truth(monkeypatch, group_size):
 
     true, p = simulate(1_000_000 // group_size)
     with monkeypatch.context() as once:
-        once.setattr(evaluation, "_RESAMPLES", 1)
+        once.setattr(intervals, "_RESAMPLES", 1)
         truth = scores(evaluate(true, p, classes, np.zeros(len(true), int)))
     held = dict.fromkeys(BOOTSTRAPPED, 0)
     for _ in range(200):
@@ -464,7 +458,7 @@ def test_the_intervals_hold_the_truth(monkeypatch, group_size):
 
 def test_the_interval_of_a_small_calibration_error_allows_for_its_bias(monkeypatch):
     """Of 60 images the estimate is far too high; an interval of percentiles holds 1 truth in 20."""
-    monkeypatch.setattr(evaluation, "_RESAMPLES", 400)
+    monkeypatch.setattr(intervals, "_RESAMPLES", 400)
     rng = np.random.default_rng(0)
 
     def simulate(n: int) -> tuple[np.ndarray, np.ndarray]:

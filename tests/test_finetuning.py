@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import featx
-from featx.classification.evaluation import Score
+from featx.classification.intervals import Score
 from featx.errors import BundleError, FitError, OptionError, RecipeMismatchError
 from featx.finetuning.heads import custom_layers
 from featx.images import read_picture

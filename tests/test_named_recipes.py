@@ -7,9 +7,9 @@ import pytest
 
 import featx
 from featx.cli.settings import Recipe as RecipeOption
-from featx.cli.settings import flags_of
 from featx.errors import OptionError
 from featx.extraction import RECIPES, find_named, prepare_extraction
+from featx.flags import flags_of
 from featx.store import open_store
 
 

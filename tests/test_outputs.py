@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from featx.errors import ExistsError, OptionError, OutputError
-from featx.outputs import check_output, whole_file
+from featx.outputs import check_output, made_folder, whole_file
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -79,3 +79,15 @@ def test_what_is_no_ordinary_file_is_never_replaced(tmp_path, overwrite):
         message = f"{path} exists and is no ordinary file: it is not replaced. Choose another -o."
         with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
             check_output(path, overwrite=overwrite)
+
+
+def test_a_folder_that_was_made_goes_with_what_failed(tmp_path):
+    """One that was there stays, and so does one whose block came to its end."""
+    (tmp_path / "there").mkdir()
+    for name, left in (("new", False), ("there", True)):
+        with pytest.raises(KeyboardInterrupt), made_folder(tmp_path / name):
+            raise KeyboardInterrupt
+        assert (tmp_path / name).exists() == left
+    with made_folder(tmp_path / "kept"):
+        pass
+    assert (tmp_path / "kept").is_dir()

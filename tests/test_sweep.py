@@ -139,6 +139,17 @@ def test_what_cannot_be_is_refused_before_work_and_leaves_nothing(home, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("size", [224, "224", ["224"]])
+def test_the_usual_size_beside_a_scale_is_as_if_not_given(home, tmp_path, size):
+    """As for `featx extract`, however it is spelt."""
+    job = prepare_sweep(home / "data", output=tmp_path / "s", **{**TINY, "size": size, "scale": 32})
+    assert job.scaled
+    with pytest.raises(OptionError, match="Leave out --size, or --scale"):
+        prepare_sweep(
+            home / "data", output=tmp_path / "t", **{**TINY, "size": [224, 64], "scale": 32}
+        )
+
+
 def test_a_folder_of_something_else_is_left_alone(home, tmp_path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters/dear.txt").write_text("dear")

@@ -2,7 +2,8 @@
 
 from featx.classification.bundle import Bundle, load_bundle
 from featx.classification.classifiers import CLASSIFIERS
-from featx.classification.evaluation import Evaluation, Score, evaluate
+from featx.classification.evaluation import Evaluation, evaluate
+from featx.classification.intervals import Score
 from featx.classification.preparing import FitJob, prepare_fit
 from featx.classification.roads import Road, choose_road
 from featx.classification.span import ExactSpan, UnitRows

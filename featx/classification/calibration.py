@@ -24,7 +24,7 @@ from sklearn.frozen import FrozenEstimator
 
 from featx.classification.codes import Matrix
 from featx.errors import FitError, OptionError
-from featx.spelling import did_you_mean
+from featx.spelling import no_such
 
 __all__ = [
     "Calibration",
@@ -51,11 +51,7 @@ def check_calibration(name: str) -> None:
         There is none.
     """
     if name not in get_args(Calibration):
-        message = (
-            f"No calibration '{name}'.{did_you_mean(name, get_args(Calibration))} "
-            f"Use --calibration with one of {', '.join(get_args(Calibration))}."
-        )
-        raise OptionError(message)
+        raise OptionError(no_such("calibration", name, "--calibration", get_args(Calibration)))
 
 
 def decisions(estimator: BaseEstimator, X: Matrix) -> Matrix:

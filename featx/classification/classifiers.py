@@ -20,7 +20,7 @@ from sklearn.svm import SVC, LinearSVC
 from featx.classification.codes import Matrix
 from featx.classification.estimators import Centroids, StableNeighbours
 from featx.errors import OptionError
-from featx.spelling import did_you_mean
+from featx.spelling import did_you_mean, no_such
 
 __all__ = [
     "AUTO",
@@ -210,12 +210,7 @@ def find_classifiers(name: str) -> list[ClassifierKind]:
     if name == AUTO:
         return [kind for kind in _KINDS if kind.in_auto]
     if name not in CLASSIFIERS:
-        known = (*CLASSIFIERS, AUTO)
-        message = (
-            f"No classifier '{name}'.{did_you_mean(name, known)} Use --clf with one of "
-            f"{', '.join(known)}."
-        )
-        raise OptionError(message)
+        raise OptionError(no_such("classifier", name, "--clf", (*CLASSIFIERS, AUTO)))
     return [CLASSIFIERS[name]]
 
 

@@ -20,14 +20,9 @@ from numpy.typing import NDArray
 
 from featx.classification.codes import Matrix, Rows
 from featx.classification.division import Division
-from featx.classification.evaluation import (
-    Evaluation,
-    Score,
-    evaluate,
-    paired_difference,
-    wilson,
-)
+from featx.classification.evaluation import Evaluation, evaluate
 from featx.classification.folds import make_folds
+from featx.classification.intervals import Score, paired_difference, wilson
 from featx.classification.preparing import FitJob
 from featx.classification.scoring import folds_of, hold_out
 from featx.classification.views import view_of

@@ -8,23 +8,17 @@ codes are not.
 import contextlib
 import dataclasses
 import json
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featx.classification.calibration import Calibration, check_calibration
-from featx.classification.classifiers import (
-    CLASSIFIERS,
-    ClassifierKind,
-    check_settings,
-    find_classifiers,
-)
+from featx.classification.classifiers import CLASSIFIERS, check_settings
 from featx.classification.codes import Rows
 from featx.classification.division import (
     Division,
@@ -41,15 +35,18 @@ from featx.classification.folds import FOLDS, together
 from featx.classification.joining import Joined, join_stores
 from featx.classification.labels import check_columns, relabel
 from featx.classification.roads import Road, RoadName, choose_road
+from featx.classification.settings import (
+    Normalise,
+    check_counts,
+    check_words,
+    component_count,
+    options_of,
+)
 from featx.errors import FitError, OptionError
 from featx.outputs import check_output
-from featx.spelling import did_you_mean
 
-__all__ = ["FitJob", "check_fit_settings", "prepare_fit"]
+__all__ = ["FitJob", "prepare_fit"]
 
-Normalise = Literal["l2", "centre", "sqrt-l2", "none"]
-# What --normalise auto chooses from: what it leaves out has never won.
-_NORMALISE_AUTO = ("l2", "centre", "sqrt-l2")
 # Wider than this no classifier that looks at single columns is of use, or ends in time.
 _MOST_COLUMNS = 4096
 # Axes of components that are more than this are said beforehand.
@@ -227,7 +224,7 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
     .. [3] H. Jegou and O. Chum, "Negative evidences and co-occurrences in image
        retrieval: the benefit of PCA and whitening", ECCV 2012.
     """
-    components = _component_count(components, whiten=whiten)
+    components = component_count(components, whiten=whiten)
     given = {
         "clf": clf,
         "layer": layer,
@@ -251,13 +248,13 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
         "seed": seed,
     }
     options = dataclasses.replace(
-        _options(clf, normalise, C, settings, class_weight, seed),
+        options_of(clf, normalise, C, settings, class_weight, seed),
         components=components,
         whiten=whiten,
     )
     check_calibration(calibration)
-    _check_counts(folds, repeats)
-    _check_words(refit=refit, duplicates=duplicates)
+    check_counts(folds, repeats)
+    check_words(refit=refit, duplicates=duplicates)
     path = None
     if output is not None:
         path = check_output(output, overwrite=overwrite, suffixes=(".skops", ".joblib"))
@@ -333,85 +330,6 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
     )
 
 
-def check_fit_settings(
-    clf: str, normalise: str, class_weight: str | None, folds: int, seed: int
-) -> None:
-    """Refuse settings of `prepare_fit` that cannot be, before there are codes.
-
-    Raises
-    ------
-    OptionError
-        One cannot.
-    """
-    _options(clf, normalise, None, None, class_weight, seed)
-    _check_counts(folds, 1)
-
-
-def _options(  # noqa: PLR0917
-    clf: str,
-    normalise: str,
-    C: float | Sequence[float] | None,
-    settings: Mapping[str, Any] | None,
-    class_weight: str | None,
-    seed: int,
-) -> Options:
-    kinds = find_classifiers(clf)
-    settings, seed = dict(settings or {}), operator.index(seed)
-    if not 0 <= seed < 2**32:  # what NumPy takes
-        message = f"No such seed: {seed}. Expected --seed from 0 to 4294967295."
-        raise OptionError(message)
-    normalisations = (*get_args(Normalise), "auto")
-    if normalise not in normalisations:
-        message = (
-            f"No normalisation '{normalise}'.{did_you_mean(normalise, normalisations)} "
-            f"Use --normalise with one of {', '.join(normalisations)}."
-        )
-        raise OptionError(message)
-    penalties = None if C is None else tuple(float(each) for each in np.atleast_1d(C))
-    if penalties is not None:
-        _check_penalties(penalties, kinds, settings)
-    if len(kinds) > 1 and settings:
-        message = (
-            f"--set belongs to one classifier, and --clf {clf} tries several. Choose one of "
-            f"{', '.join(kind.name for kind in kinds)}."
-        )
-        raise OptionError(message)
-    if class_weight is not None:
-        _check_words(class_weight=class_weight)
-        without = [kind.name for kind in kinds if not kind.has_class_weight]
-        if without and len(kinds) == 1:
-            message = (
-                f"{without[0]} cannot weigh classes. Leave out --class-weight, or use --clf "
-                "logistic."
-            )
-            raise OptionError(message)
-        kinds = [kind for kind in kinds if kind.has_class_weight]
-        settings["class_weight"] = class_weight
-    return Options(
-        tuple(kinds),
-        _NORMALISE_AUTO if normalise == "auto" else (normalise,),
-        penalties,
-        settings,
-        seed,
-    )
-
-
-def _component_count(components: int | None, *, whiten: bool) -> int | None:
-    if components is None:
-        if whiten:
-            message = (
-                "--whiten divides principal components by their deviations, and there are none. "
-                "Expected --components K beside it, as in --components 64 --whiten."
-            )
-            raise OptionError(message)
-        return None
-    count = operator.index(components)
-    if count < 1:
-        message = f"No such number of components: {count}. Expected --components 1 or more."
-        raise OptionError(message)
-    return count
-
-
 def _fewest_rows(
     parts: Sequence[Division], y: NDArray[np.str_], keys: NDArray[np.int32], seed: int
 ) -> int:
@@ -442,51 +360,6 @@ def _check_components(components: int, width: int, fewest: int) -> list[str]:
         f"The axes of {components} components of {width:,} numbers are {n_bytes / 1e9:.2f} GB of "
         "the bundle. Fewer --components are less."
     ]
-
-
-def _check_penalties(
-    penalties: Sequence[float], kinds: Sequence[ClassifierKind], settings: Mapping[str, Any]
-) -> None:
-    if not penalties or not all(0 < each < np.inf for each in penalties):
-        listed = ", ".join(f"{each:g}" for each in penalties)
-        message = f"No such C: {listed}. Expected --C with numbers above 0."
-        raise OptionError(message)
-    with_penalty = [kind for kind in kinds if kind.has_penalty]
-    if not with_penalty:
-        message = (
-            f"{kinds[0].name} has no penalty. Leave out --C, or use --clf with one of "
-            f"{', '.join(kind.name for kind in CLASSIFIERS.values() if kind.has_penalty)}."
-        )
-        raise OptionError(message)
-    twice = [kind.parameter for kind in with_penalty if kind.parameter in settings]
-    if twice:
-        message = f"--C and --set {twice[0]} both name the penalty. Leave out one of them."
-        raise OptionError(message)
-
-
-def _check_words(**given: str | None) -> None:
-    allowed = {
-        "refit": ("all",),
-        "duplicates": ("together", "keep"),
-        "class_weight": ("balanced",),
-    }
-    for name, value in given.items():
-        if value is not None and value not in allowed[name]:
-            flag = "--" + name.replace("_", "-")
-            message = (
-                f"No such word: {flag} {value}.{did_you_mean(value, allowed[name])} "
-                f"Expected {flag} {' or '.join(allowed[name])}."
-            )
-            raise OptionError(message)
-
-
-def _check_counts(folds: int, repeats: int) -> None:
-    if folds < 2 or repeats < 1:
-        message = (
-            f"Cannot make {folds} folds {repeats} times. Expected --folds 2 or more, and "
-            "--repeats 1 or more."
-        )
-        raise OptionError(message)
 
 
 def _choose_road(

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import psutil
 
 from featx.errors import FitError, OptionError
-from featx.spelling import did_you_mean
+from featx.spelling import no_such
 
 __all__ = ["Road", "RoadName", "check_road", "choose_road", "price"]
 
@@ -73,11 +73,7 @@ def check_road(name: str) -> None:
     """
     known = (*get_args(RoadName), "auto")
     if name not in known:
-        message = (
-            f"No road '{name}'.{did_you_mean(name, known)} Use --road with one of "
-            f"{', '.join(known)}."
-        )
-        raise OptionError(message)
+        raise OptionError(no_such("road", name, "--road", known))
 
 
 def price(

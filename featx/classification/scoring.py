@@ -25,8 +25,9 @@ from featx.classification.division import (
     small_classes,
     twins,
 )
-from featx.classification.evaluation import Evaluation, evaluate, right_by_majority, wilson
+from featx.classification.evaluation import Evaluation, evaluate, right_by_majority
 from featx.classification.fitting import Model, Problem
+from featx.classification.intervals import wilson
 from featx.classification.pictures import picture_rows
 from featx.classification.preparing import FitJob
 from featx.classification.search import Choice, search, train

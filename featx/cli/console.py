@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,7 +31,9 @@ __all__ = [
     "print_table",
     "progress_bar",
     "say",
+    "say_notes",
     "start_backend",
+    "stoppable",
 ]
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
@@ -50,6 +53,12 @@ def say(text: str, *, quiet: bool) -> None:
     """Print a line for the user on stderr, unless it should be quiet."""
     if not quiet:
         print(text, file=sys.stderr)
+
+
+def say_notes(notes: Iterable[str], *, quiet: bool) -> None:
+    """Say what the user should know, a line each."""
+    for note in notes:
+        say(f"note: {note}", quiet=quiet)
 
 
 def print_json(content: dict[str, Any]) -> None:
@@ -120,6 +129,17 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
             yield show
     else:
         yield _lines(what)
+
+
+@contextmanager
+def stoppable(path: Path) -> Iterator[None]:
+    """Where Ctrl-C stops the block, say what is kept in `path`, and exit with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = "keeps what is done" if path.exists() else "is not there yet"
+        say(f"Stopped. {path} {kept}; the same command goes on.", quiet=False)
+        raise typer.Exit(130) from None
 
 
 def start_backend(device: str) -> tuple["Device", str]:

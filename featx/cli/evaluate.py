@@ -5,10 +5,18 @@ from typing import Annotated
 
 import typer
 
-from featx.cli.console import AsJson, Quiet, print_json, progress_bar, say, start_backend
-from featx.cli.predict import Codes, Model, PrecisionText, Trust, Weights
+from featx.cli.bundles import Codes, Model, PrecisionText, Trust, Weights
+from featx.cli.console import (
+    AsJson,
+    Quiet,
+    print_json,
+    progress_bar,
+    say,
+    say_notes,
+    start_backend,
+)
 from featx.cli.scores import print_scores
-from featx.cli.settings import Device
+from featx.cli.settings import Device, Split
 
 NAME = "evaluate"
 
@@ -19,9 +27,7 @@ def command(
         typer.Argument(help="Folders of labelled images; or stores, which are joined."),
     ] = None,
     model: Model = Path("model.skops"),
-    split: Annotated[
-        str | None, typer.Option(metavar="train|val|test", help="Only the images of this split.")
-    ] = None,
+    split: Split = None,
     manifest: Annotated[
         Path | None,
         typer.Option(help="A CSV with path, label and any of split, group, instead of INPUTS."),
@@ -72,8 +78,7 @@ def command(
         say(f"device {start_backend(device)[1]}", quiet=quiet)
     with progress_bar("evaluate", quiet=quiet) as progress:
         found = run_evaluation(job, progress=progress)
-    for note in found.notes:
-        say(f"note: {note}", quiet=quiet)
+    say_notes(found.notes, quiet=quiet)
     if as_json:
         print_json(found.to_dict())
         return

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from featx.cli.bundles import Codes, PrecisionText, Trust, Weights
 from featx.cli.console import (
     AsJson,
     Overwrite,
@@ -16,7 +17,6 @@ from featx.cli.console import (
     say,
     start_backend,
 )
-from featx.cli.predict import Codes, PrecisionText, Trust, Weights
 from featx.cli.settings import Device
 
 if TYPE_CHECKING:

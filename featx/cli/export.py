@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from featx.cli.console import Overwrite, Quiet, gigabytes
+from featx.cli.settings import Split
 
 NAME = "export"
 
@@ -15,9 +16,7 @@ def command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="NAME.parquet, NAME.csv or NAME.npz.")
     ] = Path("codes.parquet"),
-    split: Annotated[
-        str | None, typer.Option(metavar="train|val|test", help="Only the images of this split.")
-    ] = None,
+    split: Split = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:

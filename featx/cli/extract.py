@@ -17,6 +17,7 @@ from featx.cli.console import (
     progress_bar,
     say,
     start_backend,
+    stoppable,
 )
 from featx.errors import ImagesError
 
@@ -63,52 +64,37 @@ def command(
     Without --layer it lists the layers. A store of that name and with these
     settings is gone on with: what it holds is not made again.
     """
-    from featx.extraction import prepare_extraction
-
-    named = settings.with_recipe(
+    device, cluster = settings.place(device, cluster)
+    job = settings.extraction_job(
         context,
+        images,
         recipe,
         quiet=quiet,
         layer=layer,
         pool=pool,
-        flip=flip,
-        scale=scale or (),
-        scales_join=scales_join,
-    )
-    device, cluster = settings.place(device, cluster)
-    settings.need_layer(NAME, named["layer"], size, pool, dtype)
-    # The recipe checks the words that mypy cannot.
-    job = prepare_extraction(
-        images,
-        **named,
         size=size,
-        resize=resize,  # type: ignore[arg-type]
-        jpeg=jpeg,  # type: ignore[arg-type]
+        resize=resize,
+        jpeg=jpeg,
         weights=weights,
-        rename=settings.renames(rename),
-        preprocess=preprocess,  # type: ignore[arg-type]
-        precision=precision,  # type: ignore[arg-type]
+        rename=rename,
+        preprocess=preprocess,
+        precision=precision,
         device=device,
-        batch_size=settings.batch_size(batch_size),
-        dtype=dtype,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        dtype=dtype,
+        flip=flip,
         crops=crops,
+        scale=scale,
+        scales_join=scales_join,
         max_pixels=max_pixels,
         manifest=manifest,
         group=group,
         output=output,
         overwrite=overwrite,
-        show_download=not quiet,
     )
-    for line in settings.job_lines(job):
-        say(line, quiet=quiet)
-    try:
-        on = cluster if job.n_to_compute else None
-        with settings.on_cluster(on, quiet=quiet) as workers:
-            made = _run(job, workers, quiet=quiet)
-    except KeyboardInterrupt:
-        kept = "keeps what is done" if job.rest.target.exists() else "is not there yet"
-        say(f"Stopped. {job.rest.target} {kept}; the same command goes on.", quiet=False)
-        raise typer.Exit(130) from None
+    on = cluster if job.n_to_compute else None
+    with stoppable(job.rest.target), settings.on_cluster(on, quiet=quiet) as workers:
+        made = _run(job, workers, quiet=quiet)
     _report(job, made, strict=strict, quiet=quiet)
     say(f"Next: featx fit {made.path} --clf logistic", quiet=quiet)
 

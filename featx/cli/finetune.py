@@ -1,6 +1,5 @@
 """`featx finetune`: images to a tuned network, and what it is worth beside its probe."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +16,9 @@ from featx.cli.console import (
     print_table,
     progress_bar,
     say,
+    say_notes,
     start_backend,
+    stoppable,
 )
 
 if TYPE_CHECKING:
@@ -157,12 +158,12 @@ def command(
     device: settings.Device = "auto",
     manifest: settings.Manifest = None,
     group: settings.Group = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder.")] = Path("tuned"),
+    output: settings.Folder = Path("tuned"),
     overwrite: Overwrite = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write events into DIR/tensorboard.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    seed: settings.Seed = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -216,26 +217,20 @@ def command(
         f"{job.cut}, {frozen} frozen; {tuning.optimizer}, rate {tuning.rate:g}",
         quiet=quiet,
     )
-    for note in job.notes:
-        say(f"note: {note}", quiet=quiet)
+    say_notes(job.notes, quiet=quiet)
     _, name = start_backend(device)
     say(f"device {name}", quiet=quiet)
-    with contextlib.ExitStack() as stack:
-        log = _events(output / "tensorboard") if tensorboard else None
-        show = _epochs(quiet)
+    log = _events(output / "tensorboard") if tensorboard else None
+    show = _epochs(quiet)
 
-        def epoch(found: "Epoch", most: int) -> None:
-            show(found, most)
-            if log is not None:
-                log(found)
+    def epoch(found: "Epoch", most: int) -> None:
+        show(found, most)
+        if log is not None:
+            log(found)
 
-        images_done = stack.enter_context(progress_bar("images", quiet=quiet))
+    with progress_bar("images", quiet=quiet) as images_done, stoppable(output):
         told = Progress(stage=lambda text: say(text, quiet=quiet), images=images_done, epoch=epoch)
-        try:
-            done = run_finetune(job, progress=told)
-        except KeyboardInterrupt:
-            say(f"Stopped. {output} keeps what is done; the same command goes on.", quiet=False)
-            raise typer.Exit(130) from None
+        done = run_finetune(job, progress=told)
     if as_json:
         print_json(done.facts)
         return
@@ -270,9 +265,7 @@ def _epochs(quiet: bool) -> Callable[["Epoch", int], None]:
 
 def _print(done: "Finetuned", *, said: Sequence[str], quiet: bool) -> None:
     facts = done.facts
-    for note in facts["notes"]:
-        if note not in said:
-            say(f"note: {note}", quiet=quiet)
+    say_notes([note for note in facts["notes"] if note not in said], quiet=quiet)
     say(f"{facts['ended']}; best: epoch {facts['best_epoch']}", quiet=quiet)
     parts = facts["parts"]
     print(f"accuracy on {parts['untouched']} untouched images ({parts['where']})")

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featx.cli import settings
-from featx.cli.console import AsJson, Overwrite, Quiet, duration, gigabytes, print_json, say
+from featx.cli.console import (
+    AsJson,
+    Overwrite,
+    Quiet,
+    duration,
+    gigabytes,
+    print_json,
+    say,
+    say_notes,
+)
 from featx.cli.scores import print_scores
 from featx.errors import OptionError
 
@@ -89,7 +98,7 @@ def command(
     partial: Annotated[
         bool, typer.Option("--partial", help="Use a store that is not complete as it is.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    seed: settings.Seed = 0,
     cluster: settings.ClusterName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -135,8 +144,7 @@ def command(
         say(line, quiet=quiet)
     with settings.on_cluster(cluster, quiet=quiet) as workers:
         fitted = run_fit(job, cluster=workers)
-    for note in fitted.notes:
-        say(f"note: {note}", quiet=quiet)
+    say_notes(fitted.notes, quiet=quiet)
     if as_json:
         print_json(fitted.to_dict())
         return

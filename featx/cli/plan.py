@@ -59,43 +59,35 @@ def command(
     """
     from featx.classification.folds import FOLDS
     from featx.classification.roads import choose_road
-    from featx.extraction import plan_extraction, prepare_extraction
+    from featx.extraction import plan_extraction
 
-    named = settings.with_recipe(
+    job = settings.extraction_job(
         context,
+        images,
         recipe,
         quiet=quiet,
         layer=layer,
         pool=pool,
-        flip=flip,
-        scale=scale or (),
-        scales_join=scales_join,
-    )
-    settings.need_layer(NAME, named["layer"], size, pool, dtype)
-    # The recipe checks the words that mypy cannot.
-    job = prepare_extraction(
-        images,
-        **named,
         size=size,
-        resize=resize,  # type: ignore[arg-type]
-        jpeg=jpeg,  # type: ignore[arg-type]
+        resize=resize,
+        jpeg=jpeg,
         weights=weights,
-        rename=settings.renames(rename),
-        preprocess=preprocess,  # type: ignore[arg-type]
-        precision=precision,  # type: ignore[arg-type]
+        rename=rename,
+        preprocess=preprocess,
+        precision=precision,
         device=device,
-        batch_size=settings.batch_size(batch_size),
-        dtype=dtype,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        dtype=dtype,
+        flip=flip,
         crops=crops,
+        scale=scale,
+        scales_join=scales_join,
         max_pixels=max_pixels,
         manifest=manifest,
         group=group,
         output=output,
         overwrite=overwrite,
-        show_download=not quiet,
     )
-    for line in settings.job_lines(job):
-        say(line, quiet=quiet)
     if job.n_to_compute:
         start_backend(job.device)
     plan = plan_extraction(job)

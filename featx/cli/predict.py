@@ -7,30 +7,10 @@ from typing import Annotated
 import typer
 
 from featx.cli import settings
+from featx.cli.bundles import Codes, Model, PrecisionText, Trust, Weights
 from featx.cli.console import Overwrite, Quiet, progress_bar, say, start_backend
 
 NAME = "predict"
-
-# What every verb takes that opens a bundle and classifies with it.
-Model = Annotated[Path, typer.Option(help="The bundle.")]
-Codes = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--codes", metavar="FILE", help="Store that the classifier was fitted on, if it moved."
-    ),
-]
-Trust = Annotated[
-    bool, typer.Option("--trust", help="Open a .joblib bundle, which runs code of its maker.")
-]
-Weights = Annotated[
-    str | None, typer.Option(help="Where the weights lie, if not where extract found them.")
-]
-PrecisionText = Annotated[
-    str | None,
-    typer.Option(
-        "--precision", metavar="float32|tf32|bfloat16", help="Arithmetic, if not extract's."
-    ),
-]
 
 
 def command(

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from featx.cli.bundles import Trust
 from featx.cli.console import AsJson, Overwrite, Quiet, gigabytes, print_json, say, start_backend
-from featx.cli.predict import Trust
 
 NAME = "report"
 

@@ -1,11 +1,11 @@
-"""The settings of an extraction as options, which `extract` and `plan` share.
+"""The options that verbs share, those of an extraction before all.
 
-Options come in as the user typed them; a job that was checked goes out, and the
-lines that say what it will make.
+Options come in as the user typed them; settings as functions take them go out, and an
+extraction that was checked, with the lines that say what it will make.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ import typer
 from featx.cli.console import gigabytes, say
 from featx.cli.layers import print_layers
 from featx.errors import OptionError
+from featx.flags import flags_of
 from featx.layers import deepest, layers_up_to, weight_shapes
 
 if TYPE_CHECKING:
@@ -23,17 +24,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchSizeText",
+    "ClassWeight",
+    "Clf",
     "ClusterName",
     "Crops",
     "Device",
     "DeviceOrAll",
     "Flip",
+    "Folder",
+    "Folds",
     "Group",
     "Images",
     "JpegText",
     "Layers",
     "Manifest",
     "MaxPixels",
+    "Normalise",
     "PrecisionText",
     "PreprocessText",
     "Recipe",
@@ -41,16 +47,15 @@ __all__ = [
     "ResizeText",
     "Scales",
     "ScalesJoinText",
+    "Seed",
+    "Split",
     "Store",
     "Weights",
     "batch_size",
-    "flags_of",
-    "job_lines",
-    "need_layer",
+    "extraction_job",
     "on_cluster",
     "place",
     "renames",
-    "with_recipe",
 ]
 
 Images = Annotated[
@@ -142,6 +147,11 @@ ClusterName = Annotated[
     ),
 ]
 Store = Annotated[Path, typer.Option("--output", "-o", help="The store.")]
+Folder = Annotated[Path, typer.Option("--output", "-o", help="A folder.")]
+Split = Annotated[
+    str | None, typer.Option(metavar="train|val|test", help="Only the images of this split.")
+]
+Seed = Annotated[int, typer.Option(help="Of all that is drawn.")]
 Clf = Annotated[
     str,
     typer.Option(
@@ -165,19 +175,60 @@ ClassWeight = Annotated[
 Folds = Annotated[int, typer.Option(metavar="N", help="Without splits: scored folds.")]
 
 
-def need_layer(verb: str, layer: object, size: str, pool: str, dtype: str) -> None:
-    """Where no layer is asked for, list all and exit with 2."""
+def extraction_job(
+    context: typer.Context,
+    images: str | None,
+    recipe: str | None,
+    *,
+    quiet: bool,
+    **typed: Any,
+) -> "ExtractionJob":
+    """Check what `extract` or `plan` was given, and say what it will make.
+
+    Parameters
+    ----------
+    context : Context
+        Of the verb; it knows what was typed.
+    images : str, optional
+        Where they are.
+    recipe : str, optional
+        Name of settings, over which those that were typed win.
+    quiet : bool
+        Whether to say nothing.
+    **typed
+        All other settings of `prepare_extraction`, as the command line has them.
+
+    Raises
+    ------
+    OptionError
+        A setting that cannot be.
+    Exit
+        There is no layer: they were listed.
+    """
+    from featx.extraction import prepare_extraction
+
+    given = _with_recipe(context, recipe, typed, quiet=quiet)
+    if not given["layer"]:
+        _list_layers(context, typed["size"], typed["pool"], typed["dtype"])
+        raise typer.Exit(2)
+    given["scale"] = given["scale"] or ()
+    given["rename"] = renames(given["rename"])
+    given["batch_size"] = batch_size(given["batch_size"])
+    job = prepare_extraction(images, **given, show_download=not quiet)
+    for line in _job_lines(job):
+        say(line, quiet=quiet)
+    return job
+
+
+def _list_layers(context: typer.Context, size: str, pool: str, dtype: str) -> None:
     from featx.recipe import image_size
 
-    if layer:
-        return
     print_layers(image_size(size), pool, dtype)
-    say(f"Choose one: featx {verb} --layer block2_pool", quiet=False)
-    raise typer.Exit(2)
+    say(f"Choose one: featx {context.info_name} --layer block2_pool", quiet=False)
 
 
-def with_recipe(
-    context: typer.Context, name: str | None, *, quiet: bool, **given: Any
+def _with_recipe(
+    context: typer.Context, name: str | None, given: dict[str, Any], *, quiet: bool
 ) -> dict[str, Any]:
     """Return settings with those of a named recipe, where the user typed none.
 
@@ -187,7 +238,7 @@ def with_recipe(
         There is no recipe of that name.
     """
     if name is None:
-        return given
+        return {**given}
     from featx.extraction import find_named
 
     # By its name: typer has this kind from click, or from a copy of its own.
@@ -198,16 +249,6 @@ def with_recipe(
     own = {k: value for k, value in find_named(name).settings.items() if k in untyped}
     say(f"recipe {name}: {' '.join(flags_of(own))}", quiet=quiet)
     return given | own
-
-
-def flags_of(settings: Mapping[str, Any]) -> list[str]:
-    """Return settings of an extraction as one types them."""
-    flags = []
-    for name, value in settings.items():
-        flag = f"--{name.replace('_', '-')}"
-        values = value if isinstance(value, tuple) else (value,)
-        flags += [flag if each is True else f"{flag} {each}" for each in values]
-    return flags
 
 
 def batch_size(text: str) -> "BatchSize":
@@ -293,7 +334,7 @@ def renames(texts: list[str] | None) -> dict[str, str]:
     return found
 
 
-def job_lines(job: "ExtractionJob") -> list[str]:
+def _job_lines(job: "ExtractionJob") -> list[str]:
     """Say what will be made, before it is."""
     records, recipe, rest = job.listing.records, job.recipe, job.rest
     splits = {s: sum(r.split == s for r in records) for s in ("train", "val", "test")}

@@ -17,7 +17,9 @@ from featx.cli.console import (
     print_table,
     progress_bar,
     say,
+    say_notes,
     start_backend,
+    stoppable,
 )
 from featx.errors import OptionError
 
@@ -76,9 +78,9 @@ def command(
         str | None,
         typer.Option(metavar="TIME", help="Begin nothing new after that: 90s, 10m, 2h."),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder.")] = Path("sweep"),
+    output: settings.Folder = Path("sweep"),
     overwrite: Overwrite = False,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    seed: settings.Seed = 0,
     cluster: settings.ClusterName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -124,30 +126,24 @@ def command(
         f"{gigabytes(n_bytes)} of disk for {_stores(len(job.extractions))}",
         quiet=quiet,
     )
-    for note in job.notes:
-        say(f"note: {note}", quiet=quiet)
+    say_notes(job.notes, quiet=quiet)
     if cluster is None:
         say(f"device {start_backend(device)[1]}", quiet=quiet)
     with (
         settings.on_cluster(cluster, quiet=quiet) as workers,
         progress_bar("images", quiet=quiet) as images_done,
+        stoppable(output),
     ):
         told = Progress(
             stage=lambda text: say(text, quiet=quiet),
             images=images_done,
             candidates=_counted(quiet),
         )
-        try:
-            found = run_sweep(job, progress=told, cluster=workers)
-        except KeyboardInterrupt:
-            say(f"Stopped. {output} keeps what is done; the same command goes on.", quiet=False)
-            raise typer.Exit(130) from None
+        found = run_sweep(job, progress=told, cluster=workers)
     if as_json:
         print_json(found.facts)
         return
-    for note in found.facts["notes"]:
-        if note not in job.notes:
-            say(f"note: {note}", quiet=quiet)
+    say_notes([note for note in found.facts["notes"] if note not in job.notes], quiet=quiet)
     _print(found)
 
 
@@ -162,7 +158,7 @@ def _counted(quiet: bool) -> Callable[[int, int], None]:
 
 
 def _print(found: "Sweep") -> None:
-    from featx.workflows.sweeping.preparing import size_text
+    from featx.recipe import size_text
 
     in_order = sorted(found.rows, key=lambda row: (row.size, row.pool, len(row.layers), row.layers))
     print_table(

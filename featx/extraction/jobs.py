@@ -27,6 +27,7 @@ from featx.recipe import (
     Recipe,
     Resize,
     ScalesJoin,
+    check_sizes,
     image_size,
 )
 from featx.store import store_bytes
@@ -139,14 +140,13 @@ def prepare_extraction(  # noqa: PLR0913  those of `extract`
     """
     layers = (layer,) if isinstance(layer, str) else tuple(layer)
     scales = (scale,) if isinstance(scale, int) else tuple(scale)
-    if scales and image_size(size) != (224, 224):
-        message = "A --scale says the size of images. Leave out --size, or --scale."
-        raise OptionError(message)
+    shape = image_size(size)
+    check_sizes([shape], scales)
     settings = Recipe(
         weights="",
         layers=layers,
         pool=pool,
-        size=image_size(size),
+        size=shape,
         resize=resize,
         jpeg=jpeg,
         preprocess=preprocess,

@@ -10,25 +10,26 @@ import dataclasses
 import os
 import platform
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import PIL
 
 from featx.cluster import Cluster
 from featx.errors import OptionError
-from featx.extraction.batching import BatchSize, settle_batch_size
+from featx.extraction.batching import BatchSize
+from featx.extraction.computing import Computing, Here
 from featx.extraction.copying import copy_into, copy_rows
 from featx.extraction.jobs import ExtractionJob, prepare_extraction
 from featx.extraction.leases import Leases
 from featx.extraction.pace import Pace, Shares
-from featx.extraction.passes import Pass, fill_rows, load_for, passes_of
+from featx.extraction.passes import Pass, load_for, passes_of
 from featx.extraction.pipeline import n_decoders
 from featx.extraction.resuming import Earlier
 from featx.images import MAX_PIXELS
@@ -37,7 +38,7 @@ from featx.outputs import remove_leftovers, sole_writer
 from featx.recipe import Dtype, Jpeg, Pool, Precision, Preprocess, Recipe, Resize, ScalesJoin
 from featx.store import Status, StoreWriter, create_store, open_store
 
-__all__ = ["Computing", "Extraction", "extract", "run_extraction", "run_extractions"]
+__all__ = ["Extraction", "extract", "run_extraction", "run_extractions"]
 
 Progress = Callable[[int, int], None]
 LoadBackbone = Callable[[Recipe], Backbone]
@@ -311,72 +312,6 @@ def _check_one_pass(jobs: Sequence[ExtractionJob]) -> None:
                 "images and settings, but for layers, pooling and dtype."
             )
             raise OptionError(message)
-
-
-class Computing(Protocol):
-    """Where images go through the network: in this process, or elsewhere."""
-
-    def begin(self, jobs: Sequence[ExtractionJob], passes: Sequence[Pass]) -> None:
-        """Get ready for passes, before time is taken."""
-
-    def facts(self) -> dict[str, Any]:
-        """Return what the stores' provenance says of it."""
-
-    def fill(
-        self,
-        jobs: Sequence[ExtractionJob],
-        each: Pass,
-        writers: Sequence[StoreWriter],
-        pace: Pace,
-    ) -> Generator[int, None, None]:
-        """Write the rows of a pass into the targets; yield how many more are safe by then."""
-
-
-class Here:
-    """Computes in this process.
-
-    Parameters
-    ----------
-    load : callable
-        Makes the backbone of a pass.
-    """
-
-    def __init__(self, load: Callable[[Pass], Backbone]) -> None:
-        self._load = load
-        self._loaded: dict[tuple[int, ...], tuple[Backbone, int]] = {}
-
-    def begin(self, jobs: Sequence[ExtractionJob], passes: Sequence[Pass]) -> None:
-        """Load the backbones, and settle how many images each sees at once."""
-        for each in passes:
-            backbone = self._load(each)
-            device = getattr(backbone, "device", None)
-            size = settle_batch_size(jobs[0].batch_size, backbone.recipe, len(each.rows), device)
-            self._loaded[each.rows] = backbone, size
-
-    def facts(self) -> dict[str, Any]:
-        """Return device, batch size and backend of the first pass."""
-        import keras
-
-        backbone, size = next(iter(self._loaded.values()))
-        device = getattr(backbone, "device", None)
-        return {
-            "batch_size": size,
-            "device": device.description if device is not None else "",
-            "backend": keras.backend.backend(),
-            "keras": keras.__version__,
-        }
-
-    def fill(
-        self,
-        jobs: Sequence[ExtractionJob],
-        each: Pass,
-        writers: Sequence[StoreWriter],
-        pace: Pace,
-    ) -> Generator[int, None, None]:
-        """Write the rows of a pass into the targets, batch by batch."""
-        backbone, size = self._loaded[each.rows]
-        first = jobs[0]
-        return fill_rows(each, backbone, size, first.files, first.max_pixels, writers, pace)
 
 
 def _fill_stores(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from featx.errors import OptionError
-from featx.spelling import did_you_mean
+from featx.spelling import no_such
 
 __all__ = ["AUGMENTATIONS", "augmentation_layers", "reseed", "seed_generators"]
 
@@ -62,11 +62,7 @@ def augmentation_layers(name: str, seed: int) -> list[Any]:
     the strong ones are mirrored at the border, which keeps their texture.
     """
     if name not in AUGMENTATIONS:
-        message = (
-            f"No augmentation '{name}'.{did_you_mean(name, AUGMENTATIONS)} "
-            f"Use --augment with one of {', '.join(AUGMENTATIONS)}."
-        )
-        raise OptionError(message)
+        raise OptionError(no_such("augmentation", name, "--augment", AUGMENTATIONS))
     from keras import layers
 
     makers: list[Callable[..., Any]] = []

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from featx.errors import OptionError
 from featx.layers import LAYERS, find_layer
-from featx.spelling import did_you_mean
+from featx.spelling import no_such
 
 __all__ = ["Augment", "OptimizerName", "Schedule", "Tuning", "hidden_sizes"]
 
@@ -98,11 +98,7 @@ class Tuning:
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:
-                message = (
-                    f"No {name} '{value}'.{did_you_mean(value, allowed)} "
-                    f"Use --{name} with one of {', '.join(allowed)}."
-                )
-                raise OptionError(message)
+                raise OptionError(no_such(name, value, f"--{name}", allowed))
         if self.class_weight not in {None, "balanced"}:
             message = f"No class weight '{self.class_weight}'. Use --class-weight balanced."
             raise OptionError(message)

@@ -17,7 +17,7 @@ import logging
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from featx.errors import CodeRangeError, OptionError
 from featx.layers import LAYERS, Layer, activation_shape, deepest, layers_up_to
+from featx.network.compiling import Run, compiled
 from featx.network.devices import Device, find_device, memory_errors
 from featx.network.pooling import averaged, pooled, views
-from featx.network.precision import arithmetic
 from featx.network.weights import WeightsSource, read_weights
 from featx.recipe import Precision, Recipe
 
@@ -59,7 +59,6 @@ _MOST_SHAPES = 64
 _BEYOND_FLOAT16 = 65520
 
 Weights = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
-_Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.floating]]]
 
 
 class Backbone(Protocol):
@@ -99,7 +98,7 @@ class VGG19Backbone:
         self.device = device
         self._wanted = dict(wanted)
         self._layers: dict[str, Any] = {}
-        self._runs: OrderedDict[tuple[int, int], _Run] = OrderedDict()
+        self._runs: OrderedDict[tuple[int, int], Run] = OrderedDict()
         self._lock = threading.Lock()
         self._compile(recipe.view_size, weights)
 
@@ -159,7 +158,7 @@ class VGG19Backbone:
             found[name] = joined.astype(own.dtype, copy=False)
         return found
 
-    def _run_of(self, shape: tuple[int, int]) -> "_Run":
+    def _run_of(self, shape: tuple[int, int]) -> Run:
         """Return the network for images of one shape, compiled when it is first asked for."""
         with self._lock:
             if shape not in self._runs:
@@ -175,7 +174,7 @@ class VGG19Backbone:
             for name, (kernel, bias) in weights.items():
                 self._layers[name].set_weights([kernel, bias])
             model.trainable = False
-            self._runs[shape] = _compiled(model, self.recipe, shape, self.device)
+            self._runs[shape] = compiled(model, self.recipe.precision, shape, self.device)
 
 
 def build_backbone(recipe: Recipe, weights: Weights, device: Device | None = None) -> VGG19Backbone:
@@ -438,77 +437,3 @@ def keras_layer(layer: Layer, dtype: str) -> Any:
         dtype=dtype,
         name=layer.name,
     )
-
-
-def _compiled(model: Any, recipe: Recipe, shape: tuple[int, int], device: Device) -> "_Run":
-    """Return the model as one compiled function on NumPy arrays.
-
-    Keras's own `predict` compiles with XLA on the CPU, which costs a fifth of
-    the speed there, and keeps every output in memory. Outputs in the CPU's
-    memory are not copied; the arrays keep them alive.
-    """
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        return _compiled_tensorflow(model, recipe, shape, device)
-    # These learn the shape from the images.
-    compiled = {"jax": _compiled_jax, "torch": _compiled_torch}[keras.backend.backend()]
-    return compiled(model, recipe, device)
-
-
-def _compiled_tensorflow(
-    model: Any, recipe: Recipe, shape: tuple[int, int], device: Device
-) -> "_Run":
-    import tensorflow as tf
-
-    def forward(images: Any) -> Any:
-        with device.scope():
-            return model(images, training=False)
-
-    # Traced once, here: for any number of images, and before threads could trace it twice.
-    images = tf.TensorSpec((None, *shape, 3), tf.uint8)
-    compiled = tf.function(forward, jit_compile=False).get_concrete_function(images)
-
-    def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        with arithmetic(recipe.precision), device.scope():
-            return {k: np.asarray(v) for k, v in compiled(tf.convert_to_tensor(images)).items()}
-
-    return run
-
-
-def _compiled_jax(model: Any, recipe: Recipe, device: Device) -> "_Run":
-    import jax
-
-    # JAX computes where the arrays are that were put somewhere; its default is the first GPU.
-    place = jax.devices(device.kind)[device.index]
-    trained = [jax.device_put(v.value, place) for v in model.trainable_variables]
-    fixed = [jax.device_put(v.value, place) for v in model.non_trainable_variables]
-
-    def forward(trained: Any, fixed: Any, images: Any) -> Any:
-        with arithmetic(recipe.precision):
-            return model.stateless_call(trained, fixed, images, training=False)[0]
-
-    compiled = jax.jit(forward)
-
-    def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        found = compiled(trained, fixed, jax.device_put(images, place))
-        # The wait raises an error, of memory say; np.asarray alone would end the process.
-        return {k: np.asarray(v.block_until_ready()) for k, v in found.items()}
-
-    return run
-
-
-def _compiled_torch(model: Any, recipe: Recipe, device: Device) -> "_Run":
-    import keras
-    import torch
-
-    def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        with (
-            arithmetic(recipe.precision),
-            device.scope(),
-            torch.no_grad(),
-        ):
-            found = model(keras.ops.convert_to_tensor(images), training=False)
-            return {k: v.cpu().numpy() for k, v in found.items()}
-
-    return run

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.classification.bundle import Bundle
-from featx.classification.evaluation import Evaluation, Score
+from featx.classification.evaluation import Evaluation
+from featx.classification.intervals import Score
 from featx.finetuning.steps import Epoch
 from featx.images import File
 from featx.outputs import spelt

@@ -7,7 +7,8 @@ the template asks for none in vain; a section that has nothing is left out.
 from collections.abc import Sequence
 from typing import Any
 
-from featx.classification.evaluation import Evaluation, Score
+from featx.classification.evaluation import Evaluation
+from featx.classification.intervals import Score
 from featx.report.contents import CodeMap, Contents, HeatMap, Missing, Pictures, as_text
 from featx.report.figures import (
     plot_confusion,

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.classification import Bundle, Evaluation, Score, evaluate
-from featx.classification.evaluation import wilson
 from featx.classification.folds import together
+from featx.classification.intervals import wilson
 from featx.classification.labels import check_columns, relabel
 from featx.errors import ImagesError, OptionError
 from featx.images import ImageRecord, list_images, read_digest

@@ -6,7 +6,7 @@ Axes come in, and are drawn on.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from featx.classification.evaluation import Score
+from featx.classification.intervals import Score
 from featx.errors import OptionError
 from featx.report.axes import AS_IT_IS, ink_of
 

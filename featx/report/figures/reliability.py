@@ -6,7 +6,8 @@ An evaluation comes in; Matplotlib's axes go out.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from featx.classification.evaluation import Evaluation, ReliabilityBin, wilson
+from featx.classification.evaluation import Evaluation, ReliabilityBin
+from featx.classification.intervals import wilson
 from featx.report.axes import BLUE, axes_for, ink_of
 from featx.report.figures.drawing import check_some, draw_scores, tidy
 

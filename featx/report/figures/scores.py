@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from featx.classification.evaluation import Score
+from featx.classification.intervals import Score
 from featx.layers import LAYERS, find_layer
 from featx.report.axes import BLUE, COLOURS, axes_for, shown
 from featx.report.figures.drawing import (

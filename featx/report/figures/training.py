@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from featx.classification.evaluation import Score
+from featx.classification.intervals import Score
 from featx.errors import OptionError
 from featx.finetuning.steps import Epoch
 from featx.report.axes import AS_IT_IS, BLUE, VERMILLION, axes_for, ink_of, shown

@@ -4,7 +4,6 @@ A command is put together from what is known: it gives the same, and need not be
 what was typed.
 """
 
-import inspect
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from featx.classification import Bundle, Score, prepare_fit
+from featx.extraction import prepare_extraction
+from featx.flags import flags_of
 from featx.outputs import spelt
-from featx.recipe import Recipe
+from featx.recipe import Recipe, size_text
 from featx.report.contents import Command, SweepRow
-from featx.workflows.sweeping.preparing import size_text
 
 __all__ = [
     "bundle_commands",
@@ -171,7 +171,8 @@ def bundle_commands(path: Path, bundle: Bundle) -> tuple[Command, ...]:
     summary, made = bundle.summary, bundle.provenance["extraction"]
     stores = [str(each) for each in summary["codes"]]
     name = _typed(stores[0]) if len(stores) == 1 else "codes.h5"
-    fit = ["featx fit", *map(_typed, stores), *_fit_flags(bundle.provenance["settings"])]
+    fit = ["featx fit", *map(_typed, stores)]
+    fit += map(spelt, _fit_flags(bundle.provenance["settings"]))
     return (
         Command("Codes", f"featx extract {_flags(bundle.recipe, made)} -o {name}"),
         Command("The classifier", f"{' '.join(fit)} -o {_typed(str(path))}"),
@@ -193,64 +194,47 @@ def tuning_commands(
     """Return what makes such a network, and what to do with it."""
     tuning, there = facts["tuning"], _typed(str(folder))
     flags = _flags(recipe, provenance).replace("--weights", "--init")
-    known = {"freeze_until": "--freeze-until", "augment": "--augment", "lr": "--lr"}
-    own = " ".join(f"{flag} {tuning[name]}" for name, flag in known.items() if tuning[name])
+    own = flags_of({name: tuning[name] for name in ("freeze_until", "augment", "lr", "epochs")})
     model = _typed(str(folder / "tuned.keras"))
     weights = _typed(str(folder / "tuned.weights.h5"))
     return (
-        Command(
-            "The network", f"featx finetune {flags} {own} --epochs {tuning['epochs']} -o {there}"
-        ),
+        Command("The network", f"featx finetune {flags} {' '.join(own)} -o {there}"),
         Command("Classify images by it", f"featx predict IMAGES --model {model}"),
         Command("Codes of it", f"featx extract --weights {weights} --layer {recipe.layers[0]}"),
     )
 
 
 def _fit_flags(given: Mapping[str, Any]) -> list[str]:
-    """Return options of a fit; those that are usual are left out."""
-    usual, flags = inspect.signature(prepare_fit).parameters, []
-    for name, value in given.items():
-        if name != "clf" and value in (usual[name].default, None):
-            continue
-        flag = "--set" if name == "settings" else "--" + name.replace("_", "-")
-        if name == "settings":
-            values = [f"{key}={each}" for key, each in value.items()]
-        elif name == "C":
-            values = [",".join(f"{each:g}" for each in value)]
-        elif value is True:
-            flags.append(flag)
-            continue
-        else:
-            values = list(map(str, value if isinstance(value, list) else [value]))
-        flags += [f"{flag} {_typed(each)}" for each in values]
-    return flags
+    """Return options of a fit; those that are usual are left out, but for the classifier."""
+    penalties = given.get("C")
+    others = {
+        **{name: value for name, value in given.items() if name not in {"clf", "settings"}},
+        "C": None if penalties is None else ",".join(f"{each:g}" for each in penalties),
+        "set": given.get("settings"),
+    }
+    return [*flags_of({"clf": given["clf"]}), *flags_of(others, prepare_fit)]
 
 
 def _flags(recipe: Recipe, provenance: Mapping[str, Any]) -> str:
     """Return images and options of an extraction; those that are usual are left out."""
-    parts = [_typed(str(provenance.get("root", "IMAGES")))]
-    weights = str(provenance.get("weights", "bundled"))
-    parts += [f"--layer {name}" for name in recipe.layers]
     given = {
-        "pool": (recipe.pool, "none"),
-        "size": (size_text(recipe.size), "224" if not recipe.scales else size_text(recipe.size)),
-        "crops": (str(recipe.crops), "1"),
-        "scales-join": (recipe.scales_join, "mean"),
-        "resize": (recipe.resize, "squash"),
-        "jpeg": (recipe.jpeg, "reduced"),
-        "preprocess": (recipe.preprocess, "caffe"),
-        "precision": (recipe.precision, "float32"),
-        "dtype": (recipe.dtype, "float32"),
-        "weights": (weights, "bundled"),
+        "layer": recipe.layers,
+        "pool": recipe.pool,
+        "size": None if recipe.scales else size_text(recipe.size),
+        "crops": recipe.crops,
+        "scales_join": recipe.scales_join,
+        "resize": recipe.resize,
+        "jpeg": recipe.jpeg,
+        "preprocess": recipe.preprocess,
+        "precision": recipe.precision,
+        "dtype": recipe.dtype,
+        "weights": str(provenance.get("weights", "bundled")),
+        "scale": recipe.scales,
+        "flip": recipe.flip,
+        "rename": provenance.get("rename"),
     }
-    parts += [
-        f"--{name} {_typed(value)}" for name, (value, usual) in given.items() if value != usual
-    ]
-    parts += [f"--scale {each}" for each in recipe.scales]
-    parts += ["--flip"] if recipe.flip else []
-    renamed = provenance.get("rename", {})
-    parts += [f"--rename {_typed(f'{old}={new}')}" for old, new in renamed.items()]
-    return " ".join(parts)
+    images = _typed(str(provenance.get("root", "IMAGES")))
+    return " ".join([images, *map(spelt, flags_of(given, prepare_extraction))])
 
 
 def _typed(text: str) -> str:

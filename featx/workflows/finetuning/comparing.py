@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.classification import Bundle, Score
-from featx.classification.evaluation import paired_difference
+from featx.classification.intervals import paired_difference
 from featx.store import Store
 from featx.workflows.finetuning.parts import Parts
 

@@ -15,7 +15,7 @@ from featx.errors import FitError, OptionError, RecipeMismatchError
 from featx.extraction import ExtractionJob, prepare_extraction
 from featx.finetuning.options import Tuning, hidden_sizes
 from featx.layers import find_layer
-from featx.outputs import check_folder
+from featx.outputs import check_folder, made_folder
 from featx.recipe import Recipe
 from featx.workflows.heads import head_of
 
@@ -177,9 +177,7 @@ def prepare_finetune(  # noqa: PLR0913  flat, as on the command line
     find_layer(chosen["layer"])
     settings, notes = _cached(_tuning(tuning, chosen["layer"], chosen["init"]), cache)
     folder = _folder(Path(output))
-    new = not folder.exists()
-    folder.mkdir(exist_ok=True)
-    try:
+    with made_folder(folder):
         job = prepare_extraction(
             images,
             layer=chosen["layer"],
@@ -199,10 +197,6 @@ def prepare_finetune(  # noqa: PLR0913  flat, as on the command line
         )
         _check_views(job.recipe)
         _check_images(job, chosen.get("identity"))
-    except BaseException:
-        if new:
-            folder.rmdir()
-        raise
     if overwrite:
         for name in ("checkpoint.h5", "run.json"):
             (folder / name).unlink(missing_ok=True)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from featx.classification import Bundle, Fit, Score, fit
-from featx.classification.evaluation import Evaluation, evaluate, right_by_majority, wilson
+from featx.classification.evaluation import Evaluation, evaluate, right_by_majority
+from featx.classification.intervals import wilson
 from featx.errors import FitError
 from featx.extraction import extraction_of, run_extraction
 from featx.finetuning.checkpoints import load_checkpoint

@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from featx.classification.preparing import check_fit_settings
+from featx.classification.settings import check_fit_settings
 from featx.errors import OptionError
 from featx.extraction import ExtractionJob, prepare_extraction
+from featx.flags import flags_of
 from featx.layers import LAYERS, activation_shape, find_layer, gflop
-from featx.outputs import check_folder
-from featx.recipe import Recipe, image_size
+from featx.outputs import check_folder, made_folder
+from featx.recipe import Recipe, check_sizes, image_size, size_text
 
 __all__ = ["Candidate", "SweepJob", "prepare_sweep"]
 
@@ -185,19 +186,15 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
     wanted |= set(_POOL_LAYERS)
     layers = [each.name for each in LAYERS if each.name in wanted]
     pools = [pool] if isinstance(pool, str) else list(dict.fromkeys(pool))
-    sizes = [size] if isinstance(size, int | str) else list(size)
+    sizes = [image_size(each) for each in ([size] if isinstance(size, int | str) else size)]
     scales = [scale] if isinstance(scale, int) else list(scale)
-    if scales and sizes != [224]:
-        message = "A --scale says the size of images. Leave out --size, or --scale."
-        raise OptionError(message)
-    views = {"flip": flip, "crops": crops}
+    check_sizes(sizes, scales)
+    views = {"crops": crops, "flip": flip}
     if budget is not None and budget <= 0:
         message = f"No such budget: {budget:g} seconds. Expected --budget above 0, such as 10m."
         raise OptionError(message)
     check_fit_settings(clf, normalise, class_weight, folds, seed)
     folder = _folder(Path(output))
-    new = not folder.exists()
-    folder.mkdir(exist_ok=True)
     prepare = partial(
         prepare_extraction,
         images,
@@ -215,17 +212,13 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
     )
     extractions: dict[tuple[tuple[int, int], str], ExtractionJob] = {}
     notes: list[str] = []
-    try:
-        for shape in dict.fromkeys(image_size(each) for each in scales or sizes):
+    with made_folder(folder):
+        for shape in dict.fromkeys([image_size(each) for each in scales] or sizes):
             seen = partial(prepare, **({"scale": shape[0]} if scales else {"size": shape}))
             usual = [each for each in (*_POOLS, "none") if each not in _placed(scales, crops)]
             found, said = _stores(shape, layers, pools, usual, folder, seen)
             extractions |= {(shape, each): job for each, job in found.items()}
             notes += said
-    except BaseException:
-        if new:
-            folder.rmdir()
-        raise
     candidates = [
         Candidate(own, each, shape)
         for (shape, each), job in extractions.items()
@@ -256,10 +249,10 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
             manifest=manifest,
             group=group,
             weights=weights,
-            rename=rename,
             preprocess=preprocess,
             resize=resize,
             precision=precision,
+            rename=rename,
         ),
         views=views,
         scaled=bool(scales),
@@ -320,34 +313,10 @@ def store_name(size: tuple[int, int], pool: str) -> str:
     return f"{size_text(size)}-{pool.replace(':', '-')}.h5"
 
 
-def size_text(size: tuple[int, int]) -> str:
-    """Return a size as one types it.
-
-    Examples
-    --------
-    >>> size_text((224, 224)), size_text((96, 128))
-    ('224', '96x128')
-    """
-    height, width = size
-    return str(height) if height == width else f"{height}x{width}"
-
-
 def _flags(images: Path | str | None, **given: Any) -> str:
     """Return images and settings as one types them, without those that are the defaults."""
-    usual = {
-        "weights": "bundled",
-        "preprocess": "caffe",
-        "resize": "squash",
-        "precision": "float32",
-    }
-    rename = given.pop("rename") or {}
-    words = [] if given["manifest"] is not None else [str(images or "data")]
-    for name, value in given.items():
-        if value is not None and value != usual.get(name):
-            words += [f"--{name}", str(value)]
-    for old, new in rename.items():
-        words += ["--rename", f"{old}={new}"]
-    return shlex.join(words)
+    words = [] if given["manifest"] is not None else [shlex.quote(str(images or "data"))]
+    return " ".join([*words, *flags_of(given, prepare_extraction)])
 
 
 def _layers_of(recipe: Recipe) -> list[tuple[str, ...]]:

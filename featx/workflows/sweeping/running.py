@@ -33,7 +33,8 @@ from featx.errors import FitError, StoreError
 from featx.extraction import ExtractionJob, run_extractions
 from featx.layers import gflop
 from featx.outputs import whole_file
-from featx.workflows.sweeping.preparing import Candidate, SweepJob, prepare_sweep, size_text
+from featx.recipe import size_text
+from featx.workflows.sweeping.preparing import Candidate, SweepJob, prepare_sweep
 from featx.workflows.sweeping.verdict import (
     SweepRow,
     Verdict,

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 
 from featx.classification import Score
 from featx.classification.competition import Judged, LearningPoint, compare
-from featx.workflows.sweeping.preparing import Candidate, SweepJob, size_text
+from featx.extraction import prepare_extraction
+from featx.flags import flags_of
+from featx.recipe import size_text
+from featx.workflows.sweeping.preparing import Candidate, SweepJob
 
 __all__ = ["SweepRow", "Verdict", "cheapest_within", "commands_of", "judge_case", "judge_curve"]
 
@@ -169,18 +172,18 @@ def judge_curve(points: Sequence[LearningPoint]) -> Verdict:
 def commands_of(job: SweepJob, candidate: Candidate) -> tuple[str, ...]:
     """Return what to type next: codes, a fit on them, and a network that goes on learning."""
     size, fit = size_text(candidate.size), job.fit
-    layers = " ".join(f"--layer {name}" for name in candidate.layers)
-    seen = f"--{'scale' if job.scaled else 'size'} {size}"
-    if job.views["crops"] > 1:
-        seen += f" --crops {job.views['crops']}"
-    if job.views["flip"]:
-        seen += " --flip"
-    extract = f"featx extract {job.flags} {layers} --pool {candidate.pool} {seen} -o best.h5"
-    fitting = f"featx fit best.h5 --clf {fit['clf']} --normalise {fit['normalise']}"
-    if fit["class_weight"]:
-        fitting += f" --class-weight {fit['class_weight']}"
-    tuning = f"featx finetune {job.flags.replace('--weights', '--init')} --size {size}"
-    return extract, f"{fitting} -o best.skops", tuning
+    codes = {
+        "layer": candidate.layers,
+        "pool": candidate.pool,
+        "scale" if job.scaled else "size": size,
+    }
+    flags = [job.flags, *flags_of(codes), *flags_of(job.views, prepare_extraction)]
+    fitting = flags_of({name: fit[name] for name in ("clf", "normalise", "class_weight")})
+    return (
+        f"featx extract {' '.join(flags)} -o best.h5",
+        f"featx fit best.h5 {' '.join(fitting)} -o best.skops",
+        f"featx finetune {job.flags.replace('--weights', '--init')} --size {size}",
+    )
 
 
 def _interval(gain: Score) -> str:
