@@ -52,7 +52,7 @@ def command(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say what an extraction will cost, and a fit after it: disk, memory and time.
+    """Say what an extraction and a fit will cost: disk, memory, time.
 
     The options are those of extract. It runs a few batches of the images, and
     leaves nothing behind.
@@ -71,7 +71,7 @@ def command(
         scale=scale or (),
         scales_join=scales_join,
     )
-    settings.need_layer(NAME, named["layer"], size, pool, dtype)
+    settings.need_layer(NAME, images, named["layer"], size, pool, dtype)
     # The recipe checks the words that mypy cannot.
     job = prepare_extraction(
         images,
