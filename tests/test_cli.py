@@ -266,8 +266,8 @@ def truncated(folder):
         (
             None,
             ("info", "nothing.h5"),
-            "No file nothing.h5. Expected a store (codes.h5), a bundle (model.skops) or a weights file: "
-            "featx info FILE",
+            "No file nothing.h5. Expected a store (codes.h5), a bundle (model.skops) or a weights "
+            "file: featx info FILE",
         ),
         (
             None,
