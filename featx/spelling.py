@@ -1,13 +1,14 @@
-"""Spelling: the name that a mistyped one was probably meant to be.
+"""Spelling: the name that a mistyped one was probably meant to be; one image, two images.
 
 A name and those that exist come in; the nearest, or words that propose it, go
-out. This file knows no option and no layer.
+out. A number comes in, and goes out with its noun. This file knows no option and
+no layer.
 """
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "nearest", "no_such"]
+__all__ = ["counted", "did_you_mean", "nearest", "no_such"]
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -50,3 +51,29 @@ def no_such(kind: str, name: str, flag: str, known: Iterable[str]) -> str:
     return (
         f"No {kind} '{name}'.{did_you_mean(name, words)} Use {flag} with one of {', '.join(words)}."
     )
+
+
+def counted(number: int, noun: str, nouns: str = "") -> str:
+    """Return a number with what is counted, in the singular or the plural.
+
+    Parameters
+    ----------
+    number : int
+        How many.
+    noun : str
+        What one of them is called, with whatever follows in the singular.
+    nouns : str, default=""
+        What several are called; `noun` with an s if it is empty.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> counted(1, "image"), counted(12000, "image")
+    ('1 image', '12,000 images')
+    >>> counted(1, "copy is", "copies are"), counted(2, "copy is", "copies are")
+    ('1 copy is', '2 copies are')
+    """
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"

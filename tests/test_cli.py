@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -96,8 +97,43 @@ def test_extract_without_a_layer_lists_them(folder, run):
     code, out, err = run("extract")
     assert code == 2
     assert [line.split()[0] for line in out.splitlines()[1:]] == [layer.name for layer in LAYERS]
-    assert err == "Choose one: featx extract --layer block2_pool\n"
+    said = "No --layer was given. Choose one: featx extract{} --layer block2_pool\n"
+    assert err == said.format("")
+    assert run("extract", "my photos")[2] == said.format(" 'my photos'")
     assert listing(folder) == ["data"]
+
+
+def test_without_labels_the_next_step_is_no_fit_of_nothing(folder, run):
+    """What is proposed after an extraction can be typed: without labels a table is needed."""
+    _, _, err = run("extract", "data", "--layer", "block1_pool", *TINY)
+    assert err.endswith("Next: featx fit codes.h5 --clf logistic\n")
+    (folder / "flat").mkdir()
+    shutil.copy(folder / "data/train/red/0.png", folder / "flat/0.png")
+    _, out, err = run("extract", "flat", "--layer", "block1_pool", *TINY, "-o", "flat.h5")
+    assert "flat.h5: codes of 1 image in " in out
+    assert "1 image in flat (no labels)\n" in err
+    assert err.endswith(
+        "Next: featx fit flat.h5 --labels TABLE.csv (columns path and label), or "
+        "featx predict flat.h5 --model MODEL\n"
+    )
+
+
+def test_groups_are_counted_and_archives_named_as_typed(folder, run):
+    """The first line says how many groups were found, and of an archive what the user typed."""
+    _, _, err = run("extract", "data", "--layer", "block1_pool", *TINY, "--group", "[01].png")
+    assert "27 images in data (train 18, val 9, 3 classes, 2 groups)\n" in err
+    shutil.make_archive("pictures", "zip", root_dir=".", base_dir="data")
+    _, _, err = run("extract", "pictures.zip", "--layer", "block1_pool", *TINY, "-o", "zip.h5")
+    assert "27 images in pictures.zip/data (" in err
+    assert "note: All of 'pictures.zip' lies in its folder 'data', " in err
+
+
+def test_each_verb_is_one_line_of_the_help(run):
+    """The list of verbs says whole sentences: nothing is cut."""
+    _, out, _ = run("--help")
+    verbs = out.partition("Commands:")[2]
+    assert "predict" in verbs
+    assert "..." not in verbs
 
 
 def test_layers_shows_what_codes_cost(run):
@@ -228,7 +264,12 @@ def truncated(folder):
             "Cannot tell a format from codes.xlsx. "
             "Expected -o NAME.parquet or -o NAME.csv or -o NAME.npz.",
         ),
-        (None, ("info", "nothing.h5"), "No file nothing.h5."),
+        (
+            None,
+            ("info", "nothing.h5"),
+            "No file nothing.h5. Expected a store (codes.h5), a bundle (model.skops) or a weights "
+            "file: featx info FILE",
+        ),
         (
             None,
             ("weights", "fetch", "resnet"),
@@ -296,7 +337,7 @@ def test_bad_images_are_listed_and_counted(folder, run):
     _, out, _ = run("info", "codes.h5", "--bad")
     assert out == "path             reason\ntrain/red/0.png  empty file\n"
     _, _, err = run("fit")
-    assert "note: 1 images could not be read and are left out: 1 of red." in err
+    assert "note: 1 image could not be read and is left out: 1 of red." in err
 
 
 def test_all_bad_is_an_error(folder, run):
@@ -321,6 +362,20 @@ def test_info_tells_what_a_file_is(folder, run):
     assert facts["recipe"]["layers"] == ["block1_pool"]
     _, out, _ = run("info", "model.skops")
     assert out.startswith("kind: bundle\nclasses: blue, green, red\n")
+    accuracy = featx.load_bundle("model.skops").summary["accuracy"]["value"]
+    assert f"\n  accuracy: {accuracy:.3f} (95 % interval " in out
+    assert "{" not in out  # tables are for --json
+    assert "\n  more, by --json: tried, reliability, " in out
+    for verb, output in (("fit", "other.skops"), ("export", "other.csv")):
+        _, _, err = run(verb, "model.skops", "-o", output)
+        assert err.endswith("is a zip archive, not a store. What it is: featx info model.skops\n")
+    _, _, err = run("fit", "data", "-o", "other.skops")
+    assert err == (
+        "error: data is a folder, not a store. If it holds images, make a store of them first: "
+        "featx extract data --layer block2_pool -o codes.h5\n"
+    )
+    _, _, err = run("explain", "data/train/red/0.png", "data")
+    assert "0.png is no bundle. Expected a file that featx fit wrote" in err
     code, _, err = run("info", "model.skops", "--bad")
     assert (code, err) == (
         1,

@@ -195,8 +195,8 @@ def test_unreadable_images_are_left_out(made, tmp_path):
     (tmp_path / "red/bad.png").write_bytes(b"no image")
     shutil.copy(made / "data/train/red/0.png", tmp_path / "red/fitted.png")
     message = (
-        "None of the images that the classifier was not fitted on could be read, so nothing is "
-        "left to score. Give others."
+        "The classifier was fitted on 1 image of these, and 1 other could not be read, so nothing "
+        "is left to score. Give images that it never saw."
     )
     with refused(message):
         featx.evaluate_bundle(tmp_path, model=made / "model.skops")

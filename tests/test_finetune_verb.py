@@ -192,6 +192,9 @@ def test_overwrite_begins_anew(run, home):
     code, out, err = run(*other)
     assert (code, out) == (1, "")
     assert "again holds a run with other settings: " in err
+    code, _, of_codes = run("--layer", "block1_conv1", "--size", "32", "-o", "again")
+    assert code == 1
+    assert "error: again holds a run with other settings: --layer block2_pool " in of_codes
     assert "optimizer is sgd, was adamw" in err
     assert "epochs is 1, was 3" in err
     one, two = ((home / name / "run.json").read_bytes() for name in ("again", "straight"))

@@ -57,6 +57,17 @@ def test_a_forecast_by_hand(monkeypatch):
     assert forecast.seconds(100) == 5.0 + 92 / 4
 
 
+def test_a_forecast_of_a_run_of_two_batches(monkeypatch):
+    """Both come out at once, which is no pace: all of the run is, and its time is what it took."""
+    now = iter([100.0, 101.98, 102.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    forecast = Forecast()
+    forecast(49, 62)
+    forecast(62, 62)
+    assert forecast.images_per_second == 31.0
+    assert forecast.seconds(62) == 2.0
+
+
 def test_the_peak_is_seen():
     """200 MB that come and go are in the peak."""
     with PeakMemory() as peak:
@@ -128,4 +139,6 @@ def test_without_a_layer_it_lists_them(folder, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err == "Choose one: featx plan --layer block2_pool\n"
+    assert capsys.readouterr().err == (
+        f"No --layer was given. Choose one: featx plan {folder}/data --layer block2_pool\n"
+    )

@@ -658,9 +658,9 @@ def test_equal_bytes_on_both_sides_are_reported(store_of):
     sha256[54] = sha256[3]
     found = fit(store_of(labels_of(60), split_of(train=40, val=20), sha256=sha256), clf="ridge")
     assert found.notes == (
-        "1 images of val are a copy, or of the group, of a training image: "
+        "1 image of val is a copy, or of the group, of a training image: "
         "the score may flatter. Move them to one side.",
-        "1 pairs of images are copies (1 of the same bytes): they share a fold "
+        "1 pair of images are copies (1 of the same bytes): they share a fold "
         "(--duplicates keep: they need not). The first: images/003.png and images/054.png.",
     )
     assert found.to_dict()["copies"] == [
@@ -734,7 +734,7 @@ def test_copies_with_different_labels_are_noted(store_of):
     sha256[31] = sha256[3]
     found = fit(store_of(labels_of(60), sha256=sha256), clf="ridge", C=[1])
     assert found.notes[-1] == (
-        "1 pairs of copies have different labels. The first: images/003.png (class 0) and "
+        "1 pair of copies has different labels. The first: images/003.png (class 0) and "
         "images/031.png (class 1)."
     )
 

@@ -261,6 +261,10 @@ def load_bundle(path: Path | str = "model.skops", *, trust: bool = False) -> Bun
         There is no such file, or it is no bundle that this featx can read.
     """
     path = Path(path)
+    named = path.suffix in {".skops", ".joblib"}
+    if path.is_file() and not named and not zipfile.is_zipfile(path):
+        message = f"{path} is no bundle. Expected a file that featx fit wrote, such as model.skops."
+        raise BundleError(message)
     if not path.is_file():
         message = f"No bundle {path}. Make one first: featx fit CODES -o {path}"
         raise BundleError(message)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from featx.classification.codes import Rows
 from featx.classification.folds import fold_count, make_folds
 from featx.errors import FitError, OptionError, StoreError
+from featx.spelling import counted
 from featx.store import ImageTable, Status
 
 __all__ = [
@@ -81,8 +82,12 @@ def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
     if failed:
         by_class = ", ".join(f"{n} of {label or 'no class'}" for label, n in failed.items())
         notes.append(
-            f"{failed.total()} images could not be read and are left out: {by_class}. "
-            f"Reasons: featx info {path} --bad"
+            counted(
+                failed.total(),
+                "image could not be read and is left out",
+                "images could not be read and are left out",
+            )
+            + f": {by_class}. Reasons: featx info {path} --bad"
         )
     labelled = np.array([label is not None for label in images.label], bool)
     if not labelled.any():
@@ -94,7 +99,10 @@ def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
         raise FitError(message)
     n_unlabelled = int(np.sum(images.done & ~labelled))
     if n_unlabelled:
-        notes.append(f"{n_unlabelled} images have no label and are left out.")
+        notes.append(
+            counted(n_unlabelled, "image has no label and is", "images have no label and are")
+            + " left out."
+        )
     rows = np.flatnonzero(images.done & labelled)
     if len(np.unique(images.label[rows].astype(str))) < 2:
         message = (
@@ -208,8 +216,12 @@ def check_leaks(y: NDArray[np.str_], keys: NDArray[np.int32], division: Division
     n_shared = int(np.sum(twins(keys, division)))
     if n_shared:
         notes.append(
-            f"{n_shared} images of {division.scored_on} are a copy, or of the group, of a "
-            "training image: the score may flatter. Move them to one side."
+            counted(
+                n_shared,
+                f"image of {division.scored_on} is a copy, or of the group, of a training image",
+                f"images of {division.scored_on} are a copy, or of the group, of a training image",
+            )
+            + ": the score may flatter. Move them to one side."
         )
     unknown = sorted(set(y[division.scored]) - set(y[division.fitted]))
     if unknown:

@@ -44,6 +44,7 @@ from featx.classification.settings import (
 )
 from featx.errors import FitError, OptionError
 from featx.outputs import check_output
+from featx.spelling import counted
 
 __all__ = ["FitJob", "prepare_fit"]
 
@@ -431,16 +432,20 @@ def _copies_in_words(
         n_exact = sum(pair.exact for pair in copies)
         first = copies[0]
         notes.append(
-            f"{len(copies)} pairs of images are copies ({n_exact} of the same bytes): they share "
-            f"a fold (--duplicates keep: they need not). The first: {paths[first.first]} and "
-            f"{paths[first.second]}."
+            counted(len(copies), "pair of images are copies", "pairs of images are copies")
+            + f" ({n_exact} of the same bytes): they share a fold (--duplicates keep: they need "
+            f"not). The first: {paths[first.first]} and {paths[first.second]}."
         )
     other = conflicting(copies, list(y))
     if other:
         first = other[0]
         notes.append(
-            f"{len(other)} pairs of copies have different labels. The first: "
-            f"{paths[first.first]} ({y[first.first]}) and {paths[first.second]} "
+            counted(
+                len(other),
+                "pair of copies has different labels",
+                "pairs of copies have different labels",
+            )
+            + f". The first: {paths[first.first]} ({y[first.first]}) and {paths[first.second]} "
             f"({y[first.second]})."
         )
     return notes

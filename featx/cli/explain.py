@@ -47,7 +47,7 @@ def command(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw what each place of an image adds to the decision for a class.
+    """Draw what each place of an image adds to a decision.
 
     For a linear classifier places and a constant add up to the decision, exactly. For
     others a grey square is moved over the image: an approximation.

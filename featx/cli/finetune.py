@@ -167,7 +167,7 @@ def command(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fine-tune the network, and compare it with a classifier on its codes.
+    """Fine-tune the network, and compare it with its probe.
 
     The head begins as the classifier that `featx fit` finds (the probe), so that
     epoch 0 is as good as that. A run that was stopped goes on by the same

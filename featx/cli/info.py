@@ -13,6 +13,7 @@ from featx.cli.console import AsJson, Quiet, gigabytes, print_json, print_table
 from featx.errors import OptionError, StoreError
 from featx.layers import LAYERS
 from featx.outputs import spelt
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from featx.store import Store
@@ -33,7 +34,11 @@ def command(
 ) -> None:
     """Say what a store, a bundle or a weights file holds."""
     if not file.is_file():
-        message = f"{file} is a folder." if file.is_dir() else f"No file {file}."
+        what = f"{file} is a folder." if file.is_dir() else f"No file {file}."
+        message = (
+            f"{what} Expected a store (codes.h5), a bundle (model.skops) or a weights file: "
+            "featx info FILE"
+        )
         raise OptionError(message)
     kind = _kind(file)
     if kind != "store" and (bad or digest):
@@ -144,6 +149,12 @@ def _weights(file: Path) -> dict[str, Any]:
 
 _FACTS = {"bundle": _bundle, "weights": _weights}
 
+# What a summary holds that is no line.
+_TABLES = (
+    *("tried", "reliability", "labels", "per_class", "confusion", "confusions", "copies"),
+    *("probabilities", "predictions", "notes"),
+)
+
 
 def _counts(store: "Store", column: str) -> dict[str, int]:
     values = Counter(value for value in getattr(store.images, column) if value is not None)
@@ -158,12 +169,25 @@ def _print(kind: str, facts: dict[str, Any]) -> None:
         if name == "bytes":
             print(f"size: {gigabytes(value)}")
         elif name == "bad":
-            print(f"bad: {len(value)} images{' (reasons: --bad)' if value else ''}")
+            print(f"bad: {counted(len(value), 'image')}{' (reasons: --bad)' if value else ''}")
+        elif name == "summary":
+            _print_summary(value)
         elif isinstance(value, dict):
-            print(f"{name}:")
+            print(f"{name}:" if value else f"{name}: none")
             _print_lines(value)
         else:
             print(f"{name}: {_text(value)}")
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    """Print what a fit said of itself; tables of it would fill the screen."""
+    print("summary:")
+    _print_lines({name: value for name, value in summary.items() if name not in _TABLES})
+    for note in summary.get("notes", ()):
+        print(f"  note: {note}")
+    left = [name for name in _TABLES if summary.get(name)]
+    if left:
+        print(f"  more, by --json: {', '.join(left)}")
 
 
 def _print_weights(facts: dict[str, Any]) -> None:
@@ -211,7 +235,15 @@ def _print_lines(facts: dict[str, Any]) -> None:
 
 
 def _text(value: Any) -> str:
+    if value is None or value in ({}, [], ()):
+        return "none"
     if isinstance(value, dict):
+        if {"value", "low", "high"} <= value.keys():
+            others = [_text(value[name]) for name in value if name not in {"value", "low", "high"}]
+            score = (
+                f"{value['value']:.3f} (95 % interval {value['low']:.3f} to {value['high']:.3f})"
+            )
+            return " ".join([*others, score])
         return ", ".join(f"{name} {_text(v)}" for name, v in value.items())
     if isinstance(value, list | tuple):
         joint = "x" if value and all(isinstance(v, int) for v in value) else ", "

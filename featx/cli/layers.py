@@ -14,7 +14,7 @@ def command(
     dtype: Dtype = "float32",
     quiet: Quiet = False,
 ) -> None:
-    """List the layers: shape, width and bytes of the codes, GFLOP an image."""
+    """List the layers, with the width and the cost of their codes."""
     print_layers(image_size(size), pool, dtype)
 
 

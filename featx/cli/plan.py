@@ -52,7 +52,7 @@ def command(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say what an extraction will cost, and a fit after it: disk, memory and time.
+    """Say what an extraction and a fit will cost: disk, memory, time.
 
     The options are those of extract. It runs a few batches of the images, and
     leaves nothing behind.

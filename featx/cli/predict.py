@@ -9,6 +9,7 @@ import typer
 from featx.cli import settings
 from featx.cli.bundles import Codes, Model, PrecisionText, Trust, Weights
 from featx.cli.console import Overwrite, Quiet, progress_bar, say, start_backend
+from featx.spelling import counted
 
 NAME = "predict"
 
@@ -35,9 +36,10 @@ def command(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict labels and probabilities: columns path, label, and p_CLASS for each class.
+    """Predict labels and probabilities, as a table.
 
-    With --top K: path, label, p, label_2, p_2 and so on.
+    Its columns are path, label, and p_CLASS for each class;
+    with --top K: path, label, p, label_2, p_2 and so on.
     """
     from featx.workflows import predictions, prepare_prediction
 
@@ -64,7 +66,13 @@ def command(
         for frame in predictions(job, progress=progress, cluster=workers):
             counts.update(frame["label"].dropna())
     n_failed = job.n_images - counts.total()
-    failed = f"; {n_failed} have no codes, and no label" if n_failed else ""
-    print(f"{output}: {counts.total()} predictions{failed}")
+    failed = ""
+    if n_failed:
+        failed = "; " + counted(
+            n_failed,
+            "image could not be read, and its row has no label",
+            "images could not be read, and their rows have no label",
+        )
+    print(f"{output}: {counted(counts.total(), 'prediction')}{failed}")
     for label, n in counts.most_common():
         say(f"  {n:6} {label}", quiet=quiet)

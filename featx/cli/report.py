@@ -45,8 +45,9 @@ def command(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write one HTML page to look at: scores, confusions with their images, a map.
+    """Write one HTML page to look at and to hand on.
 
+    Scores, confusions with their images, heat maps, and a map of the codes.
     The page is one file that needs nothing else. Images are shown by the thumbnails of
     their store; only for heat maps some go through VGG19 again.
     """

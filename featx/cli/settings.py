@@ -4,6 +4,7 @@ Options come in as the user typed them; settings as functions take them go out, 
 extraction that was checked, with the lines that say what it will make.
 """
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from featx.cli.layers import print_layers
 from featx.errors import OptionError
 from featx.flags import flags_of
 from featx.layers import deepest, layers_up_to, weight_shapes
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
@@ -209,7 +211,7 @@ def extraction_job(
 
     given = _with_recipe(context, recipe, typed, quiet=quiet)
     if not given["layer"]:
-        _list_layers(context, typed["size"], typed["pool"], typed["dtype"])
+        _list_layers(context, images, typed["size"], typed["pool"], typed["dtype"])
         raise typer.Exit(2)
     given["scale"] = given["scale"] or ()
     given["rename"] = renames(given["rename"])
@@ -220,11 +222,16 @@ def extraction_job(
     return job
 
 
-def _list_layers(context: typer.Context, size: str, pool: str, dtype: str) -> None:
+def _list_layers(
+    context: typer.Context, images: str | None, size: str, pool: str, dtype: str
+) -> None:
+    """List all layers, and say how to name one."""
     from featx.recipe import image_size
 
     print_layers(image_size(size), pool, dtype)
-    say(f"Choose one: featx {context.info_name} --layer block2_pool", quiet=False)
+    named = "" if images is None else f" {shlex.quote(images)}"
+    verb = context.info_name
+    say(f"No --layer was given. Choose one: featx {verb}{named} --layer block2_pool", quiet=False)
 
 
 def _with_recipe(
@@ -336,12 +343,19 @@ def renames(texts: list[str] | None) -> dict[str, str]:
 
 def _job_lines(job: "ExtractionJob") -> list[str]:
     """Say what will be made, before it is."""
+    from featx.images import as_typed
+
     records, recipe, rest = job.listing.records, job.recipe, job.rest
     splits = {s: sum(r.split == s for r in records) for s in ("train", "val", "test")}
     counts = [f"{s} {n}" for s, n in splits.items() if n]
     n_classes = len({r.label for r in records if r.label is not None})
-    counts.append(f"{n_classes} classes" if n_classes else "no labels")
-    lines = [f"{len(records)} images in {job.listing.root} ({', '.join(counts)})"]
+    counts.append(counted(n_classes, "class", "classes") if n_classes else "no labels")
+    groups = {r.group for r in records if r.group is not None}
+    if groups:
+        counts.append(counted(len(groups), "group"))
+    lines = [
+        f"{counted(len(records), 'image')} in {as_typed(job.listing.root)} ({', '.join(counts)})"
+    ]
     lines += [f"note: {note}" for note in job.listing.notes]
     for name in recipe.layers:
         shape = recipe.code_shape(name)
@@ -369,11 +383,25 @@ def _earlier_lines(job: "ExtractionJob") -> list[str]:
             f"going on with {rest.target}: {rest.n_kept} of {job.n_images} images are done"
         )
     if rest.n_edited:
-        lines.append(f"{rest.n_edited} images were edited since: they are read anew")
+        lines.append(
+            counted(rest.n_edited, "image was", "images were") + " edited since: read anew"
+        )
     if rest.copies:
-        lines.append(f"{len(rest.copies)} images are copied from the store that is there")
+        lines.append(
+            counted(len(rest.copies), "image is", "images are")
+            + " copied from the store that is there"
+        )
     if rest.extended:
-        lines.append(f"{len(rest.extended)} images get the layers that they lack")
+        lines.append(
+            counted(
+                len(rest.extended),
+                "image gets the layers that it lacks",
+                "images get the layers that they lack",
+            )
+        )
     if rest.n_dropped:
-        lines.append(f"{rest.n_dropped} images of the store are not in the list: they go")
+        lines.append(
+            counted(rest.n_dropped, "image of the store is", "images of the store are")
+            + " not in the list, and left out now"
+        )
     return lines

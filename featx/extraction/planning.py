@@ -111,10 +111,12 @@ class Forecast:
 
     @property
     def images_per_second(self) -> float:
-        """Images a second at full pace."""
+        """Images a second at full pace; of a run too short for one, those of its whole time."""
         if len(self._points) < 2:
             return 0.0
-        since, before = self._points[min(_WARM_UP, len(self._points) - 1) - 1]
+        # Batches that were in the network together come out together: between them is no pace.
+        short = len(self._points) < _WARM_UP + IN_NETWORK
+        since, before = (0.0, 0) if short else self._points[_WARM_UP - 1]
         until, after = self._points[-1]
         return (after - before) / (until - since)
 
@@ -122,6 +124,8 @@ class Forecast:
         """Return how long `n_images` take from the first to the last."""
         if not self.images_per_second:
             return self._points[0][0] if self._points else 0.0
+        if n_images <= self._points[-1][1]:  # all of them have been
+            return next(at for at, done in self._points if done >= n_images)
         began, first = self._points[0]
         return began + max(0, n_images - first) / self.images_per_second
 

@@ -6,7 +6,7 @@ from featx.images.folders import SUFFIXES
 from featx.images.listing import list_images
 from featx.images.records import ImageRecord, Listing
 from featx.images.resizing import PAD_COLOUR, array_views, resize_array, resized, scaled_size
-from featx.images.urls import File, Url, as_file, as_folder, check_file, local_file
+from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file, local_file
 
 __all__ = [
     "MAX_PIXELS",
@@ -21,6 +21,7 @@ __all__ = [
     "array_views",
     "as_file",
     "as_folder",
+    "as_typed",
     "check_file",
     "list_images",
     "local_file",

@@ -39,9 +39,10 @@ from featx.images.folders import (
     splits,
     wrapping,
 )
-from featx.images.records import ImageRecord, Listing, counted, shown
+from featx.images.records import ImageRecord, Listing, shown
 from featx.images.tables import Row, read_table
-from featx.images.urls import File, Url, as_file, as_folder, check_file
+from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file
+from featx.spelling import counted
 
 __all__ = ["list_images"]
 
@@ -132,7 +133,10 @@ def _from_folder(root: File) -> Listing:
     found = search(root)
     if isinstance(root, Url) and root.is_archive and (top := wrapping(found)):
         listing = _from_folder(root / top)
-        note = f"All of {shown(root)} lies in its folder {shown(top)}, whose folders are classes."
+        note = (
+            f"All of {shown(as_typed(root))} lies in its folder {shown(top)}, whose folders are "
+            "classes."
+        )
         return dataclasses.replace(listing, notes=(note, *listing.notes))
     facts = _facts(root, found.tables)
     if not found.images and not facts:

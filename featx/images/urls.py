@@ -33,6 +33,7 @@ __all__ = [
     "Url",
     "as_file",
     "as_folder",
+    "as_typed",
     "check_file",
     "local_file",
     "names_below",
@@ -166,6 +167,20 @@ def as_folder(file: File) -> File:
     if scheme is None or (isinstance(file, Path) and not file.is_file()):
         return file
     return Url(f"{scheme}://::{file}")
+
+
+def as_typed(file: File) -> File | str:
+    """Return what lies in an archive as its user would say it; anything else as it is.
+
+    Examples
+    --------
+    >>> as_typed(Url("zip://::photos.zip")), as_typed(Url("zip://cats::photos.zip"))
+    ('photos.zip', 'photos.zip/cats')
+    """
+    if not isinstance(file, Url) or not (archive := _archive_of(file)):
+        return file
+    name = _name_of(file)
+    return f"{archive}/{name}" if name else archive
 
 
 def local_file(file: File) -> Path | None:

@@ -9,6 +9,7 @@ not know what the codes are for.
 import hashlib
 import itertools
 import json
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import FileIO
@@ -320,6 +321,12 @@ def open_store(path: Path | str) -> Store:
         version of featx can read.
     """
     path = Path(path)
+    if path.is_dir():
+        message = (
+            f"{path} is a folder, not a store. If it holds images, make a store of them first: "
+            f"featx extract {path} --layer block2_pool -o codes.h5"
+        )
+        raise StoreError(message)
     if not path.is_file():
         message = (
             f"No store {path}. Make one first: featx extract IMAGES --layer block2_pool -o {path}"
@@ -338,6 +345,9 @@ def open_store(path: Path | str) -> Store:
         message = f"{path} {error}. Expected a store as featx writes it. Do not trust this file."
         raise StoreError(message) from error
     except _DAMAGE as error:
+        if zipfile.is_zipfile(path):
+            message = f"{path} is a zip archive, not a store. What it is: featx info {path}"
+            raise StoreError(message) from error
         raise _damaged(path) from error
 
 

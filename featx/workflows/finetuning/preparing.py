@@ -17,6 +17,7 @@ from featx.finetuning.options import Tuning, hidden_sizes
 from featx.layers import find_layer
 from featx.outputs import check_folder, made_folder
 from featx.recipe import Recipe
+from featx.store import open_store
 from featx.workflows.heads import head_of
 
 __all__ = ["FinetuneJob", "HeadInit", "prepare_finetune"]
@@ -178,23 +179,26 @@ def prepare_finetune(  # noqa: PLR0913  flat, as on the command line
     settings, notes = _cached(_tuning(tuning, chosen["layer"], chosen["init"]), cache)
     folder = _folder(Path(output))
     with made_folder(folder):
-        job = prepare_extraction(
-            images,
-            layer=chosen["layer"],
-            pool=chosen["pool"],
-            size=chosen["size"],
-            resize=chosen["resize"],
-            jpeg=chosen["jpeg"],
-            weights=chosen["init"],
-            rename=chosen["rename"],
-            preprocess=chosen["preprocess"],
-            precision=chosen["precision"],
-            device=device,
-            manifest=manifest,
-            group=group,
-            output=folder / "codes.h5",
-            overwrite=overwrite,
-        )
+        try:
+            job = prepare_extraction(
+                images,
+                layer=chosen["layer"],
+                pool=chosen["pool"],
+                size=chosen["size"],
+                resize=chosen["resize"],
+                jpeg=chosen["jpeg"],
+                weights=chosen["init"],
+                rename=chosen["rename"],
+                preprocess=chosen["preprocess"],
+                precision=chosen["precision"],
+                device=device,
+                manifest=manifest,
+                group=group,
+                output=folder / "codes.h5",
+                overwrite=overwrite,
+            )
+        except RecipeMismatchError as error:
+            raise _other_run(folder) from error
         _check_views(job.recipe)
         _check_images(job, chosen.get("identity"))
     if overwrite:
@@ -280,6 +284,20 @@ def _is_own(folder: Path) -> bool:
     names = [path.name for path in folder.iterdir()]
     begun = all(name.lstrip(".").startswith("codes.h5") for name in names)
     return begun or {"codes.h5", "parts.csv"} <= set(names)
+
+
+def _other_run(folder: Path) -> OptionError:
+    """Return the error of a folder whose codes are not those of this run."""
+    codes = folder / "codes.h5"
+    recipe = open_store(codes).recipe
+    height, width = recipe.size
+    flags = [f"--layer {layer}" for layer in recipe.layers] + [f"--pool {recipe.pool}"]
+    flags.append(f"--size {height}" if height == width else f"--size {height}x{width}")
+    message = (
+        f"{folder} holds a run with other settings: {' '.join(flags)}, and what featx info {codes} "
+        "says. Use the old ones to go on, --overwrite to begin anew, or another -o."
+    )
+    return OptionError(message)
 
 
 def _check_images(job: ExtractionJob, identity: str | None) -> None:
