@@ -1,13 +1,32 @@
-"""Spelling: the name that a mistyped one was probably meant to be.
+"""Spelling: the name that a mistyped one was probably meant to be; a number with its noun.
 
-A name and those that exist come in; the nearest, or words that propose it, go
-out. This file knows no option and no layer.
+Names and numbers come in, and words go out. This file knows no option and no layer.
 """
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "nearest"]
+__all__ = ["counted", "did_you_mean", "nearest"]
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun, and with what else depends on whether it is one.
+
+    Parameters
+    ----------
+    number : int
+        How many.
+    one, many : str
+        What follows 1, and what follows any other number; that is `one` with an s by default.
+
+    Examples
+    --------
+    >>> counted(1, "image"), counted(12000, "image")
+    ('1 image', '12,000 images')
+    >>> counted(1, "class is new", "classes are new")
+    '1 class is new'
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

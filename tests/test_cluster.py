@@ -291,8 +291,8 @@ def test_a_scheduler_that_is_killed_is_said_within_seconds(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     worker = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_worker", *own, "--host=127.0.0.1", "--nthreads=1",
-         "--no-nanny"],
+        [sys.executable, "-m", "distributed.cli.dask_worker", *own,
+         "--host=127.0.0.1", "--nthreads=1", "--no-nanny"],
         stderr=subprocess.DEVNULL, cwd=tmp_path,
     )  # fmt: skip
     try:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from featx.errors import FitError, OptionError
 from featx.outputs import spelt
+from featx.spelling import counted
 from featx.store import ImageTable
 
 if TYPE_CHECKING:
@@ -451,10 +452,12 @@ def _column(found: Iterable[_Facts | None], role: str) -> NDArray[np.object_]:
 def _unmatched(file: Path, over: list[str], bare: list[str]) -> Iterator[str]:
     """Count the table's paths without an image, and the images without a row."""
     if over:
-        them, match = ("1 path", "matches") if len(over) == 1 else (f"{len(over):,} paths", "match")
-        yield f"{them} of {_shown(file)} {match} no image of the store: {_listed(over)}."
+        them = counted(
+            len(over), f"path of {_shown(file)} matches", f"paths of {_shown(file)} match"
+        )
+        yield f"{them} no image of the store: {_listed(over)}."
     if bare:
-        them = "1 image has" if len(bare) == 1 else f"{len(bare):,} images have"
+        them = counted(len(bare), "image has", "images have")
         yield f"{them} no row in {_shown(file)}, so no label: {_listed(bare)}."
 
 

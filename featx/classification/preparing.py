@@ -43,7 +43,7 @@ from featx.classification.labels import check_columns, relabel
 from featx.classification.roads import Road, RoadName, choose_road
 from featx.errors import FitError, OptionError
 from featx.outputs import check_output
-from featx.spelling import did_you_mean
+from featx.spelling import counted, did_you_mean
 
 __all__ = ["FitJob", "check_fit_settings", "prepare_fit"]
 
@@ -428,10 +428,10 @@ def _check_components(components: int, width: int, fewest: int) -> list[str]:
     most = min(fewest - 1, width)
     if components > most > 0:  # a part of one image is refused later, for its one class
         why = (
-            f"the codes have {width:,} numbers"
+            f"the codes have {counted(width, 'number')}"
             if most == width
-            else f"the smallest part that is fitted on, inside the folds, has {fewest} images, and "
-            "their mean is subtracted"
+            else "the smallest part that is fitted on, inside the folds, has "
+            f"{counted(fewest, 'image')}, and their mean is subtracted"
         )
         message = f"Cannot take {components} components: {why}. Use --components {most} or fewer."
         raise OptionError(message)
@@ -483,8 +483,8 @@ def _check_words(**given: str | None) -> None:
 def _check_counts(folds: int, repeats: int) -> None:
     if folds < 2 or repeats < 1:
         message = (
-            f"Cannot make {folds} folds {repeats} times. Expected --folds 2 or more, and "
-            "--repeats 1 or more."
+            f"Cannot make {counted(folds, 'fold')} {counted(repeats, 'time')}. Expected "
+            "--folds 2 or more, and --repeats 1 or more."
         )
         raise OptionError(message)
 
@@ -558,16 +558,16 @@ def _copies_in_words(
         n_exact = sum(pair.exact for pair in copies)
         first = copies[0]
         notes.append(
-            f"{len(copies)} pairs of images are copies ({n_exact} of the same bytes): they share "
-            f"a fold (--duplicates keep: they need not). The first: {paths[first.first]} and "
-            f"{paths[first.second]}."
+            f"{counted(len(copies), 'pair')} of images are copies ({n_exact} of the same bytes): "
+            "they share a fold (--duplicates keep: they need not). The first: "
+            f"{paths[first.first]} and {paths[first.second]}."
         )
     other = conflicting(copies, list(y))
     if other:
         first = other[0]
         notes.append(
-            f"{len(other)} pairs of copies have different labels. The first: "
-            f"{paths[first.first]} ({y[first.first]}) and {paths[first.second]} "
+            f"{counted(len(other), 'pair of copies has', 'pairs of copies have')} different "
+            f"labels. The first: {paths[first.first]} ({y[first.first]}) and {paths[first.second]} "
             f"({y[first.second]})."
         )
     return notes

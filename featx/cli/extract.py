@@ -19,6 +19,7 @@ from featx.cli.console import (
     start_backend,
 )
 from featx.errors import ImagesError
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
@@ -120,7 +121,7 @@ def _run(job: "ExtractionJob", cluster: "Cluster | None", *, quiet: bool) -> "Ex
     if job.n_to_compute and cluster is None:
         found, name = start_backend(job.device)
         at_once = settle_batch_size(job.batch_size, job.recipe, job.n_to_compute, found)
-        say(f"device {name}, {at_once} images at a time", quiet=quiet)
+        say(f"device {name}, {counted(at_once, 'image')} at a time", quiet=quiet)
     with progress_bar("extract", quiet=quiet) as progress:
         shown = progress if cluster is not None else _with_price(job, progress, quiet)
         return run_extraction(job, progress=shown, cluster=cluster)
@@ -155,18 +156,19 @@ def _with_price(
 def _report(job: "ExtractionJob", made: "Extraction", *, strict: bool, quiet: bool) -> None:
     bad = f"featx info {made.path} --bad"
     if not made.n_done:
-        message = f"None of the {made.n_failed} images could be read. Reasons: {bad}"
+        message = f"Of {counted(made.n_failed, 'image')} none could be read. Reasons: {bad}"
         raise ImagesError(message)
     failed = f" {made.n_failed} could not be read: {bad}" if made.n_failed else ""
     if job.rest.nothing:
-        print(f"{made.path}: codes of {made.n_done} images, nothing to do.{failed}")
+        print(f"{made.path}: codes of {counted(made.n_done, 'image')}, nothing to do.{failed}")
     elif not made.n_computed:
         print(
-            f"{made.path}: codes of {made.n_done} images, copied in {made.seconds:.0f} s.{failed}"
+            f"{made.path}: codes of {counted(made.n_done, 'image')}, copied in "
+            f"{made.seconds:.0f} s.{failed}"
         )
     else:
         print(
-            f"{made.path}: codes of {made.n_done} images in {made.seconds:.0f} s, "
+            f"{made.path}: codes of {counted(made.n_done, 'image')} in {made.seconds:.0f} s, "
             f"{made.images_per_second:.1f} images/s.{failed}"
         )
         shares = made.shares
@@ -179,6 +181,7 @@ def _report(job: "ExtractionJob", made: "Extraction", *, strict: bool, quiet: bo
         )
     if strict and made.n_failed:
         message = (
-            f"{made.n_failed} images could not be read, and --strict was given. Reasons: {bad}"
+            f"{counted(made.n_failed, 'image')} could not be read, and --strict was given. "
+            f"Reasons: {bad}"
         )
         raise ImagesError(message)

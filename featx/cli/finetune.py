@@ -19,6 +19,7 @@ from featx.cli.console import (
     say,
     start_backend,
 )
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from featx.finetuning.steps import Epoch
@@ -212,8 +213,8 @@ def command(
     tuning = job.tuning
     frozen = "nothing" if tuning.freeze_until == "none" else f"all up to {tuning.freeze_until}"
     say(
-        f"{job.extraction.n_images} images in {job.extraction.listing.root}; VGG19 cut after "
-        f"{job.cut}, {frozen} frozen; {tuning.optimizer}, rate {tuning.rate:g}",
+        f"{counted(job.extraction.n_images, 'image')} in {job.extraction.listing.root}; VGG19 cut "
+        f"after {job.cut}, {frozen} frozen; {tuning.optimizer}, rate {tuning.rate:g}",
         quiet=quiet,
     )
     for note in job.notes:
@@ -275,7 +276,7 @@ def _print(done: "Finetuned", *, said: Sequence[str], quiet: bool) -> None:
             say(f"note: {note}", quiet=quiet)
     say(f"{facts['ended']}; best: epoch {facts['best_epoch']}", quiet=quiet)
     parts = facts["parts"]
-    print(f"accuracy on {parts['untouched']} untouched images ({parts['where']})")
+    print(f"accuracy on {counted(parts['untouched'], 'untouched image')} ({parts['where']})")
     print_table(
         ("what", "accuracy", "95 % interval"),
         [

@@ -13,6 +13,7 @@ from featx.cli.console import AsJson, Quiet, gigabytes, print_json, print_table
 from featx.errors import OptionError, StoreError
 from featx.layers import LAYERS
 from featx.outputs import spelt
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from featx.store import Store
@@ -158,7 +159,7 @@ def _print(kind: str, facts: dict[str, Any]) -> None:
         if name == "bytes":
             print(f"size: {gigabytes(value)}")
         elif name == "bad":
-            print(f"bad: {len(value)} images{' (reasons: --bad)' if value else ''}")
+            print(f"bad: {counted(len(value), 'image')}{' (reasons: --bad)' if value else ''}")
         elif isinstance(value, dict):
             print(f"{name}:")
             _print_lines(value)

@@ -8,6 +8,7 @@ import typer
 
 from featx.cli import settings
 from featx.cli.console import Overwrite, Quiet, progress_bar, say, start_backend
+from featx.spelling import counted
 
 NAME = "predict"
 
@@ -84,7 +85,7 @@ def command(
         for frame in predictions(job, progress=progress, cluster=workers):
             counts.update(frame["label"].dropna())
     n_failed = job.n_images - counts.total()
-    failed = f"; {n_failed} have no codes, and no label" if n_failed else ""
-    print(f"{output}: {counts.total()} predictions{failed}")
+    failed = f"; {counted(n_failed, 'has', 'have')} no codes, and no label" if n_failed else ""
+    print(f"{output}: {counted(counts.total(), 'prediction')}{failed}")
     for label, n in counts.most_common():
         say(f"  {n:6} {label}", quiet=quiet)

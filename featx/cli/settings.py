@@ -16,6 +16,7 @@ from featx.cli.console import gigabytes, say
 from featx.cli.layers import print_layers
 from featx.errors import OptionError
 from featx.layers import deepest, layers_up_to, weight_shapes
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
@@ -258,7 +259,10 @@ def on_cluster(name: str | None, *, quiet: bool) -> Iterator["Cluster | None"]:
 
     with connected(name, lambda text: say(text, quiet=quiet)) as cluster:
         n_workers = len(cluster.workers)
-        say(f"cluster {name}: {n_workers} workers, dashboard {cluster.dashboard}", quiet=quiet)
+        say(
+            f"cluster {name}: {counted(n_workers, 'worker')}, dashboard {cluster.dashboard}",
+            quiet=quiet,
+        )
         yield cluster
 
 
@@ -299,8 +303,8 @@ def job_lines(job: "ExtractionJob") -> list[str]:
     splits = {s: sum(r.split == s for r in records) for s in ("train", "val", "test")}
     counts = [f"{s} {n}" for s, n in splits.items() if n]
     n_classes = len({r.label for r in records if r.label is not None})
-    counts.append(f"{n_classes} classes" if n_classes else "no labels")
-    lines = [f"{len(records)} images in {job.listing.root} ({', '.join(counts)})"]
+    counts.append(counted(n_classes, "class", "classes") if n_classes else "no labels")
+    lines = [f"{counted(len(records), 'image')} in {job.listing.root} ({', '.join(counts)})"]
     lines += [f"note: {note}" for note in job.listing.notes]
     for name in recipe.layers:
         shape = recipe.code_shape(name)
@@ -311,12 +315,16 @@ def job_lines(job: "ExtractionJob") -> list[str]:
         lines.append(f"{rest.target}: {gigabytes(job.new_bytes)} of disk ({gigabytes(free)} free)")
     lines += _earlier_lines(job)
     n_layers = sum(weight_shapes(x.name) is not None for x in layers_up_to(deepest(recipe.layers)))
-    found = "made" if job.source.path is None else "found, their shapes are right"
+    found = counted(n_layers, "layer", "layers")
+    if n_layers > 1:
+        found = f"all {found}"
+    if job.source.path is None:
+        found += " made"
+    else:
+        found += f" found, {'its shape is' if n_layers == 1 else 'their shapes are'} right"
     if job.source.rename:
         found += f", {len(job.source.rename)} renamed"
-    lines.append(
-        f"weights {job.source.spec} ({job.source.identity[:12]}): all {n_layers} layers {found}"
-    )
+    lines.append(f"weights {job.source.spec} ({job.source.identity[:12]}): {found}")
     return lines
 
 
@@ -324,15 +332,35 @@ def _earlier_lines(job: "ExtractionJob") -> list[str]:
     """Say what of an earlier run is kept."""
     rest, lines = job.rest, []
     if rest.resumes:
-        lines.append(
-            f"going on with {rest.target}: {rest.n_kept} of {job.n_images} images are done"
-        )
+        done = f"{rest.n_kept:,} of {counted(job.n_images, 'image is', 'images are')} done"
+        lines.append(f"going on with {rest.target}: {done}")
     if rest.n_edited:
-        lines.append(f"{rest.n_edited} images were edited since: they are read anew")
+        lines.append(
+            counted(
+                rest.n_edited,
+                "image was edited since: it is read anew",
+                "images were edited since: they are read anew",
+            )
+        )
     if rest.copies:
-        lines.append(f"{len(rest.copies)} images are copied from the store that is there")
+        lines.append(
+            f"{counted(len(rest.copies), 'image is', 'images are')} copied from the store that is "
+            "there"
+        )
     if rest.extended:
-        lines.append(f"{len(rest.extended)} images get the layers that they lack")
+        lines.append(
+            counted(
+                len(rest.extended),
+                "image gets the layers that it lacks",
+                "images get the layers that they lack",
+            )
+        )
     if rest.n_dropped:
-        lines.append(f"{rest.n_dropped} images of the store are not in the list: they go")
+        lines.append(
+            counted(
+                rest.n_dropped,
+                "image of the store is not in the list: it goes",
+                "images of the store are not in the list: they go",
+            )
+        )
     return lines

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from featx.cluster.connecting import Cluster
 from featx.errors import ClusterError, FeatxError
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -196,7 +197,7 @@ class _Giving(Generic[Result]):
             )
             raise ClusterError(message)
         if n_workers != self._n_workers and self._cluster.told is not None:
-            self._cluster.told(f"{n_workers} workers, {self._n_workers} before")
+            self._cluster.told(f"{counted(n_workers, 'worker')}, {self._n_workers} before")
         self._n_workers = n_workers
         if self._times and not self._left:
             self._double_slow(_SLOW * statistics.median(self._times))

@@ -39,9 +39,10 @@ from featx.images.folders import (
     splits,
     wrapping,
 )
-from featx.images.records import ImageRecord, Listing, counted, shown
+from featx.images.records import ImageRecord, Listing, shown
 from featx.images.tables import Row, read_table
 from featx.images.urls import File, Url, as_file, as_folder, check_file
+from featx.spelling import counted
 
 __all__ = ["list_images"]
 

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 
 from featx.images.folders import TABLE_NAME, Found
-from featx.images.records import ImageRecord, counted, shown, shown_all
+from featx.images.records import ImageRecord, shown, shown_all
 from featx.images.tables import SPLIT_NAMES
+from featx.spelling import counted
 
 __all__ = ["beside", "loops", "merged", "unlabelled", "unlisted", "unmatched", "without_images"]
 

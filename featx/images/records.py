@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from featx.images.urls import File
 
-__all__ = ["ImageRecord", "Listing", "counted", "shown", "shown_all"]
+__all__ = ["ImageRecord", "Listing", "shown", "shown_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +57,6 @@ class Listing:
     root: "File"
     records: tuple[ImageRecord, ...]
     notes: tuple[str, ...]
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun.
-
-    Examples
-    --------
-    >>> counted(1, "image"), counted(12000, "image")
-    ('1 image', '12,000 images')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def shown(name: object) -> str:

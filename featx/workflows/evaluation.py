@@ -27,6 +27,7 @@ from featx.errors import ImagesError, OptionError
 from featx.images import ImageRecord, list_images, read_digest
 from featx.network import check_device
 from featx.recipe import Precision
+from featx.spelling import counted
 from featx.workflows.predicting import (
     Inputs,
     PredictionJob,
@@ -248,7 +249,7 @@ def run_evaluation(job: EvaluationJob, *, progress: Progress | None = None) -> B
         probabilities[images] = block
     known = ~np.isnan(probabilities).any(axis=1)
     if not known.all():
-        notes.append(f"{_images(int(np.sum(~known)))} that cannot be read left out.")
+        notes.append(f"{counted(int(np.sum(~known)), 'image')} that cannot be read left out.")
     scored = np.flatnonzero(known & ~job.fitted)
     if not len(scored):
         message = (
@@ -320,10 +321,10 @@ def _labelled(job: PredictionJob, split: str | None, notes: list[str]) -> Evalua
         )
         raise ImagesError(message)
     if n_without := int(np.sum(chosen & ~has_label)):
-        notes = [*notes, f"{_images(n_without)} without a label left out."]
+        notes = [*notes, f"{counted(n_without, 'image')} without a label left out."]
     if job.joined is not None:
         if n_without := int(np.sum(rows & ~job.joined.images.done)):
-            notes = [*notes, f"{_images(n_without)} without codes left out."]
+            notes = [*notes, f"{counted(n_without, 'image')} without codes left out."]
         rows &= job.joined.images.done
         if not rows.any():
             message = f"No image of {job.joined.path} has both a label and codes: featx info --bad"
@@ -352,8 +353,8 @@ def _compared(
     if n_beside := int(np.sum(np.isin(keys[~fitted], keys[fitted]))):
         notes = [
             *notes,
-            f"{_images(n_beside)} of the group of an image that was fitted on: the score may "
-            "flatter.",
+            f"{counted(n_beside, 'image')} of the group of an image that was fitted on: the score "
+            "may flatter.",
         ]
     strange = Counter(y[~fitted & ~np.isin(y, bundle.classes)].tolist())
     if strange:
@@ -361,8 +362,8 @@ def _compared(
         more = f" and {len(strange) - _LABELS_SHOWN} more" if len(strange) > _LABELS_SHOWN else ""
         notes = [
             *notes,
-            f"{_images(strange.total())} of classes that the classifier does not know ({shown}"
-            f"{more}): they count as wrong.",
+            f"{counted(strange.total(), 'image')} of classes that the classifier does not know "
+            f"({shown}{more}): they count as wrong.",
         ]
     return EvaluationJob(job, y, keys, fitted, tuple(notes))
 
@@ -390,7 +391,3 @@ def _digests(job: PredictionJob) -> list[str]:
         return [str(digest) for digest in job.joined.images.sha256]
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:
         return list(pool.map(read_digest, [record.file for record in job.records]))
-
-
-def _images(number: int) -> str:
-    return f"{number:,} image{'' if number == 1 else 's'}"
