@@ -112,8 +112,14 @@ def _add_legend_below(axes: "Axes") -> None:
 
     # In points, since they have one height however high the axes are.
     down = ScaledTranslation(0, -36 / 72, axes.get_figure(root=True).dpi_scale_trans)
-    place = {"bbox_to_anchor": (0.5, 0), "bbox_transform": axes.transAxes + down}
-    add_legend(axes, loc="upper center", ncols=3, borderaxespad=0, **place)
+    add_legend(
+        axes,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=axes.transAxes + down,
+        borderaxespad=0,
+        ncols=3,
+    )
 
 
 def _draw_lines_across(axes: "Axes", scores: Mapping[str, Score]) -> None:
