@@ -111,7 +111,7 @@ def _add_legend_below(axes: "Axes") -> None:
     from matplotlib.transforms import ScaledTranslation
 
     # In points, since they have one height however high the axes are.
-    down = ScaledTranslation(0, -36 / 72, axes.get_figure(root=True).dpi_scale_trans)
+    down = ScaledTranslation(0, -36 / 72, axes.figure.dpi_scale_trans)
     add_legend(
         axes,
         loc="upper center",
