@@ -123,7 +123,7 @@ class _Giving(Generic[Result]):
         self._done: set[int] = set()
         self._doubled: set[int] = set()
         self._times: deque[float] = deque(maxlen=_REMEMBERED)
-        self._n_workers, self._seen = len(cluster.workers), time.monotonic()
+        self._n_workers, self._seen = self._count_workers(), time.monotonic()
         self._looked = time.monotonic()
 
     def results(self) -> Generator[tuple[int, Result], None, None]:
