@@ -210,9 +210,6 @@ class _Given:
     def add_done_callback(self, told: Callable[["_Given"], None]) -> None:
         self.told = told
 
-    def result(self) -> None:
-        """Nothing comes back from a lease."""
-
 
 @dataclass
 class _Worker:
@@ -321,13 +318,21 @@ class VirtualCluster:
         self.at(self._scheduler_free_at, lambda: self._assign(given))
         return given
 
-    def nthreads(self) -> dict[str, int]:
+    @property
+    def scheduler(self) -> "VirtualCluster":
+        """What is asked of the scheduler is asked here."""
+        return self
+
+    def ncores(self) -> dict[str, int]:
         """Return the workers that are there, of one thread each."""
         return dict.fromkeys(self._workers, 1)
 
     def processing(self) -> dict[str, list[int]]:
         """Return what each worker has."""
         return {name: [g.key for g in each.leases] for name, each in self._workers.items()}
+
+    def gather(self, given: _Given, asynchronous: bool) -> None:
+        """Nothing comes back from a lease."""
 
     def cancel(self, given: list[_Given], force: bool) -> None:
         """Nothing is left to do."""
@@ -363,6 +368,8 @@ class VirtualCluster:
             mock.patch.object(giving_out, "time", self),
             mock.patch.object(giving_out, "SimpleQueue", return_value=self),
             mock.patch.object(giving_out, "_SLOW", slow),
+            # Answers are there at once.
+            mock.patch.object(giving_out._Giving, "_answer", lambda giving, answer: answer),
         ):
             cluster = Cluster(self, "virtual", told.add)
             n_leases = sum(1 for _ in given_out(cluster, leases, kept=""))

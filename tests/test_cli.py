@@ -60,6 +60,31 @@ def test_the_main_job(folder, run):
     )
 
 
+def test_one_image_is_said_in_the_singular(folder, run):
+    """In lines on stderr and in results; docs/troubleshooting.md quotes the plural."""
+    code, out, err = run("extract", "data/val/red/0.png", "--layer", "block1_conv1", *TINY)
+    assert (code, out.split(" in ")[0]) == (0, "codes.h5: codes of 1 image")
+    assert err.splitlines()[0].startswith("1 image in ")
+    assert "weights random:0 (random:0): 1 layer made" in err
+    assert "device CPU (tensorflow), 1 image at a time" in err
+    code, _, err = run("extract", "data/val/red/0.png", "--layer", "block1_conv1", *TINY)
+    assert (code, "going on with codes.h5: 1 of 1 image is done" in err) == (0, True)
+
+
+@pytest.mark.parametrize(("gflops", "said"), [(None, []), (0.4, []), (1.0, ["1"]), (41.6, ["42"])])
+def test_the_speed_of_inner_products_is_said_where_it_is_one(
+    folder, run, monkeypatch, gflops, said
+):
+    """A few rows take no time that a clock can tell: no speed of 0 is said."""
+    from featx.classification.training import Fit
+
+    run("extract", "--layer", "block1_pool", *TINY, "--quiet")
+    facts = Fit.to_dict
+    monkeypatch.setattr(Fit, "to_dict", lambda fitted: facts(fitted) | {"gflops": gflops})
+    code, _, err = run("fit", "--clf", "ridge")
+    assert (code, re.findall(r"inner products at (\S+) GFLOP/s", err)) == (0, said)
+
+
 def test_json_is_one_object_with_scores(folder, run):
     """fit --json prints one object; a score has value, low and high."""
     run("extract", "--layer", "block1_pool", *TINY, "--quiet")
@@ -347,7 +372,7 @@ def test_all_bad_is_an_error(folder, run):
     code, _, err = run("extract", "--layer", "block1_pool", *TINY)
     assert code == 1
     assert err.endswith(
-        "error: None of the 27 images could be read. Reasons: featx info codes.h5 --bad\n"
+        "error: Of 27 images none could be read. Reasons: featx info codes.h5 --bad\n"
     )
 
 

@@ -192,7 +192,7 @@ def test_noughts_are_left_out_of_large_matrices():
         ([[1, 2, 3], [1, 2, 3]], None, "A confusion matrix has the shape (2, 3) of int64."),
         ([[0.5, 0.5], [0, 1]], None, "A confusion matrix has the shape (2, 2) of float64."),
         (np.zeros((0, 0), int), None, "A confusion matrix has the shape (0, 0) of int64."),
-        ([[1, 2], [3, 4]], ["a"], "1 classes are named, and the confusion matrix has 2."),
+        ([[1, 2], [3, 4]], ["a"], "1 class is named, and the confusion matrix has 2."),
     ],
 )
 def test_matrices_that_are_none_are_refused(counts, classes, message):
@@ -251,10 +251,19 @@ def test_layers_stand_in_the_order_of_the_network():
         row("block3_conv1"),
         row("block2_pool"),
         row("block5_pool"),
+        row("fc2", "block5_conv1", "fc1", "block2_conv1"),
     ]
     single = ["block2_pool", "block3_conv1", "block5_pool", "fc1"]
-    joined = ["block4_pool + block5_pool", "block3_pool + block4_pool + block5_pool"]
+    joined = ["block4+5_pool", "block3+4+5_pool", "block2+5_conv1\n+ fc1\n+ fc2"]
     assert labels(plot_layers(rows).xaxis) == single + joined
+
+
+def test_names_of_joined_layers_leave_room():
+    """However many are joined, the axes have more than half of the figure's height."""
+    single = [f"block{k}_pool" for k in range(1, 6)]
+    ax = plot_layers([*map(row, single), *(row(*single[k:]) for k in range(4))])
+    ax.figure.draw_without_rendering()
+    assert ax.get_window_extent().height > 0.5 * ax.figure.bbox.height
 
 
 def test_series_and_their_intervals():
@@ -321,6 +330,19 @@ def test_training_by_epoch():
     ]
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
     assert legend == ["part that is trained on", "part that stops", "best: epoch 2"]
+
+
+@pytest.mark.parametrize("height", [1.5, 6])
+def test_the_legend_of_a_training_lies_on_nothing(height):
+    """It stands below the axes and their label, in axes of any height, and in the figure."""
+    own = plt.figure(figsize=(6, height), layout="constrained").subplots()
+    for ax in (plot_training(history(), 2), plot_training(history(), 2, ax=own)):
+        ax.figure.draw_without_rendering()
+        legend = ax.get_legend().get_window_extent()
+        assert legend.y1 <= ax.xaxis.label.get_window_extent().y0
+        assert legend.y0 >= 0
+        assert (legend.x0 >= 0, legend.x1 <= ax.figure.bbox.width) == (True, True)
+    plt.close("all")
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

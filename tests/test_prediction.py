@@ -164,8 +164,7 @@ def test_no_readable_image_is_an_error(made, tmp_path):
     bad = tmp_path / "notes.txt"
     bad.write_text("hello")
     message = (
-        f"None of the 1 images could be read. "
-        f"The first is {bad}: not an image that Pillow can read."
+        f"Of 1 image none could be read. The first is {bad}: not an image that Pillow can read."
     )
     with pytest.raises(ImagesError, match=f"^{re.escape(message)}$"):
         featx.predict(bad, model=made / "model.skops", output=tmp_path / "out.csv")

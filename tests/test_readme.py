@@ -3,8 +3,11 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from transcripts import ROOT, blocks, check_commands, folder_with_data, run_python, transcripts
+
+import featx
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Commands that are run elsewhere, and where.
@@ -33,6 +36,19 @@ def test_the_json_keys_are_documented(tmp_path):
     extract(ROOT / "data", layer="block1_pool", pool="avg", size=32, output=tmp_path / "codes.h5")
     keys = json.loads(json.dumps(fit(tmp_path / "codes.h5").to_dict()))
     assert set(keys) <= documented
+
+
+def test_the_json_keys_of_an_explanation_are_documented():
+    """Those of two joined layers, and what the command line adds."""
+    part = (
+        (ROOT / "docs/json.md").read_text(encoding="utf-8").partition("`featx explain --json`")[2]
+    )
+    documented = set(re.findall(r"`(\w+)`", part.partition("`featx report --json`")[0]))
+    one = np.zeros((1, 1))
+    found = featx.Explanation(
+        "0.png", "exact", "cat", "dog", 1.0, 0.5, 0.7, one, {"a": one, "b": one}, (1, 1), one
+    )
+    assert {"model", "explanations", "figure", *found.to_dict()} <= documented
 
 
 def test_every_verb_is_in_the_readme():

@@ -54,7 +54,7 @@ def test_a_road_that_is_wanted_is_taken_if_it_fits(name):
         choose_road(2000, 4096, 10, name, free=road.n_bytes - 1)
     needed = f"{road.n_bytes / 1e9:.1f}"
     assert str(caught.value) == (
-        f"The road {name} needs {needed} GB of memory for 2000 images of 4,096 numbers, {needed} "
+        f"The road {name} needs {needed} GB of memory for 2,000 images of 4,096 numbers, {needed} "
         "GB may be used. Use --road auto, or fewer or narrower codes (--pool avg)."
     )
 
@@ -64,7 +64,7 @@ def test_the_message_has_the_numbers():
     with pytest.raises(FitError) as caught:
         choose_road(50_000, 401_408, 10, "span", free=8 * 10**9)
     assert str(caught.value) == (
-        "The road span needs 120.4 GB of memory for 50000 images of 401,408 numbers, 8.0 GB may "
+        "The road span needs 120.4 GB of memory for 50,000 images of 401,408 numbers, 8.0 GB may "
         "be used. Use --road auto, or fewer or narrower codes (--pool avg)."
     )
 

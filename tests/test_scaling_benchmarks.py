@@ -56,7 +56,7 @@ def test_each_lease_counts_once_whoever_dies_or_joins(benchmarks):
 
     cluster, found = run(benchmarks[1], 200, happens=happens)
     assert found["leases"] == 200
-    assert len(cluster.nthreads()) == 35
+    assert len(cluster.ncores()) == 35
     assert any(said.startswith("5 workers") for said in found["told"])
     assert any(said.startswith("35 workers") for said in found["told"])
 
@@ -77,8 +77,8 @@ def test_a_lease_costs_no_more_looks_on_a_thousand_workers(benchmarks):
     asked = []
 
     def happens(cluster):
-        own = cluster.nthreads
-        cluster.nthreads = lambda: asked.append(cluster.now) or own()
+        own = cluster.ncores
+        cluster.ncores = lambda: asked.append(cluster.now) or own()
 
     found = run(benchmarks[1], 3000, happens=happens, workers=1000)[1]
     assert found["leases"] == 3000

@@ -510,12 +510,13 @@ def test_folds_and_repeats(store_of):
     assert np.array_equal(twice.evaluation.confusion, both)
 
 
-@pytest.mark.parametrize(("folds", "repeats"), [(1, 1), (5, 0)])
-def test_folds_that_cannot_be_are_refused(tmp_path, folds, repeats):
+@pytest.mark.parametrize(
+    ("folds", "repeats", "words"), [(1, 1, "1 fold 1 time"), (5, 0, "5 folds 0 times")]
+)
+def test_folds_that_cannot_be_are_refused(tmp_path, folds, repeats, words):
     """Before any work."""
     assert refusal(OptionError, tmp_path / "none.h5", folds=folds, repeats=repeats) == (
-        f"Cannot make {folds} folds {repeats} times. Expected --folds 2 or more, and --repeats 1 "
-        "or more."
+        f"Cannot make {words}. Expected --folds 2 or more, and --repeats 1 or more."
     )
 
 
@@ -1308,12 +1309,12 @@ def test_an_incomplete_store_is_refused_unless_partial(store_of):
     """Pending images stop a fit, until --partial says to go on without them."""
     path = store_of(labels_of(33), split_of(train=24, val=9), pending=[30, 31, 32])
     assert refusal(StoreError, path) == (
-        f"{path} is not complete: 3 of 33 images have no codes yet. Run its featx extract again, "
-        "which goes on where it stopped, or fit what is there with --partial."
+        f"{path} is not complete: codes of 3 of 33 images are missing. Run its featx extract "
+        "again, which goes on where it stopped, or fit what is there with --partial."
     )
     found = fit(path, clf="ridge", partial=True)
     assert (found.to_dict()["n_train"], found.evaluation.n_images) == (24, 6)
-    assert found.notes == ("3 of 33 images have no codes yet; fitted without them (--partial).",)
+    assert found.notes == ("Codes of 3 of 33 images are missing; fitted without them (--partial).",)
 
 
 def test_an_existing_output_is_refused_before_any_work(tmp_path):

@@ -17,8 +17,22 @@ NAMES = "CUDA|FEATX_CACHE|GPU|HDF5|KERAS_BACKEND|UTF|VGG19"
 CUTS = re.compile(rf"\b(?!(?:{NAMES})\b)[A-Z][A-Z0-9_]*\b|(?<=[.:?;]) |'|…")
 
 
+def said(node):
+    """What a string says, a mark where a value is put in; of a number with its noun, of many."""
+    match node:
+        case ast.JoinedStr(values=values):
+            return "".join(map(said, values))
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.FormattedValue(value=ast.Call(func=ast.Name("counted"), args=[_, one])):
+            return f"\0 {said(one)}s"
+        case ast.FormattedValue(value=ast.Call(func=ast.Name("counted"), args=[_, _, many])):
+            return f"\0 {said(many)}"
+    return "\0"
+
+
 def texts(file):
-    """What a file's strings say, a mark where a value is put in, one string after the other."""
+    """What a file's strings say, one string after the other."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     inside = {
         id(part)
@@ -28,8 +42,7 @@ def texts(file):
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            values = node.values
-            yield "".join(str(v.value) if isinstance(v, ast.Constant) else "\0" for v in values)
+            yield said(node)
         elif isinstance(node, ast.Constant) and id(node) not in inside:
             yield node.value if isinstance(node.value, str) else ""
 

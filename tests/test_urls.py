@@ -395,7 +395,7 @@ def test_no_server_at_all(folder, run):
         "--pool", "avg", "--size", 32, "--weights", "random:0", "--quiet",
     )  # fmt: skip
     assert code == 1
-    assert "None of the 3 images could be read" in told
+    assert "Of 3 images none could be read" in told
     assert all("Cannot connect" in r for r in open_store(folder / "codes.h5").images.reason)
 
 

@@ -729,7 +729,7 @@ def test_theano_ordered_kernels(tmp_path):
     }
     path = write_legacy(tmp_path / "theano.h5", legacy_layers(arrays, "{}_W", "{}_b"))
     assert refusal(path, "block1_conv1") == (
-        f"{path} does not fit VGG19 up to block1_conv1: 0 of 1 layers with weights match.\n"
+        f"{path} does not fit VGG19 up to block1_conv1: 0 of 1 layer with weights match.\n"
         "  block1_conv1: found (64, 3, 3, 3) + (64,), expected (3, 3, 3, 64) + (64,)\n"
         "The file holds: block1_conv1.\n"
         "Its kernels are ordered (out, in, height, width), as Theano and PyTorch do; Keras orders "
@@ -886,7 +886,7 @@ def test_float64_beyond_float32(tmp_path):
     arrays = random_weights(EARLY[:1], "float64")
     arrays["block1_conv1"][1][3] = 1e300
     path = write_legacy(tmp_path / "huge.h5", legacy_layers(arrays))
-    assert " holds 1 numbers that are NaN or infinite in float32, of 64." in refusal(
+    assert " holds 1 number that is NaN or infinite in float32, of 64." in refusal(
         path, "block1_conv1"
     )
 

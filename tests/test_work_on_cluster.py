@@ -238,7 +238,7 @@ def test_predictions_come_in_order(model, threads, tmp_path, monkeypatch, name):
 def test_no_image_that_can_be_read_is_an_error(model, threads, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     job = prepare_prediction(tmp_path / "bad.png", model=model / "model.skops")
-    with pytest.raises(ImagesError, match=r"^None of the 1 images could be read"):
+    with pytest.raises(ImagesError, match=r"^Of 1 image none could be read"):
         list(predictions(job, cluster=threads))
 
 

@@ -29,6 +29,7 @@ from featx.classification.span import ExactSpan
 from featx.errors import BundleError, FeatxError, OptionError, RecipeMismatchError
 from featx.outputs import whole_file
 from featx.recipe import Recipe
+from featx.spelling import counted
 
 __all__ = ["Bundle", "load_bundle"]
 
@@ -125,8 +126,9 @@ class Bundle:
         lost = sum(digest not in places for digest in self.fitted_on)
         if lost:
             message = (
-                f"{', '.join(map(str, paths))} lacks {lost} of the {len(self.fitted_on)} images "
-                "that the classifier was fitted on. Say where the store is now: --codes FILE"
+                f"{', '.join(map(str, paths))} lacks {lost} of the "
+                f"{counted(len(self.fitted_on), 'image')} that the classifier was fitted on. Say "
+                "where the store is now: --codes FILE"
             )
             raise BundleError(message)
         span.codes_ = joined.matrix(np.array([places[digest] for digest in self.fitted_on]))

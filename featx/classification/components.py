@@ -23,6 +23,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from featx.classification.codes import Matrix
 from featx.errors import FitError
+from featx.spelling import counted
 
 __all__ = ["PrincipalComponents"]
 
@@ -86,8 +87,9 @@ class PrincipalComponents(TransformerMixin, BaseEstimator):  # type: ignore[misc
         n, d = X.shape
         if self.n_components > min(n - 1, d):
             message = (
-                f"Cannot take {self.n_components} components of {n} images of {d:,} numbers: there "
-                f"are at most {min(n - 1, d)}. Use --components {min(n - 1, d)} or fewer."
+                f"Cannot take {counted(self.n_components, 'component')} of {n} images of "
+                f"{counted(d, 'number')}: there are at most {min(n - 1, d)}. Use --components "
+                f"{min(n - 1, d)} or fewer."
             )
             raise FitError(message)
         self.mean_ = X.mean(axis=0)

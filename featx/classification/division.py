@@ -65,14 +65,14 @@ def check_complete(path: Path, images: ImageTable, *, partial: bool) -> list[str
     pending = int(np.sum(images.status == Status.PENDING))
     if not pending:
         return []
-    counts = f"{pending} of {len(images)} images have no codes yet"
+    counts = f"codes of {pending:,} of {counted(len(images), 'image')} are missing"
     if not partial:
         message = (
             f"{path} is not complete: {counts}. Run its featx extract again, which goes on "
             "where it stopped, or fit what is there with --partial."
         )
         raise StoreError(message)
-    return [f"{counts}; fitted without them (--partial)."]
+    return [f"{counts.capitalize()}; fitted without them (--partial)."]
 
 
 def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
@@ -81,14 +81,12 @@ def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
     failed = Counter(images.label[images.status == Status.FAILED])
     if failed:
         by_class = ", ".join(f"{n} of {label or 'no class'}" for label, n in failed.items())
-        notes.append(
-            counted(
-                failed.total(),
-                "image could not be read and is left out",
-                "images could not be read and are left out",
-            )
-            + f": {by_class}. Reasons: featx info {path} --bad"
+        left_out = counted(
+            failed.total(),
+            "image could not be read and is left out",
+            "images could not be read and are left out",
         )
+        notes.append(f"{left_out}: {by_class}. Reasons: featx info {path} --bad")
     labelled = np.array([label is not None for label in images.label], bool)
     if not labelled.any():
         message = (
@@ -100,14 +98,17 @@ def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
     n_unlabelled = int(np.sum(images.done & ~labelled))
     if n_unlabelled:
         notes.append(
-            counted(n_unlabelled, "image has no label and is", "images have no label and are")
-            + " left out."
+            counted(
+                n_unlabelled,
+                "image has no label and is left out.",
+                "images have no label and are left out.",
+            )
         )
     rows = np.flatnonzero(images.done & labelled)
     if len(np.unique(images.label[rows].astype(str))) < 2:
         message = (
-            f"{path} has {len(rows)} usable images with a label, of fewer than two classes. "
-            "A classifier needs images of two classes."
+            f"{path} has {counted(len(rows), 'usable image')} with a label, of fewer than two "
+            "classes. A classifier needs images of two classes."
         )
         raise FitError(message)
     return rows, notes
@@ -151,7 +152,13 @@ def divide(
     notes = []
     n_without = int(np.sum(split == None))  # noqa: E711  element by element
     if n_without:
-        notes.append(f"{n_without} images belong to no split and are left out.")
+        notes.append(
+            counted(
+                n_without,
+                "image belongs to no split and is left out.",
+                "images belong to no split and are left out.",
+            )
+        )
     scored_on = next((name for name in _SPLITS_SCORED if name in given), None)
     train = np.flatnonzero(split == "train")
     if scored_on is None:
@@ -212,16 +219,12 @@ def check_leaks(y: NDArray[np.str_], keys: NDArray[np.int32], division: Division
     """Say what given splits do to the score, without moving an image."""
     if division.scored_on == "folds":
         return []
-    notes = []
+    notes, on = [], division.scored_on
     n_shared = int(np.sum(twins(keys, division)))
     if n_shared:
         notes.append(
-            counted(
-                n_shared,
-                f"image of {division.scored_on} is a copy, or of the group, of a training image",
-                f"images of {division.scored_on} are a copy, or of the group, of a training image",
-            )
-            + ": the score may flatter. Move them to one side."
+            f"{counted(n_shared, f'image of {on} is', f'images of {on} are')} a copy, or of the "
+            "group, of a training image: the score may flatter. Move them to one side."
         )
     unknown = sorted(set(y[division.scored]) - set(y[division.fitted]))
     if unknown:

@@ -28,6 +28,8 @@ A square root of a sum is no sum of square roots, so `sqrt-l2` is exact on flatt
 codes alone; and a fully connected layer has no places.
 """
 
+import copy
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.svm import SVC
 
 from featx.classification.bundle import Bundle
 from featx.classification.classifiers import CLASSIFIERS
@@ -110,8 +113,11 @@ def decision_values(bundle: Bundle, codes: Matrix) -> Matrix:
     """Return the decisions of a bundle before calibration, one column a class.
 
     Of two classes scikit-learn has one number, in favour of the second: the
-    first column is that number with the other sign. Classifiers that only vote
-    have logarithms of probabilities.
+    first column is that number with the other sign. An SVM of several classes
+    decides between each two: a column is the mean of the class's decisions against
+    each other class, since scikit-learn's own number counts the votes that these
+    win, and stays as it is until one changes sides. Classifiers that only vote have
+    logarithms of probabilities.
 
     Parameters
     ----------
@@ -123,8 +129,13 @@ def decision_values(bundle: Bundle, codes: Matrix) -> Matrix:
     -------
     ndarray of shape (n, n_classes)
     """
-    found = np.asarray(bundle.classifier[:-1].transform(codes))
     estimator = bundle.classifier.named_steps["decisions"].estimator
+    if isinstance(estimator, SVC) and len(bundle.classes) > 2:
+        rows = codes
+        for _, step in bundle.classifier.steps[:-2]:  # all before the decisions
+            rows = step.transform(rows)
+        return _mean_margins(estimator, rows)
+    found = np.asarray(bundle.classifier[:-1].transform(codes))
     # Between them, `Decisions` divides the one number of two classes.
     return 2 * found if len(bundle.classes) == 2 and _has_decisions(estimator) else found
 
@@ -207,6 +218,18 @@ def _is_linear(estimator: BaseEstimator) -> bool:
         return len(estimator.coefs) == 1
     linear = tuple(type(kind.make(0)) for kind in CLASSIFIERS.values() if kind.is_linear)
     return isinstance(estimator, linear)
+
+
+def _mean_margins(estimator: SVC, rows: Matrix) -> Matrix:
+    """Return the mean of each class's decisions against the others, (n, n_classes)."""
+    each = copy.copy(estimator).set_params(decision_function_shape="ovo")
+    n_classes = len(each.classes_)
+    found = np.zeros((len(rows), n_classes))
+    pairs = itertools.combinations(range(n_classes), 2)
+    for (i, j), margin in zip(pairs, each.decision_function(rows).T, strict=True):
+        found[:, i] += margin
+        found[:, j] -= margin
+    return found / (n_classes - 1)
 
 
 def _has_decisions(estimator: BaseEstimator) -> bool:

@@ -20,6 +20,7 @@ from featx.classification.codes import Matrix
 from featx.classification.components import PrincipalComponents
 from featx.classification.span import CentredRows
 from featx.errors import FitError, OptionError
+from featx.spelling import counted
 
 __all__ = ["Front", "Model", "Options", "Problem", "fit_front", "fit_model"]
 
@@ -173,7 +174,7 @@ def fit_model(  # noqa: PLR0917
         estimator.fit(X, y)
     except ValueError as error:  # of a setting, or of too few rows for this classifier
         message = (
-            f"{kind.name} cannot be fitted on {len(y)} images with "
+            f"{kind.name} cannot be fitted on {counted(len(y), 'image')} with "
             f"{_spelt(parameters)}: {error}. Use other values with --set, or another --clf."
         )
         raise (OptionError if options.settings else FitError)(message) from error

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from featx.classification.codes import CodeMatrix, Rows
 from featx.errors import OptionError, RecipeMismatchError, StoreError
 from featx.recipe import Recipe
+from featx.spelling import counted
 from featx.store import ImageTable, Store, open_store
 
 __all__ = ["Joined", "join_stores"]
@@ -199,4 +200,5 @@ def _other_labels(stores: Sequence[Store], rows: Sequence[Rows]) -> list[str]:
     n_other = int(sum(np.sum(label != labels[0]) for label in labels[1:]))
     if not n_other:
         return []
-    return [f"{n_other} labels differ between the stores; those of {stores[0].path} count."]
+    differ = counted(n_other, "label differs", "labels differ")
+    return [f"{differ} between the stores; those of {stores[0].path} count."]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from featx.classification.tables import TextTable, open_table, shown
 from featx.errors import FitError, OptionError
 from featx.outputs import spelt
+from featx.spelling import counted
 from featx.store import ImageTable
 
 __all__ = ["check_columns", "relabel"]
@@ -318,10 +319,10 @@ def _column(found: Iterable[_Facts | None], role: str) -> NDArray[np.object_]:
 def _unmatched(file: Path, over: list[str], bare: list[str]) -> Iterator[str]:
     """Count the table's paths without an image, and the images without a row."""
     if over:
-        them, match = ("1 path", "matches") if len(over) == 1 else (f"{len(over):,} paths", "match")
-        yield f"{them} of {shown(file)} {match} no image of the store: {_listed(over)}."
+        them = counted(len(over), f"path of {shown(file)} matches", f"paths of {shown(file)} match")
+        yield f"{them} no image of the store: {_listed(over)}."
     if bare:
-        them = "1 image has" if len(bare) == 1 else f"{len(bare):,} images have"
+        them = counted(len(bare), "image has", "images have")
         yield f"{them} no row in {shown(file)}, so no label: {_listed(bare)}."
 
 

@@ -347,10 +347,10 @@ def _check_components(components: int, width: int, fewest: int) -> list[str]:
     most = min(fewest - 1, width)
     if components > most > 0:  # a part of one image is refused later, for its one class
         why = (
-            f"the codes have {width:,} numbers"
+            f"the codes have {counted(width, 'number')}"
             if most == width
-            else f"the smallest part that is fitted on, inside the folds, has {fewest} images, and "
-            "their mean is subtracted"
+            else "the smallest part that is fitted on, inside the folds, has "
+            f"{counted(fewest, 'image')}, and their mean is subtracted"
         )
         message = f"Cannot take {components} components: {why}. Use --components {most} or fewer."
         raise OptionError(message)

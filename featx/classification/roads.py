@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import psutil
 
 from featx.errors import FitError, OptionError
-from featx.spelling import no_such
+from featx.spelling import counted, no_such
 
 __all__ = ["Road", "RoadName", "check_road", "choose_road", "price"]
 
@@ -164,9 +164,9 @@ def choose_road(
         road = roads[wanted]
         if road.n_bytes > free:
             message = (
-                f"The road {wanted} needs {road.n_bytes / 1e9:.1f} GB of memory for {n_images} "
-                f"images of {code_size:,} numbers, {free / 1e9:.1f} GB may be used. Use --road "
-                "auto, or fewer or narrower codes (--pool avg)."
+                f"The road {wanted} needs {road.n_bytes / 1e9:.1f} GB of memory for "
+                f"{counted(n_images, 'image')} of {counted(code_size, 'number')}, {free / 1e9:.1f} "
+                "GB may be used. Use --road auto, or fewer or narrower codes (--pool avg)."
             )
             raise FitError(message)
         return road

@@ -34,6 +34,7 @@ from featx.classification.trials import (
     coarse_values,
     watched_solvers,
 )
+from featx.spelling import counted
 
 __all__ = ["Choice", "plan_of", "search", "train"]
 
@@ -156,7 +157,8 @@ def plan_of(options: Options, n_rows: int, n_classes: int) -> str:
     # A fifth is held out.
     first, *later = _rungs(n_rows * 4 // 5, n_classes, options.components)
     text = (
-        f"{len(options.kinds)} classifiers, {n_settings} settings, on {100 * first:g} % of the rows"
+        f"{counted(len(options.kinds), 'classifier')}, {counted(n_settings, 'setting')}, on "
+        f"{100 * first:g} % of the rows"
     )
     for share in later:
         n_settings = -(-n_settings // 2)

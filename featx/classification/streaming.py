@@ -40,6 +40,7 @@ from featx.classification.fitting import Options
 from featx.classification.folds import make_folds
 from featx.cluster import Cluster
 from featx.errors import FitError, OptionError
+from featx.spelling import counted
 
 __all__ = ["Streamed", "fit_streamed"]
 
@@ -206,7 +207,8 @@ def fit_streamed(  # noqa: PLR0913, PLR0917
     best = max(sound, key=lambda model: model.n_right)  # the first, with the strongest penalty
     if best.since < patience and epoch == most:
         notes.append(
-            f"The fit had not settled after {most} epochs. More of them: --set max_iter={2 * most}."
+            f"The fit had not settled after {counted(most, 'epoch')}. More of them: "
+            f"--set max_iter={2 * most}."
         )
     notes.append(
         f"{len(held_out)} of {len(y)} images were held out to stop, choose and calibrate; the "

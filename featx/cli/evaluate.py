@@ -17,6 +17,7 @@ from featx.cli.console import (
 )
 from featx.cli.scores import print_scores
 from featx.cli.settings import Device, Split
+from featx.spelling import counted
 
 NAME = "evaluate"
 
@@ -83,11 +84,8 @@ def command(
         print_json(found.to_dict())
         return
     n_images = found.evaluation.n_images
-    print(f"{model}: scored on {n_images} image{'' if n_images == 1 else 's'}")
+    print(f"{model}: scored on {counted(n_images, 'image')}")
     print_scores(found.evaluation, quiet=quiet)
     if found.on_fitted_on is not None:
-        were = "image was" if found.n_fitted_on == 1 else "images were"
-        print(
-            f"{found.n_fitted_on} {were} fitted on: accuracy {found.on_fitted_on}, not counted "
-            "above"
-        )
+        were = counted(found.n_fitted_on, "image was", "images were")
+        print(f"{were} fitted on: accuracy {found.on_fitted_on}, not counted above")

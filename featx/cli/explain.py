@@ -18,6 +18,7 @@ from featx.cli.console import (
     start_backend,
 )
 from featx.cli.settings import Device
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from featx.workflows import Explanation
@@ -90,7 +91,7 @@ def command(
     print_table(("figure", "class", "p", "decision", "places", "constant"), rows)
     n_failed = job.prediction.n_images - len(rows)
     failed = f"; {n_failed} could not be read" if n_failed else ""
-    print(f"{output}: {len(rows)} explanation{'' if len(rows) == 1 else 's'}, {job.method}{failed}")
+    print(f"{output}: {counted(len(rows), 'explanation')}, {job.method}{failed}")
 
 
 def _draw(found: "Explanation", path: Path) -> None:

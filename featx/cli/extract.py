@@ -152,7 +152,7 @@ def _with_price(
 def _report(job: "ExtractionJob", made: "Extraction", *, strict: bool, quiet: bool) -> None:
     bad = f"featx info {made.path} --bad"
     if not made.n_done:
-        message = f"None of the {made.n_failed} images could be read. Reasons: {bad}"
+        message = f"Of {counted(made.n_failed, 'image')} none could be read. Reasons: {bad}"
         raise ImagesError(message)
     failed = f" {made.n_failed} could not be read: {bad}" if made.n_failed else ""
     if job.rest.nothing:

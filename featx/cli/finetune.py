@@ -20,6 +20,7 @@ from featx.cli.console import (
     start_backend,
     stoppable,
 )
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from featx.finetuning.steps import Epoch
@@ -213,8 +214,8 @@ def command(
     tuning = job.tuning
     frozen = "nothing" if tuning.freeze_until == "none" else f"all up to {tuning.freeze_until}"
     say(
-        f"{job.extraction.n_images} images in {job.extraction.listing.root}; VGG19 cut after "
-        f"{job.cut}, {frozen} frozen; {tuning.optimizer}, rate {tuning.rate:g}",
+        f"{counted(job.extraction.n_images, 'image')} in {job.extraction.listing.root}; VGG19 cut "
+        f"after {job.cut}, {frozen} frozen; {tuning.optimizer}, rate {tuning.rate:g}",
         quiet=quiet,
     )
     say_notes(job.notes, quiet=quiet)
@@ -268,7 +269,7 @@ def _print(done: "Finetuned", *, said: Sequence[str], quiet: bool) -> None:
     say_notes([note for note in facts["notes"] if note not in said], quiet=quiet)
     say(f"{facts['ended']}; best: epoch {facts['best_epoch']}", quiet=quiet)
     parts = facts["parts"]
-    print(f"accuracy on {parts['untouched']} untouched images ({parts['where']})")
+    print(f"accuracy on {counted(parts['untouched'], 'untouched image')} ({parts['where']})")
     print_table(
         ("what", "accuracy", "95 % interval"),
         [

@@ -18,6 +18,7 @@ from featx.cli.console import (
 )
 from featx.cli.scores import print_scores
 from featx.errors import OptionError
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from featx.classification import Fit, FitJob
@@ -150,7 +151,7 @@ def command(
         return
     _print_fit(fitted, quiet=quiet)
     facts = fitted.to_dict()
-    print(f"{output}: {facts['classifier']}, fitted on {facts['n_train']} images")
+    print(f"{output}: {facts['classifier']}, fitted on {counted(facts['n_train'], 'image')}")
     say(f"Next: featx predict IMAGES --model {output}", quiet=quiet)
 
 
@@ -161,7 +162,8 @@ def _job_lines(job: "FitJob") -> list[str]:
     road, n_classes = job.road, len(set(job.y))
     exact = "exact" if road.is_exact else "not exact: stochastic gradient descent"
     lines = [
-        f"{len(job.y)} images, {n_classes} classes, {job.joined.recipe.width:,} numbers each",
+        f"{counted(len(job.y), 'image')}, {n_classes} classes, "
+        f"{counted(job.joined.recipe.width, 'number')} each",
         f"road {road.name} ({exact}): about {duration(road.seconds)} and "
         f"{gigabytes(road.n_bytes)} of memory",
     ]
@@ -175,10 +177,11 @@ def _print_fit(fitted: "Fit", *, quiet: bool) -> None:
     chosen = [f"{name} = {_spelt(value)}" for name, value in facts["parameters"].items()]
     what = [facts["classifier"], "on", "+".join(facts["layers"])]
     if facts["components"] is not None:
-        whitened = " whitened" if facts["whiten"] else ""
-        chosen.insert(0, f"{facts['components']}{whitened} components")
+        whitened = "whitened " if facts["whiten"] else ""
+        chosen.insert(0, counted(facts["components"], f"{whitened}component"))
     print(", ".join([" ".join(what), f"normalise {facts['normalise']}", *chosen]))
-    if facts["gflops"] and not quiet:
+    # Of few rows it is no speed of anything: they are done before the clock has moved.
+    if (facts["gflops"] or 0) >= 1:
         say(f"inner products at {facts['gflops']:.0f} GFLOP/s", quiet=quiet)
     if len(facts["tried"]) > 1:
         for tried in facts["tried"]:
@@ -187,7 +190,7 @@ def _print_fit(fitted: "Fit", *, quiet: bool) -> None:
                 f"{tried['normalise']}{_share(tried['share'])}",
                 quiet=quiet,
             )
-    print(f"scored on {facts['scored_on']}, {facts['n_images']} images")
+    print(f"scored on {facts['scored_on']}, {counted(facts['n_images'], 'image')}")
     print_scores(fitted.evaluation, quiet=quiet, beside=_beside(facts))
 
 
@@ -199,7 +202,10 @@ def _beside(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if facts["without_copies"]:
         rest = facts["without_copies"]
         lines.append(
-            (f"  without copies, {rest['n_images']} images", str(Score(**rest["accuracy"])))
+            (
+                f"  without copies, {counted(rest['n_images'], 'image')}",
+                str(Score(**rest["accuracy"])),
+            )
         )
     if facts["baselines"]:
         pixels = dict(facts["baselines"]["pixels"])

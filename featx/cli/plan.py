@@ -20,6 +20,7 @@ from featx.cli.console import (
     say,
     start_backend,
 )
+from featx.spelling import counted
 
 NAME = "plan"
 
@@ -102,6 +103,7 @@ def command(
     if as_json:
         print_json({**dataclasses.asdict(plan), "fit": dataclasses.asdict(road)})
         return
+    at_once = counted(plan.batch_size, "image")
     rows = [
         ("images", f"{plan.n_images}"),
         ("  through the network", f"{plan.n_computed}"),
@@ -110,7 +112,7 @@ def command(
         ("disk", f"{gigabytes(plan.new_bytes)} of {gigabytes(plan.free_bytes)} free"),
         ("memory", gigabytes(plan.peak_bytes)),
         ("time", f"{duration(plan.seconds)} at {plan.images_per_second:.1f} images/s"),
-        ("device", f"{plan.device}, {plan.batch_size} images at a time" if plan.device else "none"),
+        ("device", f"{plan.device}, {at_once} at a time" if plan.device else "none"),
         ("fit", f"road {road.name}, about {duration(road.seconds)}, {gigabytes(road.n_bytes)}"),
     ]
     print_table(("what", "how much"), rows)

@@ -7,6 +7,7 @@ import typer
 
 from featx.cli.bundles import Trust
 from featx.cli.console import AsJson, Overwrite, Quiet, gigabytes, print_json, say, start_backend
+from featx.spelling import counted
 
 NAME = "report"
 
@@ -64,8 +65,8 @@ def command(
         overwrite=overwrite,
     )
     if job.heat_maps is not None:
-        words = f"heat maps of {len(job.heat_maps.images)} images, on {start_backend('auto')[1]}"
-        say(words, quiet=quiet)
+        images = counted(len(job.heat_maps.images), "image")
+        say(f"heat maps of {images}, on {start_backend('auto')[1]}", quiet=quiet)
     path = run_report(job)
     n_bytes = path.stat().st_size
     if as_json:

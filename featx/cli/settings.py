@@ -306,7 +306,10 @@ def on_cluster(name: str | None, *, quiet: bool) -> Iterator["Cluster | None"]:
 
     with connected(name, lambda text: say(text, quiet=quiet)) as cluster:
         n_workers = len(cluster.workers)
-        say(f"cluster {name}: {n_workers} workers, dashboard {cluster.dashboard}", quiet=quiet)
+        say(
+            f"cluster {name}: {counted(n_workers, 'worker')}, dashboard {cluster.dashboard}",
+            quiet=quiet,
+        )
         yield cluster
 
 
@@ -366,12 +369,16 @@ def _job_lines(job: "ExtractionJob") -> list[str]:
         lines.append(f"{rest.target}: {gigabytes(job.new_bytes)} of disk ({gigabytes(free)} free)")
     lines += _earlier_lines(job)
     n_layers = sum(weight_shapes(x.name) is not None for x in layers_up_to(deepest(recipe.layers)))
-    found = "made" if job.source.path is None else "found, their shapes are right"
+    found = counted(n_layers, "layer", "layers")
+    if n_layers > 1:
+        found = f"all {found}"
+    if job.source.path is None:
+        found += " made"
+    else:
+        found += f" found, {'its shape is' if n_layers == 1 else 'their shapes are'} right"
     if job.source.rename:
         found += f", {len(job.source.rename)} renamed"
-    lines.append(
-        f"weights {job.source.spec} ({job.source.identity[:12]}): all {n_layers} layers {found}"
-    )
+    lines.append(f"weights {job.source.spec} ({job.source.identity[:12]}): {found}")
     return lines
 
 
@@ -379,9 +386,8 @@ def _earlier_lines(job: "ExtractionJob") -> list[str]:
     """Say what of an earlier run is kept."""
     rest, lines = job.rest, []
     if rest.resumes:
-        lines.append(
-            f"going on with {rest.target}: {rest.n_kept} of {job.n_images} images are done"
-        )
+        done = f"{rest.n_kept:,} of {counted(job.n_images, 'image is', 'images are')} done"
+        lines.append(f"going on with {rest.target}: {done}")
     if rest.n_edited:
         lines.append(
             counted(rest.n_edited, "image was", "images were") + " edited since: read anew"

@@ -22,6 +22,7 @@ from featx.cli.console import (
     stoppable,
 )
 from featx.errors import OptionError
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from featx.workflows.sweeping import Sweep, SweepRow
@@ -122,8 +123,9 @@ def command(
     first = next(iter(job.extractions.values()))
     n_bytes = sum(each.new_bytes for each in job.extractions.values())
     say(
-        f"{first.n_images} images in {first.listing.root}; {len(job.candidates)} candidates, "
-        f"{gigabytes(n_bytes)} of disk for {_stores(len(job.extractions))}",
+        f"{counted(first.n_images, 'image')} in {first.listing.root}; "
+        f"{counted(len(job.candidates), 'candidate')}, {gigabytes(n_bytes)} of disk for "
+        f"{counted(len(job.extractions), 'store')}",
         quiet=quiet,
     )
     say_notes(job.notes, quiet=quiet)
@@ -152,7 +154,7 @@ def _counted(quiet: bool) -> Callable[[int, int], None]:
 
     def count(done: int, total: int) -> None:
         if done % 10 == 0 or done == total:
-            say(f"{done} of {total} candidates judged", quiet=quiet)
+            say(f"{done} of {counted(total, 'candidate')} judged", quiet=quiet)
 
     return count
 
@@ -192,10 +194,6 @@ def _print(found: "Sweep") -> None:
     print(f"Next: {extract}")
     print(f"      {fit}")
     print(f"To see whether a network that goes on learning is better: {tuning}")
-
-
-def _stores(n: int) -> str:
-    return "1 store" if n == 1 else f"{n} stores"
 
 
 def _mark(row: "SweepRow", found: "Sweep") -> str:

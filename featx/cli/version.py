@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from featx.cli.console import start_backend
 from featx.errors import OptionError, WeightsError
+from featx.spelling import counted
 
 __all__ = ["version_lines"]
 
@@ -57,7 +58,6 @@ def _devices() -> str:
     import keras
     from joblib import cpu_count
 
-    n_threads = cpu_count()
-    threads = "1 thread" if n_threads == 1 else f"{n_threads} threads"
+    threads = counted(cpu_count(), "thread")
     names = [f"{d.description}{f', {threads}' * (d.kind == 'cpu')}" for d in find_devices()]
     return f"devices: {'; '.join(names)} ({keras.backend.backend()})"

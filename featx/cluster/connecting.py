@@ -168,8 +168,30 @@ def connected(name: str, told: Callable[[str], None] | None = None) -> Iterator[
                 "worker), or use --cluster local:2."
             )
             raise OptionError(message) from error
+        opened.enter_context(_closed_if_lost(client))
         client.forward_logging("featx", logging.WARNING)
         yield Cluster(client, name, told)
+
+
+@contextlib.contextmanager
+def _closed_if_lost(client: "Client") -> Iterator[None]:
+    """Close a client whose scheduler is gone, without Dask's half a minute and its traceback."""
+    try:
+        yield
+    finally:
+        if client.status != "running":
+            local = client.cluster
+            if local is not None:
+                local.shutdown_scheduler = False  # it would be asked to, for half a minute
+            logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+            levels = [log.level for log in logs]
+            for log in logs:
+                log.setLevel(logging.CRITICAL)
+            try:
+                client.close()
+            finally:
+                for log, level in zip(logs, levels, strict=True):
+                    log.setLevel(level)
 
 
 def _environments(kind: str, n_workers: int) -> list[dict[str, str]]:

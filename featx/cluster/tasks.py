@@ -7,18 +7,21 @@ task must not mind being done twice. Two a worker are out at a time, so that mem
 not grow with their number.
 """
 
+import asyncio
 import contextlib
 import itertools
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from concurrent.futures import wait
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from featx.cluster.connecting import Cluster
 from featx.errors import ClusterError, FeatxError
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -35,6 +38,7 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_WITHOUT_WORKERS = 60
 _SECONDS_TO_END = 60
 
+Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
 
@@ -119,7 +123,7 @@ class _Giving(Generic[Result]):
         self._done: set[int] = set()
         self._doubled: set[int] = set()
         self._times: deque[float] = deque(maxlen=_REMEMBERED)
-        self._n_workers, self._seen = len(cluster.workers), time.monotonic()
+        self._n_workers, self._seen = self._count_workers(), time.monotonic()
         self._looked = time.monotonic()
 
     def results(self) -> Generator[tuple[int, Result], None, None]:
@@ -142,16 +146,17 @@ class _Giving(Generic[Result]):
 
     def wait_for_what_is_out(self) -> None:
         """Wait a while: until these have ended, a run that goes on would meet what they do."""
-        from distributed import wait
+        from distributed import wait as wait_for
 
         with contextlib.suppress(Exception):
-            if self._client.status == "running" and self._cluster.workers:
-                wait(list(self._out), timeout=_SECONDS_TO_END)
+            if self._client.status == "running" and self._count_workers():
+                wait_for(list(self._out), timeout=_SECONDS_TO_END)
 
     def cancel(self) -> None:
         """Give up what is still out."""
         with contextlib.suppress(Exception):
-            self._client.cancel(list(self._out), force=True)
+            if self._client.status == "running":
+                self._client.cancel(list(self._out), force=True)
 
     def _give(self, number: int, task: Task[Result], worker: str | None = None) -> None:
         future = self._client.submit(_done_here, task, *self._shared, pure=False, workers=worker)
@@ -182,8 +187,7 @@ class _Giving(Generic[Result]):
         if now - self._looked < _SECONDS_BETWEEN_LOOKS:
             return
         self._looked = now
-        n_workers = len(self._cluster.workers)
-        self._check_alive()
+        n_workers = self._count_workers()
         if n_workers:
             self._seen = now
         if now - self._seen > _SECONDS_WITHOUT_WORKERS:
@@ -193,10 +197,32 @@ class _Giving(Generic[Result]):
             )
             raise ClusterError(message)
         if n_workers != self._n_workers and self._cluster.told is not None:
-            self._cluster.told(f"{n_workers} workers, {self._n_workers} before")
+            self._cluster.told(f"{counted(n_workers, 'worker')}, {self._n_workers} before")
         self._n_workers = n_workers
         if self._times and not self._left:
             self._double_slow(_SLOW * statistics.median(self._times))
+
+    def _count_workers(self) -> int:
+        return len(self._answer(self._client.scheduler.ncores()))
+
+    def _answer(self, asked: Coroutine[Any, Any, Answer]) -> Answer:
+        """Wait for an answer of the cluster, for as long as its scheduler is there.
+
+        However long that takes: one that has much to do answers late. But Dask asks one that
+        is gone for half a minute, when its client has long learnt of it.
+        """
+        answer = asyncio.run_coroutine_threadsafe(asked, self._client.loop.asyncio_loop)
+        try:
+            while not wait([answer], timeout=_SECONDS_BETWEEN_LOOKS).done:
+                self._check_alive()
+            return answer.result()
+        except OSError:
+            # The connection broke; the client learns a moment later if the scheduler did it.
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            self._check_alive()
+            raise
+        finally:
+            answer.cancel()
 
     def _check_alive(self) -> None:
         if self._client.status != "running":
@@ -208,7 +234,7 @@ class _Giving(Generic[Result]):
         from distributed import KilledWorker
 
         if future.status == "finished":
-            result: Result = future.result()
+            result: Result = self._answer(self._client.gather(future, asynchronous=True))
             return result
         self._check_alive()
         error = future.exception() if future.status == "error" else None
@@ -232,7 +258,7 @@ class _Giving(Generic[Result]):
         }
         if not slow:
             return
-        processing = self._client.processing()
+        processing = self._answer(self._client.scheduler.processing())
         idle = [worker for worker, keys in processing.items() if not keys]
         running = {key for keys in processing.values() for key in keys}
         late = [out for key, out in slow.items() if key in running]

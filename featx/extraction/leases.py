@@ -27,6 +27,7 @@ from featx.extraction.pipeline import n_decoders
 from featx.images import File, local_file
 from featx.network import Backbone, WeightsSource, find_device, find_weights, joint_recipe
 from featx.recipe import Recipe
+from featx.spelling import counted
 from featx.store import Status, StoreWriter, open_store
 
 __all__ = ["Leases", "WorkerFacts", "ask_workers", "backbone_here"]
@@ -172,7 +173,7 @@ class Leases:
         self._cluster.ask(_load_ahead, self._lease(jobs, passes[0], ()))
         self._facts = {
             "batch_size": self._sizes[passes[0].rows],
-            "device": f"{found.description}, {found.n_workers} workers",
+            "device": f"{found.description}, {counted(found.n_workers, 'worker')}",
             "backend": found.backend,
             "keras": found.keras,
         }
@@ -229,9 +230,9 @@ def _check_arrived(target: Path, rows: Sequence[int]) -> None:
     n_lost = int((status == Status.PENDING).sum())
     if n_lost:
         message = (
-            f"{n_lost} of {len(rows)} rows that workers wrote did not arrive in {target}: this "
-            "file system does not keep what several machines write into one file. Use another, or "
-            "--cluster local:N. The same command goes on with what is missing."
+            f"{n_lost:,} of {counted(len(rows), 'row')} that workers wrote did not arrive in "
+            f"{target}: this file system does not keep what several machines write into one file. "
+            "Use another, or --cluster local:N. The same command goes on with what is missing."
         )
         raise StoreError(message)
 

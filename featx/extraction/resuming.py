@@ -23,6 +23,7 @@ from featx.errors import ExistsError, RecipeMismatchError, StoreError
 from featx.extraction.pipeline import n_decoders
 from featx.images import File, Url, read_digest
 from featx.recipe import Difference, Recipe
+from featx.spelling import counted
 from featx.store import Status, Store, open_store
 
 __all__ = ["Earlier", "Rest", "Standing", "what_is_left", "what_stands"]
@@ -348,8 +349,8 @@ def _with_copies(
             rows.append(row)
     if finished is not None and not (rest.n_kept or copies or extended):
         message = (
-            f"{finished.path} holds {len(finished.images)} other images: none of them is in this "
-            "list. Use another -o, or --overwrite to replace it."
+            f"{finished.path} holds {counted(len(finished.images), 'other image')}: none of them "
+            "is in this list. Use another -o, or --overwrite to replace it."
         )
         raise ExistsError(message)
     here, listed = set(digests), set(columns["path"])

@@ -21,6 +21,7 @@ from featx.hdf5 import check_held, inside
 from featx.network.weights.files import READ_FAILURES, open_weights, read_member
 from featx.outputs import whole_file
 from featx.recipe import Recipe
+from featx.spelling import counted
 
 __all__ = ["TunedNetwork", "read_tuned", "save_tuned"]
 
@@ -197,7 +198,7 @@ def _read_head(path: Path, facts: Mapping[str, Any]) -> Head:
             return [np.asarray(dataset) for dataset in datasets]
 
         if not 1 <= facts["n_kernels"] <= len(groups):
-            message = f"its head should have {facts['n_kernels']} layers"
+            message = f"its head should have {counted(facts['n_kernels'], 'layer')}"
             raise ValueError(message)
 
         names = [f"head_dense{k}" for k in range(1, facts["n_kernels"])]

@@ -14,6 +14,7 @@ from typing import TextIO
 from featx.errors import ImageError, ImagesError
 from featx.images.records import shown, shown_all
 from featx.images.urls import File, read_url
+from featx.spelling import counted
 
 __all__ = ["SPLIT_NAMES", "Row", "read_table"]
 
@@ -126,7 +127,7 @@ def _row(file: File, line: int, cells: list[str], head: list[str]) -> tuple[int,
     """Match a line's cells with the head; cells that are missing at the end are empty."""
     if len(cells) > len(head):
         message = (
-            f"Table {shown(file)}, line {line}: {len(cells)} cells, but the head has "
+            f"Table {shown(file)}, line {line}: {counted(len(cells), 'cell')}, but the head has "
             f"{len(head)}. Put a cell that holds a comma in quotes."
         )
         raise ImagesError(message)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from featx.errors import OptionError
-from featx.spelling import did_you_mean
+from featx.spelling import counted, did_you_mean
 
 __all__ = [
     "BACKENDS",
@@ -181,7 +181,8 @@ def memory_errors(n_images: int) -> Iterator[None]:
         kinds = {kind.__name__ for kind in type(error).__mro__}
         if kinds.isdisjoint(_MEMORY_ERRORS) and not any(w in str(error) for w in _MEMORY_WORDS):
             raise
-        message = f"{n_images} images at a time need more memory than there is"
+        need = counted(n_images, "image at a time needs", "images at a time need")
+        message = f"{need} more memory than there is"
         raise MemoryError(message) from error
 
 

@@ -30,6 +30,7 @@ from featx.report.gathering import (
 from featx.report.sections import figures_of, images_of, safe
 from featx.report.shelf import MOST_A_CELL, MOST_TELLING, MOST_THUMBNAILS
 from featx.report.thumbnails import COLUMNS
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -165,6 +166,7 @@ def render(contents: Contents) -> str:
             version=version("featx"),
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             columns=COLUMNS,
+            counted=counted,
             most_a_cell=MOST_A_CELL,
             most_thumbnails=MOST_THUMBNAILS,
             **figures_of(contents),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.report.contents import Images, Pictures, as_text
+from featx.spelling import counted
 
 __all__ = ["MOST_A_CELL", "MOST_TELLING", "MOST_THUMBNAILS", "Cell", "Shelf", "cells_of", "telling"]
 
@@ -41,10 +42,10 @@ class Cell:
     @property
     def words(self) -> str:
         """What is read aloud."""
-        images = "image" if self.n == 1 else "images"
+        images = counted(self.n, "image")
         if self.row == self.column:
-            return f"{self.n} {images} of {self.true}, predicted right"
-        return f"{self.n} {images} of {self.true}, predicted as {self.predicted}"
+            return f"{images} of {self.true}, predicted right"
+        return f"{images} of {self.true}, predicted as {self.predicted}"
 
 
 class Shelf:

@@ -20,6 +20,7 @@ from featx.network.weights.layouts import Entry, open_layout
 from featx.network.weights.matching import match_entries, needed_layers, require
 from featx.network.weights.renaming import find_renamed
 from featx.network.weights.sources import WeightsSource
+from featx.spelling import counted
 
 __all__ = ["read_weights"]
 
@@ -110,8 +111,9 @@ def _read_array(file: h5py.File, dataset: str, name: str, path: Path) -> np.ndar
     n_bad = array.size - np.count_nonzero(np.isfinite(array))
     if n_bad:
         message = (
-            f"{name} of {path} holds {n_bad:,} numbers that are NaN or infinite in float32, of "
-            f"{array.size:,}. Expected finite weights; probably a training diverged. "
+            f"{name} of {path} holds "
+            f"{counted(int(n_bad), 'number that is', 'numbers that are')} NaN or infinite in "
+            f"float32, of {array.size:,}. Expected finite weights; probably a training diverged. "
             "Use the weights of an earlier epoch, or --weights bundled."
         )
         raise WeightsError(message)

@@ -14,7 +14,7 @@ from featx.layers import LAYERS, deepest, layers_up_to, weight_shapes
 from featx.network.weights.layouts import Entry
 from featx.network.weights.names import vgg19_name
 from featx.network.weights.renaming import RenameProposal, entry_labels, propose
-from featx.spelling import nearest
+from featx.spelling import counted, nearest
 
 __all__ = [
     "WEIGHTED",
@@ -106,7 +106,9 @@ def require(match: Match, entries: Sequence[Entry], layers: Iterable[str], path:
             raise WeightsError(_twice(name, match.twice[name], path))
     lacking = [name for name in needed if name not in match.fits]
     if lacking:
-        fitting = f"{len(needed) - len(lacking)} of {len(needed)} layers with weights match."
+        fitting = (
+            f"{len(needed) - len(lacking)} of {counted(len(needed), 'layer')} with weights match."
+        )
         lines = [f"{path} does not fit VGG19 up to {deepest(layers)}: {fitting}"]
         # All layers are walked through, or the ends of a block would seem to be anything.
         proposals = propose(entries, WEIGHTED, match.fits)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from featx.errors import OptionError
 from featx.report.axes import COLOURS, axes_for, shown
 from featx.report.figures.drawing import MARKERS, add_legend, tidy
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +61,7 @@ def plot_map(
     places = np.asarray(points, dtype=float)
     if places.shape != (len(labels), 2) or not len(labels):
         message = (
-            f"The points have the shape {places.shape}, and there are {len(labels)} labels. "
+            f"The points have the shape {places.shape}, for {counted(len(labels), 'label')}. "
             "Expected (n, 2) and n, at least one. Pass the first two columns of a PCA."
         )
         raise OptionError(message)

@@ -14,6 +14,7 @@ from featx.classification.evaluation import Evaluation
 from featx.errors import OptionError
 from featx.report.axes import AS_IT_IS, BLUE, axes_for, ink_of, shown
 from featx.report.figures.drawing import LETTER, add_bar, colour_map, name_ticks, rgb
+from featx.spelling import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +95,7 @@ def plot_confusion(
         else:
             add_bar(axes, scale, colour)
         axes.set_title(
-            f"{counts.sum():,} predictions of {k} classes\n(colour: {colour})", loc="left"
+            f"{counted(counts.sum(), 'prediction')} of {k} classes\n(colour: {colour})", loc="left"
         )
         axes.set(xlabel="predicted class", ylabel="true class")
         return axes
@@ -119,8 +120,9 @@ def _counts(
     names = [str(i) for i in range(k)] if classes is None else [shown(name) for name in classes]
     if len(names) != k:
         message = (
-            f"{len(names)} classes are named, and the confusion matrix has {k}. Expected a name "
-            "for each, in the order of the rows. Pass classes=[...] of that length."
+            f"{counted(len(names), 'class is', 'classes are')} named, and the confusion matrix "
+            f"has {k}. Expected a name for each, in the order of the rows. Pass classes=[...] of "
+            "that length."
         )
         raise OptionError(message)
     return counts, names

@@ -66,7 +66,7 @@ def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
     """Draw accuracy by layer, a series for each pooling and image size.
 
     Bars are 95 % intervals. Layers stand in the network's order, joined ones
-    after the single ones.
+    after the single ones, in short: block2+3_pool is block2_pool and block3_pool.
 
     Parameters
     ----------
@@ -108,9 +108,10 @@ def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
         for size, pool in itertools.product(sizes, pools)
         if any((row.pool, row.size) == (pool, size) for row in rows)
     ]
-    names = [" + ".join(LAYERS[i].name for i in place) for place in places]
+    names = [_in_short([LAYERS[i].name for i in place]) for place in places]
     step = max(0.95 if len(names) <= 7 else 0.45, 0.15 * len(series))
-    longest = LETTER * 10 / 72 * max(map(len, names))  # inches
+    lines = [line for name in names for line in name.split("\n")]
+    longest = LETTER * 10 / 72 * max(map(len, lines))  # inches
     with axes_for(ax, (max(6.4, step * len(names) + 3), 3.8 + 0.5 * longest)) as axes:
         for number, (pool, size) in enumerate(series):
             own = [row for row in rows if (row.pool, row.size) == (pool, size)]
@@ -147,6 +148,26 @@ def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
 def _in_order(layers: Sequence[str]) -> tuple[int, ...]:
     """Return where layers stand in the network, whose order a join does not depend on."""
     return tuple(sorted(LAYERS.index(find_layer(name)) for name in layers))
+
+
+def _in_short(layers: Sequence[str]) -> str:
+    r"""Return the name of layers below their tick: what alike ones share stands there once.
+
+    Examples
+    --------
+    >>> _in_short(["block4_pool"]), _in_short(["block2_pool", "block3_pool", "block5_pool"])
+    ('block4_pool', 'block2+3+5_pool')
+    >>> _in_short(["block1_conv2", "block3_pool", "fc1"])
+    'block1_conv2\n+ block3_pool\n+ fc1'
+    """
+    blocks: dict[str, list[str]] = {}
+    for name in layers:
+        block, _, kind = name.removeprefix("block").partition("_")
+        blocks.setdefault(kind or name, []).append(block)
+    parts = [
+        f"block{'+'.join(of)}_{kind}" if kind not in of else kind for kind, of in blocks.items()
+    ]
+    return "\n+ ".join(parts)
 
 
 def plot_learning_curve(points: Sequence[LearningPoint], ax: "Axes | None" = None) -> "Axes":

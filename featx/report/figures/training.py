@@ -37,7 +37,8 @@ def plot_training(
         Accuracies of what is compared, such as ``Finetuned.scores``: lines across,
         with names. They are of images that neither curve has seen.
     ax : Axes, optional
-        Where to draw; a new figure by default. The names stand right of it.
+        Where to draw; a new figure by default. The names stand right of it,
+        the legend below.
 
     Returns
     -------
@@ -100,9 +101,25 @@ def plot_training(
         if scores:
             axes.set_title("Fine-tuning by epoch; lines across: on untouched images", loc="left")
             _draw_lines_across(axes, scores)
-        add_legend(axes)
+        _add_legend_below(axes)
         tidy(axes)
         return axes
+
+
+def _add_legend_below(axes: "Axes") -> None:
+    """Add a legend below the axes, their numbers and their label, where no curve goes."""
+    from matplotlib.transforms import ScaledTranslation
+
+    # In points, since they have one height however high the axes are.
+    down = ScaledTranslation(0, -36 / 72, axes.figure.dpi_scale_trans)
+    add_legend(
+        axes,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=axes.transAxes + down,
+        borderaxespad=0,
+        ncols=3,
+    )
 
 
 def _draw_lines_across(axes: "Axes", scores: Mapping[str, Score]) -> None:

@@ -17,6 +17,7 @@ from featx.report.gathering.words import (
     fit_lead,
     recipe_facts,
 )
+from featx.spelling import counted
 
 __all__ = ["of_bundle"]
 
@@ -37,7 +38,7 @@ def of_bundle(
         lead=fit_lead(bundle.recipe, summary),
         facts=(*recipe_facts(bundle.recipe, bundle.provenance["extraction"]), *fit_facts(summary)),
         bars=_bars(summary),
-        scored_on=f"{summary['n_images']:,} images of {summary['scored_on']}",
+        scored_on=f"{counted(summary['n_images'], 'image')} of {summary['scored_on']}",
         evaluation=evaluation,
         pictures=_pictures(path, bundle, evaluation, codes, labels),
         notes=tuple(spelt(note) for note in summary["notes"]),
@@ -89,9 +90,9 @@ def _pictures(
         return Missing(f"Images cannot be shown, since their codes are of no use: {error}")
     if isinstance(evaluation, Evaluation) and _are_others(found.evaluation, evaluation):
         return Missing(
-            f"{named} has {found.evaluation.n_images} images to score, and the classifier was "
-            f"scored on {evaluation.n_images}, or on other labels: codes or table changed since. "
-            f"Fit again: {bundle_commands(path, bundle)[1].line} --overwrite"
+            f"{named} has {counted(found.evaluation.n_images, 'image')} to score, and the "
+            f"classifier was scored on {evaluation.n_images}, or on other labels: codes or table "
+            f"changed since. Fit again: {bundle_commands(path, bundle)[1].line} --overwrite"
         )
     pictures = pictures_of(job, found)
     return dataclasses.replace(pictures, note=_note(found.evaluation, evaluation))

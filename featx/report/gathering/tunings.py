@@ -23,6 +23,7 @@ from featx.report.gathering.words import (
     tuning_facts,
     tuning_lead,
 )
+from featx.spelling import counted
 from featx.store import open_store
 from featx.workflows.heads import tuned_bundle
 
@@ -59,7 +60,7 @@ def of_tuning(folder: Path, facts: Mapping[str, Any]) -> Contents:
         lead=tuning_lead(recipe, facts),
         facts=(*recipe_facts(recipe, provenance), *tuning_facts(facts)),
         bars=tuple(scores.items()),
-        scored_on=f"{parts['untouched']:,} untouched images ({parts['where']})",
+        scored_on=f"{counted(parts['untouched'], 'untouched image')} ({parts['where']})",
         evaluation=evaluation,
         pictures=pictures,
         notes=tuple(spelt(note) for note in facts["notes"]),

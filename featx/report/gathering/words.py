@@ -16,6 +16,7 @@ from featx.flags import flags_of
 from featx.outputs import spelt
 from featx.recipe import Recipe, size_text
 from featx.report.contents import Command, SweepRow
+from featx.spelling import counted
 
 __all__ = [
     "bundle_commands",
@@ -57,9 +58,9 @@ def fit_lead(recipe: Recipe, summary: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"The classifier is {summary['classifier']}, on {_codes(recipe)}, fitted on "
         f"{summary['n_train']:,} images of {len(summary['labels'])} classes.",
-        f"Of {summary['n_images']:,} images of {summary['scored_on']}, which neither the choice "
-        f"nor the fit behind each prediction saw, it gets {_share(accuracy.value)} right (95 % "
-        f"interval {_share(accuracy.low)} to {_share(accuracy.high)}).",
+        f"Of {counted(summary['n_images'], 'image')} of {summary['scored_on']}, which neither the "
+        f"choice nor the fit behind each prediction saw, it gets {_share(accuracy.value)} right "
+        f"(95 % interval {_share(accuracy.low)} to {_share(accuracy.high)}).",
     )
 
 
@@ -67,9 +68,9 @@ def sweep_lead(best: SweepRow, n_rows: int, chosen: Score) -> tuple[str, ...]:
     """Say what a sweep found, in two sentences."""
     layers, size = " + ".join(best.layers), size_text(best.size)
     return (
-        f"Of {n_rows} codes, {layers} with --pool {best.pool} at {size} pixels is the most "
-        f"accurate: {_share(best.accuracy.value)} (95 % interval {_share(best.accuracy.low)} to "
-        f"{_share(best.accuracy.high)}).",
+        f"Of {counted(n_rows, 'code')}, {layers} with --pool {best.pool} at {size} pixels is the "
+        f"most accurate: {_share(best.accuracy.value)} (95 % interval {_share(best.accuracy.low)} "
+        f"to {_share(best.accuracy.high)}).",
         "The best of many is flattered by chance. To sweep and take the best, chosen inside each "
         f"training part and scored outside, gets {_share(chosen.value)} right "
         f"({_share(chosen.low)} to {_share(chosen.high)}): that is what to expect on other images.",
@@ -128,7 +129,7 @@ def fit_facts(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         ("road", summary["road"]),
         ("fitted on", f"{summary['n_train']:,} images"),
         *_components(summary),
-        ("scored on", f"{summary['n_images']:,} images of {summary['scored_on']}"),
+        ("scored on", f"{counted(summary['n_images'], 'image')} of {summary['scored_on']}"),
         ("seed", f"{summary['seed']}"),
         ("time of the fit", f"{summary['seconds']:g} s"),
     )

@@ -12,7 +12,7 @@ from featx.images import File, Url
 from featx.network import check_device
 from featx.outputs import check_output
 from featx.recipe import Precision
-from featx.spelling import did_you_mean
+from featx.spelling import counted, did_you_mean
 from featx.workflows.explaining.results import Method
 from featx.workflows.predicting import (
     Inputs,
@@ -127,7 +127,8 @@ def _labels_of(
         labels = tuple(label)
     if len(labels) != n_images:
         message = (
-            f"{len(labels)} classes are to be explained, of {n_images} images. Expected one class, "
+            f"{counted(len(labels), 'class is', 'classes are')} to be explained, of "
+            f"{counted(n_images, 'image')}. Expected one class, "
             "or one for each image. Pass label=[...] of that length."
         )
         raise OptionError(message)

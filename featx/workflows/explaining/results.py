@@ -31,8 +31,11 @@ class Explanation:
         The class that is explained.
     decision : float
         Its decision value before calibration. Of two classes scikit-learn has
-        one number; it is positive for the class that is explained. Where a
-        classifier only votes it is the logarithm of the probability.
+        one number; it is positive for the class that is explained. An ``svm-rbf``
+        of several classes decides between each two, and this is the mean of its
+        decisions for the class against each other one. Where a classifier only
+        votes (``knn``) it is the logarithm of the share of votes, which changes in
+        steps: so does the map of an occlusion.
     constant : float or None
         The classifier's intercept, which belongs to no place; None for occlusion.
     probability : float

@@ -30,6 +30,7 @@ from featx.network import (
 )
 from featx.outputs import spelt
 from featx.recipe import Precision
+from featx.spelling import counted
 from featx.workflows.explaining.preparing import ExplanationJob, prepare_explanation
 from featx.workflows.explaining.results import Explanation
 from featx.workflows.predicting import Inputs, Progress
@@ -63,6 +64,8 @@ def explain(  # noqa: PLR0913  flat, as on the command line
     approximation. For every other classifier a grey square is moved over the
     image, and how much the decision falls is returned [1]_, which is an
     approximation: it misses what two places show alike, and grey is a picture too.
+    `Explanation.decision` says which number falls: of ``svm-rbf`` the mean of the
+    class's decisions against each other class.
 
     Parameters
     ----------
@@ -152,7 +155,7 @@ def explanations(
             if progress is not None:
                 progress(n_seen, len(files))
     if n_failed == len(files):
-        message = f"None of the {len(files)} images could be read. The first is {first}."
+        message = f"Of {counted(len(files), 'image')} none could be read. The first is {first}."
         raise ImagesError(message)
 
 

@@ -20,6 +20,7 @@ from featx.classification.folds import make_folds, together
 from featx.errors import FitError
 from featx.finetuning.steps import Labels
 from featx.outputs import whole_file
+from featx.spelling import counted
 from featx.store import Store
 
 __all__ = ["Parts", "divide_parts", "labels_of", "parts_digest", "write_parts"]
@@ -101,9 +102,10 @@ def divide_parts(store: Store, fitted_before: Set[str], seed: int) -> Parts:
     else:
         untouched = division.scored[~known[division.scored]]
         if len(untouched) < len(division.scored):
+            n_known = len(division.scored) - len(untouched)
             notes.append(
-                f"{len(division.scored) - len(untouched)} images of {division.scored_on} are left "
-                "out: the bundle was fitted on them."
+                f"{counted(n_known, 'image')} of {division.scored_on} left out, since the bundle "
+                "was fitted there."
             )
         if not len(untouched):
             message = (

@@ -33,6 +33,7 @@ from featx.finetuning.training import Trained, check_same, train
 from featx.finetuning.tuned import save_tuned
 from featx.network import find_device, find_weights, read_weights
 from featx.outputs import whole_file
+from featx.spelling import counted
 from featx.store import Store, open_store
 from featx.workflows.finetuning.comparing import advice_of, gain_of
 from featx.workflows.finetuning.parts import (
@@ -148,7 +149,7 @@ def run_finetune(job: FinetuneJob, *, progress: Progress | None = None) -> Finet
     _check_going_on(job, identity)
     write_parts(folder / "parts.csv", store, parts)
     told.stage(
-        f"{len(parts.fitted)} images to train on, {len(parts.stopping)} to stop on, "
+        f"{counted(len(parts.fitted), 'image')} to train on, {len(parts.stopping)} to stop on, "
         f"{len(parts.untouched)} untouched to compare on ({parts.where})"
     )
     probe = _fit_on(folder / "codes.h5", job, folder / "probe.skops")

@@ -20,6 +20,7 @@ from featx.extraction import ask_workers, backbone_here, settle_batch_size, stre
 from featx.images import File, local_file
 from featx.network import Backbone, WeightsSource, load_backbone
 from featx.recipe import Recipe
+from featx.spelling import counted
 from featx.workflows.predicting.preparing import PredictionJob
 
 __all__ = ["Progress", "probability_blocks"]
@@ -125,7 +126,7 @@ def _of_images(job: PredictionJob, cluster: Cluster | None) -> Iterator[_Block]:
             n_failed += len(each.failures)
             yield slice(each.start, each.start + len(each.shares)), each.shares
     if n_failed == len(files):
-        message = f"None of the {len(files)} images could be read. The first is {first}."
+        message = f"Of {counted(len(files), 'image')} none could be read. The first is {first}."
         raise ImagesError(message)
 
 
