@@ -575,7 +575,7 @@ def files_of(folder):
         ({"clf": "ridge"}, 'probe is {"clf": "ridge"}, was {"clf": "logistic"}'),
         ({"head_init": "random"}, "head is ['random'], was ['probe']"),
         ({"cache": 0}, "cache is 0, was None"),
-        ({"pool": "max"}, "pool is max, expected avg"),
+        ({"pool": "max"}, "--pool avg --size "),
     ],
 )
 def test_other_settings_are_refused_and_nothing_is_touched(made, data, settings, field):

@@ -13,7 +13,7 @@ import numpy as np
 from featx.classification.classifiers import CLASSIFIERS, ClassifierKind, find_classifiers
 from featx.classification.fitting import Options
 from featx.errors import OptionError
-from featx.spelling import did_you_mean, no_such
+from featx.spelling import counted, did_you_mean, no_such
 
 __all__ = [
     "Normalise",
@@ -151,8 +151,8 @@ def check_counts(folds: int, repeats: int) -> None:
     """
     if folds < 2 or repeats < 1:
         message = (
-            f"Cannot make {folds} folds {repeats} times. Expected --folds 2 or more, and "
-            "--repeats 1 or more."
+            f"Cannot make {counted(folds, 'fold')} {counted(repeats, 'time')}. Expected "
+            "--folds 2 or more, and --repeats 1 or more."
         )
         raise OptionError(message)
 
