@@ -154,6 +154,7 @@ def connected(name: str, told: Callable[[str], None] | None = None) -> Iterator[
     with contextlib.ExitStack() as opened:
         try:
             if is_here:
+                opened.enter_context(_before_libraries_load(int(rest)))
                 local = opened.enter_context(_local(_environments(kind, int(rest))))
                 client = opened.enter_context(Client(local))
             elif kind == "file":
@@ -194,12 +195,29 @@ def _closed_if_lost(client: "Client") -> Iterator[None]:
                     log.setLevel(level)
 
 
+def _before_libraries_load(n_workers: int) -> Any:
+    """Return a context in which workers start with threads and memory as other processes have.
+
+    Dask has BLAS use one thread, and malloc hand memory back at once, so that each batch's
+    activations are mapped anew: 3.5 % of the time (benchmarks/README.md).
+    """
+    import dask
+
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    given = dict.fromkeys(names, _share(n_workers)) | {"MALLOC_TRIM_THRESHOLD_": None}
+    return dask.config.set({"distributed.nanny.pre-spawn-environ": given})
+
+
+def _share(n_workers: int) -> str:
+    """Return how many processors each worker has."""
+    return str(max(1, joblib.cpu_count() // n_workers))
+
+
 def _environments(kind: str, n_workers: int) -> list[dict[str, str]]:
     """Return the environments of workers that divide this machine's processors, or GPUs too."""
-    share = str(max(1, joblib.cpu_count() // n_workers))
-    # Read by TensorFlow, by BLAS (for which Dask says 1) and by joblib when first needed.
-    names = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
-    threads = dict.fromkeys(names, share)
+    # Read by TensorFlow and by joblib when first needed.
+    names = ("TF_NUM_INTRAOP_THREADS", "LOKY_MAX_CPU_COUNT")
+    threads = dict.fromkeys(names, _share(n_workers))
     if kind == "local":
         return [threads] * n_workers
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
