@@ -19,7 +19,7 @@ from featx.store.layout import store_bytes
 DECODED = 300  # images a second a core: "Extraction", JPEGs of 400x400
 WRITTEN = 500e6  # bytes a second a core, of codes: "Extraction", block2_pool
 LEASES = 400  # a second, that Dask's scheduler gives out: "Scheduling and scaling"
-LISTED = 820  # bytes an image, at least, of the process that gives leases out: the same
+LISTED = 520  # bytes an image, at least, of the process that gives leases out: the same
 CPU = 444e9  # FLOP/s of two cores in bfloat16: "Scales and mirror images"
 
 # assumed: nothing of this has been measured here

@@ -60,7 +60,12 @@ class Task(Generic[Result]):
 
 
 def given_out(
-    cluster: Cluster, tasks: Iterable[Task[Result]], *, kept: str, shared: object = None
+    cluster: Cluster,
+    tasks: Iterable[Task[Result]],
+    *,
+    kept: str,
+    shared: object = None,
+    results: bool = True,
 ) -> Generator[tuple[int, Result], None, None]:
     """Have tasks done by the workers of a cluster.
 
@@ -74,6 +79,9 @@ def given_out(
         What errors say of the work that is done, and of what to do next.
     shared : object, optional
         Goes to every worker once, and from there to each task's `run`.
+    results : bool, default=True
+        Whether what tasks return is fetched from the workers, which is one more
+        question for each; else None is yielded instead.
 
     Yields
     ------
@@ -86,7 +94,7 @@ def given_out(
         The scheduler or all workers are gone, or a task ended with an error: if that
         was one of featx's, in its words.
     """
-    giving = _Giving(cluster, tasks, kept, shared)
+    giving = _Giving(cluster, tasks, kept, shared, results)
     try:
         yield from giving.results()
     except Exception:
@@ -109,9 +117,15 @@ class _Giving(Generic[Result]):
     """Tasks on their way."""
 
     def __init__(
-        self, cluster: Cluster, tasks: Iterable[Task[Result]], kept: str, shared: object
+        self,
+        cluster: Cluster,
+        tasks: Iterable[Task[Result]],
+        kept: str,
+        shared: object,
+        fetches: bool,
     ) -> None:
         self._cluster, self._client, self._kept = cluster, cluster.client, kept
+        self._fetches = fetches
         self._shared: list[Future] = []
         if shared is not None:
             self._shared = [self._client.scatter(shared, broadcast=True, hash=False)]
@@ -234,6 +248,8 @@ class _Giving(Generic[Result]):
         from distributed import KilledWorker
 
         if future.status == "finished":
+            if not self._fetches:
+                return None  # type: ignore[return-value]  # as it was asked for
             result: Result = self._answer(self._client.gather(future, asynchronous=True))
             return result
         self._check_alive()

@@ -199,7 +199,7 @@ class Leases:
             Task(partial(_fill, lease), f"Rows {lease.part.rows[0]} to {lease.part.rows[-1]}")
             for lease in leases
         )
-        with contextlib.closing(given_out(self._cluster, tasks, kept=_KEPT)) as done:
+        with contextlib.closing(given_out(self._cluster, tasks, kept=_KEPT, results=False)) as done:
             for number, _ in done:
                 yield min(step, len(each.rows) - starts[number])
         for job in jobs:
