@@ -20,7 +20,7 @@ def test_extract_fit_and_predict(shared, tmp_path, name, layer, scored_on, expec
     """The score is what the network is known to give, and predictions on files repeat it."""
     images = shared / "data" / name
     store, model = tmp_path / "codes.h5", tmp_path / "model.skops"
-    made = featx.extract(images, layer=layer, pool="avg", output=store)
+    made = featx.extract(images, layer=layer, pool="avg", precision="bfloat16", output=store)
     assert made.n_failed == 0
     fitted = featx.fit(store, output=model)
     assert fitted.to_dict()["scored_on"] == scored_on
