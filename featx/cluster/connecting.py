@@ -237,7 +237,7 @@ def _local(environments: Sequence[dict[str, str]]) -> Any:
                 "host": "127.0.0.1",
                 "nthreads": 1,
                 "memory_limit": 0,
-                "silence_logs": logging.ERROR,
+                "silence_logs": logging.CRITICAL,  # errors of tasks come by themselves
                 "env": environment,
             },
         }
