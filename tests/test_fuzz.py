@@ -29,7 +29,7 @@ FAST = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-LONG = settings(FAST, max_examples=300)
+LONG = settings(FAST, max_examples=150)
 HUGE = 10**12
 
 

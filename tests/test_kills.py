@@ -180,7 +180,7 @@ def test_killed_at_the_worst_moment(forker, place, updating):
 
 @pytest.mark.slow
 def test_real_runs_killed_at_random_moments(tmp_path):
-    """Thirty kills of VGG19 on real pictures, from creation to the last byte."""
+    """Fifteen kills of VGG19 on real pictures, from creation to the last byte."""
     (tmp_path / "data").mkdir()
     source = Path(__file__).parents[1] / "data"
     for k, file in enumerate(sorted(source.rglob("*.png"))[:160]):
@@ -196,7 +196,7 @@ def test_real_runs_killed_at_random_moments(tmp_path):
     digests, codes = store.digests(), np.array(store.codes("block2_pool"))
     (tmp_path / "codes.h5").unlink()
     rng, n_kills, n_finished = random.Random(0), 0, 0
-    while n_kills < 30:
+    while n_kills < 15:
         status = forker.run(settings, real=True, killed_after=rng.uniform(0, whole))
         assert status in {0, KILLED}
         n_kills += status == KILLED
