@@ -270,7 +270,9 @@ class _Giving(Generic[Result]):
         slow = {
             future.key: out
             for future, out in self._out.items()
-            if now - out.began > limit and out.number not in self._doubled | self._done
+            if now - out.began > limit
+            and out.number not in self._doubled
+            and out.number not in self._done
         }
         if not slow:
             return

@@ -1,6 +1,6 @@
 """From images to a store: the pipeline, the job, its price, and codes as a transformer."""
 
-from featx.extraction.batching import BatchSize, settle_batch_size
+from featx.extraction.batching import BatchSize, settle_batch_size, whole_batches
 from featx.extraction.jobs import ExtractionJob, extraction_of, prepare_extraction
 from featx.extraction.leases import ask_workers, backbone_here
 from featx.extraction.named import RECIPES, NamedRecipe, find_named
@@ -43,4 +43,5 @@ __all__ = [
     "run_extractions",
     "settle_batch_size",
     "stream_codes",
+    "whole_batches",
 ]

@@ -26,6 +26,7 @@ __all__ = [
     "Views",
     "check_batch_size",
     "settle_batch_size",
+    "whole_batches",
 ]
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,17 @@ class Memory(Protocol):
 
     def free_bytes(self) -> int | None:
         """Return the memory that is free there; None where that is not known."""
+
+
+def whole_batches(n_images: int, batch_size: int) -> int:
+    """Return the images of as many whole batches as there are in `n_images`, one at least.
+
+    Examples
+    --------
+    >>> whole_batches(32, 12), whole_batches(32, 49)
+    (24, 49)
+    """
+    return batch_size * max(1, n_images // batch_size)
 
 
 def settle_batch_size(

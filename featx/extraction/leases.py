@@ -19,7 +19,7 @@ import numpy as np
 
 from featx.cluster import Cluster, Task, given_out
 from featx.errors import FeatxError, OptionError, StoreError
-from featx.extraction.batching import settle_batch_size
+from featx.extraction.batching import settle_batch_size, whole_batches
 from featx.extraction.jobs import ExtractionJob
 from featx.extraction.pace import Pace
 from featx.extraction.passes import Pass, fill_rows, load_for
@@ -191,7 +191,7 @@ class Leases:
     ) -> Generator[int, None, None]:
         """Give leases out until all rows are written."""
         size = self._sizes[each.rows]
-        step = size * max(1, _images_of_lease(len(each.rows), self._n_gpus) // size)
+        step = whole_batches(_images_of_lease(len(each.rows), self._n_gpus), size)
         starts = range(0, len(each.rows), step)
         # Made as they are given out: of a hundred million images they would fill memory.
         leases = (self._lease(jobs, each, each.rows[k : k + step]) for k in starts)

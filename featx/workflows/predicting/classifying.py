@@ -16,7 +16,13 @@ from featx.classification import Bundle
 from featx.classification.joining import Joined
 from featx.cluster import Cluster, Task, given_out
 from featx.errors import ImagesError, OptionError, StoreError
-from featx.extraction import ask_workers, backbone_here, settle_batch_size, stream_codes
+from featx.extraction import (
+    ask_workers,
+    backbone_here,
+    settle_batch_size,
+    stream_codes,
+    whole_batches,
+)
 from featx.images import File, local_file
 from featx.network import Backbone, WeightsSource, load_backbone
 from featx.recipe import Recipe
@@ -189,7 +195,7 @@ def _on_workers(
     cluster.check([] if image is None else [image])
     found = ask_workers(cluster, source, job.recipe.layers, job.device)
     size = settle_batch_size("auto", job.recipe, len(files), found)
-    step = size * max(1, _IMAGES_A_TASK // size)
+    step = whole_batches(_IMAGES_A_TASK, size)
     starts = range(0, len(files), step)
     tasks = (
         Task(
