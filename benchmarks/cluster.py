@@ -42,10 +42,10 @@ def gram_of(path: Path, rows: int, columns: int, workers: int) -> dict:
     """Make the Gram matrix with so many workers, 0 for none; return seconds, and some of it."""
     import numpy as np
 
-    from featx.classification.codes import CodeMatrix
-    from featx.classification.span import gram
-    from featx.classification.tiles import gram_on
     from featx.cluster import connected
+    from featx.codes.gram import gram
+    from featx.codes.gram_tiles import gram_on
+    from featx.codes.matrix import CodeMatrix
 
     codes = np.memmap(path, np.float16, "r", shape=(rows, columns))
     matrix = CodeMatrix([codes], np.arange(rows))

@@ -22,9 +22,9 @@ CUT = "block5_pool"
 def epochs(frozen: str, cached: bool, n: int, size: int) -> dict:
     """Train for a few epochs, and return the seconds of each but the first, and the losses."""
     from featx.finetuning.heads import random_head
+    from featx.finetuning.image_loading import Activations, Pixels
     from featx.finetuning.network import build_network
-    from featx.finetuning.options import Tuning
-    from featx.finetuning.pictures import Activations, Pixels
+    from featx.finetuning.settings import Tuning
     from featx.finetuning.steps import Labels
     from featx.finetuning.training import train
     from featx.network import build_backbone, find_device, find_weights, read_weights

@@ -38,13 +38,13 @@ def raw_rows(store: str, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray
 
 def span_rows(store: str) -> tuple[np.ndarray, np.ndarray, object]:
     """Return coordinates on the exact span, labels, and the span."""
-    from featx.classification import ExactSpan
-    from featx.classification.codes import CodeMatrix
+    from featx.codes import GramCoordinates
+    from featx.codes.matrix import CodeMatrix
     from featx.store import open_store
 
     opened = open_store(store)
     codes = CodeMatrix([opened.flat_codes(opened.recipe.layers[0])], np.arange(len(opened.images)))
-    span = ExactSpan()
+    span = GramCoordinates()
     return span.fit_transform(codes), opened.images.label.astype(str), span
 
 
@@ -177,7 +177,7 @@ def large(folder: str) -> None:
 
 
 def roads(folder: str) -> None:
-    from featx.classification.roads import price
+    from featx.fitting.solvers import price
 
     print("| images | numbers | road | seconds | said | GB | said | accuracy |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")

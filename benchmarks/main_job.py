@@ -49,14 +49,14 @@ def fit_on_span(store: str) -> dict:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    from featx.classification import ExactSpan
-    from featx.classification.codes import CodeMatrix
+    from featx.codes import GramCoordinates
+    from featx.codes.matrix import CodeMatrix
     from featx.store import open_store
 
     opened = open_store(store)
     train = np.flatnonzero(opened.images.split == "train")
     began = time.perf_counter()
-    span = ExactSpan().fit(CodeMatrix([opened.flat_codes(LAYER)], train))
+    span = GramCoordinates().fit(CodeMatrix([opened.flat_codes(LAYER)], train))
     y = opened.images.label[train].astype(str)
     model = LogisticRegression(C=PENALTY, max_iter=10_000, tol=1e-8).fit(span.coordinates_, y)
     decisions = model.decision_function(span.coordinates_)

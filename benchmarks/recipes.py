@@ -124,7 +124,7 @@ def store_of(stores: Path, folder: Path, part: Part, pool: str) -> Path:
 
 def job_of(way: Way, folder: Path, stores: Path, temporary: Path, labels: Path | None):
     """Return the job of fitting a recipe's codes, joined from parts."""
-    from featx.classification import prepare_fit
+    from featx.fitting import prepare_fit
 
     path = temporary / f"{folder.name}-{WAYS.index(way)}.h5"
     if not path.exists():
@@ -166,8 +166,8 @@ def join_parts(parts: Sequence[Path], way: Way, path: Path) -> None:
 
 def halves(folder: Path, stores: Path, temporary: Path) -> tuple[Path, Path]:
     """Write two tables that label one half of a folder each; copies and classes are shared out."""
-    from featx.classification import prepare_fit
-    from featx.classification.folds import make_folds
+    from featx.dataset.folds import make_folds
+    from featx.fitting import prepare_fit
 
     job = prepare_fit(store_of(stores, folder, Part(), "avg"), baselines=False)
     paths, tables = job.joined.images.path[job.rows], []
@@ -214,12 +214,12 @@ def images_per_second(way: Way, seconds: dict[Part, float]) -> float:
 
 def rows_of(folder: Path, stores: Path, temporary: Path) -> Iterator[tuple[dict, object]]:
     """Judge every recipe on a folder; yield what is written of it, and the judgement."""
-    from featx.classification.competition import judge
+    from featx.fitting.nested_selection import cross_validate
 
     seconds = seconds_of(folder)
     for way in WAYS:
         job = job_of(way, folder, stores, temporary, None)
-        found = judge(job)
+        found = cross_validate(job)
         score = found.accuracy
         yield (
             {
@@ -239,19 +239,22 @@ def rows_of(folder: Path, stores: Path, temporary: Path) -> Iterator[tuple[dict,
 
 def best_of(folders: Sequence[Path], stores: Path, temporary: Path, judged: dict) -> list[str]:
     """Choose on one half of the first folder and on the others, judge on the other half."""
-    from featx.classification.competition import compare, judge
+    from featx.fitting.nested_selection import compare, cross_validate
 
     first = folders[0]
     chosen_on, judged_on = halves(first, stores, temporary)
 
     def merit(way: Way) -> float:
-        half = judge(job_of(way, first, stores, temporary, chosen_on)).accuracy.value
+        half = cross_validate(job_of(way, first, stores, temporary, chosen_on)).accuracy.value
         others = [judged[folder.name, way.name].accuracy.value for folder in folders[1:]]
         return float(np.mean([half, *others]))
 
     merits = {way: merit(way) for way in WAYS}
     best, single = max(WAYS, key=merits.__getitem__), max(SINGLE, key=merits.__getitem__)
-    found = {way: judge(job_of(way, first, stores, temporary, judged_on)) for way in (best, single)}
+    found = {
+        way: cross_validate(job_of(way, first, stores, temporary, judged_on))
+        for way in (best, single)
+    }
     gain = compare(found[best], found[single])
     return [
         f"best, chosen on half of {first.name}"

@@ -9,8 +9,8 @@ price of a fit are asked of featx itself.
 
 import math
 
-from featx.classification.roads import price
 from featx.extraction.leases import _images_of_lease
+from featx.fitting.solvers import price
 from featx.layers import gflop
 from featx.recipe import Recipe
 from featx.store.layout import store_bytes

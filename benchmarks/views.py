@@ -23,7 +23,7 @@ def rate(folder: Path, n: int, precision: str, settings: dict) -> dict:
     import dataclasses
 
     from featx.extraction import prepare_extraction, run_extraction
-    from featx.extraction.resuming import Rest, what_stands
+    from featx.extraction.resuming import RemainingWork, find_existing
 
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(temporary) / "codes.h5"
@@ -31,7 +31,7 @@ def rate(folder: Path, n: int, precision: str, settings: dict) -> dict:
             folder, layer=LAYER, pool="avg", precision=precision, output=output, **settings
         )
         listing = dataclasses.replace(job.listing, records=job.listing.records[:n])
-        rest = Rest(what_stands(output), output, resumes=False, rows=tuple(range(n)))
+        rest = RemainingWork(find_existing(output), output, resumes=False, rows=tuple(range(n)))
         job = dataclasses.replace(job, listing=listing, rest=rest)
         marks: list[tuple[int, float]] = []
         run_extraction(job, progress=lambda done, _: marks.append((done, time.perf_counter())))

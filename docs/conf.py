@@ -63,17 +63,17 @@ numpydoc_xref_aliases = {
     **{
         name: f"featx.{name}"
         for name in (
-            *("Bundle", "Explanation", "Extraction", "ExtractionPlan", "Finetuned", "Fit"),
+            *("Model", "Explanation", "Extraction", "ExtractionPlan", "Finetuned", "Fit"),
             *("Recipe", "Store", "Sweep"),
         )
     },
-    "BundleEvaluation": "featx.workflows.BundleEvaluation",
+    "ModelEvaluation": "featx.workflows.ModelEvaluation",
     "Cluster": "featx.cluster.Cluster",
     "Difference": "featx.recipe.Difference",
-    "Evaluation": "featx.classification.Evaluation",
+    "Evaluation": "featx.fitting.Evaluation",
     "ImageTable": "featx.store.ImageTable",
-    "NamedRecipe": "featx.extraction.NamedRecipe",
-    "Score": "featx.classification.Score",
+    "Preset": "featx.extraction.Preset",
+    "Score": "featx.fitting.Score",
 }
 
 # How it looks

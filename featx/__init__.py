@@ -9,8 +9,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featx.classification import Bundle, Fit, fit, load_bundle
-    from featx.extraction import RECIPES, Extraction, ExtractionPlan, VGG19Codes, extract, plan
+    from featx.extraction import PRESETS, Extraction, ExtractionPlan, VGG19Codes, extract, plan
+    from featx.fitting import Fit, Model, fit, load_model
     from featx.recipe import Recipe
     from featx.report import (
         plot_confusion,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Explanation,
         Finetuned,
         Sweep,
-        evaluate_bundle,
+        evaluate_model,
         explain,
         finetune,
         predict,
@@ -37,25 +37,25 @@ if TYPE_CHECKING:
 __version__ = version("featx")
 
 __all__ = [
-    "RECIPES",
-    "Bundle",
+    "PRESETS",
     "Explanation",
     "Extraction",
     "ExtractionPlan",
     "Finetuned",
     "Fit",
+    "Model",
     "Recipe",
     "Store",
     "Sweep",
     "VGG19Codes",
     "errors",
-    "evaluate_bundle",
+    "evaluate_model",
     "explain",
     "export",
     "extract",
     "finetune",
     "fit",
-    "load_bundle",
+    "load_model",
     "open_store",
     "plan",
     "plot_confusion",
@@ -73,24 +73,24 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "Bundle": "classification",
+    "Model": "fitting",
     "Explanation": "workflows",
     "Extraction": "extraction",
     "ExtractionPlan": "extraction",
     "Finetuned": "workflows",
-    "Fit": "classification",
-    "RECIPES": "extraction",
+    "Fit": "fitting",
+    "PRESETS": "extraction",
     "Recipe": "recipe",
     "Store": "store",
     "Sweep": "workflows",
     "VGG19Codes": "extraction",
-    "evaluate_bundle": "workflows",
+    "evaluate_model": "workflows",
     "explain": "workflows",
     "export": "store",
     "extract": "extraction",
     "finetune": "workflows",
-    "fit": "classification",
-    "load_bundle": "classification",
+    "fit": "fitting",
+    "load_model": "fitting",
     "open_store": "store",
     "plan": "extraction",
     "plot_confusion": "report",

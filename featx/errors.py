@@ -17,12 +17,11 @@ type next. The command line prints the message alone and exits with 1.
         * RecipeMismatchError  codes made by another recipe
         * CodeRangeError       a code that the store's numbers cannot hold
     * FitError              labels or codes that no classifier can be fitted on
-    * BundleError           a saved classifier that cannot be read
+    * ModelError           a saved classifier that cannot be read
     * ClusterError          a cluster that is lost, or a task that failed on it
 """
 
 __all__ = [
-    "BundleError",
     "BusyError",
     "ClusterError",
     "CodeRangeError",
@@ -31,6 +30,7 @@ __all__ = [
     "FitError",
     "ImageError",
     "ImagesError",
+    "ModelError",
     "OptionError",
     "OutputError",
     "RecipeMismatchError",
@@ -120,7 +120,7 @@ class FitError(FeatxError):
     """No classifier can be fitted: labels, splits or codes are missing."""
 
 
-class BundleError(FeatxError):
+class ModelError(FeatxError):
     """A saved classifier cannot be read."""
 
 

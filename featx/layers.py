@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from featx.errors import OptionError, UnknownLayerError
-from featx.spelling import did_you_mean
+from featx.text import did_you_mean
 
 __all__ = [
     "FC_SIZE",

@@ -21,7 +21,6 @@ __all__ = [
     "made_folder",
     "remove_leftovers",
     "sole_writer",
-    "spelt",
     "whole_file",
 ]
 
@@ -163,17 +162,6 @@ def remove_leftovers(path: Path) -> None:
     for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         with contextlib.suppress(OSError):
             leftover.unlink()
-
-
-def spelt(name: str) -> str:
-    r"""Spell bytes of a file's name that are not UTF-8 as \xNN, for tables that hold text alone.
-
-    Examples
-    --------
-    >>> spelt("caf\udce9.png") == r"caf\xe9.png"
-    True
-    """
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_full(error: OSError) -> bool:

@@ -13,36 +13,30 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
+from featx.choices import (
+    Dtype,
+    Jpeg,
+    Pool,
+    Precision,
+    Preprocess,
+    Resize,
+    ScalesJoin,
+    check_choices,
+    flag_of,
+)
 from featx.errors import OptionError
 from featx.layers import LAYERS, activation_shape, find_layer
-from featx.spelling import did_you_mean
+from featx.text import did_you_mean
 
 __all__ = [
     "SCALE_STEP",
     "Difference",
-    "Dtype",
-    "Jpeg",
-    "Pool",
-    "Precision",
-    "Preprocess",
     "Recipe",
-    "Resize",
-    "ScalesJoin",
     "check_sizes",
     "image_size",
     "size_text",
 ]
-
-#: One of these words, or "grid:N", which no Literal can spell; `Recipe` checks it.
-Pool = Literal["none", "avg", "max", "avg+max", "bilinear"] | str
-Resize = Literal["squash", "crop", "pad"]
-Jpeg = Literal["reduced", "full"]
-Preprocess = Literal["caffe", "unit"]
-Precision = Literal["float32", "tf32", "bfloat16"]
-Dtype = Literal["float32", "float16"]
-ScalesJoin = Literal["mean", "stack"]
 
 # Ten times what any camera's picture has to be for VGG19; beyond, memory fails without a word.
 _LARGEST_SIDE = 10_000
@@ -58,18 +52,8 @@ SCALE_STEP = 32
 # Crops of 224 are taken from 256, as in Krizhevsky et al. 2012 and since.
 _CROPPED_FROM = 8 / 7
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "resize": get_args(Resize),
-    "jpeg": get_args(Jpeg),
-    "preprocess": get_args(Preprocess),
-    "precision": get_args(Precision),
-    "dtype": get_args(Dtype),
-    "scales_join": get_args(ScalesJoin),
-}
 #: Fields that are lists in JSON, and of what.
 _LISTS: dict[str, type] = {"layers": str, "size": int, "scales": int}
-#: How the command line spells a field where it is not by the field's own name.
-_FLAGS = {"layers": "layer", "scales": "scale", "scales_join": "scales-join"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +78,7 @@ class Difference:
     @property
     def flag(self) -> str:
         """What to type to get the expected value."""
-        flag = f"--{_FLAGS.get(self.field, self.field)}"
+        flag = flag_of(self.field)
         if (self.field, self.expected) in {("flip", "False"), ("scales", "none")}:
             return f"no {flag}"
         if self.field == "flip":
@@ -200,15 +184,7 @@ class Recipe:
                 "Use --pool avg."
             )
             raise OptionError(message)
-        for field, choices in _CHOICES.items():
-            value = getattr(self, field)
-            if value not in choices:
-                message = (
-                    f"No such {field}: {value!r}.{did_you_mean(str(value), choices)} "
-                    f"Expected one of {', '.join(choices)}. "
-                    f"Use --{_FLAGS.get(field, field)} {choices[0]}."
-                )
-                raise OptionError(message)
+        check_choices(self)
         if not self.layers:
             message = "No layer was given. Use --layer NAME; all names: featx layers"
             raise OptionError(message)

@@ -70,8 +70,8 @@ def nothing() -> dict:
     import pandas as pd  # noqa: F401  lazy: in the process alone
     import skops.io  # noqa: F401
 
-    import featx.classification
     import featx.cli.app
+    import featx.fitting
     import featx.workflows.heads  # noqa: F401
 
     return {}
@@ -106,9 +106,9 @@ def tuned(path: str) -> dict:
     """Open a tuned network as a classifier."""
     import numpy as np
 
-    from featx.workflows.heads import tuned_bundle
+    from featx.workflows.heads import tuned_model
 
-    opened = tuned_bundle(path)
+    opened = tuned_model(path)
     opened.predict_proba(np.ones((2, opened.recipe.width), np.float32))
     return {"classes": opened.classes}
 
@@ -119,7 +119,7 @@ def bundle(path: str) -> dict:
 
     import featx
 
-    opened = featx.load_bundle(path)
+    opened = featx.load_model(path)
     found = opened.predict_proba(np.ones((2, opened.recipe.width), np.float32))
     return {"classes": opened.classes, "shape": found.shape}
 
@@ -161,7 +161,7 @@ def folder(path: str) -> dict:
 def labels(path: str, table: str) -> dict:
     """Take the labels of a store's images from a table."""
     import featx
-    from featx.classification.labels import relabel
+    from featx.dataset.labels import relabel
 
     relabel(featx.open_store(path).images, table)
     return {}

@@ -13,7 +13,7 @@ from running import MeanColour, job_in, run
 from featx.errors import OptionError
 from featx.extraction import settle_batch_size, stream_codes
 from featx.extraction.batching import Batcher
-from featx.extraction.pace import Pace, Stage
+from featx.extraction.timings import Pace, Stage
 from featx.network import activation_bytes
 from featx.recipe import Recipe
 from featx.store import open_store

@@ -18,9 +18,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from featx.classification import CLASSIFIERS, Bundle, UnitRows, fit, load_bundle
-from featx.classification.bundle import TRUSTED_TYPES
-from featx.errors import BundleError, FeatxError, OptionError, OutputError, RecipeMismatchError
+from featx.codes import UnitRows
+from featx.errors import FeatxError, ModelError, OptionError, OutputError, RecipeMismatchError
+from featx.fitting import CLASSIFIERS, Model, fit, load_model
+from featx.fitting.model import TRUSTED_TYPES
 from featx.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -99,14 +100,14 @@ def arrays_of(path: Path) -> list[np.ndarray]:
         return [np.load(io.BytesIO(archive.read(entry))) for entry in entries]
 
 
-def bundle_of(recipe: Recipe = RECIPE) -> Bundle:
+def bundle_of(recipe: Recipe = RECIPE) -> Model:
     """A bundle, fitted without a store."""
     codes, y = make_codes(), np.array(["a", "b", "c"] * 10)
     pipeline = Pipeline([("unit", UnitRows((64,))), ("classifier", LogisticRegression())])
-    return Bundle(pipeline.fit(codes, y), recipe, {"who": "me"}, {"accuracy": 1.0})
+    return Model(pipeline.fit(codes, y), recipe, {"who": "me"}, {"accuracy": 1.0})
 
 
-def refusal(action, error=BundleError) -> str:
+def refusal(action, error=ModelError) -> str:
     """Return the whole message that an action is refused with."""
     with pytest.raises(error) as caught:
         action()
@@ -127,7 +128,7 @@ def damaged(path: Path, reason: str) -> str:
 def test_a_loaded_bundle_predicts_the_same_to_the_bit(saved, name):
     """Saving changes no probability, no label, and no fact."""
     folder, found = saved
-    before, after = found[name].bundle, load_bundle(folder / f"{name}.skops")
+    before, after = found[name].bundle, load_model(folder / f"{name}.skops")
     codes = make_codes(40, seed=1)
     assert np.array_equal(after.predict_proba(codes), before.predict_proba(codes))
     assert np.array_equal(after.classifier.predict(codes), before.classifier.predict(codes))
@@ -169,7 +170,7 @@ def test_a_bundle_without_a_store_predicts(wide, name, tmp_path):
     further = wide_codes(20, seed=1).reshape(20, -1)
     before = bundle.predict_proba(further)
     (tmp_path / "codes.h5").unlink()
-    after = load_bundle(path)
+    after = load_model(path)
     assert np.array_equal(after.predict_proba(further), before)
     assert np.array_equal(after.classifier.predict(further), bundle.classifier.predict(further))
 
@@ -180,7 +181,7 @@ def test_a_bundle_without_a_store_predicts(wide, name, tmp_path):
 @pytest.fixture
 def large(monkeypatch):
     """Any codes are too many to keep."""
-    monkeypatch.setattr("featx.classification.bundle._KEPT_BYTES", 0)
+    monkeypatch.setattr("featx.fitting.model._KEPT_BYTES", 0)
 
 
 @pytest.mark.parametrize("suffix", ["skops", "joblib"])
@@ -190,7 +191,7 @@ def test_many_codes_are_named_and_found_again(wide, large, name, suffix):
     bundle, path = wide(name, suffix, road="span")
     further = wide_codes(20, seed=1).reshape(20, -1)
     assert path.stat().st_size < 100_000  # of 27 * 8192 * 4
-    after = load_bundle(path, trust=suffix == "joblib")
+    after = load_model(path, trust=suffix == "joblib")
     assert getattr(after.span, "codes_", None) is None
     assert np.array_equal(after.predict_proba(further), bundle.predict_proba(further))
     assert len(after.span.codes_) == len(after.fitted_on) == 27
@@ -205,9 +206,9 @@ def test_saving_does_not_take_the_codes_from_the_bundle(wide, large):
 def test_a_loaded_bundle_without_its_codes_may_be_saved_again(wide, large, tmp_path):
     """Nothing is needed for that, and nothing is lost."""
     bundle, path = wide("knn", road="span")
-    load_bundle(path).save(tmp_path / "again.skops")
+    load_model(path).save(tmp_path / "again.skops")
     further = wide_codes(20, seed=1).reshape(20, -1)
-    again = load_bundle(tmp_path / "again.skops")
+    again = load_model(tmp_path / "again.skops")
     assert np.array_equal(again.predict_proba(further), bundle.predict_proba(further))
 
 
@@ -216,7 +217,7 @@ def test_a_missing_store_is_named(wide, large, tmp_path):
     bundle, path = wide("svm-rbf", road="span")
     moved = tmp_path / "moved.h5"
     (tmp_path / "codes.h5").rename(moved)
-    after = load_bundle(path)
+    after = load_model(path)
     further = wide_codes(20, seed=1).reshape(20, -1)
     message = (
         "This classifier compares with the codes it was fitted on, which are not in the bundle, "
@@ -239,7 +240,7 @@ def test_a_store_in_another_order_will_do(wide, large, tmp_path, make_store):
         [None] * 36,
         sha256=[f"{i:064x}" for i in order],
     )
-    after = load_bundle(path)
+    after = load_model(path)
     after.open_codes(other)
     further = wide_codes(20, seed=1).reshape(20, -1)
     assert np.array_equal(after.predict_proba(further), bundle.predict_proba(further))
@@ -254,7 +255,7 @@ def test_codes_of_several_stores_are_found_again(large, tmp_path, make_store):
     path = tmp_path / "model.skops"
     found = fit(stores, clf="knn", road="span", baselines=False, output=path)
     further = np.hstack([np.ones((9, 128)), make_codes(9, seed=1)])
-    after = load_bundle(path)
+    after = load_model(path)
     assert after.provenance["codes"] == [str(store) for store in stores]
     assert np.array_equal(after.predict_proba(further), found.bundle.predict_proba(further))
 
@@ -263,7 +264,7 @@ def test_a_store_that_lacks_images_is_refused(wide, large, tmp_path, make_store)
     """Another store of the same recipe, in which some of the images are not."""
     _, path = wide("knn", road="span")
     other = make_store(tmp_path / "other.h5", {"block2_pool": wide_codes(20)}, [None] * 20)
-    assert refusal(lambda: load_bundle(path).open_codes(other)) == (
+    assert refusal(lambda: load_model(path).open_codes(other)) == (
         f"{other} lacks 7 of the 27 images that the classifier was fitted on. Say where the store "
         "is now: --codes FILE"
     )
@@ -275,7 +276,7 @@ def test_a_store_whose_images_have_no_codes_is_refused(wide, large, tmp_path, ma
     other = make_store(
         tmp_path / "other.h5", {"block2_pool": wide_codes()}, [None] * 36, failed={3: "no pixels"}
     )
-    assert refusal(lambda: load_bundle(path).open_codes(other)) == (
+    assert refusal(lambda: load_model(path).open_codes(other)) == (
         f"{other} lacks 1 of the 27 images that the classifier was fitted on. Say where the store "
         "is now: --codes FILE"
     )
@@ -287,7 +288,7 @@ def test_a_store_of_another_recipe_is_refused(wide, large, tmp_path, make_store)
     recipe = Recipe(**{**vars(bundle.recipe), "weights": "random:1"})
     labels = [None] * 36
     other = make_store(tmp_path / "other.h5", {"block2_pool": wide_codes()}, labels, recipe=recipe)
-    assert refusal(lambda: load_bundle(path).open_codes(other), RecipeMismatchError) == (
+    assert refusal(lambda: load_model(path).open_codes(other), RecipeMismatchError) == (
         f"{other} holds codes of another recipe than the classifier's: weights is random:1, "
         "expected random:0. Extract again with --weights random:0."
     )
@@ -303,7 +304,7 @@ def test_a_joblib_bundle_predicts_the_same_to_the_bit(saved, tmp_path, name):
     path = tmp_path / "model.joblib"
     found[name].bundle.save(path)
     assert not zipfile.is_zipfile(path)
-    before, after = found[name].bundle, load_bundle(path, trust=True)
+    before, after = found[name].bundle, load_model(path, trust=True)
     codes = make_codes(40, seed=1)
     assert np.array_equal(after.predict_proba(codes), before.predict_proba(codes))
     assert after.fitted_on == before.fitted_on
@@ -313,18 +314,18 @@ def test_a_joblib_bundle_is_refused_without_trust(tmp_path):
     """Nothing of it is run, not even where it is damaged."""
     path = tmp_path / "model.joblib"
     path.write_bytes(b"any")
-    assert refusal(lambda: load_bundle(path)) == (
+    assert refusal(lambda: load_model(path)) == (
         f"{path} is a joblib file, which runs code of its maker when it is opened. If you made "
         "it, or trust who did, say --trust. Bundles that run no code: featx fit -o NAME.skops"
     )
-    assert refusal(lambda: load_bundle(path, trust=True)).startswith(f"{path} cannot be read as")
+    assert refusal(lambda: load_model(path, trust=True)).startswith(f"{path} cannot be read as")
 
 
 def test_another_joblib_file_is_refused(tmp_path):
     """A pickle of something else is no bundle."""
     path = tmp_path / "model.joblib"
     joblib.dump([1, 2], path)
-    assert refusal(lambda: load_bundle(path, trust=True)) == (
+    assert refusal(lambda: load_model(path, trust=True)) == (
         f"{path} is a joblib file, but no bundle of featx. Make one: featx fit CODES"
     )
 
@@ -335,7 +336,7 @@ def test_a_pickle_that_is_called_skops_runs_no_code(tmp_path):
     joblib.dump(bundle_of().classifier, path)
     for trust in (False, True):
         with pytest.raises(FeatxError):
-            load_bundle(path, trust=trust)
+            load_model(path, trust=trust)
 
 
 def test_types_of_featx_that_are_trusted_exist():
@@ -348,7 +349,7 @@ def test_types_of_featx_that_are_trusted_exist():
 def test_a_bundle_remembers_where_it_comes_from(saved):
     """Provenance names the store, its own provenance, and the versions."""
     folder, _ = saved
-    provenance = load_bundle(folder / "ridge.skops").provenance
+    provenance = load_model(folder / "ridge.skops").provenance
     assert provenance["codes"] == [str(folder / "codes.h5")]
     assert provenance["extraction"] == {"weights": "random:0"}
     assert provenance["settings"]["clf"] == "ridge"
@@ -361,7 +362,7 @@ def test_blocks_change_no_probability(monkeypatch, block_bytes):
     """Rows are classified a block at a time, in order, with the same result."""
     bundle, codes = bundle_of(), make_codes(40, seed=1)
     whole = bundle.classifier.predict_proba(codes)
-    monkeypatch.setattr("featx.classification.bundle._BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("featx.fitting.model._BLOCK_BYTES", block_bytes)
     assert np.allclose(bundle.predict_proba(codes), whole, rtol=0, atol=1e-15)
 
 
@@ -383,7 +384,7 @@ def test_saving_replaces_a_file_at_once(tmp_path):
     with path.open() as old:
         bundle_of().save(path)
         assert old.read() == "old"
-    assert load_bundle(path).provenance == {"who": "me"}
+    assert load_model(path).provenance == {"who": "me"}
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -424,10 +425,10 @@ def test_a_full_disk_keeps_the_old_bundle(tmp_path, monkeypatch):
 def test_a_missing_bundle_is_refused(tmp_path):
     """The message says how to make one."""
     path = tmp_path / "model.skops"
-    assert refusal(lambda: load_bundle(path)) == (
+    assert refusal(lambda: load_model(path)) == (
         f"No bundle {path}. Make one first: featx fit CODES -o {path}"
     )
-    assert refusal(lambda: load_bundle(tmp_path)).startswith(f"No bundle {tmp_path}. ")
+    assert refusal(lambda: load_model(tmp_path)).startswith(f"No bundle {tmp_path}. ")
 
 
 @pytest.mark.parametrize(
@@ -446,7 +447,7 @@ def test_foreign_types_are_refused_before_loading(tmp_path, content, types):
     """A file that asks for any other type is not loaded, and the types are named."""
     path = tmp_path / "model.skops"
     skops.io.dump(content(), path)
-    assert refusal(lambda: load_bundle(path)) == (
+    assert refusal(lambda: load_model(path)) == (
         f"{path} holds types that no bundle of featx holds: {types}. "
         "It was not loaded, since that could run code of its maker."
     )
@@ -457,7 +458,7 @@ def test_another_skops_file_is_refused(tmp_path, content):
     """A file of harmless types that is no bundle is told apart."""
     path = tmp_path / "model.skops"
     skops.io.dump(content, path)
-    assert refusal(lambda: load_bundle(path)) == (
+    assert refusal(lambda: load_model(path)) == (
         f"{path} is a skops file, but no bundle of featx. Make one: featx fit CODES"
     )
 
@@ -466,7 +467,7 @@ def test_a_newer_format_is_refused(tmp_path):
     """A later version's file is told by its number, before anything else is read."""
     path = tmp_path / "model.skops"
     skops.io.dump({"format": "featx-bundle", "format_version": 3}, path)
-    assert refusal(lambda: load_bundle(path)) == (
+    assert refusal(lambda: load_model(path)) == (
         f"{path} has format 3; this featx reads format 2. "
         "Use a newer one: pip install --upgrade featx"
     )
@@ -476,7 +477,7 @@ def test_an_older_format_is_refused(tmp_path):
     """An earlier version's file is told by its number, with what to do."""
     path = tmp_path / "model.skops"
     skops.io.dump({"format": "featx-bundle", "format_version": 1, "classifier": 0}, path)
-    assert refusal(lambda: load_bundle(path)) == (
+    assert refusal(lambda: load_model(path)) == (
         f"{path} has format 1; this featx reads format 2. Make it again: featx fit --overwrite"
     )
 
@@ -487,7 +488,7 @@ def test_a_recipe_with_an_unknown_field_is_refused(tmp_path):
     recipe = json.dumps({**json.loads(RECIPE.to_json()), "rotations": 4})
     content = {"format": "featx-bundle", "format_version": 2, "classifier": 0, "recipe": recipe}
     skops.io.dump(content, path)
-    assert refusal(lambda: load_bundle(path)) == (
+    assert refusal(lambda: load_model(path)) == (
         f"{path} cannot be read: The recipe holds rotations, which this version of featx does not "
         "know. A newer featx wrote it: pip install --upgrade featx"
     )
@@ -495,27 +496,27 @@ def test_a_recipe_with_an_unknown_field_is_refused(tmp_path):
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
 def test_a_truncated_bundle_is_refused(tmp_path, share):
-    """A file that was cut anywhere is one BundleError."""
+    """A file that was cut anywhere is one ModelError."""
     path = tmp_path / "model.skops"
     bundle_of().save(path)
     os.truncate(path, int(path.stat().st_size * share))
-    assert refusal(lambda: load_bundle(path)) == damaged(path, "File is not a zip file")
+    assert refusal(lambda: load_model(path)) == damaged(path, "File is not a zip file")
 
 
 def test_a_text_is_refused(tmp_path):
-    """Any file that is no zip archive is one BundleError."""
+    """Any file that is no zip archive is one ModelError."""
     path = tmp_path / "model.skops"
     path.write_text("hello")
-    assert refusal(lambda: load_bundle(path)) == damaged(path, "File is not a zip file")
+    assert refusal(lambda: load_model(path)) == damaged(path, "File is not a zip file")
 
 
 def test_another_zip_is_refused(tmp_path):
-    """An archive of something else is one BundleError."""
+    """An archive of something else is one ModelError."""
     path = tmp_path / "model.skops"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "hello")
     reason = "\"There is no item named 'schema.json' in the archive\""
-    assert refusal(lambda: load_bundle(path)) == damaged(path, reason)
+    assert refusal(lambda: load_model(path)) == damaged(path, reason)
 
 
 @pytest.mark.parametrize("missing", ["classifier", "recipe", "provenance", "summary", "fitted_on"])
@@ -533,7 +534,7 @@ def test_a_bundle_that_lacks_a_part_is_refused(tmp_path, missing):
     }
     del content[missing]
     skops.io.dump(content, path)
-    assert refusal(lambda: load_bundle(path)) == damaged(path, f"'{missing}'")
+    assert refusal(lambda: load_model(path)) == damaged(path, f"'{missing}'")
 
 
 # the recipe
@@ -596,7 +597,7 @@ SHA = "0123456789abcdef" * 4
 def test_codes_of_another_recipe_are_refused(change, expected, words, flags):
     """Each fact that differs is named with both values, and with the flag that mends it."""
     facts = {**vars(RECIPE), **expected}
-    bundle = Bundle(Pipeline([]), Recipe(**facts))
+    bundle = Model(Pipeline([]), Recipe(**facts))
     other = Recipe(**{**vars(RECIPE), **change})
     assert refusal(lambda: bundle.check_recipe(other, "new.h5"), RecipeMismatchError) == (
         "new.h5 holds codes of another recipe than the classifier's: "
@@ -614,7 +615,7 @@ def test_every_fact_of_a_recipe_is_compared():
 
 def test_the_same_recipe_passes_also_with_further_layers(caplog):
     """A store that has more layers than the classifier needs will do."""
-    bundle = Bundle(Pipeline([]), RECIPE)
+    bundle = Model(Pipeline([]), RECIPE)
     with caplog.at_level(logging.INFO):
         bundle.check_recipe(RECIPE, "new.h5")
         bundle.check_recipe(RECIPE.narrowed(["block1_conv1", "block2_pool"]), "new.h5")

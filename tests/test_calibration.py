@@ -15,7 +15,8 @@ from sklearn.metrics import log_loss
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import SVC
 
-from featx.classification.calibration import (
+from featx.errors import FitError, OptionError
+from featx.fitting.calibration import (
     Decided,
     Decisions,
     Temperature,
@@ -23,8 +24,7 @@ from featx.classification.calibration import (
     check_calibration,
     decisions,
 )
-from featx.classification.estimators import Centroids, StableNeighbours
-from featx.errors import FitError, OptionError
+from featx.fitting.estimators import Centroids, StableNeighbours
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

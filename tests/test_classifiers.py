@@ -5,15 +5,15 @@ import pytest
 from scipy.spatial.distance import pdist
 from scipy.stats import ortho_group
 
-from featx.classification.calibration import decisions
-from featx.classification.classifiers import (
+from featx.errors import OptionError
+from featx.fitting.calibration import decisions
+from featx.fitting.classifiers import (
     CLASSIFIERS,
     check_settings,
     find_classifiers,
     penalty_grid,
     read_settings,
 )
-from featx.errors import OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

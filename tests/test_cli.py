@@ -76,7 +76,7 @@ def test_the_speed_of_inner_products_is_said_where_it_is_one(
     folder, run, monkeypatch, gflops, said
 ):
     """A few rows take no time that a clock can tell: no speed of 0 is said."""
-    from featx.classification.training import Fit
+    from featx.fitting.run import Fit
 
     run("extract", "--layer", "block1_pool", *TINY, "--quiet")
     facts = Fit.to_dict
@@ -93,7 +93,7 @@ def test_json_is_one_object_with_scores(folder, run):
     assert code == 0
     assert set(facts) == {
         *("codes", "layers", "road", "gflops", "classifier", "normalise", "parameters", "tried"),
-        *("scored_on", "without_copies", "baselines", "calibration", "seed", "n_train"),
+        *("scored_on", "without_duplicates", "baselines", "calibration", "seed", "n_train"),
         *("components", "whiten"),
         *("n_images", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier"),
         *("calibration_error", "calibration_bins", "reliability", "top5", "labels", "per_class"),
@@ -103,7 +103,7 @@ def test_json_is_one_object_with_scores(folder, run):
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier"):
         assert set(facts[name]) == {"value", "low", "high"}
     assert facts["confusion"] == [[3, 0, 0], [0, 3, 0], [0, 0, 3]]
-    assert facts == featx.load_bundle("model.skops").summary
+    assert facts == featx.load_model("model.skops").summary
 
 
 def test_quiet_prints_results_only(folder, run):
@@ -387,7 +387,7 @@ def test_info_tells_what_a_file_is(folder, run):
     assert facts["recipe"]["layers"] == ["block1_pool"]
     _, out, _ = run("info", "model.skops")
     assert out.startswith("kind: bundle\nclasses: blue, green, red\n")
-    accuracy = featx.load_bundle("model.skops").summary["accuracy"]["value"]
+    accuracy = featx.load_model("model.skops").summary["accuracy"]["value"]
     assert f"\n  accuracy: {accuracy:.3f} (95 % interval " in out
     assert "{" not in out  # tables are for --json
     assert "\n  more, by --json: tried, reliability, " in out

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from featx.classification.codes import CodeMatrix, as_code_matrix, signed_root
+from featx.codes.matrix import CodeMatrix, as_code_matrix, signed_root
 from featx.errors import OptionError
 
 
@@ -37,8 +37,8 @@ class Watched(np.ndarray):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of three columns of five rows, or of six rows of five columns."""
-    monkeypatch.setattr("featx.classification.codes._BLOCK_BYTES", 3 * 5 * 8)
-    monkeypatch.setattr("featx.classification.codes._FEWEST_COLUMNS", 1)
+    monkeypatch.setattr("featx.codes.matrix._BLOCK_BYTES", 3 * 5 * 8)
+    monkeypatch.setattr("featx.codes.matrix._FEWEST_COLUMNS", 1)
 
 
 # what it is
@@ -122,7 +122,7 @@ def test_in_memory_is_the_same_matrix():
 @pytest.mark.parametrize("block_bytes", [1, 18 * 8 * 2, 10**6])
 def test_blocks_of_rows_are_all_rows_once(block_bytes, monkeypatch):
     """Whatever the size of a block, in order, with the positions that it holds."""
-    monkeypatch.setattr("featx.classification.codes._BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("featx.codes.matrix._BLOCK_BYTES", block_bytes)
     layers, rows, expected = make_layers()
     blocks = list(CodeMatrix(layers, rows).row_blocks())
     assert [len(block) for _, block in blocks] == {1: [1] * 5, 288: [2, 2, 1], 10**6: [5]}[
@@ -179,8 +179,8 @@ def test_blocks_of_columns_never_need_more_than_a_block(order, dtype, monkeypatc
     """One buffer serves all blocks; beside it there is at most one block as it is stored."""
     n, d, columns = 400, 2000, 50
     block_bytes = n * columns * 8
-    monkeypatch.setattr("featx.classification.codes._BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr("featx.classification.codes._FEWEST_COLUMNS", 1)
+    monkeypatch.setattr("featx.codes.matrix._BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("featx.codes.matrix._FEWEST_COLUMNS", 1)
     codes = np.ones((n + 1, d), dtype)
     rows = np.arange(n) if order == "neighbours" else np.arange(n)[::-1]
     matrix = CodeMatrix([codes], rows)
@@ -198,8 +198,8 @@ def test_blocks_of_columns_never_need_more_than_a_block(order, dtype, monkeypatc
 
 def test_blocks_of_columns_read_no_more_than_a_block(monkeypatch):
     """What is copied out of a store that is out of order is a block, never a layer."""
-    monkeypatch.setattr("featx.classification.codes._BLOCK_BYTES", 8 * 30 * 20)
-    monkeypatch.setattr("featx.classification.codes._FEWEST_COLUMNS", 1)
+    monkeypatch.setattr("featx.codes.matrix._BLOCK_BYTES", 8 * 30 * 20)
+    monkeypatch.setattr("featx.codes.matrix._FEWEST_COLUMNS", 1)
     codes = np.ones((50, 205), np.float32).view(Watched)
     codes.taken = []
     rows = np.random.default_rng(0).permutation(50)[:30]
@@ -210,8 +210,8 @@ def test_blocks_of_columns_read_no_more_than_a_block(monkeypatch):
 
 def test_a_block_has_columns_enough(monkeypatch):
     """For very many rows there are still so many columns that the product pays."""
-    monkeypatch.setattr("featx.classification.codes._BLOCK_BYTES", 800)
-    monkeypatch.setattr("featx.classification.codes._FEWEST_COLUMNS", 6)
+    monkeypatch.setattr("featx.codes.matrix._BLOCK_BYTES", 800)
+    monkeypatch.setattr("featx.codes.matrix._FEWEST_COLUMNS", 6)
     matrix = CodeMatrix([np.ones((1000, 20))], np.arange(1000))
     assert [block.shape[1] for _, block in matrix.column_blocks(0)] == [6, 6, 6, 2]
 

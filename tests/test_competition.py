@@ -7,10 +7,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
-from featx.classification import prepare_fit
-from featx.classification.competition import choose_inside, compare, judge, learning_curve
-from featx.classification.folds import make_folds
-from featx.classification.training import fit
+from featx.dataset.folds import make_folds
+from featx.fitting import prepare_fit
+from featx.fitting.nested_selection import compare, cross_validate, learning_curve, select_nested
+from featx.fitting.run import fit
 from featx.recipe import Recipe
 
 LABELS = ("ant", "bee", "cat")
@@ -49,7 +49,7 @@ def codes_of(n, signal, seed=0):
 def test_each_row_is_predicted_as_featx_fit_predicts_it_held_out(job_of):
     labels, codes = codes_of(90, 2.0)
     job = job_of(codes, labels)
-    judged = judge(job)
+    judged = cross_validate(job)
     expected = fit(job.joined.paths[0], baselines=False, duplicates="keep").evaluation
     assert judged.evaluation().to_dict() == dataclasses.replace(expected).to_dict() | {
         "confusions": judged.evaluation().to_dict()["confusions"]
@@ -59,7 +59,7 @@ def test_each_row_is_predicted_as_featx_fit_predicts_it_held_out(job_of):
 
 def test_a_fold_is_predicted_by_plain_scikit_learn_fitted_on_the_others(job_of):
     labels, codes = codes_of(60, 2.0)
-    judged = judge(job_of(codes, labels, C=10.0))
+    judged = cross_validate(job_of(codes, labels, C=10.0))
     X = normalize(codes.astype(np.float32).astype(float))
     pairs = make_folds(labels, np.arange(60), 0, 5)
     for part, (fitted, held) in enumerate(pairs):
@@ -74,11 +74,11 @@ def test_a_fold_is_predicted_by_plain_scikit_learn_fitted_on_the_others(job_of):
 def test_inside_is_known_before_the_fold_is_seen(job_of):
     """Labels of a held-out fold changed: what is known inside that fold is the same."""
     labels, codes = codes_of(60, 1.0)
-    before = judge(job_of(codes, labels, C=10.0))
+    before = cross_validate(job_of(codes, labels, C=10.0))
     held = before.part == 2
     turned = codes.copy()
     turned[held] = -turned[held]
-    after = judge(job_of(turned, labels, name="turned", C=10.0))
+    after = cross_validate(job_of(turned, labels, name="turned", C=10.0))
     assert after.inside[2] == before.inside[2]
     assert (after.inside[[0, 1, 3, 4]] != before.inside[[0, 1, 3, 4]]).any()
 
@@ -86,9 +86,9 @@ def test_inside_is_known_before_the_fold_is_seen(job_of):
 def test_the_choice_is_made_inside_each_fold_and_scored_outside(job_of):
     """Two codes, each good on what the other is not: the folds decide which is taken."""
     labels, codes = codes_of(60, 1.0)
-    one = judge(job_of(codes, labels, name="one", C=10.0))
-    other = judge(job_of(codes_of(60, 1.0, seed=2)[1], labels, name="other", C=10.0))
-    chosen, which = choose_inside([one, other])
+    one = cross_validate(job_of(codes, labels, name="one", C=10.0))
+    other = cross_validate(job_of(codes_of(60, 1.0, seed=2)[1], labels, name="other", C=10.0))
+    chosen, which = select_nested([one, other])
     assert which == [int(b > a) for a, b in zip(one.inside, other.inside, strict=True)]
     assert set(which) == {0, 1}  # else this test shows nothing
     for part, k in enumerate(which):
@@ -98,15 +98,15 @@ def test_the_choice_is_made_inside_each_fold_and_scored_outside(job_of):
 
 def test_of_equals_the_first_is_chosen(job_of):
     labels, codes = codes_of(60, 1.0)
-    judged = judge(job_of(codes, labels, C=10.0))
-    assert choose_inside([judged, judged])[1] == [0] * 5
+    judged = cross_validate(job_of(codes, labels, C=10.0))
+    assert select_nested([judged, judged])[1] == [0] * 5
 
 
 def test_what_could_not_be_searched_is_the_last_to_be_chosen(job_of):
     labels, codes = codes_of(60, 1.0)
-    judged = judge(job_of(codes, labels, C=10.0))
+    judged = cross_validate(job_of(codes, labels, C=10.0))
     unknown = dataclasses.replace(judged, inside=np.full(5, np.nan))
-    assert choose_inside([unknown, judged])[1] == [1] * 5
+    assert select_nested([unknown, judged])[1] == [1] * 5
 
 
 def test_noise_chosen_among_many_scores_as_noise(job_of):
@@ -117,10 +117,11 @@ def test_noise_chosen_among_many_scores_as_noise(job_of):
     labels = codes_of(90, 0)[0]
     rng = np.random.default_rng(3)
     judged = [
-        judge(job_of(rng.normal(0, 1, (90, 64)), labels, name=str(k), C=1.0)) for k in range(20)
+        cross_validate(job_of(rng.normal(0, 1, (90, 64)), labels, name=str(k), C=1.0))
+        for k in range(20)
     ]
     best = max(each.right.mean() for each in judged)
-    chosen, _ = choose_inside(judged)
+    chosen, _ = select_nested(judged)
     assert best > 0.37
     assert chosen.right.mean() < best - 0.03
     assert abs(chosen.right.mean() - 1 / 3) < 0.1
@@ -128,8 +129,8 @@ def test_noise_chosen_among_many_scores_as_noise(job_of):
 
 def test_a_difference_is_of_the_same_images(job_of):
     labels, codes = codes_of(90, 1.5)
-    good = judge(job_of(codes, labels, name="good", C=10.0))
-    bad = judge(job_of(codes_of(90, 0)[1], labels, name="bad", C=10.0))
+    good = cross_validate(job_of(codes, labels, name="good", C=10.0))
+    bad = cross_validate(job_of(codes_of(90, 0)[1], labels, name="bad", C=10.0))
     gain = compare(good, bad)
     assert gain.value == pytest.approx(good.right.mean() - bad.right.mean())
     assert gain.low > 0
@@ -139,11 +140,11 @@ def test_a_difference_is_of_the_same_images(job_of):
 def test_with_splits_only_the_training_part_is_judged(job_of):
     labels, codes = codes_of(90, 2.0)
     splits = ["train"] * 60 + ["val"] * 30
-    judged = judge(job_of(codes, labels, splits=splits, C=10.0))
+    judged = cross_validate(job_of(codes, labels, splits=splits, C=10.0))
     assert len(judged.y) == 60
     other = codes.copy()
     other[60:] = 0
-    again = judge(job_of(other, labels, name="other", splits=splits, C=10.0))
+    again = cross_validate(job_of(other, labels, name="other", splits=splits, C=10.0))
     np.testing.assert_array_equal(judged.shares, again.shares)
     points, _ = learning_curve(
         job_of(codes, labels, name="curve", splits=splits, C=10.0), [0.5, 1.0]
@@ -161,12 +162,12 @@ def test_the_curve_learns_from_nested_shares_and_ends_as_the_whole(job_of):
         "10% of the images leave 4 of a class to learn from: that point of the curve is left "
         "out, since fewer than 5 say little."
     ]
-    assert points[-1].accuracy == judge(job).evaluation().accuracy
+    assert points[-1].accuracy == cross_validate(job).evaluation().accuracy
     assert points[0].accuracy.value < points[-1].accuracy.value
 
 
 def test_what_belongs_together_is_drawn_together(job_of):
-    from featx.classification.competition import _drawn
+    from featx.fitting.nested_selection import _drawn
 
     labels, codes = codes_of(90, 1.0)
     job = job_of(codes, labels, groups=[f"g{k // 6}" for k in range(90)])

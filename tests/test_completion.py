@@ -10,18 +10,18 @@ from typing import get_args
 import pytest
 from typer.main import get_command
 
-from featx.classification.calibration import Calibration
-from featx.classification.classifiers import AUTO
-from featx.classification.classifiers import CLASSIFIERS as TABLE
-from featx.classification.roads import RoadName
-from featx.classification.settings import Normalise
+from featx.choices import Dtype, Jpeg, Precision, Preprocess, Resize, ScalesJoin
 from featx.cli import app as cli
 from featx.cli.completion import CLASSIFIERS, words_of
-from featx.extraction import RECIPES
+from featx.extraction import PRESETS
 from featx.finetuning import options
 from featx.finetuning.augmentation import AUGMENTATIONS
+from featx.fitting.calibration import Calibration
+from featx.fitting.classifiers import AUTO
+from featx.fitting.classifiers import CLASSIFIERS as TABLE
+from featx.fitting.settings import Normalise
+from featx.fitting.solvers import SolverName
 from featx.layers import LAYERS
-from featx.recipe import Dtype, Jpeg, Precision, Preprocess, Resize, ScalesJoin
 
 FEATX = (
     "import sys\nsys.argv[0] = 'featx'\nfrom featx.cli import main\n"
@@ -122,7 +122,7 @@ def offered(verb, option):
         ("finetune", "--freeze-until", [*NAMES, "none"]),
         *((verb, "--clf", [*TABLE, AUTO]) for verb in ("fit", "sweep")),
         *((verb, "--normalise", [*get_args(Normalise), AUTO]) for verb in ("fit", "sweep")),
-        *((verb, "--recipe", RECIPES) for verb in ("plan", "extract")),
+        *((verb, "--recipe", PRESETS) for verb in ("plan", "extract")),
         ("extract", "--pool", ["none", "avg", "max", "avg+max", "grid:2", "bilinear"]),
         ("extract", "--weights", ["bundled", "imagenet", "random:0"]),
         ("evaluate", "--device", ["auto", "cpu", "gpu", "gpu:0"]),
@@ -134,7 +134,7 @@ def offered(verb, option):
         ("predict", "--precision", get_args(Precision)),
         ("extract", "--dtype", get_args(Dtype)),
         ("extract", "--scales-join", get_args(ScalesJoin)),
-        ("fit", "--road", [*get_args(RoadName), AUTO]),
+        ("fit", "--road", [*get_args(SolverName), AUTO]),
         ("fit", "--calibration", get_args(Calibration)),
         ("finetune", "--augment", AUGMENTATIONS),
         ("finetune", "--optimizer", get_args(options.OptimizerName)),

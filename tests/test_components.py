@@ -18,16 +18,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer
 from sklearn.svm import SVC, LinearSVC
 
-from featx.classification import CLASSIFIERS, fit, load_bundle, prepare_fit
-from featx.classification import preparing as preparing_module
-from featx.classification.classifiers import find_classifiers
-from featx.classification.components import PrincipalComponents
-from featx.classification.explaining import View, decision_values, explain_code, why_not_exact
-from featx.classification.fitting import Options, Problem
-from featx.classification.scoring import folds_of, hold_out
-from featx.classification.search import search
-from featx.classification.views import view_of
+from featx.codes.components import PrincipalComponents
 from featx.errors import FitError, OptionError
+from featx.fitting import CLASSIFIERS, fit, load_model, prepare_fit
+from featx.fitting import prepare as preparing_module
+from featx.fitting.attribution import View, decision_values, explain_code, why_not_exact
+from featx.fitting.classifiers import find_classifiers
+from featx.fitting.coordinates import coordinates_of
+from featx.fitting.cross_validation import folds_of, hold_out
+from featx.fitting.selection import search
+from featx.fitting.single_fit import Options, Problem
 from featx.report.gathering.words import bundle_commands
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -176,7 +176,7 @@ def test_blocks_of_columns_change_nothing(monkeypatch):
     model = PrincipalComponents(4, whiten=True).fit(X)
     weights = np.arange(4.0)
     whole = model.transform(X), model.to_columns(weights)
-    monkeypatch.setattr("featx.classification.components._BLOCK_COLUMNS", 7)
+    monkeypatch.setattr("featx.codes.components._BLOCK_COLUMNS", 7)
     np.testing.assert_allclose(model.transform(X), whole[0], atol=1e-13)
     np.testing.assert_allclose(model.to_columns(weights), whole[1], atol=1e-13)
     expected = model.transform(X) @ weights
@@ -285,7 +285,7 @@ def test_axes_of_a_fold_do_not_know_what_it_holds_out(stores, tmp_path, make_sto
     weights, kept = [], []
     for store in (stores["narrow", False], other):
         job = prepare_fit(store, components=K, whiten=True, road=road, duplicates="keep")
-        view = view_of(job)
+        view = coordinates_of(job)
         held = hold_out(view.problem, job, first)
         pipeline = view.on_codes(held.final, job.options)
         weights.append(pipeline["decisions"].estimator.coef_)
@@ -413,7 +413,7 @@ def test_a_quarter_of_the_rows_may_be_fewer_than_the_components(stores):
 
 
 def test_memory_counts_the_axes():
-    from featx.classification.roads import price
+    from featx.fitting.solvers import price
 
     for name in ("primal", "span"):
         without, less, more = (
@@ -434,7 +434,7 @@ def test_a_bundle_needs_no_codes_and_is_small(stores, tmp_path, clf, make_store)
     path = tmp_path / "model.skops"
     found = quick(store, clf, output=path)
     store.unlink()
-    after = load_bundle(path)
+    after = load_model(path)
     further = codes_of("wide", 30, seed=5)
     assert after.span is None
     assert np.array_equal(after.predict_proba(further), found.bundle.predict_proba(further))
@@ -449,7 +449,7 @@ def test_a_bundle_needs_no_codes_and_is_small(stores, tmp_path, clf, make_store)
 def test_a_loaded_bundle_predicts_the_same_to_the_bit(stores, tmp_path, clf, suffix):
     path = tmp_path / f"model.{suffix}"
     found = quick(stores["wide", True], clf, whiten=True, normalise="centre", output=path)
-    after = load_bundle(path, trust=suffix == "joblib")
+    after = load_model(path, trust=suffix == "joblib")
     further = codes_of("wide", 30, seed=5)
     assert np.array_equal(after.predict_proba(further), found.bundle.predict_proba(further))
     assert list(after.classifier.named_steps) == [
@@ -545,14 +545,14 @@ def test_the_command_says_what_it_did(stores, tmp_path, run):
     assert code == 0, err
     line = f"logistic on block2_pool, normalise l2, {K} whitened components, C = 3"
     assert out.splitlines()[0] == line
-    bundle = load_bundle(path)
+    bundle = load_model(path)
     assert bundle.provenance["settings"]["components"] == K
     fitted = bundle_commands(path, bundle)[1].line
     assert fitted.endswith(f"--C 3 --components {K} --whiten -o {path}")
     code, out, _ = run(*command, "-o", path, "--overwrite", "--json")
     assert code == 0
     assert (json.loads(out)["components"], json.loads(out)["whiten"]) == (K, False)
-    assert "--whiten" not in bundle_commands(path, load_bundle(path))[1].line
+    assert "--whiten" not in bundle_commands(path, load_model(path))[1].line
     code, out, _ = run(*command, "-o", path, "--overwrite")
     assert f"normalise l2, {K} components, C = 3" in out
     code, _, err = run("fit", stores["wide", True], "--whiten", "-o", path, "--overwrite")

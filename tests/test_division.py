@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featx.classification.division import (
-    Division,
+from featx.dataset.splits import (
+    DataSplit,
     check_leaks,
     divide,
     small_classes,
@@ -29,7 +29,7 @@ def rows_of(split, *names) -> list[int]:
     return [row for row, name in enumerate(split) if name in names]
 
 
-def described(division: Division) -> tuple:
+def described(division: DataSplit) -> tuple:
     parts = (division.searched, division.selected, division.fitted, division.scored)
     return *(part.tolist() for part in parts), division.scored_on
 
@@ -122,9 +122,9 @@ def test_a_choice_on_another_split_is_refused(select):
 # leaks
 
 
-def division_of(fitted, scored, scored_on="val") -> Division:
+def division_of(fitted, scored, scored_on="val") -> DataSplit:
     fitted, scored = np.array(fitted), np.array(scored)
-    return Division(fitted, np.zeros(0, int), fitted, scored, scored_on)
+    return DataSplit(fitted, np.zeros(0, int), fitted, scored, scored_on)
 
 
 def test_twins_are_scored_rows_with_a_fitted_one():

@@ -40,7 +40,7 @@ def thing(name):
 
 def promised():
     """Every promised name, and the public methods and properties of every class."""
-    names = [f"featx.{name}" for name in featx.__all__ if name not in {"errors", "RECIPES"}]
+    names = [f"featx.{name}" for name in featx.__all__ if name not in {"errors", "PRESETS"}]
     for name in dict.fromkeys([*names, *on_the_pages()]):
         yield name
         if inspect.isclass(thing(name)):
@@ -59,9 +59,9 @@ def test_every_public_name_is_on_a_page():
     errors = {f"featx.errors.{name}" for name in featx.errors.__all__}
     assert errors <= set(names)
     missing = {f"featx.{name}" for name in featx.__all__} - set(names)
-    # Not a class or a function: the first is a module, the second a table of NamedRecipe.
-    assert missing == {"featx.errors", "featx.RECIPES"}
-    assert "featx.RECIPES" in (API / "extraction.md").read_text("utf-8")
+    # Not a class or a function: the first is a module, the second a table of Preset.
+    assert missing == {"featx.errors", "featx.PRESETS"}
+    assert "featx.PRESETS" in (API / "extraction.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", list(promised()))

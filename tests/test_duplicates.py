@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
-from featx.classification import duplicates
-from featx.classification.duplicates import Pair, conflicting, find_duplicates
+from featx.dataset import duplicates
+from featx.dataset.duplicates import DuplicatePair, conflicting, find_duplicates
 from featx.images import read_picture, to_rgb
 from featx.store import open_store
 
@@ -86,7 +86,7 @@ def brighter(picture: Image.Image, factor: float) -> Image.Image:
     return ImageEnhance.Brightness(picture).enhance(factor)
 
 
-def ends(pairs: Iterable[Pair]) -> list[tuple[int, int]]:
+def ends(pairs: Iterable[DuplicatePair]) -> list[tuple[int, int]]:
     return [(pair.first, pair.second) for pair in pairs]
 
 
@@ -122,7 +122,11 @@ def test_files_with_the_same_bytes_are_paired_with_the_first(facts):
     """Three copies make two pairs; pictures between them do not matter."""
     a, b = scene(0), scene(1)
     pairs = find_duplicates(*facts([a, b, a, b, a]))
-    assert pairs == (Pair(0, 2, True, 1.0), Pair(0, 4, True, 1.0), Pair(1, 3, True, 1.0))
+    assert pairs == (
+        DuplicatePair(0, 2, True, 1.0),
+        DuplicatePair(0, 4, True, 1.0),
+        DuplicatePair(1, 3, True, 1.0),
+    )
 
 
 def test_unknown_hashes_equal_nothing():
@@ -407,12 +411,20 @@ def test_what_came_in_is_left_as_it_was():
 
 
 def test_conflicting_pairs_are_those_with_two_labels():
-    pairs = (Pair(0, 1, True, 1.0), Pair(0, 2, True, 1.0), Pair(3, 4, False, 0.97))
+    pairs = (
+        DuplicatePair(0, 1, True, 1.0),
+        DuplicatePair(0, 2, True, 1.0),
+        DuplicatePair(3, 4, False, 0.97),
+    )
     assert conflicting(pairs, ["a", "a", "b", "a", "b"]) == pairs[1:]
 
 
 def test_no_label_contradicts_none():
-    pairs = (Pair(0, 1, True, 1.0), Pair(1, 2, True, 1.0), Pair(2, 3, True, 1.0))
+    pairs = (
+        DuplicatePair(0, 1, True, 1.0),
+        DuplicatePair(1, 2, True, 1.0),
+        DuplicatePair(2, 3, True, 1.0),
+    )
     labels = np.array([None, "a", None, None], object)
     assert conflicting(pairs, labels) == ()
 
@@ -437,7 +449,7 @@ def test_what_a_store_holds_is_taken(tmp_path, make_store):
     )
     store = open_store(path)
     pairs = find_duplicates(store.images.sha256, store.images.phash, store.thumbnails())
-    assert pairs == (Pair(0, 3, True, 1.0),)
+    assert pairs == (DuplicatePair(0, 3, True, 1.0),)
     assert conflicting(pairs, store.images.label) == pairs
 
 

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.validation import check_is_fitted
 
-from featx.classification.estimators import Centroids, Perceptron, StableNeighbours
+from featx.fitting.estimators import Centroids, Perceptron, StableNeighbours
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

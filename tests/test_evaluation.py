@@ -18,9 +18,9 @@ from sklearn.metrics import (
 )
 from sklearn.metrics import log_loss as log_loss_score
 
-from featx.classification import intervals
-from featx.classification.evaluation import ClassScore, Confusion, evaluate
-from featx.classification.intervals import Score, paired_difference, wilson
+from featx.metrics import intervals
+from featx.metrics.evaluation import ClassScore, Confusion, evaluate
+from featx.metrics.intervals import Score, paired_difference, wilson
 
 TRUE = np.array(list("aaaabbbccc"))
 PREDICTED = np.array(list("aaabbbaccb"))

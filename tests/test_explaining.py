@@ -15,20 +15,21 @@ from sklearn.svm import SVC
 from tuning import noise_images, small_head, small_network, small_recipe
 
 import featx
-from featx.classification import CLASSIFIERS, Bundle, UnitRows
-from featx.classification.calibration import Decisions, Temperature
-from featx.classification.estimators import Perceptron
-from featx.classification.explaining import (
+from featx.codes import UnitRows
+from featx.codes.gram import CentredRows
+from featx.errors import ExistsError, ImagesError, OptionError, OutputError
+from featx.finetuning.settings import Tuning
+from featx.finetuning.tuned import save_tuned
+from featx.fitting import CLASSIFIERS, Model
+from featx.fitting.attribution import (
     View,
     decision_values,
     explain_code,
     on_finest_map,
     why_not_exact,
 )
-from featx.classification.span import CentredRows
-from featx.errors import ExistsError, ImagesError, OptionError, OutputError
-from featx.finetuning.options import Tuning
-from featx.finetuning.tuned import save_tuned
+from featx.fitting.calibration import Decisions, Temperature
+from featx.fitting.estimators import Perceptron
 from featx.recipe import Recipe
 from featx.report import explanation_figure, plot_explanation
 from featx.store import open_store
@@ -74,7 +75,7 @@ def make_bundle(maps, pool, normalise="none", clf="logistic", n_classes=3, size=
         X = steps[-1][1].transform(X)
     estimator = CLASSIFIERS[clf].make(0) if isinstance(clf, str) else clf
     steps += [("decisions", Decisions(estimator.fit(X, y))), ("calibration", Temperature(classes))]
-    return Bundle(Pipeline(steps), recipe)
+    return Model(Pipeline(steps), recipe)
 
 
 def normalised_by_hand(code, normalise, widths, mean):
@@ -294,7 +295,7 @@ def test_what_is_no_sum_is_said(pool, normalise, clf, reason):
 def test_hidden_layers_and_dense_layers_are_no_sum():
     bundle = make_bundle(maps_of(["block1_conv2"]), "avg")
     hidden = Perceptron(bundle.classes, [np.eye(64), np.ones((64, 3))], [np.zeros(64), np.zeros(3)])
-    deep = Bundle(Pipeline([("decisions", Decisions(hidden))]), bundle.recipe)
+    deep = Model(Pipeline([("decisions", Decisions(hidden))]), bundle.recipe)
     assert why_not_exact(deep) == "a network with a hidden layer is no weighted sum of the codes"
     recipe = Recipe(weights="random:0", layers=("block1_pool", "fc1"), pool="avg")
     assert why_not_exact(replace(bundle, recipe=recipe)) == "fc1 has no places"
@@ -326,7 +327,7 @@ def made(tmp_path_factory, make_image_folder):
 @pytest.mark.parametrize("name", ["joined", "max", "grid"])
 def test_images_are_explained_as_they_are_predicted(made, name):
     """Label and probability are predict's, the decision is that of the stored code."""
-    bundle = featx.load_bundle(made / f"{name}.skops")
+    bundle = featx.load_model(made / f"{name}.skops")
     found = featx.explain(made / "data/val", model=bundle)
     table = featx.predict(made / "data/val", model=bundle)
     store = made / f"{name}.h5"
@@ -386,7 +387,7 @@ def test_views_add_up(seen, tmp_path):
 
 def test_the_mirror_image_has_the_mirrored_map(seen, tmp_path):
     """Where a code is averaged with its mirror image's, and crops and scales lie alike."""
-    bundle = featx.load_bundle(seen / "model.skops")
+    bundle = featx.load_model(seen / "model.skops")
     if not bundle.recipe.flip or bundle.recipe.grid or bundle.recipe.pool == "none":
         pytest.skip("the mirror image has another code")
     image = seen / "data/val/red/0.png"
@@ -419,7 +420,7 @@ def test_views_share_a_number_as_they_have_it():
     recipe = Recipe(weights="random:0", layers=("block1_conv2",), pool="avg", size=(2, 2))
     recipe = replace(recipe, crops=5)
     ridge = CLASSIFIERS["ridge"].make(0).fit(np.eye(64)[:6], np.array(list("aabbab")))
-    bundle = Bundle(Pipeline([("decisions", Decisions(ridge))]), recipe)
+    bundle = Model(Pipeline([("decisions", Decisions(ridge))]), recipe)
     w = ridge.coef_.ravel()
     dark, bright = np.zeros((2, 1, 64)), np.zeros((2, 1, 64))
     dark[..., 0], bright[..., 0] = 1, [[2], [4]]
@@ -463,7 +464,7 @@ def test_occlusion_finds_what_is_looked_at(made, tmp_path, name):
     pixels = np.full((33, 46, 3), PAD_COLOUR, np.uint8)
     pixels[11:22, 23:35] = (200, 50, 40)  # the second cell down, second and third across
     Image.fromarray(pixels).save(tmp_path / "square.png")
-    bundle = featx.load_bundle(made / f"{name}.skops")
+    bundle = featx.load_model(made / f"{name}.skops")
     (found,) = featx.explain(tmp_path / "square.png", model=bundle, label="red", cells=3)
     assert (found.method, found.constant, dict(found.maps)) == ("occlusion", None, {})
     assert found.contributions.shape == (3, 3)

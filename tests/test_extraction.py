@@ -17,7 +17,7 @@ from featx.errors import (
     UnknownLayerError,
 )
 from featx.extraction import prepare_extraction, stream_codes
-from featx.extraction.pace import Pace
+from featx.extraction.timings import Pace
 from featx.images import read_picture
 from featx.recipe import Recipe
 from featx.store import Status, open_store

@@ -13,9 +13,9 @@ from matplotlib.colors import same_color, to_rgb
 from matplotlib.patches import Rectangle
 
 from featx import errors
-from featx.classification.evaluation import evaluate
-from featx.classification.intervals import Score, wilson
 from featx.finetuning.steps import Epoch
+from featx.metrics.evaluation import evaluate
+from featx.metrics.intervals import Score, wilson
 from featx.report import (
     as_svg,
     plot_confusion,

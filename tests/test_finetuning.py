@@ -17,15 +17,15 @@ import pytest
 from PIL import Image
 
 import featx
-from featx.classification.intervals import Score
-from featx.errors import BundleError, FitError, OptionError, RecipeMismatchError
+from featx.errors import FitError, ModelError, OptionError, RecipeMismatchError
 from featx.finetuning.heads import custom_layers
 from featx.images import read_picture
+from featx.metrics.intervals import Score
 from featx.network import find_weights, read_weights
 from featx.store import open_store
 from featx.workflows.finetuning import Progress, prepare_finetune, run_finetune
 from featx.workflows.finetuning.comparing import advice_of
-from featx.workflows.heads import tuned_bundle
+from featx.workflows.heads import tuned_model
 
 # Keras reads TensorFlow's variables in a way that NumPy 2 will not take for ever.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -64,7 +64,7 @@ def begin(images, output, **settings):
     job = prepare_finetune(images, output=output, **TINY | settings)
     with pytest.raises(BegunError):
         run_finetune(job, progress=Progress(stage=stage))
-    return parts_of(output), featx.load_bundle(output / "probe.skops")
+    return parts_of(output), featx.load_model(output / "probe.skops")
 
 
 def parts_of(folder):
@@ -128,8 +128,8 @@ def test_nothing_that_is_fitted_has_seen_the_untouched_part(made, data):
     fitted = digests(data, parts, "fitted")
     seen = digests(data, parts, "fitted", "stopping")
     for name in ("probe.skops", "fit_on_tuned.skops"):
-        assert set(featx.load_bundle(folder / name).fitted_on) == fitted
-    assert set(tuned_bundle(folder / "tuned.keras").fitted_on) == seen
+        assert set(featx.load_model(folder / name).fitted_on) == fitted
+    assert set(tuned_model(folder / "tuned.keras").fitted_on) == seen
     assert not seen & digests(data, parts, "untouched")
 
 
@@ -241,7 +241,7 @@ def test_a_bundle_says_how_and_what_it_has_seen_is_not_compared_on(tmp_path):
             shutil.move(path, images / name)
     tuning = {"layer": None, "size": None, "init": None}
     parts, probe = begin(images, tmp_path / "out", from_bundle=model, **tuning)
-    own = featx.load_bundle(model)
+    own = featx.load_model(model)
     assert probe.recipe == own.recipe
     assert set(own.fitted_on) == known
     for name in ("classifier", "normalise", "parameters"):
@@ -327,7 +327,7 @@ def test_codes_that_no_network_can_go_on_from_are_refused(tmp_path, bundles):
 
 def test_a_bundle_of_other_weights_is_refused(tmp_path, bundles, monkeypatch):
     """Where the file of weights is another one now, the codes would be other ones."""
-    bundle = featx.load_bundle(bundles.parent / "ridge.skops")
+    bundle = featx.load_model(bundles.parent / "ridge.skops")
     bundle.provenance["extraction"]["weights"] = "random:7"
     with refused(RecipeMismatchError, "random:7, expected random:0"):
         prepare_finetune(bundles, from_bundle=bundle, output=tmp_path / "o")
@@ -364,7 +364,7 @@ def test_predict_gives_the_networks_own_probabilities(made, data):
 def test_evaluate_sets_apart_what_the_network_was_trained_on(made, data):
     """What is scored is the untouched part, as the run itself has scored it."""
     folder, done = made
-    found = featx.evaluate_bundle(data, model=folder / "tuned.keras")
+    found = featx.evaluate_model(data, model=folder / "tuned.keras")
     assert (found.n_fitted_on, found.evaluation.n_images) == (42, 24)
     assert found.evaluation.accuracy.value == done.scores["tuned"].value
     assert found.evaluation.log_loss.value == pytest.approx(
@@ -394,7 +394,7 @@ def test_codes_of_the_tuned_weights_are_the_tuned_networks(made, data, tmp_path)
         output=codes,
     )
     store = open_store(codes)
-    head = tuned_bundle(folder / "tuned.keras").classifier
+    head = tuned_model(folder / "tuned.keras").classifier
     files = [data / path for path in store.images.path]
     np.testing.assert_allclose(
         head.predict_proba(store.flat_codes("block2_pool")),
@@ -507,7 +507,7 @@ def test_augmented_copies_are_kept_and_used_again(data, tmp_path):
         shares.append(other)
     assert all(0.2 < share.mean() < 0.8 for share in shares)
     assert (shares[0] != shares[1]).any()
-    bundle = tuned_bundle(folder / "tuned.keras")
+    bundle = tuned_model(folder / "tuned.keras")
     files = sorted((images / "val").rglob("*.png"))
     table = featx.predict(files, model=bundle)
     np.testing.assert_allclose(table.filter(like="p_"), own_probabilities(folder, files), atol=1e-4)
@@ -607,5 +607,5 @@ def test_a_finished_run_is_read_again(made, data):
 
 def test_no_bundle_is_refused(tmp_path):
     """A model that is not there is named."""
-    with refused(BundleError, "No bundle no.skops"):
+    with refused(ModelError, "No bundle no.skops"):
         prepare_finetune(tmp_path, from_bundle="no.skops", output=tmp_path / "o")

@@ -5,9 +5,9 @@ import shlex
 import pytest
 from typer.main import get_command
 
-from featx.classification import prepare_fit
 from featx.cli.app import app
 from featx.extraction import prepare_extraction
+from featx.fitting import prepare_fit
 from featx.flags import flags_of
 
 

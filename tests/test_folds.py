@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featx.classification.folds import fold_count, make_folds, together
+from featx.dataset.folds import fold_count, make_folds, together
 
 
 def partition(keys) -> set[frozenset[int]]:

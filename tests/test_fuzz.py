@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from featx.classification import fit
-from featx.errors import BundleError
+from featx.errors import ModelError
+from featx.fitting import fit
 from featx.images import list_images
 
 FAST = settings(
@@ -512,7 +512,7 @@ def test_a_head_lies_in_its_own_file(change, worker):
         aim(weights, "layers/dense/vars/1", change)
         tuned_network(folder / "tuned.keras", weights=weights.read_bytes())
         found = ended_well(worker("tuned", folder / "tuned.keras"))
-        assert found["error"] in {"BundleError", "WeightsError"}, found
+        assert found["error"] in {"ModelError", "WeightsError"}, found
         ended_well(worker("info", folder / "tuned.keras"))
         ended_well(worker("weights", weights))
 
@@ -540,7 +540,7 @@ def test_a_head_lies_in_its_own_file(change, worker):
 def test_facts_of_a_network_that_cannot_be(change, tmp_path, worker):
     """Beside the weights a tuned network says what it is; all of it is checked."""
     path = tuned_network(tmp_path / "tuned.keras", {**FACTS, **change})
-    assert ended_well(worker("tuned", path))["error"] == "BundleError"
+    assert ended_well(worker("tuned", path))["error"] == "ModelError"
 
 
 def test_a_group_with_two_names_that_says_one_is_walked_once(tmp_path, worker):
@@ -583,7 +583,7 @@ def test_an_archive_that_grows_is_not_unpacked(name, tmp_path, worker):
         for _ in range(1100 if name == "model.weights.h5" else 500):
             member.write(bytes(1_000_000))
     found = ended_well(worker("tuned", path))
-    assert found["error"] in {"BundleError", "WeightsError"}
+    assert found["error"] in {"ModelError", "WeightsError"}
     if name == "model.weights.h5":
         assert "to 1,100,000,000, as no trained weights do" in found["words"]
     if name != "featx.json":
@@ -668,7 +668,7 @@ def test_a_schema_that_names_code_is_refused(module, name, loader, seeds, worker
                     text = f"touch {folder}/ran"
                     node |= {"__loader__": loader, "content": node.get("content", text)}
             with_schema(path, seeds["bundle"], schema)
-            assert ended_well(worker("bundle", path))["error"] == "BundleError", kind
+            assert ended_well(worker("bundle", path))["error"] == "ModelError", kind
 
 
 def kind_of(node: dict) -> tuple[str, str, str] | None:
@@ -706,7 +706,7 @@ def test_parts_that_are_no_parts_of_a_bundle(parts, tmp_path, seeds, worker):
     """What skops may load is not yet a bundle."""
     path = bundle_with(tmp_path / "model.skops", seeds["bundle"], **parts)
     found = ended_well(worker("bundle", path))
-    assert found["error"] == "BundleError", found
+    assert found["error"] == "ModelError", found
     ended_well(worker("info", path))
 
 
@@ -719,7 +719,7 @@ def test_a_classifier_that_does_not_fit_itself(tmp_path, seeds, worker):
     estimator.coef_ = estimator.coef_[:, :5]
     skops.io.dump(whole, tmp_path / "model.skops")
     found = ended_well(worker("bundle", tmp_path / "model.skops"))
-    assert found["error"] == "BundleError"
+    assert found["error"] == "ModelError"
     assert "cannot classify these codes" in found["words"]
 
 
@@ -733,7 +733,7 @@ def test_a_bundle_that_grows_is_not_unpacked(tmp_path, seeds, worker):
         for _ in range(200):
             member.write(bytes(1_000_000))
     found = ended_well(worker("bundle", path))
-    assert found["error"] == "BundleError"
+    assert found["error"] == "ModelError"
     assert "would unpack" in found["words"]
 
 
@@ -742,12 +742,12 @@ def test_a_pickle_runs_only_where_it_is_trusted(trust, tmp_path):
     """The canary sings where --trust was said, so it would have sung elsewhere."""
     import joblib
 
-    from featx import load_bundle
+    from featx import load_model
 
     canary, path = tmp_path / "ran", tmp_path / "model.joblib"
     joblib.dump(Touch(canary), path)
-    with pytest.raises(BundleError):
-        load_bundle(path, trust=trust)
+    with pytest.raises(ModelError):
+        load_model(path, trust=trust)
     assert canary.exists() is trust
 
 

@@ -6,9 +6,9 @@ import pytest
 from scipy.special import softmax
 
 import featx
-from featx.errors import BundleError, OptionError
+from featx.errors import ModelError, OptionError
 from featx.finetuning.heads import head_layers
-from featx.workflows.heads import head_of, tuned_bundle
+from featx.workflows.heads import head_of, tuned_model
 
 WIDTH = 64
 
@@ -98,5 +98,5 @@ def test_what_is_no_tuned_network_is_refused(tmp_path, text):
     path = tmp_path / "tuned.keras"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(BundleError, match=r"tuned\.keras"):
-        tuned_bundle(path)
+    with pytest.raises(ModelError, match=r"tuned\.keras"):
+        tuned_model(path)

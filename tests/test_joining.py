@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from featx.classification.joining import join_stores
+from featx.codes.joining import join_stores
 from featx.errors import OptionError, RecipeMismatchError, StoreError
 from featx.recipe import Recipe
 

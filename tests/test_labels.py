@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featx.classification.labels import _SPLIT_NAMES, relabel
+from featx.dataset.labels import _SPLIT_NAMES, relabel
 from featx.errors import FitError, OptionError
 from featx.images.tables import SPLIT_NAMES
 from featx.store import ImageTable, Status, open_store

@@ -6,35 +6,35 @@ from pathlib import Path
 import pytest
 
 import featx
-from featx.cli.settings import Recipe as RecipeOption
+from featx.cli.options import Recipe as RecipeOption
 from featx.errors import OptionError
-from featx.extraction import RECIPES, find_named, prepare_extraction
+from featx.extraction import PRESETS, find_preset, prepare_extraction
 from featx.flags import flags_of
 from featx.store import open_store
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_recipe_can_be(tmp_path, make_image_folder, name):
     job = prepare_extraction(
-        make_image_folder(tmp_path / "data"), **find_named(name).settings, output=tmp_path / "c.h5"
+        make_image_folder(tmp_path / "data"), **find_preset(name).settings, output=tmp_path / "c.h5"
     )
-    for setting, value in RECIPES[name].settings.items():
+    for setting, value in PRESETS[name].settings.items():
         field = {"layer": "layers", "scale": "scales"}.get(setting, setting)
         assert getattr(job.recipe, field) == value
-    assert not re.search(r"--size", " ".join(RECIPES[name].settings))
+    assert not re.search(r"--size", " ".join(PRESETS[name].settings))
 
 
 def test_the_option_lists_them():
     """Completely, in order; so does the error."""
-    assert RecipeOption.__metadata__[0].metavar == "|".join(RECIPES)
+    assert RecipeOption.__metadata__[0].metavar == "|".join(PRESETS)
     with pytest.raises(OptionError, match=r"No recipe 'textur'\. Did you mean 'texture'\?"):
-        find_named("textur")
+        find_preset("textur")
 
 
 def test_the_documentation_has_their_flags():
     """Each of them, all of its flags."""
     text = (Path(__file__).parents[1] / "docs/recipes.md").read_text(encoding="utf-8")
-    for name, recipe in RECIPES.items():
+    for name, recipe in PRESETS.items():
         (shown,) = re.findall(rf"^\| `{name}` \| `(.*)` \|$", text, re.MULTILINE)
         flags = " ".join(flags_of(recipe.settings))
         assert sorted(re.split(r" ?--", shown)) == sorted(re.split(r" ?--", flags))

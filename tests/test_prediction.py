@@ -15,15 +15,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 import featx
-from featx.classification import bundle as bundles
 from featx.errors import (
-    BundleError,
     ExistsError,
     ImagesError,
+    ModelError,
     OptionError,
     RecipeMismatchError,
     StoreError,
 )
+from featx.fitting import model as bundles
 from featx.workflows import predictions, prepare_prediction
 from featx.workflows.predicting import classifying, tables
 
@@ -42,7 +42,7 @@ def made(tmp_path_factory, make_image_folder):
 
 def test_images_and_store_give_the_same_table(made):
     """The same images, as files or as stored codes, get the same labels and probabilities."""
-    bundle = featx.load_bundle(made / "model.skops")
+    bundle = featx.load_model(made / "model.skops")
     of_images = featx.predict(made / "data", model=bundle)
     of_store = featx.predict(made / "codes.h5", model=made / "model.skops")
     assert list(of_images.columns) == ["path", "label", "p_blue", "p_green", "p_red"]
@@ -129,7 +129,7 @@ def test_other_weights_are_refused(made):
         ({"inputs": "no.jpg"}, ImagesError, "No image, folder or store no.jpg."),
         (
             {"model": "no.skops"},
-            BundleError,
+            ModelError,
             "No bundle no.skops. Make one first: featx fit CODES -o no.skops",
         ),
         (
@@ -247,13 +247,13 @@ def test_stores_of_other_layers_are_joined(made, tmp_path):
 
 def test_a_pickled_bundle_needs_trust(made, tmp_path):
     """A .joblib bundle is opened only where its maker is trusted."""
-    featx.load_bundle(made / "model.skops").save(tmp_path / "model.joblib")
+    featx.load_model(made / "model.skops").save(tmp_path / "model.joblib")
     message = (
         f"{tmp_path}/model.joblib is a joblib file, which runs code of its maker when it is "
         "opened. If you made it, or trust who did, say --trust. Bundles that run no code: "
         "featx fit -o NAME.skops"
     )
-    with pytest.raises(BundleError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
         featx.predict(made / "codes.h5", model=tmp_path / "model.joblib")
     table = featx.predict(made / "codes.h5", model=tmp_path / "model.joblib", trust=True)
     wanted = featx.predict(made / "codes.h5", model=made / "model.skops")
@@ -272,7 +272,7 @@ def test_codes_that_moved_are_named(made, tmp_path, monkeypatch):
         f"since they are large, and {tmp_path}/old.h5 is not there. Say where the store is now: "
         "--codes FILE"
     )
-    with pytest.raises(BundleError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
         prepare_prediction(made / "codes.h5", model=tmp_path / "knn.skops")
     again = featx.predict(
         made / "codes.h5", model=tmp_path / "knn.skops", codes=[tmp_path / "new.h5"]
@@ -298,7 +298,7 @@ def many(folder, make_store, n_images, n_classes=50):
     labels = [f"class {k:02d}" for k in range(n_classes)] * 2
     model = LogisticRegression(max_iter=5, tol=1e3).fit(codes[: len(labels)], labels)
     recipe = featx.open_store(store).recipe
-    return prepare_prediction(store, model=featx.Bundle(Pipeline([("only", model)]), recipe))
+    return prepare_prediction(store, model=featx.Model(Pipeline([("only", model)]), recipe))
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -307,9 +307,9 @@ def test_rows_are_written_as_they_come(tmp_path, make_store, monkeypatch, name):
     monkeypatch.setattr(classifying, "_PROBABILITY_BYTES", 8 * 50 * 100)
     monkeypatch.setattr(tables, "_CELLS_A_GROUP", 1)
     calls = []
-    classify = featx.Bundle.predict_proba
+    classify = featx.Model.predict_proba
     monkeypatch.setattr(
-        featx.Bundle,
+        featx.Model,
         "predict_proba",
         lambda self, codes: (calls.append(len(codes)), classify(self, codes))[1],
     )

@@ -30,8 +30,8 @@ def test_the_json_keys_are_documented(tmp_path):
     """Each key that fit --json prints stands in the table of keys."""
     page = (ROOT / "docs/json.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
-    from featx.classification import fit
     from featx.extraction import extract
+    from featx.fitting import fit
 
     extract(ROOT / "data", layer="block1_pool", pool="avg", size=32, output=tmp_path / "codes.h5")
     keys = json.loads(json.dumps(fit(tmp_path / "codes.h5").to_dict()))

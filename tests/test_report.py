@@ -15,11 +15,11 @@ from pages import HOSTILE_LABELS, HOSTILE_PATHS, hostile_bundle, hostile_store
 from PIL import Image
 
 import featx
-from featx.classification import prepare_fit
-from featx.classification.competition import judge
-from featx.classification.evaluation import evaluate
-from featx.classification.explaining import decision_values
-from featx.errors import BundleError, ExistsError, OptionError
+from featx.errors import ExistsError, ModelError, OptionError
+from featx.fitting import prepare_fit
+from featx.fitting.attribution import decision_values
+from featx.fitting.nested_selection import cross_validate
+from featx.metrics.evaluation import evaluate
 from featx.report.contents import CodeMap, Contents, Images, Missing, Pictures
 from featx.report.gathering import find_source, gather, run_heat_maps
 from featx.report.page import prepare_report, render, run_report, write_report
@@ -118,7 +118,7 @@ def test_images_of_a_bundle_scored_on_folds_are_predicted_held_out(model, conten
     pictures = contents.pictures
     job = prepare_fit(model.parent / "codes.h5", C=1.0, baselines=False)
     assert pictures.images.predicted.count(None) == 0
-    found = judge(job)
+    found = cross_validate(job)
     assert pictures.evaluation.confusion == found.evaluation().confusion
     np.testing.assert_allclose(pictures.images.confidence, found.shares.max(axis=1))
     assert len(pictures.images.path) == len(job.rows) == 47
@@ -168,7 +168,7 @@ def test_predictions_that_are_not_those_of_the_score_are_said(tmp_path, make_sto
 
 def test_images_of_a_split_are_predicted_by_the_bundle_itself(with_splits):
     contents = gather(find_source(with_splits))
-    pictures, summary = contents.pictures, featx.load_bundle(with_splits).summary
+    pictures, summary = contents.pictures, featx.load_model(with_splits).summary
     assert [list(row) for row in pictures.evaluation.confusion] == summary["confusion"]
     assert pictures.note == ""
     assert sum(label is not None for label in pictures.images.predicted) == 18
@@ -188,7 +188,7 @@ def test_a_bundle_that_saw_the_scored_images_does_not_predict_them(tmp_path, mak
 
 
 def test_what_is_gone_is_said_with_what_to_type(with_splits, tmp_path):
-    bundle = featx.load_bundle(with_splits)
+    bundle = featx.load_model(with_splits)
     moved = dataclasses.replace(
         bundle, provenance={**bundle.provenance, "codes": [str(tmp_path / "gone.h5")]}
     )
@@ -317,14 +317,14 @@ def test_what_is_no_source_is_refused(tmp_path, name):
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": "other"}', '{"format": "featx-sweep"}'])
 def test_a_damaged_result_is_refused_with_what_makes_it_again(tmp_path, text):
     (tmp_path / "sweep.json").write_text(text)
-    with pytest.raises(BundleError, match=r"Make it again: featx sweep --overwrite"):
+    with pytest.raises(ModelError, match=r"Make it again: featx sweep --overwrite"):
         gather(find_source(tmp_path))
 
 
 def test_a_bundle_made_by_hand_is_refused_in_words(with_splits, tmp_path):
-    bare = dataclasses.replace(featx.load_bundle(with_splits), summary={}, provenance={})
+    bare = dataclasses.replace(featx.load_model(with_splits), summary={}, provenance={})
     bare.save(tmp_path / "bare.skops")
-    with pytest.raises(BundleError, match="lacks what a page needs"):
+    with pytest.raises(ModelError, match="lacks what a page needs"):
         gather(find_source(tmp_path / "bare.skops"))
 
 

@@ -11,14 +11,14 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_pre
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC, LinearSVC
 
-from featx.classification import fitting
-from featx.classification import search as searching
-from featx.classification import trials as trialling
-from featx.classification.classifiers import CLASSIFIERS, find_classifiers, penalty_grid
-from featx.classification.fitting import Options, Problem
-from featx.classification.search import plan_of, search, train
-from featx.classification.span import CentredRows
-from featx.classification.trials import Tried
+from featx.codes.gram import CentredRows
+from featx.fitting import grid_search as trialling
+from featx.fitting import selection as searching
+from featx.fitting import single_fit as fitting
+from featx.fitting.classifiers import CLASSIFIERS, find_classifiers, penalty_grid
+from featx.fitting.grid_search import TriedSetting
+from featx.fitting.selection import plan_of, search, train
+from featx.fitting.single_fit import Options, Problem
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,13 +67,13 @@ def held_out(estimator, X, y, pairs):
 def tried(monkeypatch):
     """What is fitted and scored during a test, in order: (classifier, value, share)."""
     calls = []
-    own = trialling.Trials._try
+    own = trialling.GridSearch._try
 
     def spy(self, value, share):
         calls.append((self.kind.name, value, share))
         return own(self, value, share)
 
-    monkeypatch.setattr(trialling.Trials, "_try", spy)
+    monkeypatch.setattr(trialling.GridSearch, "_try", spy)
     return calls
 
 
@@ -325,19 +325,19 @@ def test_overlapping_classes_are_walked_to_the_end(tried):
 def test_a_path_decides_as_cold_fits_do(monkeypatch, n_classes):
     """A fit that goes on from a stronger penalty ends where one from nothing ends."""
     starts = []
-    own = fitting.fit_model
+    own = fitting.fit_classifier
 
     def spy(*arguments):
         starts.append(arguments[-1])
         return own(*arguments)
 
     for module in (searching, trialling):
-        monkeypatch.setattr(module, "fit_model", spy)
+        monkeypatch.setattr(module, "fit_classifier", spy)
     X, y = make_rows(96, n_classes, width=8, strength=0.4)
     path = tuple(penalty_grid(X)[::3])
     warm = options_of("logistic", penalties=path)
-    fronts = trialling.Fronts(Problem({"l2": X}, y), warm)
-    trials = trialling.Trials(fronts, np.arange(96), make_folds(y), warm.kinds[0], "l2")
+    fronts = trialling.PreprocessorCache(Problem({"l2": X}, y), warm)
+    trials = trialling.GridSearch(fronts, np.arange(96), make_folds(y), warm.kinds[0], "l2")
     decided = [trials.run(value).decisions for value in path]
     assert [start is None for start in starts] == [True] * 4 + [False] * 4 * 9
     for value, found in zip(path, decided, strict=True):
@@ -382,7 +382,9 @@ def test_auto_chooses_what_looks_at_distances_for_rings():
 def tried_of(name, n_right, n_rows=100, value=1.0):
     """What a setting did, by its count of right answers alone."""
     nothing = np.zeros((n_rows, 2))
-    return Tried(CLASSIFIERS[name], "l2", value, n_right, 1.0, n_rows, nothing, True, False, ())
+    return TriedSetting(
+        CLASSIFIERS[name], "l2", value, n_right, 1.0, n_rows, nothing, True, False, ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -406,14 +408,14 @@ def test_the_better_half_goes_on_to_more_rows(tried):
     """20 settings on a quarter of the rows, the better 10 on half, the better 5 on all."""
     X, y = make_rows(120, strength=0.4)
     found = {}
-    own = trialling.Trials.run
+    own = trialling.GridSearch.run
 
     def spy(self, value, share=1.0):
         found[self.kind.name, value, share] = own(self, value, share).n_right
         return own(self, value, share)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trialling.Trials, "run", spy)
+        patch.setattr(trialling.GridSearch, "run", spy)
         choice = search_all(X, y, options_of("ridge", "linear-svm"))
     of_share = {
         share: [(name, value) for name, value, of in tried if of == share]
@@ -439,14 +441,14 @@ def test_a_share_holds_every_class(monkeypatch):
     y[:6] = "rare"
     y[6] = "alone"
     seen = {}
-    own = fitting.fit_model
+    own = fitting.fit_classifier
 
     def spy(kind, normalise, X, y, *rest):
         seen.setdefault(len(X), []).append((X.copy(), y.copy()))
         return own(kind, normalise, X, y, *rest)
 
     for module in (searching, trialling):
-        monkeypatch.setattr(module, "fit_model", spy)
+        monkeypatch.setattr(module, "fit_classifier", spy)
     pairs = [(np.arange(96), np.arange(96, 128))]
     options = options_of("ridge", "centroid", penalties=(1.0, 10.0))
     search_all(X, y, options, pairs)
@@ -526,14 +528,14 @@ def test_folds_at_once_decide_as_folds_in_a_row(monkeypatch, name):
 def test_a_solver_that_was_asked_for_has_one_thread(monkeypatch):
     """LIBLINEAR's dual solver draws from one generator for all threads."""
     threads = set()
-    own = fitting.fit_model
+    own = fitting.fit_classifier
 
     def spy(*arguments):
         threads.add(threading.current_thread().name)
         return own(*arguments)
 
     for module in (searching, trialling):
-        monkeypatch.setattr(module, "fit_model", spy)
+        monkeypatch.setattr(module, "fit_classifier", spy)
     monkeypatch.setattr(trialling.os, "cpu_count", lambda: 4)
     X, y = make_rows(96, 3, strength=0.3)
     options = options_of("linear-svm", penalties=(1.0,), settings={"dual": True})

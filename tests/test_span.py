@@ -13,8 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC, LinearSVC
 
-from featx.classification.codes import CodeMatrix
-from featx.classification.span import CentredRows, ExactSpan, UnitRows, gram
+from featx.codes.gram import CentredRows, GramCoordinates, UnitRows, gram
+from featx.codes.matrix import CodeMatrix
 from featx.errors import OptionError, StoreError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,9 +33,9 @@ def unit(codes: np.ndarray) -> np.ndarray:
     return Normalizer().fit_transform(codes.astype(np.float64))
 
 
-def span_of(layers: list[np.ndarray], rows: np.ndarray, **options) -> ExactSpan:
+def span_of(layers: list[np.ndarray], rows: np.ndarray, **options) -> GramCoordinates:
     """The span of some rows of codes."""
-    return ExactSpan(**options).fit(CodeMatrix(layers, rows))
+    return GramCoordinates(**options).fit(CodeMatrix(layers, rows))
 
 
 def unit_layers(codes: np.ndarray, widths: list[int], *, root: bool = False) -> np.ndarray:
@@ -66,8 +66,8 @@ class Unread:
 def _blocks(request, monkeypatch):
     """Blocks of columns as they come, of one column, and of 37 for 40 rows."""
     if request.param:
-        monkeypatch.setattr("featx.classification.codes._BLOCK_BYTES", request.param)
-        monkeypatch.setattr("featx.classification.codes._FEWEST_COLUMNS", 1)
+        monkeypatch.setattr("featx.codes.matrix._BLOCK_BYTES", request.param)
+        monkeypatch.setattr("featx.codes.matrix._FEWEST_COLUMNS", 1)
 
 
 # inner products
@@ -96,7 +96,7 @@ def test_gram_takes_signed_roots():
 
 def test_gram_mirrors_more_rows_than_it_does_at_once(monkeypatch):
     """Both triangles are filled, also where there are several parts and the last is short."""
-    monkeypatch.setattr("featx.classification.span._MIRRORED_ROWS", 7)
+    monkeypatch.setattr("featx.codes.gram._MIRRORED_ROWS", 7)
     codes = make_codes(23, 40, dtype=np.float64)
     found = gram(CodeMatrix([codes], np.arange(23)), 0)
     np.testing.assert_allclose(found, codes @ codes.T, rtol=1e-13)
@@ -132,7 +132,7 @@ def test_codes_of_zeros_alone_are_refused():
     """Rows without any direction span nothing; that is an error rather than no columns."""
     message = "All codes are zero. Look at the images and weights that extract was given."
     with pytest.raises(StoreError, match=f"^{re.escape(message)}$"):
-        ExactSpan().fit(np.zeros((3, 5)))
+        GramCoordinates().fit(np.zeros((3, 5)))
 
 
 def test_coordinates_are_no_more_than_the_span_needs():
@@ -140,10 +140,10 @@ def test_coordinates_are_no_more_than_the_span_needs():
     codes = make_codes(10, 50)
     codes[3] = codes[7]
     codes[4] = 0
-    span = ExactSpan().fit(codes)
+    span = GramCoordinates().fit(codes)
     assert span.coordinates_.shape == (10, 8 + 1)
     assert np.array_equal(np.triu(span.coordinates_[span.basis_, :-1], 1), np.zeros((8, 8)))
-    assert ExactSpan().fit_transform(make_codes(10, 4)).shape == (10, 4 + 1)
+    assert GramCoordinates().fit_transform(make_codes(10, 4)).shape == (10, 4 + 1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -163,8 +163,8 @@ def test_several_layers_are_joined_at_unit_length_only():
         "Codes of several layers are joined at unit length. Use --normalise l2, or one --layer."
     )
     for span, codes in (
-        (ExactSpan(unit=False), CodeMatrix([np.eye(3), np.eye(3)], np.arange(3))),
-        (ExactSpan((1, 2), unit=False), np.eye(3)),
+        (GramCoordinates(unit=False), CodeMatrix([np.eye(3), np.eye(3)], np.arange(3))),
+        (GramCoordinates((1, 2), unit=False), np.eye(3)),
     ):
         with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
             span.fit(codes)
@@ -173,7 +173,7 @@ def test_several_layers_are_joined_at_unit_length_only():
 def test_codes_of_another_width_are_refused():
     """widths say how an array is divided; one of another size is no such codes."""
     message = "Expected codes of shape (n, 5), layers side by side. Received shape (3, 4)."
-    span = ExactSpan((2, 3))
+    span = GramCoordinates((2, 3))
     with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
         span.fit(np.ones((3, 4)))
     span.fit(make_codes(3, 5))
@@ -184,7 +184,7 @@ def test_codes_of_another_width_are_refused():
 @pytest.mark.parametrize("widths", [(2,), (2, 3, 4)], ids=["fewer", "more"])
 def test_a_matrix_of_other_layers_is_refused(widths):
     """Layers that were not fitted have no coordinates; they are not left out in silence."""
-    span = ExactSpan().fit(CodeMatrix([make_codes(6, 2), make_codes(6, 3)], np.arange(6)))
+    span = GramCoordinates().fit(CodeMatrix([make_codes(6, 2), make_codes(6, 3)], np.arange(6)))
     others = CodeMatrix([make_codes(4, d) for d in widths], np.arange(4))
     with pytest.raises(OptionError, match="Expected codes of"):
         span.transform(others)
@@ -192,7 +192,7 @@ def test_a_matrix_of_other_layers_is_refused(widths):
 
 def test_the_span_is_cloned_and_set_as_any_estimator():
     """Its parameters are as scikit-learn knows them, and a clone is not fitted."""
-    span = ExactSpan((2, 3), root=True).fit(make_codes(4, 5))
+    span = GramCoordinates((2, 3), root=True).fit(make_codes(4, 5))
     other = clone(span)
     assert other.get_params() == {"widths": (2, 3), "unit": True, "root": True}
     assert not hasattr(other, "coordinates_")
@@ -245,7 +245,7 @@ def test_fitted_codes_are_transformed_to_their_coordinates(case):
     widths, options = CASES[case]
     codes = make_codes(40, 300)
     codes[5], codes[6] = codes[3], 0
-    span = ExactSpan(tuple(widths), **options)
+    span = GramCoordinates(tuple(widths), **options)
     fitted, again = span.fit_transform(codes), span.transform(codes)
     size = np.linalg.norm(fitted, axis=1).max()
     np.testing.assert_allclose(again[:, :-1], fitted[:, :-1], rtol=0, atol=1e-11 * size)
@@ -257,7 +257,7 @@ def test_roots_are_taken_before_the_length():
     codes = make_codes(20, 90)
     codes[::3] *= -1
     X = unit_layers(codes, [30, 60], root=True)
-    coordinates = ExactSpan((30, 60), root=True).fit_transform(codes)
+    coordinates = GramCoordinates((30, 60), root=True).fit_transform(codes)
     np.testing.assert_allclose(coordinates @ coordinates.T, X @ X.T, atol=1e-12)
     np.testing.assert_allclose(UnitRows((30, 60), root=True).fit_transform(codes), X, atol=1e-14)
 
@@ -383,7 +383,7 @@ def test_the_way_back_does_not_depend_on_blocks():
 def test_neighbours_are_those_of_the_codes(widths):
     """Distances are kept, so that nearest neighbours are the same images, held out ones' too."""
     codes = make_codes(90, 500)
-    span, X = ExactSpan(tuple(widths)).fit(codes[:60]), unit_layers(codes, widths)
+    span, X = GramCoordinates(tuple(widths)).fit(codes[:60]), unit_layers(codes, widths)
     y = np.arange(60) % 3
     on_codes = KNeighborsClassifier(4).fit(X[:60], y)
     on_span = KNeighborsClassifier(4).fit(span.coordinates_, y)
@@ -421,7 +421,7 @@ def test_centring_coordinates_is_centring_codes(case):
     widths, options = CASES[case]
     codes = make_codes(50, 300)
     X = unit_layers(codes, widths, **options)
-    span = ExactSpan(tuple(widths), **options).fit(codes[:30])
+    span = GramCoordinates(tuple(widths), **options).fit(codes[:30])
     ours, theirs = CentredRows().fit(span.coordinates_), CentredRows().fit(X[:30])
     moved = span.to_code_space(ours.mean_)
     assert moved.shape == (300,)

@@ -6,12 +6,13 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
 
-from featx.classification import descent, streaming
-from featx.classification.classifiers import CLASSIFIERS
-from featx.classification.codes import CodeMatrix
-from featx.classification.fitting import Options
-from featx.classification.streaming import fit_streamed
+from featx.codes.matrix import CodeMatrix
 from featx.errors import FitError, OptionError, StoreError
+from featx.fitting import sgd as streaming
+from featx.fitting import sgd_epochs as descent
+from featx.fitting.classifiers import CLASSIFIERS
+from featx.fitting.sgd import fit_streamed
+from featx.fitting.single_fit import Options
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import featx
-from featx.classification.competition import Judged, LearningPoint, judge
 from featx.errors import OptionError
 from featx.extraction import passes
+from featx.fitting.nested_selection import Judged, LearningPoint, cross_validate
 from featx.store import open_store
 from featx.workflows.sweeping import Candidate, Progress, SweepRow, prepare_sweep, run_sweep
 from featx.workflows.sweeping.verdict import cheapest_within, judge_case, judge_curve
@@ -84,7 +84,7 @@ def test_a_grid_that_a_map_is_too_small_for_is_left_out_by_name(home, tmp_path):
 
 
 def test_flattened_codes_are_left_out_where_the_disk_has_no_room(home, tmp_path, monkeypatch):
-    monkeypatch.setattr("featx.workflows.sweeping.preparing._MOST_FLATTENED", 1000)
+    monkeypatch.setattr("featx.workflows.sweeping.prepare._MOST_FLATTENED", 1000)
     settings = {"output": tmp_path / "s", "size": 32, "weights": "random:0"}
     job = prepare_sweep(home / "data", **settings)
     assert any("Flattened codes at 32 pixels would take" in note for note in job.notes)
@@ -164,10 +164,10 @@ def test_every_row_is_judged_as_its_store_alone(home, made):
     assert len(made.rows) == 2 * (5 + 2)
     for row in made.rows[::4]:
         name = f"64-{row.pool}.h5"
-        job = featx.classification.prepare_fit(
+        job = featx.fitting.prepare_fit(
             home / "sweep" / name, layer=row.layers, clf="ridge", baselines=False
         )
-        alone = judge(job).evaluation()
+        alone = cross_validate(job).evaluation()
         assert abs(alone.accuracy.value - row.accuracy.value) < 0.2  # it searches more finely
         assert row.width == job.joined.recipe.width
         assert row.bytes_per_image == 4 * row.width
@@ -243,8 +243,10 @@ def test_what_was_stopped_goes_on_and_finds_the_same(home, made, tmp_path, monke
     calls = []
     from featx.workflows.sweeping import running as sweeping
 
-    judging = sweeping.judge
-    monkeypatch.setattr(sweeping, "judge", lambda job, *on: calls.append(job) or judging(job, *on))
+    judging = sweeping.cross_validate
+    monkeypatch.setattr(
+        sweeping, "cross_validate", lambda job, *on: calls.append(job) or judging(job, *on)
+    )
     found = featx.sweep(home / "plain", **settings)
     assert len(calls) == len(found.rows) - 3
     for name in ("rows", "best", "chosen", "curve", "case", "more"):

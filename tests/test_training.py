@@ -21,10 +21,10 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import Normalizer, normalize
 from sklearn.svm import SVC, LinearSVC
 
-from featx.classification import CLASSIFIERS, load_bundle, scoring
-from featx.classification import fit as fit_with_baselines
-from featx.classification.classifiers import penalty_grid
 from featx.errors import ExistsError, FitError, OptionError, StoreError
+from featx.fitting import CLASSIFIERS, load_model, scoring
+from featx.fitting import fit as fit_with_baselines
+from featx.fitting.classifiers import penalty_grid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -222,7 +222,7 @@ def test_wide_codes_equal_plain_scikit_learn(store_of, tmp_path, name, n_classes
     assert tried["accuracy"] == pytest.approx(accuracy)
     assert found.evaluation.accuracy.value == np.mean(plain.predict(X[54:]) == y[54:]) > 0.5
     further = wide_codes(60, n_classes, seed=2).reshape(60, -1)
-    bundle = load_bundle(output)
+    bundle = load_model(output)
     predicted = plain.predict(normalize(further.astype(np.float64)))
     assert bundle.classifier.predict(further).tolist() == predicted.tolist()
     shares = bundle.predict_proba(further)
@@ -312,7 +312,7 @@ def test_normalisations_equal_those_by_hand(store_of, tmp_path, name, how, road)
     X, y = normalised(raw, how, 45), np.array(labels)
     k = found.to_dict()["parameters"].get("n_neighbors")
     plain = plain_model(name, k or 2, X[:45], y[:45])
-    bundle = load_bundle(output)
+    bundle = load_model(output)
     assert bundle.classifier.predict(raw).tolist() == plain.predict(X).tolist()
     assert found.evaluation.accuracy.value == plain.score(X[45:], y[45:])
     if name == "ridge":
@@ -690,12 +690,12 @@ def test_twins_are_scored_with_and_without(store_of):
     assert right[~apart].all()
     assert found.evaluation.n_images == 20
     assert found.evaluation.accuracy.value == right.mean()
-    without = found.to_dict()["without_copies"]
+    without = found.to_dict()["without_duplicates"]
     assert set(without) == {"n_images", "accuracy", "balanced_accuracy"}
     assert without["n_images"] == 17
     assert without["accuracy"]["value"] == right[apart].mean() < right.mean()
     kept = fit(path, clf="knn", settings={"n_neighbors": 1}, duplicates="keep")
-    assert (kept.to_dict()["without_copies"], kept.to_dict()["copies"]) == (None, [])
+    assert (kept.to_dict()["without_duplicates"], kept.to_dict()["copies"]) == (None, [])
     assert kept.evaluation.accuracy.value == right.mean()
 
 
@@ -774,7 +774,7 @@ def test_probabilities_agree_with_decisions(store_of, tmp_path, name, n_classes)
     codes = make_codes(labels, strength=0.2)
     path = store_of(labels, split_of(train=40, val=20), codes=codes)
     found = fit(path, clf=name, output=tmp_path / "model.skops")
-    bundle = load_bundle(tmp_path / "model.skops")
+    bundle = load_model(tmp_path / "model.skops")
     X, raw = unit(codes), codes["block1_conv1"]
     value = found.to_dict()["tried"][0]["value"]
     plain = plain_model(name, value, X[:40], np.array(labels[:40]))
@@ -841,7 +841,7 @@ def test_calibrations_give_probabilities(store_of, tmp_path, method):
     path = store_of(labels, split_of(train=80, val=40), codes=codes)
     output = tmp_path / "model.skops"
     found = fit(path, clf="ridge", C=[2], calibration=method, output=output)
-    shares = load_bundle(output).predict_proba(codes["block1_conv1"])
+    shares = load_model(output).predict_proba(codes["block1_conv1"])
     assert np.array_equal(shares, found.bundle.predict_proba(codes["block1_conv1"]))
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-12)
     predicted = np.array(found.bundle.classes)[shares[80:].argmax(axis=1)]
@@ -915,7 +915,7 @@ def test_labels_that_look_like_numbers_are_names(store_of, tmp_path, name):
     codes = make_codes(labels, strength=1)
     path = store_of(labels, split_of(train=30, val=12), codes=codes)
     found = fit(path, clf=name, output=tmp_path / "model.skops")
-    bundle = load_bundle(tmp_path / "model.skops")
+    bundle = load_model(tmp_path / "model.skops")
     assert bundle.classes == ("1", "10", "2")
     assert bundle.classifier.predict(codes["block1_conv1"]).tolist() == labels
     assert [score.label for score in found.evaluation.per_class] == ["1", "10", "2"]
@@ -1333,7 +1333,7 @@ def test_an_existing_output_is_replaced_where_that_was_said(store_of, tmp_path):
     output.write_text("mine")
     path = store_of(labels_of(30), split_of(train=21, val=9))
     found = fit(path, clf="ridge", output=output, overwrite=True)
-    assert load_bundle(output).summary == json.loads(json.dumps(found.to_dict()))
+    assert load_model(output).summary == json.loads(json.dumps(found.to_dict()))
     assert found.to_dict()["model"] == str(output)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["codes.h5", "model.skops"]
 
@@ -1440,7 +1440,7 @@ def test_to_dict_is_plain_values(store_of):
         "per_class",
         "confusion",
         "confusions",
-        "without_copies",
+        "without_duplicates",
         "baselines",
         "copies",
         "notes",

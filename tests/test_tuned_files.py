@@ -14,11 +14,11 @@ from PIL import Image
 from scipy.special import softmax
 from tuning import CLASSES, noise_images, small_head, small_network, small_recipe
 
-from featx.errors import BundleError, ImagesError, OutputError, WeightsError
+from featx.errors import ImagesError, ModelError, OutputError, WeightsError
 from featx.finetuning.heads import custom_layers
 from featx.finetuning.history import TensorBoardLog, write_history
-from featx.finetuning.options import Tuning
-from featx.finetuning.pictures import Activations, read_pixels
+from featx.finetuning.image_loading import Activations, read_pixels
+from featx.finetuning.settings import Tuning
 from featx.finetuning.steps import Epoch
 from featx.finetuning.training import Trained
 from featx.finetuning.tuned import read_tuned, save_tuned
@@ -169,9 +169,9 @@ def test_no_config_is_run_or_believed(config, saved, tmp_path, monkeypatch):
 
 
 def test_a_tuned_network_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(BundleError, match=r"No tuned network .*no\.keras.*featx finetune IMAGES"):
+    with pytest.raises(ModelError, match=r"No tuned network .*no\.keras.*featx finetune IMAGES"):
         read_tuned(tmp_path / "no.keras")
-    with pytest.raises(BundleError, match="No tuned network"):
+    with pytest.raises(ModelError, match="No tuned network"):
         read_tuned(tmp_path)
 
 
@@ -179,11 +179,11 @@ def test_what_featx_did_not_write_is_refused(saved, tmp_path):
     contents = members(saved[1])
     del contents["featx.json"]
     path = write_members(tmp_path / "foreign.keras", contents)
-    with pytest.raises(BundleError, match=rf"{path} is no network that featx finetune wrote.*--w"):
+    with pytest.raises(ModelError, match=rf"{path} is no network that featx finetune wrote.*--w"):
         read_tuned(path)
     for content in (b"", b"PK\3\4", b"text"):
         path.write_bytes(content)
-        with pytest.raises(BundleError, match="or it is damaged"):
+        with pytest.raises(ModelError, match="or it is damaged"):
             read_tuned(path)
 
 
@@ -199,14 +199,14 @@ def test_another_version_is_refused(change, words, saved, tmp_path):
     contents = members(saved[1])
     facts = json.loads(contents["featx.json"]) | change
     path = write_members(tmp_path / "new.keras", contents | {"featx.json": json.dumps(facts)})
-    with pytest.raises(BundleError, match=words):
+    with pytest.raises(ModelError, match=words):
         read_tuned(path)
 
 
 @pytest.mark.parametrize("facts", ["[]", "{}", "3", "{", '{"format": "featx-tuned"}'])
 def test_facts_that_are_none_are_refused(facts, saved, tmp_path):
     path = write_members(tmp_path / "odd.keras", members(saved[1]) | {"featx.json": facts})
-    with pytest.raises(BundleError, match=r"odd\.keras"):
+    with pytest.raises(ModelError, match=r"odd\.keras"):
         read_tuned(path)
 
 
@@ -232,7 +232,7 @@ def test_damage_is_found(damage, saved, tmp_path):
         facts = json.loads(contents["featx.json"])
         del facts["classes"]
         write_members(path, contents | {"featx.json": json.dumps(facts)})
-    with pytest.raises((BundleError, WeightsError), match=r"damaged\.keras"):
+    with pytest.raises((ModelError, WeightsError), match=r"damaged\.keras"):
         read_tuned(path)
 
 

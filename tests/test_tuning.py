@@ -29,8 +29,8 @@ from tuning import (
 from featx.errors import OptionError, StoreError
 from featx.finetuning import training
 from featx.finetuning.checkpoints import load_checkpoint, save_checkpoint
-from featx.finetuning.options import Tuning
-from featx.finetuning.pictures import Activations, Pixels
+from featx.finetuning.image_loading import Activations, Pixels
+from featx.finetuning.settings import Tuning
 from featx.finetuning.steps import logits, settle_micro_batch
 from featx.finetuning.training import train
 from featx.network import activation_bytes

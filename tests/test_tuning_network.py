@@ -10,7 +10,7 @@ from tuning import noise_images, small_head, small_network, small_recipe, small_
 from featx.errors import OptionError
 from featx.finetuning.augmentation import reseed
 from featx.finetuning.network import build_network
-from featx.finetuning.options import Tuning
+from featx.finetuning.settings import Tuning
 from featx.network import BUNDLED_SHA256, find_device, find_weights, read_weights
 
 # Keras 3.15 hands NumPy 2.4 arrays in a way that NumPy is about to retire.

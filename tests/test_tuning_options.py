@@ -5,7 +5,7 @@ import re
 import pytest
 
 from featx.errors import OptionError, UnknownLayerError
-from featx.finetuning.options import Tuning, hidden_sizes
+from featx.finetuning.settings import Tuning, hidden_sizes
 
 CONVOLUTIONS = [
     f"block{block}_conv{conv}"

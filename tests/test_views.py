@@ -222,7 +222,7 @@ def test_a_store_of_scales_and_flips_goes_on_and_predicts(tmp_path, make_image_f
     )
     featx.fit(tmp_path / "codes.h5", output=tmp_path / "model.skops")
     table = featx.predict(done[:2], model=tmp_path / "model.skops")
-    scores = featx.load_bundle(tmp_path / "model.skops").predict_proba(X[:2])
+    scores = featx.load_model(tmp_path / "model.skops").predict_proba(X[:2])
     np.testing.assert_allclose(table.iloc[:, -3:].to_numpy(float), scores, atol=1e-4)
     again = featx.extract(folder, output=tmp_path / "codes.h5", **given)
     assert again.n_computed == 0

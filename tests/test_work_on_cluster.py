@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 
 import featx
-from featx.classification import prepare_fit, run_fit
-from featx.classification import tiles as tiling
-from featx.classification.codes import CodeMatrix
-from featx.classification.fitting import Options
-from featx.classification.span import gram
-from featx.classification.streaming import fit_streamed
-from featx.classification.tiles import gram_on
 from featx.cluster import Cluster, Task, given_out
+from featx.codes import gram_tiles as tiling
+from featx.codes.gram import gram
+from featx.codes.gram_tiles import gram_on
+from featx.codes.matrix import CodeMatrix
 from featx.errors import ClusterError, ImagesError, OptionError
 from featx.extraction import leases, prepare_extraction, run_extractions
+from featx.fitting import prepare_fit, run_fit
+from featx.fitting.sgd import fit_streamed
+from featx.fitting.single_fit import Options
 from featx.workflows import (
     predictions,
     prepare_prediction,
@@ -153,7 +153,7 @@ def test_a_fit_predicts_what_one_process_predicts(home, threads, monkeypatch, cl
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_streamed_is_the_same_bits(mapped, threads, n_classes):
-    from featx.classification.classifiers import CLASSIFIERS
+    from featx.fitting.classifiers import CLASSIFIERS
 
     y = np.array([f"c{k % n_classes}" for k in range(37)])
     options = Options((CLASSIFIERS["logistic"],), penalties=(1.0, 100.0))
@@ -276,7 +276,7 @@ def test_a_task_that_fails_is_named(threads):
 
 def test_all_gpus_are_a_cluster_of_this_machine(monkeypatch):
     from featx import network
-    from featx.cli.settings import place
+    from featx.cli.options import place
     from featx.cluster.connecting import _environments
 
     for n_gpus, expected in ((0, None), (1, None), (4, "gpus:4")):

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from featx.finetuning.heads import Head, random_head
+from featx.finetuning.image_loading import Pixels
 from featx.finetuning.network import build_network
-from featx.finetuning.options import Tuning
-from featx.finetuning.pictures import Pixels
+from featx.finetuning.settings import Tuning
 from featx.finetuning.steps import Labels
 from featx.finetuning.training import train
 from featx.network import WeightsSource, find_device, read_weights

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from featx.cli.bundles import Codes, Model, PrecisionText, Trust, Weights
 from featx.cli.console import (
     AsJson,
     Quiet,
@@ -15,9 +14,10 @@ from featx.cli.console import (
     say_notes,
     start_backend,
 )
+from featx.cli.models import Codes, Model, PrecisionText, Trust, Weights
+from featx.cli.options import Device, Split
 from featx.cli.scores import print_scores
-from featx.cli.settings import Device, Split
-from featx.spelling import counted
+from featx.text import counted
 
 NAME = "evaluate"
 

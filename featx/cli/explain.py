@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featx.cli.bundles import Codes, PrecisionText, Trust, Weights
 from featx.cli.console import (
     AsJson,
     Overwrite,
@@ -17,8 +16,9 @@ from featx.cli.console import (
     say,
     start_backend,
 )
-from featx.cli.settings import Device
-from featx.spelling import counted
+from featx.cli.models import Codes, PrecisionText, Trust, Weights
+from featx.cli.options import Device
+from featx.text import counted
 
 if TYPE_CHECKING:
     from featx.workflows import Explanation

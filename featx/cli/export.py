@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from featx.cli.console import Overwrite, Quiet, gigabytes
-from featx.cli.settings import Split
+from featx.cli.options import Split
 
 NAME = "export"
 

@@ -1,12 +1,13 @@
 """`featx extract`: images to a store."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featx.cli import settings
+from featx.cli import options
 from featx.cli.console import (
     Dtype,
     Overwrite,
@@ -20,7 +21,7 @@ from featx.cli.console import (
     stoppable,
 )
 from featx.errors import ImagesError
-from featx.spelling import counted
+from featx.text import counted
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
@@ -31,30 +32,30 @@ NAME = "extract"
 
 def command(
     context: typer.Context,
-    images: settings.Images = None,
-    recipe: settings.Recipe = None,
-    layer: settings.Layers = None,
+    images: options.Images = None,
+    recipe: options.Recipe = None,
+    layer: options.Layers = None,
     pool: Pool = "none",
     size: Size = "224",
-    resize: settings.ResizeText = "squash",
-    jpeg: settings.JpegText = "reduced",
-    weights: settings.Weights = "bundled",
-    rename: settings.Rename = None,
-    preprocess: settings.PreprocessText = "caffe",
-    precision: settings.PrecisionText = "float32",
-    device: settings.DeviceOrAll = "auto",
-    batch_size: settings.BatchSizeText = "auto",
+    resize: options.ResizeText = "squash",
+    jpeg: options.JpegText = "reduced",
+    weights: options.Weights = "bundled",
+    rename: options.Rename = None,
+    preprocess: options.PreprocessText = "caffe",
+    precision: options.PrecisionText = "float32",
+    device: options.DeviceOrAll = "auto",
+    batch_size: options.BatchSizeText = "auto",
     dtype: Dtype = "float32",
-    flip: settings.Flip = False,
-    crops: settings.Crops = 1,
-    scale: settings.Scales = None,
-    scales_join: settings.ScalesJoinText = "mean",
-    max_pixels: settings.MaxPixels = 178_956_970,
-    manifest: settings.Manifest = None,
-    group: settings.Group = None,
-    output: settings.Store = Path("codes.h5"),
+    flip: options.Flip = False,
+    crops: options.Crops = 1,
+    scale: options.Scales = None,
+    scales_join: options.ScalesJoinText = "mean",
+    max_pixels: options.MaxPixels = 178_956_970,
+    manifest: options.Manifest = None,
+    group: options.Group = None,
+    output: options.Store = Path("codes.h5"),
     overwrite: Overwrite = False,
-    cluster: settings.ClusterName = None,
+    cluster: options.ClusterName = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if an image could not be read.")
     ] = False,
@@ -65,8 +66,8 @@ def command(
     Without --layer it lists the layers. A store of that name and with these
     settings is gone on with: what it holds is not made again.
     """
-    device, cluster = settings.place(device, cluster)
-    job = settings.extraction_job(
+    device, cluster = options.place(device, cluster)
+    job = options.extraction_job(
         context,
         images,
         recipe,
@@ -94,7 +95,7 @@ def command(
         overwrite=overwrite,
     )
     on = cluster if job.n_to_compute else None
-    with stoppable(job.rest.target), settings.on_cluster(on, quiet=quiet) as workers:
+    with stoppable(job.rest.target), options.on_cluster(on, quiet=quiet) as workers:
         made = _run(job, workers, quiet=quiet)
     _report(job, made, strict=strict, quiet=quiet)
     say(_next(job, made), quiet=quiet)
@@ -120,7 +121,7 @@ def _run(job: "ExtractionJob", cluster: "Cluster | None", *, quiet: bool) -> "Ex
         say(f"device {name}, {counted(at_once, 'image')} at a time", quiet=quiet)
     with progress_bar("extract", quiet=quiet) as progress:
         shown = progress if cluster is not None else _with_price(job, progress, quiet)
-        return run_extraction(job, progress=shown, cluster=cluster)
+        return run_extraction(dataclasses.replace(job, progress=shown), cluster=cluster)
 
 
 def _with_price(

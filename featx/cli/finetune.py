@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featx.cli import settings
+from featx.cli import options
 from featx.cli.console import (
     AsJson,
     Overwrite,
@@ -20,7 +20,7 @@ from featx.cli.console import (
     start_backend,
     stoppable,
 )
-from featx.spelling import counted
+from featx.text import counted
 
 if TYPE_CHECKING:
     from featx.finetuning.steps import Epoch
@@ -37,7 +37,7 @@ _NAMES = {
 
 
 def command(
-    images: settings.Images = None,
+    images: options.Images = None,
     layer: Annotated[
         str | None,
         typer.Option(metavar="LAYER", help="Where the network is cut.", show_default="block5_pool"),
@@ -62,7 +62,7 @@ def command(
             show_default="bundled",
         ),
     ] = None,
-    rename: settings.Rename = None,
+    rename: options.Rename = None,
     freeze_until: Annotated[
         str | None,
         typer.Option(
@@ -135,7 +135,7 @@ def command(
             help="Images a step: 32, or N. As many at once as memory holds, which changes nothing.",
         ),
     ] = "auto",
-    class_weight: settings.ClassWeight = None,
+    class_weight: options.ClassWeight = None,
     preprocess: Annotated[
         str | None,
         typer.Option(
@@ -156,15 +156,15 @@ def command(
             metavar="float32|tf32|bfloat16", help="Of the network.", show_default="float32"
         ),
     ] = None,
-    device: settings.Device = "auto",
-    manifest: settings.Manifest = None,
-    group: settings.Group = None,
-    output: settings.Folder = Path("tuned"),
+    device: options.Device = "auto",
+    manifest: options.Manifest = None,
+    group: options.Group = None,
+    output: options.Folder = Path("tuned"),
     overwrite: Overwrite = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write events into DIR/tensorboard.")
     ] = False,
-    seed: settings.Seed = 0,
+    seed: options.Seed = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -182,7 +182,7 @@ def command(
         pool=pool,
         size=size,
         init=init,
-        rename=settings.renames(rename),
+        rename=options.renames(rename),
         preprocess=preprocess,
         resize=resize,
         precision=precision,
@@ -207,7 +207,7 @@ def command(
         gradual=gradual,
         epochs=epochs,
         patience=patience,
-        batch_size=settings.batch_size(batch_size),
+        batch_size=options.batch_size(batch_size),
         class_weight=class_weight,
         seed=seed,
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featx.cli import settings
+from featx.cli import options
 from featx.cli.console import (
     AsJson,
     Overwrite,
@@ -18,10 +18,10 @@ from featx.cli.console import (
 )
 from featx.cli.scores import print_scores
 from featx.errors import OptionError
-from featx.spelling import counted
+from featx.text import counted
 
 if TYPE_CHECKING:
-    from featx.classification import Fit, FitJob
+    from featx.fitting import Fit, FitJob
 
 NAME = "fit"
 
@@ -34,15 +34,15 @@ def command(
             show_default="codes.h5",
         ),
     ] = None,
-    clf: settings.Clf = "logistic",
+    clf: options.Clf = "logistic",
     layer: Annotated[
         list[str] | None,
         typer.Option("--layer", metavar="LAYER", help="Layer to use; all of the store by default."),
     ] = None,
-    normalise: settings.Normalise = "l2",
-    road: Annotated[
+    normalise: options.Normalise = "l2",
+    solver: Annotated[
         str,
-        typer.Option(metavar="auto|primal|span|streamed", help="The way to the fit."),
+        typer.Option(metavar="auto|primal|gram|streamed", help="How the classifier is fitted."),
     ] = "auto",
     c: Annotated[
         str | None,
@@ -59,12 +59,12 @@ def command(
     whiten: Annotated[
         bool, typer.Option("--whiten", help="Divide each component by its standard deviation.")
     ] = False,
-    class_weight: settings.ClassWeight = None,
+    class_weight: options.ClassWeight = None,
     calibration: Annotated[
         str,
         typer.Option(metavar="temperature|sigmoid|isotonic|none", help="Of probabilities."),
     ] = "temperature",
-    folds: settings.Folds = 5,
+    folds: options.Folds = 5,
     repeats: Annotated[int, typer.Option(metavar="N", help="How often to draw them.")] = 1,
     select: Annotated[
         str | None,
@@ -99,8 +99,8 @@ def command(
     partial: Annotated[
         bool, typer.Option("--partial", help="Use a store that is not complete as it is.")
     ] = False,
-    seed: settings.Seed = 0,
-    cluster: settings.ClusterName = None,
+    seed: options.Seed = 0,
+    cluster: options.ClusterName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -110,16 +110,16 @@ def command(
     Without: five stratified folds. What is chosen is chosen inside the training
     part only.
     """
-    from featx.classification import prepare_fit, run_fit
-    from featx.classification.classifiers import read_settings
+    from featx.fitting import prepare_fit, run_fit
+    from featx.fitting.classifiers import read_settings
 
     # prepare_fit checks the words that mypy cannot.
     job = prepare_fit(
         codes or "codes.h5",
-        clf=clf,
+        clf=clf,  # type: ignore[arg-type]
         layer=layer,
         normalise=normalise,  # type: ignore[arg-type]
-        road=road,  # type: ignore[arg-type]
+        solver=solver,  # type: ignore[arg-type]
         C=None if c is None else _numbers(c),
         settings=read_settings(setting or ()),
         components=components,
@@ -143,7 +143,7 @@ def command(
     )
     for line in _job_lines(job):
         say(line, quiet=quiet)
-    with settings.on_cluster(cluster, quiet=quiet) as workers:
+    with options.on_cluster(cluster, quiet=quiet) as workers:
         fitted = run_fit(job, cluster=workers)
     say_notes(fitted.notes, quiet=quiet)
     if as_json:
@@ -157,14 +157,14 @@ def command(
 
 def _job_lines(job: "FitJob") -> list[str]:
     """Say what will be done, before it is."""
-    from featx.classification.search import plan_of
+    from featx.fitting.selection import plan_of
 
     road, n_classes = job.road, len(set(job.y))
     exact = "exact" if road.is_exact else "not exact: stochastic gradient descent"
     lines = [
         f"{counted(len(job.y), 'image')}, {n_classes} classes, "
         f"{counted(job.joined.recipe.width, 'number')} each",
-        f"road {road.name} ({exact}): about {duration(road.seconds)} and "
+        f"solver {road.name} ({exact}): about {duration(road.seconds)} and "
         f"{gigabytes(road.n_bytes)} of memory",
     ]
     if road.is_exact and (plan := plan_of(job.options, len(job.division.searched), n_classes)):
@@ -196,11 +196,11 @@ def _print_fit(fitted: "Fit", *, quiet: bool) -> None:
 
 def _beside(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Return lines that stand beside the accuracy."""
-    from featx.classification import Score
+    from featx.metrics import Score
 
     lines = []
-    if facts["without_copies"]:
-        rest = facts["without_copies"]
+    if facts["without_duplicates"]:
+        rest = facts["without_duplicates"]
         lines.append(
             (
                 f"  without copies, {counted(rest['n_images'], 'image')}",

@@ -12,8 +12,7 @@ import typer
 from featx.cli.console import AsJson, Quiet, gigabytes, print_json, print_table
 from featx.errors import OptionError, StoreError
 from featx.layers import LAYERS
-from featx.outputs import spelt
-from featx.spelling import counted
+from featx.text import counted, printable
 
 if TYPE_CHECKING:
     from featx.store import Store
@@ -100,7 +99,7 @@ def _store(file: Path, *, digest: bool) -> dict[str, Any]:
         },
         "bytes": store.path.stat().st_size,
         "bad": [
-            {"path": spelt(images.path[row]), "reason": images.reason[row]}
+            {"path": printable(images.path[row]), "reason": images.reason[row]}
             for row in (images.status == Status.FAILED).nonzero()[0]
         ],
         "recipe": json.loads(store.recipe.to_json()),
@@ -112,9 +111,9 @@ def _store(file: Path, *, digest: bool) -> dict[str, Any]:
 
 
 def _bundle(file: Path) -> dict[str, Any]:
-    from featx.classification import load_bundle
+    from featx.fitting import load_model
 
-    bundle = load_bundle(file)
+    bundle = load_model(file)
     return {
         "classes": list(bundle.classes),
         "recipe": json.loads(bundle.recipe.to_json()),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from featx.cli import settings
+from featx.cli import options
 from featx.cli.console import (
     AsJson,
     Dtype,
@@ -20,35 +20,35 @@ from featx.cli.console import (
     say,
     start_backend,
 )
-from featx.spelling import counted
+from featx.text import counted
 
 NAME = "plan"
 
 
 def command(
     context: typer.Context,
-    images: settings.Images = None,
-    recipe: settings.Recipe = None,
-    layer: settings.Layers = None,
+    images: options.Images = None,
+    recipe: options.Recipe = None,
+    layer: options.Layers = None,
     pool: Pool = "none",
     size: Size = "224",
-    resize: settings.ResizeText = "squash",
-    jpeg: settings.JpegText = "reduced",
-    weights: settings.Weights = "bundled",
-    rename: settings.Rename = None,
-    preprocess: settings.PreprocessText = "caffe",
-    precision: settings.PrecisionText = "float32",
-    device: settings.Device = "auto",
-    batch_size: settings.BatchSizeText = "auto",
+    resize: options.ResizeText = "squash",
+    jpeg: options.JpegText = "reduced",
+    weights: options.Weights = "bundled",
+    rename: options.Rename = None,
+    preprocess: options.PreprocessText = "caffe",
+    precision: options.PrecisionText = "float32",
+    device: options.Device = "auto",
+    batch_size: options.BatchSizeText = "auto",
     dtype: Dtype = "float32",
-    flip: settings.Flip = False,
-    crops: settings.Crops = 1,
-    scale: settings.Scales = None,
-    scales_join: settings.ScalesJoinText = "mean",
-    max_pixels: settings.MaxPixels = 178_956_970,
-    manifest: settings.Manifest = None,
-    group: settings.Group = None,
-    output: settings.Store = Path("codes.h5"),
+    flip: options.Flip = False,
+    crops: options.Crops = 1,
+    scale: options.Scales = None,
+    scales_join: options.ScalesJoinText = "mean",
+    max_pixels: options.MaxPixels = 178_956_970,
+    manifest: options.Manifest = None,
+    group: options.Group = None,
+    output: options.Store = Path("codes.h5"),
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -58,11 +58,11 @@ def command(
     The options are those of extract. It runs a few batches of the images, and
     leaves nothing behind.
     """
-    from featx.classification.folds import FOLDS
-    from featx.classification.roads import choose_road
+    from featx.dataset.folds import FOLDS
     from featx.extraction import plan_extraction
+    from featx.fitting.solvers import choose_solver
 
-    job = settings.extraction_job(
+    job = options.extraction_job(
         context,
         images,
         recipe,
@@ -94,7 +94,7 @@ def command(
     plan = plan_extraction(job)
     labels = {record.label for record in job.listing.records} - {None}
     has_splits = any(record.split for record in job.listing.records)
-    road = choose_road(
+    road = choose_solver(
         plan.n_images,
         sum(plan.code_sizes.values()),
         len(labels),

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from featx.cli import settings
-from featx.cli.bundles import Codes, Model, PrecisionText, Trust, Weights
+from featx.cli import options
 from featx.cli.console import Overwrite, Quiet, progress_bar, say, start_backend
-from featx.spelling import counted
+from featx.cli.models import Codes, Model, PrecisionText, Trust, Weights
+from featx.text import counted
 
 NAME = "predict"
 
@@ -31,8 +31,8 @@ def command(
     trust: Trust = False,
     weights: Weights = None,
     precision: PrecisionText = None,
-    device: settings.DeviceOrAll = "auto",
-    cluster: settings.ClusterName = None,
+    device: options.DeviceOrAll = "auto",
+    cluster: options.ClusterName = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -43,7 +43,7 @@ def command(
     """
     from featx.workflows import predictions, prepare_prediction
 
-    device, cluster = settings.place(device, cluster)
+    device, cluster = options.place(device, cluster)
     job = prepare_prediction(
         inputs,
         model=model,
@@ -60,7 +60,7 @@ def command(
         say(f"device {start_backend(device)[1]}", quiet=quiet)
     counts: Counter[str] = Counter()
     with (
-        settings.on_cluster(cluster, quiet=quiet) as workers,
+        options.on_cluster(cluster, quiet=quiet) as workers,
         progress_bar("predict", quiet=quiet) as progress,
     ):
         for frame in predictions(job, progress=progress, cluster=workers):

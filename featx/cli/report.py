@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from featx.cli.bundles import Trust
 from featx.cli.console import AsJson, Overwrite, Quiet, gigabytes, print_json, say, start_backend
-from featx.spelling import counted
+from featx.cli.models import Trust
+from featx.text import counted
 
 NAME = "report"
 

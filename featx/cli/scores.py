@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from featx.cli.console import print_table
 
 if TYPE_CHECKING:
-    from featx.classification import Evaluation
+    from featx.metrics import Evaluation
 
 __all__ = ["print_scores"]
 

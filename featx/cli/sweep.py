@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featx.cli import settings
+from featx.cli import options
 from featx.cli.console import (
     AsJson,
     Overwrite,
@@ -22,7 +22,7 @@ from featx.cli.console import (
     stoppable,
 )
 from featx.errors import OptionError
-from featx.spelling import counted
+from featx.text import counted
 
 if TYPE_CHECKING:
     from featx.workflows.sweeping import Sweep, SweepRow
@@ -33,7 +33,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def command(
-    images: settings.Images = None,
+    images: options.Images = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(metavar="LAYER", help="A layer beside the five pooling layers; may repeat."),
@@ -54,17 +54,17 @@ def command(
             show_default="224",
         ),
     ] = None,
-    clf: settings.Clf = "logistic",
-    normalise: settings.Normalise = "l2",
-    class_weight: settings.ClassWeight = None,
-    folds: settings.Folds = 5,
-    weights: settings.Weights = "bundled",
-    rename: settings.Rename = None,
-    preprocess: settings.PreprocessText = "caffe",
-    resize: settings.ResizeText = "squash",
-    precision: settings.PrecisionText = "float32",
-    flip: settings.Flip = False,
-    crops: settings.Crops = 1,
+    clf: options.Clf = "logistic",
+    normalise: options.Normalise = "l2",
+    class_weight: options.ClassWeight = None,
+    folds: options.Folds = 5,
+    weights: options.Weights = "bundled",
+    rename: options.Rename = None,
+    preprocess: options.PreprocessText = "caffe",
+    resize: options.ResizeText = "squash",
+    precision: options.PrecisionText = "float32",
+    flip: options.Flip = False,
+    crops: options.Crops = 1,
     scale: Annotated[
         list[int] | None,
         typer.Option(
@@ -72,17 +72,17 @@ def command(
             help="Shorter side of the whole image, instead of --size; may repeat, a pass each.",
         ),
     ] = None,
-    device: settings.DeviceOrAll = "auto",
-    manifest: settings.Manifest = None,
-    group: settings.Group = None,
+    device: options.DeviceOrAll = "auto",
+    manifest: options.Manifest = None,
+    group: options.Group = None,
     budget: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Begin nothing new after that: 90s, 10m, 2h."),
     ] = None,
-    output: settings.Folder = Path("sweep"),
+    output: options.Folder = Path("sweep"),
     overwrite: Overwrite = False,
-    seed: settings.Seed = 0,
-    cluster: settings.ClusterName = None,
+    seed: options.Seed = 0,
+    cluster: options.ClusterName = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -94,7 +94,7 @@ def command(
     """
     from featx.workflows.sweeping import Progress, prepare_sweep, run_sweep
 
-    device, cluster = settings.place(device, cluster)
+    device, cluster = options.place(device, cluster)
     job = prepare_sweep(
         images,
         layer=layer or (),
@@ -105,7 +105,7 @@ def command(
         class_weight=class_weight,
         folds=folds,
         weights=weights,
-        rename=settings.renames(rename),
+        rename=options.renames(rename),
         preprocess=preprocess,
         resize=resize,
         precision=precision,
@@ -132,7 +132,7 @@ def command(
     if cluster is None:
         say(f"device {start_backend(device)[1]}", quiet=quiet)
     with (
-        settings.on_cluster(cluster, quiet=quiet) as workers,
+        options.on_cluster(cluster, quiet=quiet) as workers,
         progress_bar("images", quiet=quiet) as images_done,
         stoppable(output),
     ):

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from featx.cli.console import start_backend
 from featx.errors import OptionError, WeightsError
-from featx.spelling import counted
+from featx.text import counted
 
 __all__ = ["version_lines"]
 

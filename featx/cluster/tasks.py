@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from featx.cluster.connecting import Cluster
 from featx.errors import ClusterError, FeatxError
-from featx.spelling import counted
+from featx.text import counted
 
 if TYPE_CHECKING:
     from distributed import Future

@@ -1,12 +1,9 @@
 """From images to a store: the pipeline, the job, its price, and codes as a transformer."""
 
-from featx.extraction.batching import BatchSize, settle_batch_size, whole_batches
-from featx.extraction.jobs import ExtractionJob, extraction_of, prepare_extraction
+from featx.extraction.batching import settle_batch_size, whole_batches
 from featx.extraction.leases import ask_workers, backbone_here
-from featx.extraction.named import RECIPES, NamedRecipe, find_named
-from featx.extraction.pace import Shares
 from featx.extraction.pipeline import CodeBatch, Failure, stream_codes
-from featx.extraction.planning import (
+from featx.extraction.plan import (
     ExtractionPlan,
     Forecast,
     PeakMemory,
@@ -14,28 +11,33 @@ from featx.extraction.planning import (
     plan,
     plan_extraction,
 )
-from featx.extraction.running import Extraction, extract, run_extraction, run_extractions
+from featx.extraction.prepare import ExtractionJob, extraction_of, prepare_extraction
+from featx.extraction.presets import PRESETS, Preset, find_preset
+from featx.extraction.run import Extraction, extract, run_extraction, run_extractions
+from featx.extraction.settings import BatchSize, ExtractionSettings
+from featx.extraction.timings import Timings
 from featx.extraction.transformer import VGG19Codes
 
 __all__ = [
-    "RECIPES",
+    "PRESETS",
     "BatchSize",
     "CodeBatch",
     "Extraction",
     "ExtractionJob",
     "ExtractionPlan",
+    "ExtractionSettings",
     "Failure",
     "Forecast",
-    "NamedRecipe",
     "PeakMemory",
-    "Shares",
+    "Preset",
+    "Timings",
     "VGG19Codes",
     "anonymous_bytes",
     "ask_workers",
     "backbone_here",
     "extract",
     "extraction_of",
-    "find_named",
+    "find_preset",
     "plan",
     "plan_extraction",
     "prepare_extraction",

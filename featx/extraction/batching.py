@@ -8,19 +8,19 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal, Protocol, cast
+from typing import Protocol, cast
 
 import joblib
 import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import OptionError
+from featx.extraction.settings import BatchSize
 from featx.network import Backbone, VGG19Backbone, activation_bytes
 from featx.recipe import Recipe
 
 __all__ = [
     "IN_NETWORK",
-    "BatchSize",
     "Batcher",
     "Memory",
     "Views",
@@ -31,7 +31,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-BatchSize = int | Literal["auto"]
 #: One image at one or several sizes.
 Views = tuple[NDArray[np.uint8], ...]
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 from featx.extraction.batching import settle_batch_size
-from featx.extraction.jobs import ExtractionJob
-from featx.extraction.pace import Pace
 from featx.extraction.passes import Pass, fill_rows
+from featx.extraction.prepare import ExtractionJob
+from featx.extraction.timings import Pace
 from featx.network import Backbone
 from featx.store import StoreWriter
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.extraction.resuming import Earlier
+from featx.extraction.resuming import ReusableRow
 from featx.store import ImageFacts, StoreWriter
 
 __all__ = ["codes_of", "copy_into", "copy_rows"]
 
 
-def codes_of(earlier: Sequence[Earlier]) -> dict[str, NDArray[np.floating]]:
+def codes_of(earlier: Sequence[ReusableRow]) -> dict[str, NDArray[np.floating]]:
     """Read the codes of rows that lie in one earlier store."""
     store, rows = earlier[0].store, np.array([e.source_row for e in earlier])
     return {
@@ -24,14 +24,14 @@ def codes_of(earlier: Sequence[Earlier]) -> dict[str, NDArray[np.floating]]:
     }
 
 
-def copy_into(path: Path, copies: Sequence[Earlier]) -> None:
+def copy_into(path: Path, copies: Sequence[ReusableRow]) -> None:
     """Copy rows into a store, as its only writer."""
     with StoreWriter(path) as writer:
         for _ in copy_rows(writer, copies):
             pass
 
 
-def copy_rows(writer: StoreWriter, copies: Sequence[Earlier]) -> Iterator[int]:
+def copy_rows(writer: StoreWriter, copies: Sequence[ReusableRow]) -> Iterator[int]:
     """Copy rows of earlier stores, block by block; yield how many are safe by then."""
     n_copied = 0
     stores = {copy.store.path: copy.store for copy in copies}

@@ -20,15 +20,15 @@ import numpy as np
 from featx.cluster import Cluster, Task, given_out
 from featx.errors import FeatxError, OptionError, StoreError
 from featx.extraction.batching import settle_batch_size, whole_batches
-from featx.extraction.jobs import ExtractionJob
-from featx.extraction.pace import Pace
 from featx.extraction.passes import Pass, fill_rows, load_for
 from featx.extraction.pipeline import n_decoders
+from featx.extraction.prepare import ExtractionJob
+from featx.extraction.timings import Pace
 from featx.images import File, local_file
 from featx.network import Backbone, WeightsSource, find_device, find_weights, joint_recipe
 from featx.recipe import Recipe
-from featx.spelling import counted
 from featx.store import Status, StoreWriter, open_store
+from featx.text import counted
 
 __all__ = ["Leases", "WorkerFacts", "ask_workers", "backbone_here"]
 

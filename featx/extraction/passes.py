@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from featx.errors import StoreError
 from featx.extraction.copying import codes_of
-from featx.extraction.jobs import ExtractionJob
-from featx.extraction.pace import Pace
 from featx.extraction.pipeline import CodeBatch, stream_codes
-from featx.extraction.resuming import Earlier
+from featx.extraction.prepare import ExtractionJob
+from featx.extraction.resuming import ReusableRow
+from featx.extraction.timings import Pace
 from featx.images import File
 from featx.network import (
     Backbone,
@@ -43,7 +43,7 @@ class Share:
 
     job: int
     names: dict[str, str]
-    earlier: dict[int, Earlier]
+    earlier: dict[int, ReusableRow]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Pass:
 def passes_of(jobs: Sequence[ExtractionJob]) -> list[Pass]:
     """Group the rows of jobs by the layers that each of them lacks."""
     lacking: defaultdict[int, dict[int, tuple[str, ...]]] = defaultdict(dict)
-    earlier: list[dict[int, Earlier]] = [{} for _ in jobs]
+    earlier: list[dict[int, ReusableRow]] = [{} for _ in jobs]
     for k, job in enumerate(jobs):
         for row in job.rest.rows:
             lacking[row][k] = job.recipe.layers

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from featx.errors import ImageError
 from featx.extraction.batching import IN_NETWORK, Batcher
-from featx.extraction.pace import Pace
+from featx.extraction.timings import Pace
 from featx.images import MAX_PIXELS, File, Picture, local_file, read_picture
 from featx.network import Backbone
 

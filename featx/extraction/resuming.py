@@ -23,18 +23,18 @@ from featx.errors import ExistsError, RecipeMismatchError, StoreError
 from featx.extraction.pipeline import n_decoders
 from featx.images import File, Url, read_digest
 from featx.recipe import Difference, Recipe
-from featx.spelling import counted
 from featx.store import Status, Store, open_store
+from featx.text import counted
 
-__all__ = ["Earlier", "Rest", "Standing", "what_is_left", "what_stands"]
+__all__ = ["ExistingStore", "RemainingWork", "ReusableRow", "find_existing", "remaining_work"]
 
 Columns = Mapping[str, Sequence[str | None]]
 _Stamp = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True)
-class Standing:
-    """The stores that stand at an output: `what_stands` finds them.
+class ExistingStore:
+    """The stores that stand at an output: `find_existing` finds them.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class ReusableRow:
     """A row whose codes, of all layers or of some, lie in an earlier store.
 
     Parameters
@@ -102,12 +102,12 @@ class Earlier:
 
 
 @dataclass(frozen=True)
-class Rest:
+class RemainingWork:
     """What is left to do.
 
     Parameters
     ----------
-    standing : Standing
+    standing : ExistingStore
         What stands at the output.
     target : Path
         The file that is written: the output, or the part beside it.
@@ -115,9 +115,9 @@ class Rest:
         Whether that file exists and is gone on with.
     rows : tuple of int
         Rows whose images are read and go through the network.
-    copies : tuple of Earlier
+    copies : tuple of ReusableRow
         Rows that are copied.
-    extended : tuple of Earlier
+    extended : tuple of ReusableRow
         Rows of which some layers are copied, and the others computed.
     n_kept : int
         Rows that are done in `target`.
@@ -127,12 +127,12 @@ class Rest:
         Images of the store at the output that are not in the list.
     """
 
-    standing: Standing
+    standing: ExistingStore
     target: Path
     resumes: bool
     rows: tuple[int, ...]
-    copies: tuple[Earlier, ...] = ()
-    extended: tuple[Earlier, ...] = ()
+    copies: tuple[ReusableRow, ...] = ()
+    extended: tuple[ReusableRow, ...] = ()
     n_kept: int = 0
     n_edited: int = 0
     n_dropped: int = 0
@@ -150,7 +150,7 @@ class Rest:
         )
 
 
-def what_stands(output: Path, *, ignored: bool = False) -> Standing:
+def find_existing(output: Path, *, ignored: bool = False) -> ExistingStore:
     """Return the stores at `output` and beside it.
 
     Parameters
@@ -168,17 +168,17 @@ def what_stands(output: Path, *, ignored: bool = False) -> Standing:
     output = output.resolve() if output.is_symlink() else output
     stamps = _stamps(output)
     if ignored:
-        return Standing(output, None, None, stamps, replaces=True)
-    return Standing(output, _opened(output), _opened(_part_path(output)), stamps)
+        return ExistingStore(output, None, None, stamps, replaces=True)
+    return ExistingStore(output, _opened(output), _opened(_part_path(output)), stamps)
 
 
-def what_is_left(
-    standing: Standing,
+def remaining_work(
+    standing: ExistingStore,
     recipe: Recipe,
     columns: Columns,
     files: Sequence[File],
     max_pixels: int,
-) -> Rest:
+) -> RemainingWork:
     """Return what a run has to do, given what stands at its output.
 
     Files are hashed, to see whether they have changed; not those that a store which is gone
@@ -186,8 +186,8 @@ def what_is_left(
 
     Parameters
     ----------
-    standing : Standing
-        See `what_stands`.
+    standing : ExistingStore
+        See `find_existing`.
     recipe : Recipe
         Of the run.
     columns : mapping of str to sequence of str or None
@@ -214,7 +214,7 @@ def what_is_left(
         stores = [store for store in stores if _same(store, recipe, columns)]
     everything = tuple(range(len(files)))
     if not stores:
-        return Rest(standing, standing.output, resumes=False, rows=everything)
+        return RemainingWork(standing, standing.output, resumes=False, rows=everything)
     same = [store for store in stores if _same(store, recipe, columns)]
     seen: Sequence[int] = everything
     if same and same[0] is finished:
@@ -223,7 +223,7 @@ def what_is_left(
     if same:
         rest = _in_place(standing, same[0], digests, max_pixels)
     else:
-        rest = Rest(standing, standing.part_path, resumes=False, rows=everything)
+        rest = RemainingWork(standing, standing.part_path, resumes=False, rows=everything)
     if rest.target == standing.output:
         return rest
     return _with_copies(rest, stores, recipe, columns, digests)
@@ -307,7 +307,9 @@ def _digests(
     return digests
 
 
-def _in_place(standing: Standing, store: Store, digests: Sequence[str], max_pixels: int) -> Rest:
+def _in_place(
+    standing: ExistingStore, store: Store, digests: Sequence[str], max_pixels: int
+) -> RemainingWork:
     """Go on with a store: with what is pending, or was changed since, or may be read by now."""
     images = store.images
     failed, pending = images.status == Status.FAILED, images.status == Status.PENDING
@@ -315,7 +317,7 @@ def _in_place(standing: Standing, store: Store, digests: Sequence[str], max_pixe
     again = failed if store.provenance.get("max_pixels") != max_pixels else failed & changed
     edited = images.done & changed
     rows = np.flatnonzero(pending | again | edited)
-    return Rest(
+    return RemainingWork(
         standing,
         store.path,
         resumes=True,
@@ -326,8 +328,12 @@ def _in_place(standing: Standing, store: Store, digests: Sequence[str], max_pixe
 
 
 def _with_copies(
-    rest: Rest, stores: Sequence[Store], recipe: Recipe, columns: Columns, digests: Sequence[str]
-) -> Rest:
+    rest: RemainingWork,
+    stores: Sequence[Store],
+    recipe: Recipe,
+    columns: Columns,
+    digests: Sequence[str],
+) -> RemainingWork:
     """Find the rows that an earlier store holds: all their layers, or some."""
     finished = rest.standing.finished
     places: dict[str, tuple[Store, int]] = {}
@@ -338,11 +344,11 @@ def _with_copies(
             for row in np.flatnonzero(store.images.done).tolist():
                 places[store.images.sha256[row]] = (store, row)
     rows: list[int] = []
-    copies: list[Earlier] = []
-    extended: list[Earlier] = []
+    copies: list[ReusableRow] = []
+    extended: list[ReusableRow] = []
     for row in rest.rows:
         if digests[row] in places:
-            earlier = Earlier(row, *places[digests[row]])
+            earlier = ReusableRow(row, *places[digests[row]])
             whole = earlier.store.recipe.layers == recipe.layers
             (copies if whole else extended).append(earlier)
         else:

@@ -4,7 +4,8 @@ Paths or arrays come in; a matrix of codes goes out. Nothing is stored: for
 more images than memory holds codes, `featx.extract` writes a store.
 """
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,8 +15,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from featx.errors import ImageError, OptionError
-from featx.extraction.batching import Batcher, BatchSize, settle_batch_size
+from featx.extraction.batching import Batcher, settle_batch_size
 from featx.extraction.pipeline import stream_codes
+from featx.extraction.settings import TransformerSettings
 from featx.images import File, array_views, as_file, check_file
 from featx.network import (
     Backbone,
@@ -25,58 +27,20 @@ from featx.network import (
     find_weights,
     load_backbone,
 )
-from featx.recipe import Jpeg, Pool, Precision, Preprocess, Recipe, Resize, ScalesJoin, image_size
+from featx.recipe import Recipe
+from featx.signatures import documented_by, method_taking_fields_of
 
 __all__ = ["VGG19Codes"]
 
 Codes = NDArray[np.float32]
 
 
+@documented_by(TransformerSettings)
 class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Turns images into CNN codes of VGG19.
 
     The network is that of [1]_. It learns nothing from the images; `fit` checks the
     settings and finds the weights.
-
-    Parameters
-    ----------
-    layer : str or sequence of str, default="block5_pool"
-        Layers to take codes from; their names: ``featx layers``.
-    pool : {"none", "avg", "max", "avg+max", "grid:N", "bilinear"}, default="none"
-        Keep the whole map of a layer, flattened; its mean or maximum over the
-        places, or both, which is twice as wide; the means of N x N cells,
-        flattened; or the mean products of each two channels. Early layers are
-        wide: 401,408 numbers at block2_pool.
-    size : int, str or (int, int), default=224
-        Image size that the network sees, in pixels: one number, "HxW" or
-        (height, width).
-    resize : {"squash", "crop", "pad"}, default="squash"
-        Stretch the image to that size, cut out its middle, or add a border.
-    jpeg : {"reduced", "full"}, default="reduced"
-        Whether JPEGs much larger than `size` may be decoded at a part of their
-        size, which is faster; see `featx.images.decoding`.
-    weights : str, default="bundled"
-        "bundled", "imagenet", an h5 or keras file, or "random:SEED".
-    rename : mapping of str to str, optional
-        Name of a layer in that file -> the layer of VGG19 that it is, where the
-        file's names are its maker's own.
-    preprocess : {"caffe", "unit"}, default="caffe"
-        BGR minus ImageNet's mean, which VGG19's weights expect, or RGB / 255.
-    precision : {"float32", "tf32", "bfloat16"}, default="float32"
-        Arithmetic of the network.
-    device : str, default="auto"
-        "auto" (a GPU if there is one), "cpu", "gpu" or "gpu:N".
-    batch_size : int or "auto", default="auto"
-        Images that the network sees at once; halved where memory ends.
-    flip : bool, default=False
-        Whether a code is the mean of an image's and its mirror image's.
-    crops : {1, 5, 10}, default=1
-        The mean of the codes of four corners and the middle; with 10 of their mirror
-        images too.
-    scale : int or sequence of int, optional
-        Shorter sides at which the network sees the whole image, instead of `size`.
-    scales_join : {"mean", "stack"}, default="mean"
-        What becomes of the codes of several scales.
 
     Attributes
     ----------
@@ -95,40 +59,10 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     (2, 64)
     """
 
-    def __init__(  # noqa: PLR0913  those of `extract`
-        self,
-        layer: str | Sequence[str] = "block5_pool",
-        *,
-        pool: Pool = "none",
-        size: int | str | tuple[int, int] = 224,
-        resize: Resize = "squash",
-        jpeg: Jpeg = "reduced",
-        weights: str = "bundled",
-        rename: Mapping[str, str] | None = None,
-        preprocess: Preprocess = "caffe",
-        precision: Precision = "float32",
-        device: str = "auto",
-        batch_size: BatchSize = "auto",
-        flip: bool = False,
-        crops: int = 1,
-        scale: int | Sequence[int] = (),
-        scales_join: ScalesJoin = "mean",
-    ) -> None:
-        self.layer = layer
-        self.pool = pool
-        self.size = size
-        self.resize = resize
-        self.jpeg = jpeg
-        self.weights = weights
-        self.rename = rename
-        self.preprocess = preprocess
-        self.precision = precision
-        self.device = device
-        self.batch_size = batch_size
-        self.flip = flip
-        self.crops = crops
-        self.scale = scale
-        self.scales_join = scales_join
+    @method_taking_fields_of(TransformerSettings)
+    def __init__(self, settings: TransformerSettings) -> None:
+        for each in dataclasses.fields(settings):
+            setattr(self, each.name, getattr(settings, each.name))
 
     def fit(self, X: Any, y: object = None) -> Self:
         """Check the settings and the weights.
@@ -151,24 +85,11 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             A setting cannot be, or there are no such weights.
         """
         _as_images(X)
-        check_device(self.device)
-        layers = (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
-        source = find_weights(self.weights, layers, rename=self.rename)
-        self.recipe_ = Recipe(
-            weights=source.identity,
-            layers=layers,
-            pool=self.pool,
-            size=image_size(self.size),
-            resize=self.resize,
-            jpeg=self.jpeg,
-            preprocess=self.preprocess,
-            precision=self.precision,
-            flip=self.flip,
-            crops=self.crops,
-            scales=(self.scale,) if isinstance(self.scale, int) else tuple(self.scale),
-            scales_join=self.scales_join,
-        )
-        self._backbone = _LazyBackbone(self.recipe_, source, self.device)
+        settings = TransformerSettings(**self.get_params(deep=False))
+        check_device(settings.device)
+        source = find_weights(settings.weights, settings.layers, rename=settings.rename)
+        self.recipe_ = settings.recipe(source.identity)
+        self._backbone = _LazyBackbone(self.recipe_, source, settings.device)
         return self
 
     def transform(self, X: Any) -> Codes:

@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from featx.errors import OptionError
-from featx.spelling import no_such
+from featx.choices import Augmentation, check_choice, choices_of
 
-__all__ = ["AUGMENTATIONS", "augmentation_layers", "reseed", "seed_generators"]
+__all__ = ["augmentation_layers", "reseed", "seed_generators"]
 
 #: What `--augment` names.
-AUGMENTATIONS = ("none", "flip", "lecture", "strong")
 
 # Grey by the weights of Rec. ITU-R BT.601, as Pillow's mode "L" has them.
 _GREY = (0.299, 0.587, 0.114)
@@ -61,8 +59,7 @@ def augmentation_layers(name: str, seed: int) -> list[Any]:
     lecture's pictures are continued by their outermost pixels, as it does;
     the strong ones are mirrored at the border, which keeps their texture.
     """
-    if name not in AUGMENTATIONS:
-        raise OptionError(no_such("augmentation", name, "--augment", AUGMENTATIONS))
+    check_choice("augment", name, choices_of(Augmentation))
     from keras import layers
 
     makers: list[Callable[..., Any]] = []

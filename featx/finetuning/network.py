@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from featx.finetuning.augmentation import augmentation_layers
 from featx.finetuning.heads import Head, head_layers, read_head
-from featx.finetuning.options import Tuning
+from featx.finetuning.settings import Tuning
 from featx.layers import layers_up_to
 from featx.network import Device, arithmetic
 from featx.network.backbone import keras_layer, preprocessed

@@ -25,7 +25,7 @@ from scipy.special import logsumexp
 
 from featx.finetuning.augmentation import reseed
 from featx.finetuning.network import Network
-from featx.finetuning.options import Tuning
+from featx.finetuning.settings import Tuning
 from featx.layers import activation_shape, layers_up_to
 from featx.network import activation_bytes, memory_errors
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from featx.errors import OptionError
 from featx.finetuning.checkpoints import load_checkpoint, save_checkpoint
 from featx.finetuning.network import Network
-from featx.finetuning.options import Tuning
+from featx.finetuning.settings import Tuning
 from featx.finetuning.steps import Epoch, Labels, Shown, Steps, as_array, settle_micro_batch
 
 __all__ = ["Trained", "check_same", "train"]

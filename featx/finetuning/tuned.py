@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from featx.errors import BundleError, WeightsError
+from featx.errors import ModelError, WeightsError
 from featx.finetuning.heads import Head
 from featx.finetuning.network import Network
 from featx.hdf5 import check_held, inside
 from featx.network.weights.files import READ_FAILURES, open_weights, read_member
 from featx.outputs import whole_file
 from featx.recipe import Recipe
-from featx.spelling import counted
+from featx.text import counted
 
 __all__ = ["TunedNetwork", "read_tuned", "save_tuned"]
 
@@ -120,7 +120,7 @@ def read_tuned(path: Path | str) -> TunedNetwork:
 
     Raises
     ------
-    BundleError
+    ModelError
         There is no such file, `featx finetune` did not write it, or it is damaged.
     WeightsError
         Its weights are damaged.
@@ -128,7 +128,7 @@ def read_tuned(path: Path | str) -> TunedNetwork:
     path = Path(path)
     if not path.is_file():
         message = f"No tuned network {path}. Make one first: featx finetune IMAGES"
-        raise BundleError(message)
+        raise ModelError(message)
     try:
         with zipfile.ZipFile(path) as archive:
             facts = json.loads(read_member(archive, _FACTS))
@@ -138,13 +138,13 @@ def read_tuned(path: Path | str) -> TunedNetwork:
             f"{path} is no network that featx finetune wrote, or it is damaged. As weights of "
             f"another maker's network: featx extract --weights {path}"
         )
-        raise BundleError(message) from error
+        raise ModelError(message) from error
     if written != (_FORMAT, _FORMAT_VERSION):
         message = (
             f"{path} has format {written[0]} {written[1]}; this featx reads {_FORMAT} "
             f"{_FORMAT_VERSION}. Use a newer one: pip install --upgrade featx"
         )
-        raise BundleError(message)
+        raise ModelError(message)
     try:
         _check_kinds(facts)
         recipe = Recipe.from_json(json.dumps(facts["recipe"]))
@@ -166,7 +166,7 @@ def read_tuned(path: Path | str) -> TunedNetwork:
             f"{path} is damaged, or a newer featx wrote it: {error}. Copy it again, run the same "
             "featx finetune again, or use a newer one: pip install --upgrade featx"
         )
-        raise BundleError(message) from error
+        raise ModelError(message) from error
 
 
 def _check_kinds(facts: Mapping[str, Any]) -> None:

@@ -42,13 +42,13 @@ from typing import cast
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
+from featx.choices import Jpeg, Resize
 from featx.errors import ImageError
 from featx.images.colours import to_rgb
 from featx.images.limits import MAX_PIXELS, check_shape
 from featx.images.reducing import SIDEWAYS, reduce_jpeg
 from featx.images.resizing import Box, resized, scaled_size
 from featx.images.urls import File, Url, read_url
-from featx.recipe import Jpeg, Resize
 
 __all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "Picture", "read_digest", "read_picture"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featx.errors import ImagesError
-from featx.images.records import shown
 from featx.images.tables import SPLIT_NAMES
 from featx.images.urls import File, Url, names_below
+from featx.text import quoted
 
 __all__ = [
     "SUFFIXES",
@@ -173,8 +173,8 @@ def _entries(root: Path, prefix: str) -> list["os.DirEntry[str]"]:
             return [e for e in entries if not e.name.startswith(".") and e.name != "__MACOSX"]
     except OSError as error:
         message = (
-            f"Folder {shown(root / prefix)} cannot be read: {error.strerror}. Expected a folder "
-            f"that you may read: ls -ld {shown(root / prefix)} shows who may."
+            f"Folder {quoted(root / prefix)} cannot be read: {error.strerror}. Expected a folder "
+            f"that you may read: ls -ld {quoted(root / prefix)} shows who may."
         )
         raise ImagesError(message) from error
 

@@ -39,10 +39,10 @@ from featx.images.folders import (
     splits,
     wrapping,
 )
-from featx.images.records import ImageRecord, Listing, shown
+from featx.images.records import ImageRecord, Listing
 from featx.images.tables import Row, read_table
 from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file
-from featx.spelling import counted
+from featx.text import counted, quoted
 
 __all__ = ["list_images"]
 
@@ -134,7 +134,7 @@ def _from_folder(root: File) -> Listing:
     if isinstance(root, Url) and root.is_archive and (top := wrapping(found)):
         listing = _from_folder(root / top)
         note = (
-            f"All of {shown(as_typed(root))} lies in its folder {shown(top)}, whose folders are "
+            f"All of {quoted(as_typed(root))} lies in its folder {quoted(top)}, whose folders are "
             "classes."
         )
         return dataclasses.replace(listing, notes=(note, *listing.notes))
@@ -174,8 +174,8 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError as error:
         message = (
-            f"{shown(path)} cannot be looked at: {error.strerror}. Expected a folder of images "
-            f"that you may read: ls -ld {shown(path.parent)} shows who may."
+            f"{quoted(path)} cannot be looked at: {error.strerror}. Expected a folder of images "
+            f"that you may read: ls -ld {quoted(path.parent)} shows who may."
         )
         raise ImagesError(message) from error
 
@@ -183,17 +183,17 @@ def _is_folder(path: Path) -> bool:
 def _from_file(file: Path) -> Listing:
     """List one image."""
     if file.suffix.lower() in (".csv", ".tsv") and file.exists():
-        message = f"{shown(file)} is a table, not a folder. Use --manifest {shown(file)}."
+        message = f"{quoted(file)} is a table, not a folder. Use --manifest {quoted(file)}."
         raise ImagesError(message)
     if not is_image_name(file.name) and file.exists():
         message = (
-            f"{shown(file)} is not called like an image. Expected a folder, or a file ending in "
+            f"{quoted(file)} is not called like an image. Expected a folder, or a file ending in "
             f"{' '.join(SUFFIXES)}. Rename it, or list it in a table: --manifest FILE.csv"
         )
         raise ImagesError(message)
     if not file.exists():
         message = (
-            f"No folder {shown(file)}. Expected a folder with a folder of images for each class, "
+            f"No folder {quoted(file)}. Expected a folder with a folder of images for each class, "
             "or one image. Give the path of yours, or a table: --manifest FILE.csv"
         )
         raise ImagesError(message)
@@ -207,7 +207,7 @@ def _nothing(root: File, found: Found) -> str:
     received = f"; it holds {counted(len(found.others), 'other file')}" if found.others else ""
     received += f" ({', '.join(common)})" if common else ""
     return (
-        f"No images in {shown(root)}{received}. Expected files ending in {' '.join(SUFFIXES)}, in "
+        f"No images in {quoted(root)}{received}. Expected files ending in {' '.join(SUFFIXES)}, in "
         "a folder for each class. Name another folder, or a table: --manifest FILE.csv"
     )
 
@@ -224,7 +224,7 @@ def _facts(root: File, tables: Iterable[str]) -> dict[str, Row]:
             path = posixpath.normpath(posixpath.join(posixpath.dirname(table), row.path))
             if path in lines:
                 message = (
-                    f"Table {shown(root / table)} has {shown(row.path)} twice, in lines "
+                    f"Table {quoted(root / table)} has {quoted(row.path)} twice, in lines "
                     f"{lines[path]} and {row.line}. Remove one of them."
                 )
                 raise ImagesError(message)
@@ -254,7 +254,7 @@ def _compiled(group: str) -> re.Pattern[str]:
         return re.compile(group)
     except re.error as error:
         message = (
-            f"{shown(group)} is not a regular expression: {error}. Expected one that matches the "
+            f"{quoted(group)} is not a regular expression: {error}. Expected one that matches the "
             "part of a path that names the group, as --group '([^/]+)-[^/]*$'."
         )
         raise OptionError(message) from error
@@ -269,7 +269,7 @@ def _regrouped(listing: Listing, pattern: re.Pattern[str]) -> Listing:
     without = [record.path for record in records if record.group is None]
     if len(without) == len(records):
         message = (
-            f"No path matches --group {shown(pattern.pattern)}; the first is {shown(without[0])}. "
+            f"No path matches --group {quoted(pattern.pattern)}; the first is {quoted(without[0])}. "
             "Expected a regular expression that is found in the paths as they are stored."
         )
         raise ImagesError(message)

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 
 from featx.images.folders import TABLE_NAME, Found
-from featx.images.records import ImageRecord, shown, shown_all
+from featx.images.records import ImageRecord
 from featx.images.tables import SPLIT_NAMES
-from featx.spelling import counted
+from featx.text import counted, quoted, quoted_list
 
 __all__ = ["beside", "loops", "merged", "unlabelled", "unlisted", "unmatched", "without_images"]
 
@@ -18,7 +18,7 @@ __all__ = ["beside", "loops", "merged", "unlabelled", "unlisted", "unmatched", "
 def beside(folders: Counter[str]) -> list[str]:
     """Name the folders that lie beside the splits."""
     return [
-        f"Folder {shown(name)} lies beside the splits and was left out: {counted(number, 'image')}."
+        f"Folder {quoted(name)} lies beside the splits and was left out: {counted(number, 'image')}."
         for name, number in sorted(folders.items())
     ]
 
@@ -31,7 +31,7 @@ def merged(images: Iterable[str]) -> list[str]:
         if slash and folder.lower() in SPLIT_NAMES:
             names.setdefault(SPLIT_NAMES[folder.lower()], set()).add(folder)
     return [
-        f"Folders {shown_all(sorted(folders))} were merged into the split {split}."
+        f"Folders {quoted_list(sorted(folders))} were merged into the split {split}."
         for split, folders in sorted(names.items())
         if len(folders) > 1
     ]
@@ -46,7 +46,7 @@ def unlisted(found: Found, named: Container[str]) -> list[str]:
     if not missing:
         return []
     images = counted(len(missing), "image")
-    return [f"Not named in {TABLE_NAME}, so taken by folder: {images}, {shown_all(missing, 1)}."]
+    return [f"Not named in {TABLE_NAME}, so taken by folder: {images}, {quoted_list(missing, 1)}."]
 
 
 def without_images(found: Found, by_split: bool) -> list[str]:
@@ -60,7 +60,7 @@ def without_images(found: Found, by_split: bool) -> list[str]:
         and (not by_split or parts[0].lower() in SPLIT_NAMES)
     )
     return [
-        f"Folder {shown('/'.join(parts))} holds no image and was left out: "
+        f"Folder {quoted('/'.join(parts))} holds no image and was left out: "
         f"{counted(number, 'other file')}."
         for parts, number in sorted(others.items())
         if parts not in classes
@@ -72,13 +72,13 @@ def unmatched(paths: Sequence[str]) -> list[str]:
     if not paths:
         return []
     images = counted(len(paths), "image")
-    return [f"Not matched by --group, so without a group: {images}, {shown_all(paths, 1)}."]
+    return [f"Not matched by --group, so without a group: {images}, {quoted_list(paths, 1)}."]
 
 
 def loops(found: Found) -> list[str]:
     """Name links that lead back to where they lie."""
     return [
-        f"Link {shown(path)} leads back to a folder that it lies in, and was not followed."
+        f"Link {quoted(path)} leads back to a folder that it lies in, and was not followed."
         for path in sorted(found.loops)
     ]
 
@@ -89,4 +89,4 @@ def unlabelled(records: Sequence[ImageRecord]) -> list[str]:
     if not without or len(without) == len(records):
         return []
     images = f"{len(without):,} of {counted(len(records), 'image')}"
-    return [f"Without a label: {images}, {shown_all(without, 1)}."]
+    return [f"Without a label: {images}, {quoted_list(without, 1)}."]

@@ -4,14 +4,13 @@ Nothing comes in; what `featx.images.listing` returns goes out, and the words
 its notes and errors are made of. This file opens nothing.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from featx.images.urls import File
 
-__all__ = ["ImageRecord", "Listing", "shown", "shown_all"]
+__all__ = ["ImageRecord", "Listing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +56,3 @@ class Listing:
     root: "File"
     records: tuple[ImageRecord, ...]
     notes: tuple[str, ...]
-
-
-def shown(name: object) -> str:
-    r"""Return a name in quotes, in characters that can be printed anywhere.
-
-    Examples
-    --------
-    >>> shown("caf\udce9.jpg")
-    "'caf\\udce9.jpg'"
-    """
-    return f"'{str(name).encode('utf-8', 'backslashreplace').decode()}'"
-
-
-def shown_all(names: Iterable[str], limit: int = 5) -> str:
-    """Return some names in quotes, with commas, and how many more there are.
-
-    Examples
-    --------
-    >>> shown_all("abcdefg")
-    "'a', 'b', 'c', 'd', 'e' and 2 more"
-    """
-    every = list(names)
-    more = f" and {len(every) - limit} more" if len(every) > limit else ""
-    return ", ".join(map(shown, every[:limit])) + more

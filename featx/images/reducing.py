@@ -7,8 +7,8 @@ nothing itself.
 
 from PIL import Image, JpegImagePlugin
 
+from featx.choices import Resize
 from featx.images.resizing import Box, surplus
-from featx.recipe import Resize
 
 __all__ = ["SIDEWAYS", "reduce_jpeg"]
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from featx.choices import Resize
 from featx.errors import ImageError
-from featx.recipe import SCALE_STEP, Resize
+from featx.recipe import SCALE_STEP
 
 __all__ = ["PAD_COLOUR", "Box", "array_views", "resize_array", "resized", "scaled_size", "surplus"]
 

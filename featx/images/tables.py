@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from featx.errors import ImageError, ImagesError
-from featx.images.records import shown, shown_all
 from featx.images.urls import File, read_url
-from featx.spelling import counted
+from featx.text import counted, quoted, quoted_list
 
 __all__ = ["SPLIT_NAMES", "Row", "read_table"]
 
@@ -78,17 +77,17 @@ def read_table(file: File, path_columns: tuple[str, ...]) -> list[Row]:
             _check_head(file, head, path_columns)
             rows = [_row(file, lines.line_num, cells, head) for cells in lines if cells]
     except UnicodeDecodeError as error:
-        message = f"Table {shown(file)} is not UTF-8 text. Save it as CSV in UTF-8, with commas."
+        message = f"Table {quoted(file)} is not UTF-8 text. Save it as CSV in UTF-8, with commas."
         raise ImagesError(message) from error
     except FileNotFoundError as error:
-        message = f"No table {shown(file)}. Expected a CSV file with a column {path_columns[0]}."
+        message = f"No table {quoted(file)}. Expected a CSV file with a column {path_columns[0]}."
         raise ImagesError(message) from error
     except (OSError, csv.Error, ImageError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        message = f"Table {shown(file)} cannot be read: {why}. Expected a CSV file in UTF-8."
+        message = f"Table {quoted(file)} cannot be read: {why}. Expected a CSV file in UTF-8."
         raise ImagesError(message) from error
     if not rows:
-        message = f"Table {shown(file)} has a head but no rows. Give it a row for each image."
+        message = f"Table {quoted(file)} has a head but no rows. Give it a row for each image."
         raise ImagesError(message)
     column = next(name for name in path_columns if name in head)
     return [_checked(file, line, cells, column) for line, cells in rows]
@@ -98,7 +97,7 @@ def _opened(file: File) -> TextIO:
     """Open a table; from a URL it comes as a whole."""
     if isinstance(file, Path):
         if file.exists() and not file.is_file() and not file.is_dir():  # a pipe blocks for ever
-            message = f"Table {shown(file)} is no ordinary file. Expected a CSV file in UTF-8."
+            message = f"Table {quoted(file)} is no ordinary file. Expected a CSV file in UTF-8."
             raise ImagesError(message)
         return file.open(encoding="utf-8-sig", newline="")
     return io.StringIO(read_url(file).decode("utf-8-sig"), newline="")
@@ -109,15 +108,15 @@ def _check_head(file: File, head: list[str], path_columns: tuple[str, ...]) -> N
     expected = (*path_columns, "label", "split", "group")
     twice = sorted({name for name in head if name in expected and head.count(name) > 1})
     if twice:
-        message = f"Table {shown(file)} has the column {twice[0]} twice. Remove one of them."
+        message = f"Table {quoted(file)} has the column {twice[0]} twice. Remove one of them."
         raise ImagesError(message)
     if any(name in head for name in path_columns):
         return
-    received = f"its columns are {shown_all(head)}" if any(head) else "its first line is empty"
+    received = f"its columns are {quoted_list(head)}" if any(head) else "its first line is empty"
     other = next((mark for mark in ";\t|" if any(mark in name for name in head)), None)
     hint = f" Separate the columns with commas, not {other!r}." if other else ""
     message = (
-        f"Table {shown(file)} has no column {path_columns[0]}: {received}. Expected columns "
+        f"Table {quoted(file)} has no column {path_columns[0]}: {received}. Expected columns "
         f"{path_columns[0]} and, if you like, label, split, group.{hint}"
     )
     raise ImagesError(message)
@@ -127,7 +126,7 @@ def _row(file: File, line: int, cells: list[str], head: list[str]) -> tuple[int,
     """Match a line's cells with the head; cells that are missing at the end are empty."""
     if len(cells) > len(head):
         message = (
-            f"Table {shown(file)}, line {line}: {counted(len(cells), 'cell')}, but the head has "
+            f"Table {quoted(file)}, line {line}: {counted(len(cells), 'cell')}, but the head has "
             f"{len(head)}. Put a cell that holds a comma in quotes."
         )
         raise ImagesError(message)
@@ -138,13 +137,13 @@ def _checked(file: File, line: int, cells: dict[str, str], column: str) -> Row:
     """Turn the cells of one line into a row."""
     if any("\0" in cell for cell in cells.values()):
         message = (
-            f"Table {shown(file)}, line {line}: a cell holds a zero byte, which no path or label "
+            f"Table {quoted(file)}, line {line}: a cell holds a zero byte, which no path or label "
             "has. Save it as CSV in UTF-8."
         )
         raise ImagesError(message)
     path = cells.get(column, "")
     if not path.strip():
-        message = f"Table {shown(file)}, line {line}: the {column} is empty. Fill it in."
+        message = f"Table {quoted(file)}, line {line}: the {column} is empty. Fill it in."
         raise ImagesError(message)
     label, split, group = (
         cells.get(name, "").strip() or None for name in ("label", "split", "group")
@@ -152,7 +151,7 @@ def _checked(file: File, line: int, cells: dict[str, str], column: str) -> Row:
     if split is not None:
         if split.lower() not in SPLIT_NAMES:
             message = (
-                f"Table {shown(file)}, line {line}: no split is called {shown(split)}. "
+                f"Table {quoted(file)}, line {line}: no split is called {quoted(split)}. "
                 "Expected train, val or test, or an empty cell."
             )
             raise ImagesError(message)

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from featx.errors import ImageError, ImagesError, OptionError
 from featx.images.archives import Archive, archive_scheme
-from featx.images.records import shown
+from featx.text import quoted
 
 __all__ = [
     "File",
@@ -156,7 +156,7 @@ def check_file(file: File) -> File:
     elif archive:
         check_file(as_file(archive))
     else:
-        message = f"{shown(file)} names no archive. Expected {file.scheme}://NAME::ARCHIVE."
+        message = f"{quoted(file)} names no archive. Expected {file.scheme}://NAME::ARCHIVE."
         raise OptionError(message)
     return file
 
@@ -223,7 +223,7 @@ def names_below(folder: Url) -> list[str]:
     """
     if folder.scheme in _WEB:
         message = (
-            f"{shown(folder)} cannot be listed: the web has no folders. Expected an image, an "
+            f"{quoted(folder)} cannot be listed: the web has no folders. Expected an image, an "
             "archive, or a table that lists the images: --manifest FILE.csv"
         )
         raise ImagesError(message)
@@ -243,7 +243,7 @@ def names_below(folder: Url) -> list[str]:
             if archive and archive.startswith(_WEB)
             else ""
         )
-        message = f"{shown(folder)} cannot be listed: {_reason(error).rstrip('.')}.{hint}"
+        message = f"{quoted(folder)} cannot be listed: {_reason(error).rstrip('.')}.{hint}"
         raise ImagesError(message) from error
     start = f"{top.strip('/')}/".lstrip("/")
     below = (name.lstrip("/") for name in names)
@@ -344,7 +344,7 @@ def _check_scheme(scheme: str) -> None:
         raise OptionError(message) from error
     except ValueError as error:
         message = (
-            f"There are no URLs {shown(scheme + '://')}. Expected s3://, gs://, https://, zip://, "
+            f"There are no URLs {quoted(scheme + '://')}. Expected s3://, gs://, https://, zip://, "
             "tar:// or another that fsspec knows; a path needs no such beginning."
         )
         raise OptionError(message) from error

@@ -23,13 +23,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from featx.choices import Precision
 from featx.errors import CodeRangeError, OptionError
 from featx.layers import LAYERS, Layer, activation_shape, deepest, layers_up_to
 from featx.network.compiling import Run, compiled
 from featx.network.devices import Device, find_device, memory_errors
 from featx.network.pooling import averaged, pooled, views
 from featx.network.weights import WeightsSource, read_weights
-from featx.recipe import Precision, Recipe
+from featx.recipe import Recipe
 
 __all__ = [
     "Backbone",

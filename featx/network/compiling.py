@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featx.choices import Precision
 from featx.network.devices import Device
 from featx.network.precision import arithmetic
-from featx.recipe import Precision
 
 __all__ = ["Run", "compiled"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from featx.errors import OptionError
-from featx.spelling import counted, did_you_mean
+from featx.text import counted, did_you_mean
 
 __all__ = [
     "BACKENDS",

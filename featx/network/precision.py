@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from featx.recipe import Precision
+from featx.choices import Precision
 
 __all__ = ["arithmetic"]
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.classification.bundle import Bundle
-from featx.classification.evaluation import Evaluation
-from featx.classification.intervals import Score
 from featx.finetuning.steps import Epoch
+from featx.fitting.model import Model
 from featx.images import File
-from featx.outputs import spelt
+from featx.metrics.evaluation import Evaluation
+from featx.metrics.intervals import Score
 from featx.report.axes import shown
+from featx.text import printable
 from featx.workflows import Explanation
 
 __all__ = [
@@ -40,7 +40,7 @@ _LONGEST = 240  # letters of a path or a class
 
 def as_text(word: str) -> str:
     """Return a path or a class as a page shows it, whatever is in it."""
-    return shown(spelt(word), _LONGEST)
+    return shown(printable(word), _LONGEST)
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class Contents:
         That made it, as far as is known, or that follow.
     sweep, tuning : SweepPart, TuningPart or None
         What only such a source has.
-    classifier : Bundle or None
+    classifier : Model or None
         What can explain its decisions; a sweep has none.
     heat_maps : tuple of HeatMap, or Missing
         Of the most telling images; empty where none are asked for.
@@ -244,5 +244,5 @@ class Contents:
     commands: tuple[Command, ...]
     sweep: SweepPart | None = None
     tuning: TuningPart | None = None
-    classifier: Bundle | None = None
+    classifier: Model | None = None
     heat_maps: tuple[HeatMap, ...] | Missing = ()

@@ -7,8 +7,8 @@ out, its parts marked. What happens at a click is the page's doing.
 from collections.abc import Mapping, Sequence
 from xml.dom import minidom
 
-from featx.outputs import spelt
 from featx.report.svg import NO_XML
+from featx.text import printable
 
 __all__ = ["mark_parts", "mark_points"]
 
@@ -83,4 +83,4 @@ def _make_button(element: minidom.Element, key: str, name: str, *, first: bool) 
     element.setAttribute("tabindex", "0" if first else "-1")
     element.setAttribute("role", "button")
     element.setAttribute("data-key", key)
-    element.setAttribute("aria-label", NO_XML.sub("\ufffd", spelt(name)))
+    element.setAttribute("aria-label", NO_XML.sub("\ufffd", printable(name)))

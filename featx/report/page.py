@@ -30,7 +30,7 @@ from featx.report.gathering import (
 from featx.report.sections import figures_of, images_of, safe
 from featx.report.shelf import MOST_A_CELL, MOST_TELLING, MOST_THUMBNAILS
 from featx.report.thumbnails import COLUMNS
-from featx.spelling import counted
+from featx.text import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -82,7 +82,7 @@ def write_report(source: Path | str, output: Path | str = "report.html", **setti
     ------
     OptionError, ExistsError
         The source is none of these, or the page cannot be written there.
-    BundleError
+    ModelError
         The source cannot be read.
     """
     return run_report(prepare_report(source, output, **settings))

@@ -7,8 +7,8 @@ the template asks for none in vain; a section that has nothing is left out.
 from collections.abc import Sequence
 from typing import Any
 
-from featx.classification.evaluation import Evaluation
-from featx.classification.intervals import Score
+from featx.metrics.evaluation import Evaluation
+from featx.metrics.intervals import Score
 from featx.report.contents import CodeMap, Contents, HeatMap, Missing, Pictures, as_text
 from featx.report.figures import (
     plot_confusion,
@@ -18,7 +18,7 @@ from featx.report.figures import (
     plot_reliability,
     plot_training,
 )
-from featx.report.heat_pictures import heat_pictures
+from featx.report.heat_map_images import heat_pictures
 from featx.report.interactive import mark_parts, mark_points
 from featx.report.shelf import Cell, Shelf, cells_of, telling
 from featx.report.svg import as_svg

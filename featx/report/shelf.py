@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.report.contents import Images, Pictures, as_text
-from featx.spelling import counted
+from featx.text import counted
 
 __all__ = ["MOST_A_CELL", "MOST_TELLING", "MOST_THUMBNAILS", "Cell", "Shelf", "cells_of", "telling"]
 

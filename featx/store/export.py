@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import OptionError
-from featx.outputs import check_output, spelt, whole_file
+from featx.outputs import check_output, whole_file
 from featx.store.frames import select_rows
 from featx.store.reading import Store, open_store
+from featx.text import printable
 
 __all__ = ["WIDEST_TABLE", "export"]
 
@@ -108,7 +109,7 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
 
 def _texts(values: NDArray[np.object_]) -> list[str | None]:
     """Return facts as text that Parquet can hold."""
-    return [None if value is None else spelt(value) for value in values]
+    return [None if value is None else printable(value) for value in values]
 
 
 def _write_csv(store: Store, rows: NDArray[np.integer], path: Path) -> None:

@@ -1,9 +1,9 @@
 """What joins the rooms: predictions and their scores, from images or from stores."""
 
 from featx.workflows.evaluation import (
-    BundleEvaluation,
     EvaluationJob,
-    evaluate_bundle,
+    ModelEvaluation,
+    evaluate_model,
     prepare_evaluation,
     run_evaluation,
 )
@@ -31,16 +31,16 @@ from featx.workflows.predicting import (
 from featx.workflows.sweeping import Sweep, SweepJob, prepare_sweep, run_sweep, sweep
 
 __all__ = [
-    "BundleEvaluation",
     "EvaluationJob",
     "Explanation",
     "ExplanationJob",
     "FinetuneJob",
     "Finetuned",
+    "ModelEvaluation",
     "PredictionJob",
     "Sweep",
     "SweepJob",
-    "evaluate_bundle",
+    "evaluate_model",
     "explain",
     "explanations",
     "finetune",

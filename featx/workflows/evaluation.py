@@ -19,29 +19,30 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.classification import Bundle, Evaluation, Score, evaluate
-from featx.classification.folds import together
-from featx.classification.intervals import wilson
-from featx.classification.labels import check_columns, relabel
+from featx.choices import Precision
+from featx.dataset.folds import together
+from featx.dataset.labels import check_columns, relabel
 from featx.errors import ImagesError, OptionError
+from featx.fitting import Model
 from featx.images import ImageRecord, list_images, read_digest
+from featx.metrics import Evaluation, Score, evaluate
+from featx.metrics.intervals import wilson
 from featx.network import check_device
-from featx.recipe import Precision
-from featx.spelling import counted
+from featx.text import counted
 from featx.workflows.predicting import (
     Inputs,
     PredictionJob,
     Progress,
     find_inputs,
-    open_bundle,
+    open_model,
     prepare_job,
     probability_blocks,
 )
 
 __all__ = [
-    "BundleEvaluation",
     "EvaluationJob",
-    "evaluate_bundle",
+    "ModelEvaluation",
+    "evaluate_model",
     "prepare_evaluation",
     "run_evaluation",
 ]
@@ -54,7 +55,7 @@ _Texts = NDArray[np.object_]
 
 
 @dataclass(frozen=True)
-class BundleEvaluation:
+class ModelEvaluation:
     """How good a classifier is on images that it was not fitted on.
 
     Parameters
@@ -115,10 +116,10 @@ class EvaluationJob:
     notes: tuple[str, ...]
 
 
-def evaluate_bundle(  # noqa: PLR0913  flat, as on the command line
+def evaluate_model(  # noqa: PLR0913  flat, as on the command line
     inputs: Inputs = (),
     *,
-    model: Path | str | Bundle = "model.skops",
+    model: Path | str | Model = "model.skops",
     manifest: Path | str | None = None,
     labels: Path | str | None = None,
     label_column: str | None = None,
@@ -131,7 +132,7 @@ def evaluate_bundle(  # noqa: PLR0913  flat, as on the command line
     precision: Precision | None = None,
     device: str = "auto",
     progress: Progress | None = None,
-) -> BundleEvaluation:
+) -> ModelEvaluation:
     """Score a classifier on labelled images that it was not fitted on.
 
     Probabilities of all images are in memory. Images that the classifier was
@@ -142,7 +143,7 @@ def evaluate_bundle(  # noqa: PLR0913  flat, as on the command line
     inputs : Path, str or sequence of them
         Folders of labelled images; or a store, or several of the same images,
         which are joined.
-    model : Path, str or Bundle, default="model.skops"
+    model : Path, str or Model, default="model.skops"
         What `featx fit` made.
     manifest : Path or str, optional
         A table that lists images with their labels, instead of `inputs`; see
@@ -170,12 +171,12 @@ def evaluate_bundle(  # noqa: PLR0913  flat, as on the command line
 
     Returns
     -------
-    BundleEvaluation
+    ModelEvaluation
         Scores of the images that it was not fitted on, the others apart.
 
     Raises
     ------
-    OptionError, BundleError, StoreError, FitError
+    OptionError, ModelError, StoreError, FitError
         Checked before work starts.
     ImagesError
         There are no labels, or no images but those that were fitted on.
@@ -203,7 +204,7 @@ def evaluate_bundle(  # noqa: PLR0913  flat, as on the command line
 def prepare_evaluation(  # noqa: PLR0913  flat, as on the command line
     inputs: Inputs = (),
     *,
-    model: Path | str | Bundle = "model.skops",
+    model: Path | str | Model = "model.skops",
     manifest: Path | str | None = None,
     labels: Path | str | None = None,
     label_column: str | None = None,
@@ -218,7 +219,7 @@ def prepare_evaluation(  # noqa: PLR0913  flat, as on the command line
 ) -> EvaluationJob:
     """Check everything that an evaluation needs; TensorFlow is not imported.
 
-    Parameters and errors are those of `evaluate_bundle`. The files of labelled
+    Parameters and errors are those of `evaluate_model`. The files of labelled
     images are read once, to know which of them were fitted on.
 
     Returns
@@ -232,7 +233,7 @@ def prepare_evaluation(  # noqa: PLR0913  flat, as on the command line
     }
     check_columns(labels, *columns.values())
     check_device(device)
-    bundle = open_bundle(model, codes, trust=trust)
+    bundle = open_model(model, codes, trust=trust)
     found = find_inputs(inputs, bundle) if manifest is None else _listed(inputs, manifest)
     job = prepare_job(found, bundle, weights=weights, precision=precision, device=device)
     notes: list[str] = []
@@ -241,8 +242,8 @@ def prepare_evaluation(  # noqa: PLR0913  flat, as on the command line
     return _labelled(job, split, notes)
 
 
-def run_evaluation(job: EvaluationJob, *, progress: Progress | None = None) -> BundleEvaluation:
-    """Run a job; parameters and result are those of `evaluate_bundle`."""
+def run_evaluation(job: EvaluationJob, *, progress: Progress | None = None) -> ModelEvaluation:
+    """Run a job; parameters and result are those of `evaluate_model`."""
     bundle, notes = job.prediction.bundle, list(job.notes)
     probabilities = np.empty((len(job.y), len(bundle.classes)))
     for images, block in probability_blocks(job.prediction, progress):
@@ -272,7 +273,7 @@ def run_evaluation(job: EvaluationJob, *, progress: Progress | None = None) -> B
     if len(fitted):
         answers = np.array(bundle.classes)[probabilities[fitted].argmax(axis=1)]
         on_fitted = wilson(int(np.sum(answers == job.y[fitted])), len(fitted))
-    return BundleEvaluation(evaluation, len(fitted), on_fitted, tuple(notes))
+    return ModelEvaluation(evaluation, len(fitted), on_fitted, tuple(notes))
 
 
 # what is to be scored

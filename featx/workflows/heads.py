@@ -13,24 +13,25 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from featx.classification import Bundle, UnitRows
-from featx.classification.calibration import Decisions, Temperature
-from featx.classification.estimators import Perceptron
-from featx.classification.span import CentredRows
+from featx.codes import UnitRows
+from featx.codes.gram import CentredRows
 from featx.errors import OptionError
 from featx.finetuning.heads import Head, Normalise
 from featx.finetuning.tuned import read_tuned
+from featx.fitting import Model
+from featx.fitting.calibration import Decisions, Temperature
+from featx.fitting.estimators import Perceptron
 from featx.network import find_weights
 
-__all__ = ["head_of", "tuned_bundle"]
+__all__ = ["head_of", "tuned_model"]
 
 
-def head_of(bundle: Bundle) -> Head:
+def head_of(bundle: Model) -> Head:
     """Return the head that decides as a bundle's classifier does, its temperature included.
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : Model
         Of a classifier that weighs one layer's codes: logistic, ridge or
         linear-svm; lda and centroid do too.
 
@@ -76,7 +77,7 @@ def head_of(bundle: Bundle) -> Head:
     )
 
 
-def tuned_bundle(path: Path | str) -> Bundle:
+def tuned_model(path: Path | str) -> Model:
     """Return a tuned network as a bundle: a recipe whose weights are the file, and its head.
 
     Parameters
@@ -86,7 +87,7 @@ def tuned_bundle(path: Path | str) -> Bundle:
 
     Raises
     ------
-    BundleError, WeightsError
+    ModelError, WeightsError
         It is no such file, or damaged.
     """
     tuned = read_tuned(path)
@@ -97,7 +98,7 @@ def tuned_bundle(path: Path | str) -> Bundle:
         "extraction": {"weights": spec},
         "tuned": json.dumps(tuned.summary),
     }
-    return Bundle(
+    return Model(
         _pipeline(tuned.head),
         dataclasses.replace(tuned.recipe, weights=source.identity),
         provenance,

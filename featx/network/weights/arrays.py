@@ -20,7 +20,7 @@ from featx.network.weights.layouts import Entry, open_layout
 from featx.network.weights.matching import match_entries, needed_layers, require
 from featx.network.weights.renaming import find_renamed
 from featx.network.weights.sources import WeightsSource
-from featx.spelling import counted
+from featx.text import counted
 
 __all__ = ["read_weights"]
 

@@ -14,7 +14,7 @@ from featx.layers import LAYERS, deepest, layers_up_to, weight_shapes
 from featx.network.weights.layouts import Entry
 from featx.network.weights.names import vgg19_name
 from featx.network.weights.renaming import RenameProposal, entry_labels, propose
-from featx.spelling import counted, nearest
+from featx.text import counted, nearest
 
 __all__ = [
     "WEIGHTED",

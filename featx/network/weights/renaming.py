@@ -16,7 +16,7 @@ from pathlib import Path
 from featx.errors import OptionError, WeightsError
 from featx.layers import weight_shapes
 from featx.network.weights.layouts import Entry
-from featx.spelling import did_you_mean
+from featx.text import did_you_mean
 
 __all__ = [
     "RenameProposal",

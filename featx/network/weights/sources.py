@@ -15,7 +15,7 @@ from featx.layers import find_layer
 from featx.network.weights.download import fetch_imagenet
 from featx.network.weights.inventory import check_weights
 from featx.network.weights.renaming import Renames, check_rename, renamed_identity
-from featx.spelling import did_you_mean
+from featx.text import did_you_mean
 
 __all__ = ["BUNDLED_SHA256", "WeightsSource", "find_weights"]
 

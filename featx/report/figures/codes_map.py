@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from featx.errors import OptionError
 from featx.report.axes import COLOURS, axes_for, shown
 from featx.report.figures.drawing import MARKERS, add_legend, tidy
-from featx.spelling import counted
+from featx.text import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

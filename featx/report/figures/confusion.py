@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.classification.evaluation import Evaluation
 from featx.errors import OptionError
+from featx.metrics.evaluation import Evaluation
 from featx.report.axes import AS_IT_IS, BLUE, axes_for, ink_of, shown
 from featx.report.figures.drawing import LETTER, add_bar, colour_map, name_ticks, rgb
-from featx.spelling import counted
+from featx.text import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

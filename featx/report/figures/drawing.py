@@ -6,8 +6,8 @@ Axes come in, and are drawn on.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from featx.classification.intervals import Score
 from featx.errors import OptionError
+from featx.metrics.intervals import Score
 from featx.report.axes import AS_IT_IS, ink_of
 
 if TYPE_CHECKING:

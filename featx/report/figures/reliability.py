@@ -6,8 +6,8 @@ An evaluation comes in; Matplotlib's axes go out.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from featx.classification.evaluation import Evaluation, ReliabilityBin
-from featx.classification.intervals import wilson
+from featx.metrics.evaluation import Evaluation, ReliabilityBin
+from featx.metrics.intervals import wilson
 from featx.report.axes import BLUE, axes_for, ink_of
 from featx.report.figures.drawing import check_some, draw_scores, tidy
 
@@ -49,7 +49,7 @@ def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes"
     Examples
     --------
     >>> from types import SimpleNamespace as Of
-    >>> from featx.classification import Score
+    >>> from featx.metrics import Score
     >>> bins = [Of(low=0.5, high=1.0, n=10, confidence=0.8, accuracy=0.7)]
     >>> error = Score(0.1, 0.0, 0.4)
     >>> ax = plot_reliability(Of(n_repeats=1, calibration_error=error, reliability=bins))

@@ -8,8 +8,8 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from featx.classification.intervals import Score
 from featx.layers import LAYERS, find_layer
+from featx.metrics.intervals import Score
 from featx.report.axes import BLUE, COLOURS, axes_for, shown
 from featx.report.figures.drawing import (
     LETTER,

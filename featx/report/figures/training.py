@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from featx.classification.intervals import Score
 from featx.errors import OptionError
 from featx.finetuning.steps import Epoch
+from featx.metrics.intervals import Score
 from featx.report.axes import AS_IT_IS, BLUE, VERMILLION, axes_for, ink_of, shown
 from featx.report.figures.drawing import LINES, add_legend, check_some, tidy
 

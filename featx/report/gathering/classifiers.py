@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featx.classification import Bundle, Evaluation, FitJob, Score, load_bundle, prepare_fit
 from featx.errors import FeatxError
-from featx.outputs import spelt
+from featx.fitting import FitJob, Model, load_model, prepare_fit
+from featx.metrics import Evaluation, Score
 from featx.report.contents import Contents, Missing, Pictures
 from featx.report.gathering.evaluations import evaluation_of
 from featx.report.gathering.looking import pictures_of, predict_scored
@@ -17,7 +17,7 @@ from featx.report.gathering.words import (
     fit_lead,
     recipe_facts,
 )
-from featx.spelling import counted
+from featx.text import counted, printable
 
 __all__ = ["of_bundle"]
 
@@ -29,19 +29,19 @@ def of_bundle(
     path: Path, codes: Sequence[Path | str], labels: Path | str | None, *, trust: bool
 ) -> Contents:
     """Return what a page says of a classifier; see `gather`."""
-    bundle = load_bundle(path, trust=trust)
+    bundle = load_model(path, trust=trust)
     summary = bundle.summary
     evaluation = evaluation_of(summary)
     return Contents(
         kind="classifier",
-        name=spelt(str(path)),
+        name=printable(str(path)),
         lead=fit_lead(bundle.recipe, summary),
         facts=(*recipe_facts(bundle.recipe, bundle.provenance["extraction"]), *fit_facts(summary)),
         bars=_bars(summary),
         scored_on=f"{counted(summary['n_images'], 'image')} of {summary['scored_on']}",
         evaluation=evaluation,
         pictures=_pictures(path, bundle, evaluation, codes, labels),
-        notes=tuple(spelt(note) for note in summary["notes"]),
+        notes=tuple(printable(note) for note in summary["notes"]),
         commands=bundle_commands(path, bundle),
         classifier=bundle,
     )
@@ -49,8 +49,8 @@ def of_bundle(
 
 def _bars(summary: Mapping[str, Any]) -> tuple[tuple[str, Score], ...]:
     bars = [("this classifier", Score(**summary["accuracy"]))]
-    if summary.get("without_copies"):
-        without = summary["without_copies"]
+    if summary.get("without_duplicates"):
+        without = summary["without_duplicates"]
         bars.append((f"without copies ({without['n_images']})", Score(**without["accuracy"])))
     if summary.get("baselines"):
         pixels = dict(summary["baselines"]["pixels"])
@@ -61,25 +61,25 @@ def _bars(summary: Mapping[str, Any]) -> tuple[tuple[str, Score], ...]:
 
 def _pictures(
     path: Path,
-    bundle: Bundle,
+    bundle: Model,
     evaluation: Evaluation | Missing,
     codes: Sequence[Path | str],
     labels: Path | str | None,
 ) -> Pictures | Missing:
     stores = [Path(each) for each in codes or bundle.provenance["codes"]]
-    again, named = f"featx report {spelt(str(path))}", spelt(", ".join(map(str, stores)))
+    again, named = f"featx report {printable(str(path))}", printable(", ".join(map(str, stores)))
     table = labels or bundle.provenance["settings"]["labels"]
     gone = [str(each) for each in stores if not each.is_file()]
     if gone:
         return Missing(
             f"The codes that it was fitted on are needed for the images, and "
-            f"{spelt(', '.join(gone))} is not there. If it lies elsewhere: {again} --codes FILE. "
+            f"{printable(', '.join(gone))} is not there. If it lies elsewhere: {again} --codes FILE. "
             f"If it is gone: {bundle_commands(path, bundle)[0].line}"
         )
     if table is not None and not Path(table).is_file():
         return Missing(
             f"The table that gave labels or splits is needed for the images, and "
-            f"{spelt(str(table))} is not there. If it lies elsewhere: {again} --labels TABLE"
+            f"{printable(str(table))} is not there. If it lies elsewhere: {again} --labels TABLE"
         )
     try:
         job = _job(bundle, stores, table)
@@ -98,7 +98,7 @@ def _pictures(
     return dataclasses.replace(pictures, note=_note(found.evaluation, evaluation))
 
 
-def _job(bundle: Bundle, stores: Sequence[Path], table: Path | str | None) -> FitJob:
+def _job(bundle: Model, stores: Sequence[Path], table: Path | str | None) -> FitJob:
     """Return the fit again; what it chose itself is taken as chosen, to spare the search."""
     chosen = {name: bundle.summary[of] for name, of in _CHOSEN.items()}
     settings = bundle.provenance["settings"] | chosen | {"labels": table, "repeats": 1}

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from featx.classification.evaluation import ClassScore, Confusion, Evaluation, ReliabilityBin
-from featx.classification.intervals import Score
+from featx.metrics.evaluation import ClassScore, Confusion, Evaluation, ReliabilityBin
+from featx.metrics.intervals import Score
 from featx.report.contents import Missing
 
 __all__ = ["evaluation_of"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from featx.errors import FeatxError, OptionError
 from featx.images import File, read_digest
-from featx.outputs import spelt
 from featx.report.contents import Contents, HeatMap, Missing, Pictures, as_text
 from featx.report.shelf import telling
+from featx.text import printable
 from featx.workflows import ExplanationJob, explanations, prepare_explanation
 
 __all__ = ["HeatMapJob", "prepare_heat_maps", "run_heat_maps"]
@@ -49,7 +49,7 @@ def prepare_heat_maps(contents: Contents, n: int) -> HeatMapJob | Missing | None
         return None
     if not there:
         return Missing(
-            f"No heat maps: {spelt(str(images.files[wanted[0]]))} and the others are not there, "
+            f"No heat maps: {printable(str(images.files[wanted[0]]))} and the others are not there, "
             "or not as they were when their codes were taken. Bring them back to where they lay, "
             "and make the page again."
         )

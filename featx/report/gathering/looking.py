@@ -10,14 +10,15 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.classification import Bundle, ExactSpan, FitJob
-from featx.classification.codes import Matrix
-from featx.classification.competition import judge
-from featx.classification.evaluation import Evaluation, evaluate
-from featx.classification.scoring import evaluate_rows, folds_of, hold_out
-from featx.classification.views import view_of
+from featx.codes import GramCoordinates
+from featx.codes.matrix import Matrix
 from featx.errors import FeatxError
+from featx.fitting import FitJob, Model
+from featx.fitting.coordinates import coordinates_of
+from featx.fitting.cross_validation import evaluate_rows, folds_of, hold_out
+from featx.fitting.nested_selection import cross_validate
 from featx.images import as_file
+from featx.metrics.evaluation import Evaluation, evaluate
 from featx.report.contents import CodeMap, Copy, Images, Missing, Pictures, as_text
 from featx.store import Status
 
@@ -40,14 +41,14 @@ class Predicted:
     how: str
 
 
-def predict_scored(job: FitJob, bundle: Bundle) -> Predicted:
+def predict_scored(job: FitJob, bundle: Model) -> Predicted:
     """Predict the images that a bundle was scored on, without a look at them before.
 
     Parameters
     ----------
     job : FitJob
         Of the codes and settings that it was fitted with.
-    bundle : Bundle
+    bundle : Model
         It predicts by itself where it was not fitted on these images.
 
     Returns
@@ -61,7 +62,7 @@ def predict_scored(job: FitJob, bundle: Bundle) -> Predicted:
     where = on if on != "folds" else "the fold that was kept apart"
     every = np.unique(job.y)
     if job.road.is_exact and bundle.summary["n_train"] > len(division.fitted):
-        shares = hold_out(view_of(job).problem, job, division).shares
+        shares = hold_out(coordinates_of(job).problem, job, division).shares
         how = (
             f"The images of {where}, predicted by a classifier that was fitted anew without them: "
             "the saved one was fitted on all images."
@@ -81,7 +82,7 @@ def predict_scored(job: FitJob, bundle: Bundle) -> Predicted:
 
 def predict_held_out(job: FitJob) -> Predicted:
     """Predict images while they are held out; with given splits, those of the training part."""
-    judged = judge(job)
+    judged = cross_validate(job)
     rows = np.sort(job.division.searched)
     evaluation = evaluate(
         judged.y,
@@ -158,7 +159,7 @@ def code_map(job: FitJob, normalise: str) -> CodeMap | Missing:
     """
     rows = _drawn(job.y)
     try:
-        span = ExactSpan(unit=normalise != "none", root=normalise == "sqrt-l2").fit(
+        span = GramCoordinates(unit=normalise != "none", root=normalise == "sqrt-l2").fit(
             job.joined.matrix(job.rows[rows])
         )
     except FeatxError as error:

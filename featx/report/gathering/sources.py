@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featx.errors import BundleError, OptionError
-from featx.outputs import spelt
+from featx.errors import ModelError, OptionError
 from featx.report.contents import Contents
 from featx.report.gathering.classifiers import of_bundle
 from featx.report.gathering.sweeps import of_sweep
 from featx.report.gathering.tunings import of_tuning
+from featx.text import printable
 
 __all__ = ["Source", "find_source", "gather"]
 
@@ -53,7 +53,7 @@ def find_source(source: Path | str) -> Source:
     elif path.suffix in {".skops", ".joblib"}:
         return Source("classifier", path)
     message = (
-        f"No page can be made of {spelt(str(source))}. Expected a bundle (NAME.skops, of featx "
+        f"No page can be made of {printable(str(source))}. Expected a bundle (NAME.skops, of featx "
         "fit), or the folder of a finished featx sweep or featx finetune, which holds its "
         "sweep.json or run.json. Make one first: featx fit CODES -o model.skops"
     )
@@ -88,12 +88,12 @@ def gather(
     ------
     OptionError
         `codes` or `labels` for what is no bundle.
-    BundleError
+    ModelError
         The source cannot be read.
     """
     if source.kind != "classifier" and (codes or labels):
         message = (
-            f"{spelt(str(source.path))} knows its own codes and labels: --codes and --labels "
+            f"{printable(str(source.path))} knows its own codes and labels: --codes and --labels "
             "belong to a bundle. Leave them out."
         )
         raise OptionError(message)
@@ -104,10 +104,10 @@ def gather(
         return (of_sweep if source.kind == "sweep" else of_tuning)(source.path.parent, facts)
     except (LookupError, TypeError, AttributeError) as error:
         message = (
-            f"{spelt(str(source.path))} lacks what a page needs ({error!r}): another featx wrote "
+            f"{printable(str(source.path))} lacks what a page needs ({error!r}): another featx wrote "
             f"it, or it was changed. Make it again: featx {_VERBS[source.kind]} --overwrite"
         )
-        raise BundleError(message) from error
+        raise ModelError(message) from error
 
 
 def _read_json(source: Source) -> dict[str, Any]:
@@ -117,9 +117,9 @@ def _read_json(source: Source) -> dict[str, Any]:
             raise ValueError(facts["format"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         message = (
-            f"{spelt(str(source.path))} cannot be read as the result of a {source.kind}: it is "
+            f"{printable(str(source.path))} cannot be read as the result of a {source.kind}: it is "
             "damaged, or featx did not write it. Make it again: featx "
             f"{_VERBS[source.kind]} --overwrite"
         )
-        raise BundleError(message) from error
+        raise ModelError(message) from error
     return facts

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from featx.classification import FitJob, Score, prepare_fit
 from featx.errors import FeatxError
-from featx.outputs import spelt
+from featx.fitting import FitJob, prepare_fit
+from featx.metrics import Score
 from featx.report.contents import (
     Contents,
     LearningPoint,
@@ -18,7 +18,8 @@ from featx.report.contents import (
 )
 from featx.report.gathering.looking import pictures_of, predict_held_out
 from featx.report.gathering.words import recipe_facts, sweep_commands, sweep_lead
-from featx.workflows.sweeping.preparing import Candidate, store_name
+from featx.text import printable
+from featx.workflows.sweeping.prepare import Candidate, store_name
 
 __all__ = ["of_sweep"]
 
@@ -43,14 +44,14 @@ def of_sweep(folder: Path, facts: Mapping[str, Any]) -> Contents:
     pictures, job = _pictures(folder, facts, best)
     return Contents(
         kind="sweep",
-        name=spelt(str(folder)),
+        name=printable(str(folder)),
         lead=sweep_lead(best, len(rows), chosen),
         facts=() if job is None else recipe_facts(job.joined.recipe, job.joined.provenance),
         bars=tuple(bars),
         scored_on="images held out, in folds",
         evaluation=pictures if isinstance(pictures, Missing) else pictures.evaluation,
         pictures=pictures,
-        notes=tuple(spelt(note) for note in facts["notes"]),
+        notes=tuple(printable(note) for note in facts["notes"]),
         commands=sweep_commands(facts["commands"]),
         sweep=SweepPart(
             rows=tuple(rows),
@@ -86,8 +87,8 @@ def _pictures(
     store = folder / store_name(best.size, best.pool)
     if not store.is_file():
         return Missing(
-            f"The codes of the best are needed for the images, and {spelt(str(store))} is not "
-            f"there. Make it again by the same featx sweep -o {spelt(str(folder))}, which goes on "
+            f"The codes of the best are needed for the images, and {printable(str(store))} is not "
+            f"there. Make it again by the same featx sweep -o {printable(str(folder))}, which goes on "
             "with what is left."
         ), None
     try:

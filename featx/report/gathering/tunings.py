@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from featx.classification import Bundle, Evaluation, FitJob, Score, prepare_fit
-from featx.classification.scoring import evaluate_rows
 from featx.errors import FeatxError
 from featx.finetuning.steps import Epoch
-from featx.outputs import spelt
+from featx.fitting import FitJob, Model, prepare_fit
+from featx.fitting.cross_validation import evaluate_rows
+from featx.metrics import Evaluation, Score
 from featx.recipe import Recipe
 from featx.report.contents import Contents, Missing, Pictures, TuningPart
 from featx.report.gathering.evaluations import evaluation_of
@@ -23,9 +23,9 @@ from featx.report.gathering.words import (
     tuning_facts,
     tuning_lead,
 )
-from featx.spelling import counted
 from featx.store import open_store
-from featx.workflows.heads import tuned_bundle
+from featx.text import counted, printable
+from featx.workflows.heads import tuned_model
 
 __all__ = ["of_tuning"]
 
@@ -56,14 +56,14 @@ def of_tuning(folder: Path, facts: Mapping[str, Any]) -> Contents:
     provenance = _provenance(folder)
     return Contents(
         kind="fine-tuning",
-        name=spelt(str(folder)),
+        name=printable(str(folder)),
         lead=tuning_lead(recipe, facts),
         facts=(*recipe_facts(recipe, provenance), *tuning_facts(facts)),
         bars=tuple(scores.items()),
         scored_on=f"{counted(parts['untouched'], 'untouched image')} ({parts['where']})",
         evaluation=evaluation,
         pictures=pictures,
-        notes=tuple(spelt(note) for note in facts["notes"]),
+        notes=tuple(printable(note) for note in facts["notes"]),
         commands=tuning_commands(folder, recipe, facts, provenance),
         tuning=TuningPart(
             history=tuple(Epoch(**epoch) for epoch in facts["history"]),
@@ -72,7 +72,7 @@ def of_tuning(folder: Path, facts: Mapping[str, Any]) -> Contents:
             gain=Score(**facts["gain"]),
             advice=facts["advice"],
         ),
-        classifier=bundle if isinstance(bundle, Bundle) else None,
+        classifier=bundle if isinstance(bundle, Model) else None,
     )
 
 
@@ -88,7 +88,7 @@ def _pictures(
     folder: Path,
     facts: Mapping[str, Any],
     evaluation: Evaluation | Missing,
-    bundle: Bundle | Missing,
+    bundle: Model | Missing,
 ) -> Pictures | Missing:
     """Predict the untouched images by the network's head, from the codes that it leaves."""
     store, table = folder / "tuned_codes.h5", folder / "parts.csv"
@@ -125,12 +125,12 @@ def _pictures(
     return dataclasses.replace(pictures_of(job, found), note=note)
 
 
-def _classifier(folder: Path) -> Bundle | Missing:
+def _classifier(folder: Path) -> Model | Missing:
     network = folder / "tuned.keras"
     if not network.is_file():
         return _gone(folder, [network])
     try:
-        return tuned_bundle(network)
+        return tuned_model(network)
     except FeatxError as error:
         return Missing(f"Images cannot be shown, since the tuned network is of no use: {error}")
 
@@ -138,8 +138,8 @@ def _classifier(folder: Path) -> Bundle | Missing:
 def _gone(folder: Path, paths: Sequence[Path]) -> Missing:
     return Missing(
         f"The tuned network and its codes are needed for the images, and "
-        f"{spelt(', '.join(map(str, paths)))} is not there. Make it again by the same featx "
-        f"finetune -o {spelt(str(folder))} --overwrite."
+        f"{printable(', '.join(map(str, paths)))} is not there. Make it again by the same featx "
+        f"finetune -o {printable(str(folder))} --overwrite."
     )
 
 

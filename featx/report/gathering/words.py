@@ -10,13 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from featx.classification import Bundle, Score, prepare_fit
 from featx.extraction import prepare_extraction
+from featx.fitting import Model, prepare_fit
 from featx.flags import flags_of
-from featx.outputs import spelt
+from featx.metrics import Score
 from featx.recipe import Recipe, size_text
 from featx.report.contents import Command, SweepRow
-from featx.spelling import counted
+from featx.text import counted, printable
 
 __all__ = [
     "bundle_commands",
@@ -100,7 +100,7 @@ def recipe_facts(recipe: Recipe, provenance: Mapping[str, Any]) -> tuple[tuple[s
     provenance : mapping of str to object
         Of the extraction; it knows where the weights came from.
     """
-    weights = spelt(str(provenance.get("weights", recipe.weights[:12])))
+    weights = printable(str(provenance.get("weights", recipe.weights[:12])))
     if not recipe.weights.startswith("random:"):
         weights += f" (sha256 {recipe.weights[:12]}…)"
     colours = "BGR less ImageNet's mean" if recipe.preprocess == "caffe" else "RGB / 255"
@@ -167,13 +167,13 @@ def tuning_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def bundle_commands(path: Path, bundle: Bundle) -> tuple[Command, ...]:
+def bundle_commands(path: Path, bundle: Model) -> tuple[Command, ...]:
     """Return what makes such a bundle, and what to do with it; codes first."""
     summary, made = bundle.summary, bundle.provenance["extraction"]
     stores = [str(each) for each in summary["codes"]]
     name = _typed(stores[0]) if len(stores) == 1 else "codes.h5"
     fit = ["featx fit", *map(_typed, stores)]
-    fit += map(spelt, _fit_flags(bundle.provenance["settings"]))
+    fit += map(printable, _fit_flags(bundle.provenance["settings"]))
     return (
         Command("Codes", f"featx extract {_flags(bundle.recipe, made)} -o {name}"),
         Command("The classifier", f"{' '.join(fit)} -o {_typed(str(path))}"),
@@ -186,7 +186,7 @@ def sweep_commands(commands: Sequence[str]) -> tuple[Command, ...]:
     """Return what a sweep says to type next, each with what it is for."""
     whats = ("Codes of the best", "A classifier on them", "A network that goes on learning")
     named = dict(enumerate(whats))
-    return tuple(Command(named.get(k, "Then"), spelt(line)) for k, line in enumerate(commands))
+    return tuple(Command(named.get(k, "Then"), printable(line)) for k, line in enumerate(commands))
 
 
 def tuning_commands(
@@ -235,12 +235,12 @@ def _flags(recipe: Recipe, provenance: Mapping[str, Any]) -> str:
         "rename": provenance.get("rename"),
     }
     images = _typed(str(provenance.get("root", "IMAGES")))
-    return " ".join([images, *map(spelt, flags_of(given, prepare_extraction))])
+    return " ".join([images, *map(printable, flags_of(given, prepare_extraction))])
 
 
 def _typed(text: str) -> str:
     """Return a word as a shell takes it."""
-    return shlex.quote(spelt(text))
+    return shlex.quote(printable(text))
 
 
 def _size(recipe: Recipe) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.outputs import spelt
+from featx.text import printable
 
 __all__ = ["Explanation", "Method"]
 
@@ -80,7 +80,7 @@ class Explanation:
             As ``explain.json`` has it for each image.
         """
         found = {
-            "path": spelt(self.path),
+            "path": printable(self.path),
             "method": self.method,
             "label": self.predicted,
             "class": self.label,

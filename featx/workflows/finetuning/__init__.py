@@ -1,7 +1,7 @@
 """Fine-tuning, from images to a network and to the sentence that says what to ship."""
 
-from featx.workflows.finetuning.preparing import FinetuneJob, prepare_finetune
-from featx.workflows.finetuning.running import Finetuned, Progress, finetune, run_finetune
+from featx.workflows.finetuning.prepare import FinetuneJob, prepare_finetune
+from featx.workflows.finetuning.run import Finetuned, Progress, finetune, run_finetune
 
 __all__ = [
     "FinetuneJob",

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.classification import Bundle, Score
-from featx.classification.intervals import paired_difference
+from featx.fitting import Model
+from featx.metrics import Score
+from featx.metrics.intervals import paired_difference
 from featx.store import Store
 from featx.workflows.finetuning.parts import Parts
 
@@ -18,7 +19,7 @@ __all__ = ["advice_of", "gain_of"]
 
 
 def gain_of(
-    logits: NDArray[np.float64], parts: Parts, probe: Bundle, store: Store, seed: int
+    logits: NDArray[np.float64], parts: Parts, probe: Model, store: Store, seed: int
 ) -> Score:
     """Compare a network with its probe, image by image.
 
@@ -28,7 +29,7 @@ def gain_of(
         The network's, of the untouched part.
     parts : Parts
         Which that is.
-    probe : Bundle
+    probe : Model
         Predicts from the store's codes.
     store : Store
         Of one layer.

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.classification.division import check_leaks, divide, usable_rows
-from featx.classification.duplicates import find_duplicates
-from featx.classification.folds import make_folds, together
+from featx.dataset.duplicates import find_duplicates
+from featx.dataset.folds import make_folds, together
+from featx.dataset.splits import check_leaks, divide, usable_rows
 from featx.errors import FitError
 from featx.finetuning.steps import Labels
 from featx.outputs import whole_file
-from featx.spelling import counted
 from featx.store import Store
+from featx.text import counted
 
 __all__ = ["Parts", "divide_parts", "labels_of", "parts_digest", "write_parts"]
 

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from featx.extraction import extraction_of, run_extraction
 from featx.finetuning.augmentation import reseed
+from featx.finetuning.image_loading import Activations, Pixels, read_pixels
 from featx.finetuning.network import Network
-from featx.finetuning.pictures import Activations, Pixels, read_pixels
 from featx.finetuning.steps import as_array
 from featx.network import memory_errors
 from featx.recipe import Recipe
 from featx.store import Store, open_store
-from featx.workflows.finetuning.preparing import FinetuneJob
+from featx.workflows.finetuning.prepare import FinetuneJob
 
 __all__ = ["read_activations", "read_images"]
 
@@ -83,7 +83,7 @@ def _frozen(
         recipe = dataclasses.replace(recipe, weights=made)
         load = partial(_AugmentedBackbone, network, tuning.seed, copy)
     extraction = extraction_of(job.extraction, recipe, job.extraction.source, target)
-    run_extraction(extraction, progress=progress, load=load)
+    run_extraction(dataclasses.replace(extraction, progress=progress), load=load)
     return open_store(target)
 
 

@@ -1,22 +1,22 @@
 """Predictions: a job, its probabilities, and the table of them."""
 
 from featx.workflows.predicting.classifying import Progress, probability_blocks
-from featx.workflows.predicting.preparing import (
+from featx.workflows.predicting.prepare import (
     Inputs,
     PredictionJob,
     find_inputs,
-    open_bundle,
+    open_model,
     prepare_job,
     prepare_prediction,
 )
-from featx.workflows.predicting.running import predict, predictions, run_prediction
+from featx.workflows.predicting.run import predict, predictions, run_prediction
 
 __all__ = [
     "Inputs",
     "PredictionJob",
     "Progress",
     "find_inputs",
-    "open_bundle",
+    "open_model",
     "predict",
     "predictions",
     "prepare_job",

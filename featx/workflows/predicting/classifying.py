@@ -12,9 +12,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.classification import Bundle
-from featx.classification.joining import Joined
 from featx.cluster import Cluster, Task, given_out
+from featx.codes.joining import JoinedStores
 from featx.errors import ImagesError, OptionError, StoreError
 from featx.extraction import (
     ask_workers,
@@ -23,11 +22,12 @@ from featx.extraction import (
     stream_codes,
     whole_batches,
 )
+from featx.fitting import Model
 from featx.images import File, local_file
 from featx.network import Backbone, WeightsSource, load_backbone
 from featx.recipe import Recipe
-from featx.spelling import counted
-from featx.workflows.predicting.preparing import PredictionJob
+from featx.text import counted
+from featx.workflows.predicting.prepare import PredictionJob
 
 __all__ = ["Progress", "probability_blocks"]
 
@@ -87,7 +87,7 @@ def probability_blocks(
             progress(images.stop, job.n_images)
 
 
-def _of_stores(joined: Joined, bundle: Bundle) -> Iterator[_Block]:
+def _of_stores(joined: JoinedStores, bundle: Model) -> Iterator[_Block]:
     n_images, n_classes = len(joined.images), len(bundle.classes)
     step = min(_CODE_BYTES // (8 * joined.recipe.width), _PROBABILITY_BYTES // (8 * n_classes))
     for start in range(0, n_images, max(1, step)):
@@ -99,7 +99,7 @@ def _of_stores(joined: Joined, bundle: Bundle) -> Iterator[_Block]:
         yield images, probabilities
 
 
-def _read_codes(joined: Joined, images: NDArray[np.integer]) -> NDArray[np.floating]:
+def _read_codes(joined: JoinedStores, images: NDArray[np.integer]) -> NDArray[np.floating]:
     """Read the codes of some images, (m, d), layers side by side.
 
     Not through a memory map, whose pages would count as memory of this process.
@@ -156,7 +156,7 @@ class _Share:
     device: str
     batch_size: int
 
-    def classify(self, bundle: Bundle) -> list[_Classified]:
+    def classify(self, bundle: Model) -> list[_Classified]:
         """Return what their images are, batch by batch."""
         backbone = backbone_here((self.recipe,), self.source, self.device)
         batches = _classified(self.files, backbone, self.batch_size, bundle, self.start)
@@ -171,7 +171,7 @@ def _here(job: PredictionJob, files: Sequence[File]) -> Generator[_Classified, N
 
 
 def _classified(
-    files: Sequence[File], backbone: Backbone, batch_size: int, bundle: Bundle, start: int = 0
+    files: Sequence[File], backbone: Backbone, batch_size: int, bundle: Model, start: int = 0
 ) -> Generator[_Classified, None, None]:
     """Yield what images are, of which the first has the number `start`."""
     layers, n_seen = backbone.recipe.layers, 0

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.outputs import spelt
-from featx.workflows.predicting.preparing import PredictionJob
+from featx.text import printable
+from featx.workflows.predicting.prepare import PredictionJob
 
 __all__ = ["WRITERS", "Columns", "columns_of"]
 
@@ -26,8 +26,8 @@ Columns = dict[str, NDArray[Any]]
 
 def columns_of(job: PredictionJob, images: slice, probabilities: NDArray[np.float64]) -> Columns:
     """Return the columns of some images' rows."""
-    names = np.array([spelt(name) for name in job.names(images)], dtype=object)
-    classes = np.array([spelt(name) for name in job.bundle.classes], dtype=object)
+    names = np.array([printable(name) for name in job.names(images)], dtype=object)
+    classes = np.array([printable(name) for name in job.bundle.classes], dtype=object)
     readable = ~np.isnan(probabilities).any(axis=1)
     # Stable, and of -p: of equal ones the first, as argmax has it.
     n_labels = 1 if job.top is None else min(job.top, len(classes))

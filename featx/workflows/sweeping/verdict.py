@@ -12,12 +12,12 @@ References
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featx.classification import Score
-from featx.classification.competition import Judged, LearningPoint, compare
 from featx.extraction import prepare_extraction
+from featx.fitting.nested_selection import Judged, LearningPoint, compare
 from featx.flags import flags_of
+from featx.metrics import Score
 from featx.recipe import size_text
-from featx.workflows.sweeping.preparing import Candidate, SweepJob
+from featx.workflows.sweeping.prepare import Candidate, SweepJob
 
 __all__ = ["SweepRow", "Verdict", "cheapest_within", "commands_of", "judge_case", "judge_curve"]
 

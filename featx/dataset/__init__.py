@@ -1,0 +1,1 @@
+"""Labels, groups, near-duplicates, splits and folds of the images that a classifier learns from."""

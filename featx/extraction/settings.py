@@ -1,0 +1,174 @@
+"""The settings of an extraction: each is listed here, once.
+
+Values come in as a user types them; a frozen value goes out that `extract`, `plan`, the
+transformer and the command line share. What the values allow is checked by
+`featx.recipe.Recipe` and by `prepare_extraction`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from featx.choices import Dtype, Jpeg, Pool, Precision, Preprocess, Resize, ScalesJoin
+from featx.images import MAX_PIXELS
+from featx.recipe import Recipe, image_size
+
+__all__ = ["BatchSize", "CodeSettings", "ExtractionSettings", "Progress", "TransformerSettings"]
+
+BatchSize = int | Literal["auto"]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeSettings:
+    """How images become codes.
+
+    Parameters
+    ----------
+    layer : str or sequence of str
+        Layers to take codes from; `featx layers` lists their names.
+    pool : {"none", "avg", "max", "avg+max", "grid:N", "bilinear"}, default="none"
+        How each feature map is pooled: "none" keeps the whole map, "avg" and "max" take
+        the mean and the maximum over all positions, "avg+max" both, "grid:N" the means of
+        N x N cells, and "bilinear" the mean products of each pair of channels, for textures.
+    size : int, str or (int, int), default=224
+        Image size at the input of the network, in pixels: one number, "HxW" or
+        (height, width).
+    resize : {"squash", "crop", "pad"}, default="squash"
+        How an image gets that size: stretched, cropped to the centre, or padded.
+    jpeg : {"reduced", "full"}, default="reduced"
+        "reduced" decodes a JPEG that is much larger than `size` at a fraction of its
+        resolution, which is faster; see `featx.images.decoding`.
+    weights : str, default="bundled"
+        "bundled", "imagenet" (the Keras release), an h5 or keras file, or "random:SEED".
+    rename : mapping of str to str, optional
+        Layer names of the weights file, and the VGG19 layer that each one is.
+    preprocess : {"caffe", "unit"}, default="caffe"
+        "caffe" is BGR minus the ImageNet mean, which the VGG19 weights expect; "unit" is
+        RGB / 255, for networks trained that way.
+    precision : {"float32", "tf32", "bfloat16"}, default="float32"
+        Arithmetic of the network.
+    device : str, default="auto"
+        "auto" (a GPU if there is one), "cpu", "gpu" or "gpu:N".
+    batch_size : int or "auto", default="auto"
+        Images per batch; halved if memory runs out.
+    flip : bool, default=False
+        Average the codes of each image and its mirror image.
+    crops : {1, 5, 10}, default=1
+        5 averages the codes of the four corners and the centre; 10 adds their mirror images.
+    scale : int or sequence of int, optional
+        Shorter sides, in pixels, at which the network sees the whole image with its aspect
+        ratio, instead of `size` and `resize`.
+    scales_join : {"mean", "stack"}, default="mean"
+        Whether the codes of several scales are averaged or concatenated.
+    """
+
+    layer: str | Sequence[str]
+    pool: Pool = "none"
+    size: int | str | tuple[int, int] = 224
+    resize: Resize = "squash"
+    jpeg: Jpeg = "reduced"
+    weights: str = "bundled"
+    rename: Mapping[str, str] | None = None
+    preprocess: Preprocess = "caffe"
+    precision: Precision = "float32"
+    device: str = "auto"
+    batch_size: BatchSize = "auto"
+    flip: bool = False
+    crops: int = 1
+    scale: int | Sequence[int] = ()
+    scales_join: ScalesJoin = "mean"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers."""
+        return (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Shorter sides of the scaled images; empty if `size` is used."""
+        return (self.scale,) if isinstance(self.scale, int) else tuple(self.scale)
+
+    def recipe(self, weights: str, dtype: Dtype = "float32") -> Recipe:
+        """Return the recipe of the codes.
+
+        Parameters
+        ----------
+        weights : str
+            Identity of the weights; see `featx.network.WeightsSource`.
+        dtype : {"float32", "float16"}, default="float32"
+            Number type in the store.
+
+        Raises
+        ------
+        OptionError
+            A value is not allowed, or two values contradict each other.
+        """
+        return Recipe(
+            weights=weights,
+            layers=self.layers,
+            pool=self.pool,
+            size=image_size(self.size),
+            resize=self.resize,
+            jpeg=self.jpeg,
+            preprocess=self.preprocess,
+            precision=self.precision,
+            dtype=dtype,
+            flip=self.flip,
+            crops=self.crops,
+            scales=self.scales,
+            scales_join=self.scales_join,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerSettings(CodeSettings):
+    """How `VGG19Codes` turns images into codes.
+
+    Parameters
+    ----------
+    layer : str or sequence of str, default="block5_pool"
+        Layers to take codes from; `featx layers` lists their names.
+    """
+
+    layer: str | Sequence[str] = field(default="block5_pool", kw_only=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionSettings(CodeSettings):
+    """What `extract` reads, computes and writes.
+
+    Parameters
+    ----------
+    images : Path or str, optional
+        A folder of images, of class folders, or of train/, val/ and test/; "data" by
+        default. It may be a zip or tar file, or a URL such as s3://….
+    dtype : {"float32", "float16"}, default="float32"
+        Number type in the store.
+    max_pixels : int, default=178956970
+        An image with more pixels is recorded as unreadable.
+    manifest : Path or str, optional
+        A table with a column path and any of label, split, group, instead of `images`;
+        its paths are relative to its folder, or URLs.
+    group : str, optional
+        A regular expression that finds the group (a patient, a site) in the path.
+    output : Path or str, default="codes.h5"
+        The store to write.
+    overwrite : bool, default=False
+        Replace the store if it exists, instead of resuming it.
+    progress : callable, optional
+        Called with (images done, images in total) after each batch.
+    show_download : bool, default=False
+        Show a progress bar if weights are downloaded.
+    """
+
+    images: Path | str | None = field(default=None, kw_only=False)
+    dtype: Dtype = "float32"
+    max_pixels: int = MAX_PIXELS
+    manifest: Path | str | None = None
+    group: str | None = None
+    output: Path | str = "codes.h5"
+    overwrite: bool = False
+    progress: Progress | None = None
+    show_download: bool = False

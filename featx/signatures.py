@@ -1,0 +1,195 @@
+"""Functions whose parameters are listed once, in a settings class.
+
+A dataclass of settings comes in; a function that takes its fields as keyword arguments goes
+out, with the types, defaults and documentation of those fields. A verb then adds its own
+summary and result, and nothing is listed twice. Type checkers see every parameter
+(PEP 612), and so do `help` and editors.
+"""
+
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+__all__ = ["documented_by", "method_taking_fields_of", "prepared_by", "takes_fields_of"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+Owner = TypeVar("Owner")
+C = TypeVar("C", bound=type)
+
+_HEADING = re.compile(r"^([A-Z][A-Za-z ]+)\n(-{3,})$", re.MULTILINE)
+# Where numpydoc puts the sections of a docstring.
+_ORDER = (
+    "Parameters",
+    "Attributes",
+    "Returns",
+    "Yields",
+    "Raises",
+    "See Also",
+    "Notes",
+    "References",
+    "Examples",
+)
+
+
+def takes_fields_of(settings: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R]]:
+    """Let a function of a settings value take the fields as arguments instead.
+
+    Parameters
+    ----------
+    settings : class
+        A dataclass; its docstring has a section Parameters with an entry for each field.
+
+    Returns
+    -------
+    callable
+        A decorator for a function of one argument, the settings.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Paint:
+    ...     colour: str = "red"
+    >>> @takes_fields_of(Paint)
+    ... def paint(settings):
+    ...     return settings.colour
+    >>> paint(colour="blue"), str(inspect.signature(paint))
+    ('blue', "(*, colour: str = 'red')")
+    """
+
+    def decorate(function: Callable[[T], R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            return function(settings(*args, **kwargs))
+
+        return _described(wrapper, settings, function, _documentation(settings))
+
+    return decorate
+
+
+def prepared_by(prepare: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R]]:
+    """Let a function of a job take the arguments of the function that prepares the job.
+
+    Parameters
+    ----------
+    prepare : callable
+        Checks its arguments and returns a job, such as `prepare_extraction`.
+
+    Returns
+    -------
+    callable
+        A decorator for a function of one argument, the job.
+    """
+
+    def decorate(function: Callable[[T], R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            return function(prepare(*args, **kwargs))
+
+        sections = _sections(inspect.getdoc(prepare) or "")
+        own = {"", "Returns", "Examples"}
+        return _described(
+            wrapper, prepare, function, {k: v for k, v in sections.items() if k not in own}
+        )
+
+    return decorate
+
+
+def method_taking_fields_of(
+    settings: Callable[P, T],
+) -> Callable[[Callable[[Owner, T], R]], Callable[Concatenate[Owner, P], R]]:
+    """Do for a method what `takes_fields_of` does for a function."""
+
+    def decorate(method: Callable[[Owner, T], R]) -> Callable[Concatenate[Owner, P], R]:
+        @functools.wraps(method)
+        def wrapper(self: Owner, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            return method(self, settings(*args, **kwargs))
+
+        owner = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        fields = inspect.signature(settings).parameters.values()
+        wrapper.__signature__ = inspect.Signature([owner, *fields])  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorate
+
+
+def documented_by(settings: Any) -> Callable[[C], C]:
+    """Add the section Parameters of a settings class to the docstring of another class."""
+
+    def decorate(described: C) -> C:
+        sections = _documentation(settings) | _sections(inspect.getdoc(described) or "")
+        described.__doc__ = _docstring(sections)
+        return described
+
+    return decorate
+
+
+def _described(
+    wrapper: Callable[P, R],
+    parameters: Callable[P, Any],
+    function: Callable[..., R],
+    documentation: dict[str, str],
+) -> Callable[P, R]:
+    """Give a wrapper the parameters of one callable and the result of another."""
+    returns = inspect.signature(function).return_annotation
+    signature = inspect.signature(parameters).replace(return_annotation=returns)
+    wrapper.__signature__ = signature  # type: ignore[attr-defined]
+    annotations = {name: each.annotation for name, each in signature.parameters.items()}
+    wrapper.__annotations__ = {**annotations, "return": returns}
+    sections = documentation | _sections(inspect.getdoc(function) or "")
+    wrapper.__doc__ = _docstring(sections)
+    return wrapper
+
+
+def _docstring(sections: dict[str, str]) -> str:
+    """Return a docstring with the sections in the order of numpydoc."""
+    parts = [sections.get("", "")]
+    parts += [f"{name}\n{'-' * len(name)}\n{sections[name]}" for name in _ORDER if name in sections]
+    return "\n\n".join(parts) + "\n"
+
+
+def _documentation(settings: Any) -> dict[str, str]:
+    """Return the sections of a settings class and of its bases, entries in order of the fields."""
+    sections: dict[str, str] = {}
+    entries: dict[str, str] = {}
+    for each in filter(dataclasses.is_dataclass, reversed(settings.__mro__)):
+        found = _sections(inspect.cleandoc(each.__dict__.get("__doc__") or ""))
+        entries |= _entries(found.pop("Parameters", ""))
+        found.pop("", None)
+        found.pop("Examples", None)
+        sections |= found
+    names = [name for name in inspect.signature(settings).parameters if name in entries]
+    in_order = dict.fromkeys(entries[name] for name in names)  # several names may share an entry
+    return {"Parameters": "\n".join(in_order), **sections}
+
+
+def _sections(text: str) -> dict[str, str]:
+    """Divide a docstring into its sections; the one before the first heading is called ""."""
+    marks = list(_HEADING.finditer(text))
+    ends = [*(mark.start() for mark in marks), len(text)][1:]
+    first = text[: marks[0].start()] if marks else text
+    named = {
+        mark[1]: text[mark.end() : end].strip("\n") for mark, end in zip(marks, ends, strict=True)
+    }
+    return {"": first.strip(), **named}
+
+
+def _entries(section: str) -> dict[str, str]:
+    """Divide a section Parameters into entries, by the names that each describes."""
+    blocks: list[list[str]] = []
+    for line in section.splitlines():
+        if line and not line[0].isspace():
+            blocks.append([line])
+        elif blocks:
+            blocks[-1].append(line)
+    entries = {}
+    for block in blocks:
+        text = "\n".join(block).rstrip()
+        for name in block[0].partition(" : ")[0].split(","):
+            entries[name.strip()] = text
+    return entries
