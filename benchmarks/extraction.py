@@ -83,14 +83,14 @@ def network_alone(images: str, setting: Setting) -> dict:
 
 def decoding_alone(images: str, setting: Setting) -> dict:
     """Processor seconds an image of reading and decoding."""
-    from featx.images import read_picture
+    from featx.images import read_image
 
     job = prepared(images, setting, Path(tempfile.gettempdir()) / "none.h5")
     recipe = job.recipe
-    read_picture(job.files[0], recipe.size, recipe.resize)
+    read_image(job.files[0], recipe.size, recipe.resize)
     began = time.process_time()
     for file in job.files:
-        read_picture(file, recipe.size, recipe.resize)
+        read_image(file, recipe.size, recipe.resize)
     return {"seconds": (time.process_time() - began) / len(job.files)}
 
 
@@ -98,7 +98,7 @@ def writing_alone(images: str, setting: Setting, batch: int) -> dict:
     """Processor seconds an image of writing codes and facts into a store."""
     import numpy as np
 
-    from featx.images import read_picture
+    from featx.images import read_image
     from featx.store import ImageFacts, StoreWriter, create_store
 
     with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +107,7 @@ def writing_alone(images: str, setting: Setting, batch: int) -> dict:
         create_store(job.output, recipe, job.columns(), {})
         shape = (batch, *recipe.code_shape(setting.layer))
         codes = np.random.default_rng(0).random(shape, np.float32).astype(recipe.dtype)
-        picture = read_picture(job.files[0], recipe.size, recipe.resize)
+        picture = read_image(job.files[0], recipe.size, recipe.resize)
         facts = [ImageFacts(picture.sha256, picture.phash, picture.thumbnail)] * batch
         starts = range(0, job.n_images - batch, batch)
         with StoreWriter(job.output) as writer:

@@ -36,7 +36,7 @@ def mosaic(files: list[Path], tiles: tuple[int, int], path: Path) -> None:
 def read(files: list[Path], size: int, jpeg: str) -> tuple[np.ndarray, float]:
     """Return the pixels, and the processor's milliseconds an image."""
     began = time.process_time()
-    pixels = [decoding.read_picture(f, (size, size), "squash", jpeg=jpeg).pixels for f in files]
+    pixels = [decoding.read_image(f, (size, size), "squash", jpeg=jpeg).pixels for f in files]
     return np.array(pixels, int), (time.process_time() - began) / len(files) * 1e3
 
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from featx.errors import ImageError
-from featx.images import read_picture, resize_array, resized, to_rgb
+from featx.images import read_image, resize_array, resized, to_rgb
 
 SIZE = (32, 32)
 
@@ -41,7 +41,7 @@ def pixels_of(path: Path) -> np.ndarray:
     """Read a file at its own size."""
     with Image.open(path) as image:
         size = image.height, image.width
-    return read_picture(path, size, "squash").pixels
+    return read_image(path, size, "squash").pixels
 
 
 def png(colour: int, depth: int, rows: list[bytes], width: int, **chunks: bytes) -> bytes:
@@ -67,7 +67,7 @@ def png(colour: int, depth: int, rows: list[bytes], width: int, **chunks: bytes)
 def reason_of(path: Path) -> str:
     """Return the whole reason why a file cannot be read."""
     with pytest.raises(ImageError) as caught:
-        read_picture(path, SIZE, "squash")
+        read_image(path, SIZE, "squash")
     return str(caught.value)
 
 
@@ -77,7 +77,7 @@ def reason_of(path: Path) -> str:
 def test_jpeg_equals_plain_pillow(tmp_path, noise):
     """An RGB JPEG gives the pixels that three lines of Pillow give."""
     path = saved(tmp_path / "a.jpg", noise)
-    picture = read_picture(path, (24, 32), "squash")
+    picture = read_image(path, (24, 32), "squash")
     with Image.open(path) as image:
         expected = np.asarray(image.resize((32, 24), Image.Resampling.BILINEAR))
         thumbnail = np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR))
@@ -89,7 +89,7 @@ def test_jpeg_equals_plain_pillow(tmp_path, noise):
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
 def test_resize_is_passed_on(tmp_path, noise, resize):
     """The pixels are resized as asked for; the thumbnail is always the whole picture, squashed."""
-    picture = read_picture(saved(tmp_path / "a.png", noise), (21, 16), resize)
+    picture = read_image(saved(tmp_path / "a.png", noise), (21, 16), resize)
     thumbnail = noise.resize((32, 32), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(picture.pixels, np.asarray(resized(noise, (21, 16), resize)))
     np.testing.assert_array_equal(picture.thumbnail, np.asarray(thumbnail))
@@ -112,9 +112,9 @@ def test_threads_read_what_one_reads(tmp_path, noise):
     """Eight threads at once give the pictures of one."""
     paths = [saved(tmp_path / f"{k}.jpg", noise.rotate(7 * k)) for k in range(24)]
     with ThreadPoolExecutor(8) as pool:
-        pictures = list(pool.map(lambda path: read_picture(path, SIZE, "crop"), paths))
+        pictures = list(pool.map(lambda path: read_image(path, SIZE, "crop"), paths))
     for path, picture in zip(paths, pictures, strict=True):
-        alone = read_picture(path, SIZE, "crop")
+        alone = read_image(path, SIZE, "crop")
         np.testing.assert_array_equal(picture.pixels, alone.pixels)
         assert picture.phash == alone.phash
     assert len({picture.sha256 for picture in pictures}) == 24
@@ -132,7 +132,7 @@ def test_import_brings_no_scipy():
 def test_phash_is_what_imagehash_prints(tmp_path, noise):
     """The number, in hexadecimal, is the text that imagehash makes of the thumbnail."""
     imagehash = pytest.importorskip("imagehash")
-    picture = read_picture(saved(tmp_path / "a.png", noise), SIZE, "squash")
+    picture = read_image(saved(tmp_path / "a.png", noise), SIZE, "squash")
     assert f"{picture.phash:016x}" == str(imagehash.phash(Image.fromarray(picture.thumbnail)))
 
 
@@ -140,8 +140,8 @@ def test_bit_order_of_phash(tmp_path):
     """A cosine with two half-waves along x sets the bit of row 0, column 2, as the third one."""
     wave = np.cos(np.pi * 2 * (2 * np.arange(32) + 1) / 64)
     grey = np.tile(np.round(128 + 100 * wave), (32, 1)).astype(np.uint8)
-    across = read_picture(saved(tmp_path / "a.png", Image.fromarray(grey)), SIZE, "squash").phash
-    down = read_picture(saved(tmp_path / "b.png", Image.fromarray(grey.T)), SIZE, "squash").phash
+    across = read_image(saved(tmp_path / "a.png", Image.fromarray(grey)), SIZE, "squash").phash
+    down = read_image(saved(tmp_path / "b.png", Image.fromarray(grey.T)), SIZE, "squash").phash
     assert across >> 63 == down >> 63 == 1  # the mean, of row 0 and column 0
     assert across >> 61 & 1 == 1
     assert down >> 63 - 2 * 8 & 1 == 1
@@ -331,7 +331,7 @@ def test_orientation_is_undone(tmp_path, name, orientation):
     image = Image.fromarray(np.ascontiguousarray(STORED[orientation]))
     options = {"lossless": True} if name == "a.webp" else {}
     path = saved(tmp_path / name, image, exif=exif, **options)
-    picture = read_picture(path, (6, 4), "squash")
+    picture = read_image(path, (6, 4), "squash")
     np.testing.assert_array_equal(picture.pixels, UPRIGHT)
 
 
@@ -341,7 +341,7 @@ def test_orientation_of_jpeg(tmp_path):
     exif[0x0112] = 6
     image = Image.new("RGB", (64, 32), "black")  # lying; upright it is 32 wide, 64 high
     image.paste("white", (0, 0, 32, 32))  # its left half is the upper one when upright
-    picture = read_picture(saved(tmp_path / "a.jpg", image, exif=exif), (64, 32), "squash")
+    picture = read_image(saved(tmp_path / "a.jpg", image, exif=exif), (64, 32), "squash")
     assert picture.pixels[:24].min() > 250
     assert picture.pixels[40:].max() < 5
     assert picture.thumbnail[:12].min() > 250
@@ -357,13 +357,13 @@ def test_orientation_that_means_nothing(tmp_path, kind, value):
     entry = struct.pack("<HHI", 0x0112, kind, 1) + value
     exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 1) + entry + bytes(4)
     path = saved(tmp_path / "a.png", Image.fromarray(UPRIGHT), exif=exif)
-    np.testing.assert_array_equal(read_picture(path, (6, 4), "squash").pixels, UPRIGHT)
+    np.testing.assert_array_equal(read_image(path, (6, 4), "squash").pixels, UPRIGHT)
 
 
 def test_broken_exif_does_not_lose_the_picture(tmp_path):
     """EXIF that cannot be parsed is passed over."""
     path = saved(tmp_path / "a.png", Image.fromarray(UPRIGHT), exif=b"Exif\0\0nonsense of a kind")
-    np.testing.assert_array_equal(read_picture(path, (6, 4), "squash").pixels, UPRIGHT)
+    np.testing.assert_array_equal(read_image(path, (6, 4), "squash").pixels, UPRIGHT)
 
 
 def test_broken_second_picture_of_a_jpeg(tmp_path, noise):
@@ -376,7 +376,7 @@ def test_broken_second_picture_of_a_jpeg(tmp_path, noise):
     path.write_bytes(data[:2] + segment + data[2:])
     with pytest.warns(UserWarning, match="malformed MPO|Corrupt EXIF"):
         Image.open(io.BytesIO(path.read_bytes()))  # so the file is what it is meant to be
-    pixels = read_picture(path, (40, 50), "squash").pixels
+    pixels = read_image(path, (40, 50), "squash").pixels
     np.testing.assert_array_equal(pixels, pixels_of(plain))
 
 
@@ -512,9 +512,9 @@ def test_reasons_before_any_byte(tmp_path):
     assert reason_of(tmp_path / "pipe.png") == "not a regular file"
     assert reason_of(tmp_path / "a\0b.png") == "not a file name"
     with pytest.raises(ImageError, match=r"^cannot be opened: too many .*symbolic links$"):
-        read_picture(tmp_path / "loop.png", SIZE, "squash")
+        read_image(tmp_path / "loop.png", SIZE, "squash")
     with pytest.raises(ImageError) as caught:
-        read_picture(tmp_path / "none.png", SIZE, "squash")
+        read_image(tmp_path / "none.png", SIZE, "squash")
     assert caught.value.sha256 is None
 
 
@@ -546,7 +546,7 @@ def test_reasons_in_the_bytes(tmp_path, data, reason):
     path = tmp_path / "a.jpg"
     path.write_bytes(data)
     with pytest.raises(ImageError, match=f"^{re.escape(reason)}$") as caught:
-        read_picture(path, SIZE, "squash")
+        read_image(path, SIZE, "squash")
     assert caught.value.sha256 == hashlib.sha256(data).hexdigest()
 
 
@@ -605,7 +605,7 @@ def test_many_pixels_are_read_without_a_warning(tmp_path, noise, monkeypatch):
     """Between once and twice Pillow's limit, a picture is large, not an attack."""
     path = saved(tmp_path / "a.png", noise)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 50 // 2)
-    assert read_picture(path, (40, 50), "squash").pixels.shape == (40, 50, 3)
+    assert read_image(path, (40, 50), "squash").pixels.shape == (40, 50, 3)
 
 
 def test_too_many_pixels(tmp_path, noise):
@@ -613,12 +613,12 @@ def test_too_many_pixels(tmp_path, noise):
     for suffix in ("png", "jpg", "webp"):
         path = saved(tmp_path / f"a.{suffix}", noise)
         with pytest.raises(ImageError) as caught:
-            read_picture(path, SIZE, "squash", max_pixels=40 * 50 - 1)
+            read_image(path, SIZE, "squash", max_pixels=40 * 50 - 1)
         assert str(caught.value) == (
             "too many pixels, 40x50, at most 1,999: scale it down, or use --max-pixels"
         )
         assert caught.value.sha256
-        assert read_picture(path, SIZE, "squash", max_pixels=40 * 50).pixels.shape == (32, 32, 3)
+        assert read_image(path, SIZE, "squash", max_pixels=40 * 50).pixels.shape == (32, 32, 3)
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
@@ -640,7 +640,7 @@ def test_pillows_own_limit_does_not_matter(tmp_path, noise, monkeypatch, suffix,
     """A limit that the user's program has set in Pillow changes nothing here, and stays there."""
     path = saved(tmp_path / f"a.{suffix}", noise)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    assert read_picture(path, SIZE, "squash").pixels.shape == (32, 32, 3)
+    assert read_image(path, SIZE, "squash").pixels.shape == (32, 32, 3)
     with pytest.raises((Image.DecompressionBombError, Image.DecompressionBombWarning)):
         Image.open(path)
 
@@ -659,7 +659,7 @@ def test_faults_of_links_and_names(tmp_path, noise):
         (tmp_path / "d.png").rename(path)
     except OSError:
         pytest.skip("this file system takes UTF-8 alone")
-    np.testing.assert_array_equal(read_picture(path, (40, 50), "squash").pixels, np.asarray(noise))
+    np.testing.assert_array_equal(read_image(path, (40, 50), "squash").pixels, np.asarray(noise))
 
 
 @pytest.mark.parametrize(("shape", "read"), [((100, 1), True), ((1, 100), True), ((1, 101), False)])
@@ -668,7 +668,7 @@ def test_an_absurd_shape(tmp_path, shape, read):
     path = tmp_path / "long.png"
     Image.new("RGB", shape).save(path)
     if read:
-        assert read_picture(path, SIZE, "squash").pixels.shape == (32, 32, 3)
+        assert read_image(path, SIZE, "squash").pixels.shape == (32, 32, 3)
     else:
         reason = "101x1 pixels: no picture has sides of more than 100 to 1: crop it"
         assert reason_of(path) == reason

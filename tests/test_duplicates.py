@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from featx.dataset import duplicates
 from featx.dataset.duplicates import DuplicatePair, conflicting, find_duplicates
-from featx.images import read_picture, to_rgb
+from featx.images import read_image, to_rgb
 from featx.store import open_store
 
 DATA = Path(__file__).parents[1] / "data"
@@ -28,7 +28,7 @@ def facts(tmp_path):
         for picture in pictures:
             file = tmp_path / f"{next(numbers)}.image"
             picture.save(file, **saving)
-            read.append(read_picture(file, (32, 32), "squash", jpeg="full"))
+            read.append(read_image(file, (32, 32), "squash", jpeg="full"))
         return (
             np.array([picture.sha256 for picture in read], object),
             np.array([picture.phash for picture in read], np.uint64),

@@ -18,7 +18,7 @@ from featx.errors import (
 )
 from featx.extraction import prepare_extraction, stream_codes
 from featx.extraction.timings import Pace
-from featx.images import read_picture
+from featx.images import read_image
 from featx.recipe import Recipe
 from featx.store import Status, open_store
 
@@ -28,7 +28,7 @@ def expected_codes(folder, recipe):
     backbone = MeanColour(recipe)
     rows = []
     for path in open_store(folder / "codes.h5").images.path:
-        pixels = read_picture(folder / "data" / path, recipe.size, recipe.resize).pixels
+        pixels = read_image(folder / "data" / path, recipe.size, recipe.resize).pixels
         rows.append(backbone(pixels[None])["block1_pool"][0])
     return np.array(rows)
 
@@ -54,7 +54,7 @@ def test_the_store_holds_each_images_code_and_facts(folder):
     np.testing.assert_array_equal(store.codes("block1_pool"), expected_codes(folder, job.recipe))
     assert set(backbone.shapes) == {(4, 32, 32, 3)}  # one shape, the last batch padded
     assert seen[-1] == (27, 27)
-    picture = read_picture(folder / "data" / store.images.path[5], (32, 32), "squash")
+    picture = read_image(folder / "data" / store.images.path[5], (32, 32), "squash")
     assert store.images.sha256[5] == picture.sha256
     assert store.images.phash[5] == picture.phash
     assert np.array_equal(store.thumbnails()[5], picture.thumbnail)

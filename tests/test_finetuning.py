@@ -19,7 +19,7 @@ from PIL import Image
 import featx
 from featx.errors import FitError, ModelError, OptionError, RecipeMismatchError
 from featx.finetuning.heads import custom_layers
-from featx.images import read_picture
+from featx.images import read_image
 from featx.metrics.intervals import Score
 from featx.network import find_weights, read_weights
 from featx.store import open_store
@@ -348,7 +348,7 @@ def own_probabilities(folder, files):
     """Return what Keras computes from tuned.keras, for files of images."""
     custom_layers()
     model = keras.models.load_model(folder / "tuned.keras")
-    pixels = np.array([read_picture(Path(file), (32, 32), "squash").pixels for file in files])
+    pixels = np.array([read_image(Path(file), (32, 32), "squash").pixels for file in files])
     return np.asarray(model(pixels))
 
 
@@ -489,7 +489,7 @@ def test_augmented_copies_are_kept_and_used_again(data, tmp_path):
     shutil.copytree(images, tmp_path / "mirrored")
     for path in (tmp_path / "mirrored").rglob("*.png"):
         # Of the picture as the network sees it, which is smaller.
-        pixels = read_picture(path, (32, 32), "squash").pixels
+        pixels = read_image(path, (32, 32), "squash").pixels
         Image.fromarray(pixels[:, ::-1]).save(path)
     shared = {"layer": "block1_pool", "pool": "none", "size": 32, "weights": "random:0"}
     featx.extract(tmp_path / "mirrored", output=tmp_path / "mirrored.h5", **shared)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from running import MeanColour, job_in, run
 
-from featx.images import read_picture
+from featx.images import read_image
 from featx.store import Status, open_store
 
 KILLED = -signal.SIGKILL
@@ -88,7 +88,7 @@ def expected_codes(folder, size=32):
     backbone = MeanColour(recipe)
     return {
         file.relative_to(folder / "data").as_posix(): backbone(
-            read_picture(file, recipe.size, recipe.resize).pixels[None]
+            read_image(file, recipe.size, recipe.resize).pixels[None]
         )["block1_pool"][0]
         for file in sorted((folder / "data").rglob("*.png"))
     }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from featx.images import read_picture, resized
+from featx.images import read_image, resized
 from featx.recipe import Recipe
 
 SIZE = (32, 48)
@@ -27,8 +27,8 @@ def photograph():
 
 def difference(path, size=SIZE, resize="squash"):
     """How far the reduced pixels are from those of full decoding."""
-    full = read_picture(path, size, resize, jpeg="full").pixels.astype(int)
-    reduced = read_picture(path, size, resize).pixels
+    full = read_image(path, size, resize, jpeg="full").pixels.astype(int)
+    reduced = read_image(path, size, resize).pixels
     assert reduced.shape == full.shape
     return np.abs(full - reduced)
 
@@ -39,7 +39,7 @@ def decoded_size(monkeypatch, path, size=SIZE, resize="squash", **settings):
     monkeypatch.setattr(
         "featx.images.decoding.resized", lambda i, *rest: seen.append(i.size) or resized(i, *rest)
     )
-    read_picture(path, size, resize, **settings)
+    read_image(path, size, resize, **settings)
     return seen[0]
 
 
@@ -111,7 +111,7 @@ def test_sides_that_the_scale_does_not_divide(
     size = (20, 30) if resize != "crop" else (26, 20)
     with Image.open(path) as image:  # the truth is Pillow's alone
         expected = np.asarray(resized(ImageOps.exif_transpose(image), size, resize), int)
-    apart = np.abs(read_picture(path, size, resize).pixels - expected)
+    apart = np.abs(read_image(path, size, resize).pixels - expected)
     assert apart.mean() < 0.5
     assert apart.max() <= 4
     assert decoded_size(monkeypatch, path, size, resize) == (121, 80)
@@ -138,8 +138,8 @@ def test_fine_detail_shows_that_less_was_decoded(tmp_path):
 def test_thumbnail_of_a_reduced_picture(tmp_path, photograph):
     """The thumbnail is the whole picture, whatever the pixels were reduced for."""
     photograph.resize((961, 633)).save(tmp_path / "a.jpg", quality=92)
-    full = read_picture(tmp_path / "a.jpg", (20, 30), "crop", jpeg="full")
-    reduced = read_picture(tmp_path / "a.jpg", (20, 30), "crop")
+    full = read_image(tmp_path / "a.jpg", (20, 30), "crop", jpeg="full")
+    reduced = read_image(tmp_path / "a.jpg", (20, 30), "crop")
     apart = np.abs(full.thumbnail.astype(int) - reduced.thumbnail)
     assert 0 < apart.mean() < 1
     assert (full.phash ^ reduced.phash).bit_count() <= 4
@@ -166,7 +166,7 @@ def test_a_lossless_jpeg_is_read_whole(tmp_path):
             image.load()
     except OSError:
         pytest.skip("this Pillow's libjpeg reads no lossless JPEG")
-    assert (read_picture(tmp_path / "a.jpg", SIZE, "squash").pixels == 128).all()
+    assert (read_image(tmp_path / "a.jpg", SIZE, "squash").pixels == 128).all()
 
 
 def test_other_formats_and_small_pictures_are_untouched(tmp_path, photograph):

@@ -22,7 +22,7 @@ from featx.finetuning.settings import Tuning
 from featx.finetuning.steps import Epoch
 from featx.finetuning.training import Trained
 from featx.finetuning.tuned import read_tuned, save_tuned
-from featx.images import read_picture
+from featx.images import read_image
 from featx.network import find_device, find_weights, read_weights
 
 # Keras 3.15 hands NumPy 2.4 arrays in a way that NumPy is about to retire.
@@ -280,7 +280,7 @@ def test_pixels_stand_at_their_rows(pictures):
     for row in range(80):
         expected = np.zeros((16, 16, 3))
         if row in rows:
-            expected = read_picture(
+            expected = read_image(
                 files[row], size=(16, 16), resize=recipe.resize, jpeg=recipe.jpeg
             ).pixels
         np.testing.assert_array_equal(pixels.pixels[row], expected)

@@ -22,7 +22,7 @@ from featx.cluster import Cluster
 from featx.errors import ImageError, ImagesError, OptionError
 from featx.extraction import run_extraction
 from featx.extraction.prepare import prepare_extraction
-from featx.images import Url, as_file, list_images, read_digest, read_picture, urls
+from featx.images import Url, as_file, list_images, read_digest, read_image, urls
 from featx.store import Status, open_store
 
 fsspec = pytest.importorskip("fsspec", reason="no URLs: pip install 'featx[urls]'")
@@ -241,12 +241,12 @@ def test_limits_and_reduced_jpegs_hold(folder):
     archive = zipped(folder / "data", folder / "photos.zip")
     url = as_file(f"zip://large.jpg::{archive}")
     for jpeg in ("reduced", "full"):
-        plain = read_picture(folder / "data/large.jpg", (32, 32), "squash", jpeg=jpeg)
-        there = read_picture(url, (32, 32), "squash", jpeg=jpeg)
+        plain = read_image(folder / "data/large.jpg", (32, 32), "squash", jpeg=jpeg)
+        there = read_image(url, (32, 32), "squash", jpeg=jpeg)
         np.testing.assert_array_equal(there.pixels, plain.pixels)
         assert there.sha256 == plain.sha256
     with pytest.raises(ImageError, match="too many pixels"):
-        read_picture(url, (32, 32), "squash", max_pixels=1000)
+        read_image(url, (32, 32), "squash", max_pixels=1000)
 
 
 def test_images_are_added_to_an_archive(folder):

@@ -10,7 +10,7 @@ from test_backbone import keras_activations, keras_vgg19, random_weights
 import featx
 from featx.errors import CodeRangeError, OptionError
 from featx.extraction.batching import Batcher
-from featx.images import read_picture, scaled_size
+from featx.images import read_image, scaled_size
 from featx.network import Device, activation_bytes, build_backbone
 from featx.network import backbone as backbone_module
 from featx.recipe import Recipe
@@ -160,7 +160,7 @@ def test_scales_are_keras_on_the_whole_resized_images(tmp_path, pool, way):
         Image.fromarray(noise(*shape, 3, seed=i)).save(files[-1])
     recipe = recipe_of(pool=pool, scales=(64, 32), scales_join=way)
     assert recipe.scales == (32, 64)
-    pictures = [read_picture(f, (1, 1), "crop", scales=recipe.scales) for f in files]
+    pictures = [read_image(f, (1, 1), "crop", scales=recipe.scales) for f in files]
     shapes = [[view.shape[:2] for view in picture.views] for picture in pictures]
     assert shapes == [[(32, 32), (64, 96)], [(32, 32), (96, 64)], [(32, 32), (64, 96)]]
     found = Batcher(build_backbone(recipe, WEIGHTS, CPU), 2)([p.views for p in pictures])

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from featx.errors import ImageError
 from featx.extraction.batching import IN_NETWORK, Batcher
 from featx.extraction.timings import Pace
-from featx.images import MAX_PIXELS, File, Picture, local_file, read_picture
+from featx.images import MAX_PIXELS, DecodedImage, File, local_file, read_image
 from featx.network import Backbone
 
 __all__ = ["CodeBatch", "Failure", "n_decoders", "stream_codes"]
@@ -63,7 +63,7 @@ class CodeBatch:
     codes : dict of str to ndarray, shape (m, ...)
         One array for each layer, in the recipe's dtype; empty where no image
         was readable.
-    pictures : tuple of Picture, length m
+    pictures : tuple of DecodedImage, length m
         The images themselves.
     failures : tuple of Failure
         The images of the batch that could not be read.
@@ -71,7 +71,7 @@ class CodeBatch:
 
     rows: NDArray[np.integer]
     codes: dict[str, NDArray[np.floating]]
-    pictures: tuple[Picture, ...]
+    pictures: tuple[DecodedImage, ...]
     failures: tuple[Failure, ...]
 
     @property
@@ -124,7 +124,7 @@ def stream_codes(
     rows = range(len(files)) if rows is None else rows
     pace = pace or Pace(n_decoders(files[row] for row in rows))
     read = partial(
-        read_picture,
+        read_image,
         size=recipe.view_size,
         resize=recipe.resize,
         scales=recipe.scales,
@@ -133,7 +133,7 @@ def stream_codes(
     )
     batcher = Batcher(backbone, batch_size)
     starts = iter(range(0, len(rows), batch_size))
-    decoded: deque[tuple[Sequence[int], list[Future[Picture]]]] = deque()
+    decoded: deque[tuple[Sequence[int], list[Future[DecodedImage]]]] = deque()
     inside: deque[Future[CodeBatch]] = deque()
     with _threads(pace.n_decoders) as decoders, _threads(IN_NETWORK) as network:
 
@@ -163,13 +163,13 @@ def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _timed(pace: Pace, read: Callable[[File], Picture], file: File) -> Picture:
+def _timed(pace: Pace, read: Callable[[File], DecodedImage], file: File) -> DecodedImage:
     with pace.decode.work():
         return read(file)
 
 
 def _coded(
-    rows: Sequence[int], pictures: Sequence[Future[Picture]], batcher: Batcher, pace: Pace
+    rows: Sequence[int], pictures: Sequence[Future[DecodedImage]], batcher: Batcher, pace: Pace
 ) -> CodeBatch:
     """Wait for the pictures of a batch and give the readable ones to the network."""
     readable, found, failures = [], [], []

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import ImageError, ImagesError
-from featx.images import MAX_PIXELS, File, read_picture
+from featx.images import MAX_PIXELS, File, read_image
 from featx.recipe import Recipe
 
 __all__ = ["Activations", "Pixels", "read_pixels"]
@@ -107,7 +107,7 @@ def read_pixels(
         # The map keeps the file alive after it is closed.
         pixels = np.memmap(file, np.uint8, "w+", shape=shape)
     read = partial(
-        read_picture,
+        read_image,
         size=recipe.size,
         resize=recipe.resize,
         jpeg=recipe.jpeg,

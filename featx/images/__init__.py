@@ -1,7 +1,7 @@
 """Images: a folder or a table to a list, a file to pixels."""
 
 from featx.images.colours import to_rgb
-from featx.images.decoding import MAX_PIXELS, THUMBNAIL_SIZE, Picture, read_digest, read_picture
+from featx.images.decoding import MAX_PIXELS, THUMBNAIL_SIZE, DecodedImage, read_digest, read_image
 from featx.images.folders import SUFFIXES
 from featx.images.listing import list_images
 from featx.images.records import ImageRecord, Listing
@@ -13,10 +13,10 @@ __all__ = [
     "PAD_COLOUR",
     "SUFFIXES",
     "THUMBNAIL_SIZE",
+    "DecodedImage",
     "File",
     "ImageRecord",
     "Listing",
-    "Picture",
     "Url",
     "array_views",
     "as_file",
@@ -26,7 +26,7 @@ __all__ = [
     "list_images",
     "local_file",
     "read_digest",
-    "read_picture",
+    "read_image",
     "resize_array",
     "resized",
     "scaled_size",

@@ -50,7 +50,7 @@ from featx.images.reducing import SIDEWAYS, reduce_jpeg
 from featx.images.resizing import Box, resized, scaled_size
 from featx.images.urls import File, Url, read_url
 
-__all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "Picture", "read_digest", "read_picture"]
+__all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "DecodedImage", "read_digest", "read_image"]
 
 #: (height, width) of a thumbnail.
 THUMBNAIL_SIZE = (32, 32)
@@ -70,7 +70,7 @@ _UPRIGHT = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """What featx takes from one image file.
 
     Parameters
@@ -98,7 +98,7 @@ class Picture:
         return self.views[-1]
 
 
-def read_picture(
+def read_image(
     file: File,
     size: tuple[int, int],
     resize: Resize,
@@ -106,7 +106,7 @@ def read_picture(
     scales: Sequence[int] = (),
     jpeg: Jpeg = "reduced",
     max_pixels: int = MAX_PIXELS,
-) -> Picture:
+) -> DecodedImage:
     """Read one image file, once.
 
     Parameters
@@ -127,7 +127,7 @@ def read_picture(
 
     Returns
     -------
-    Picture
+    DecodedImage
         Pixels, thumbnail, perceptual hash and digest.
 
     Raises
@@ -145,7 +145,7 @@ def read_picture(
         error.sha256 = sha256
         raise
     thumbnail = resized(rgb, THUMBNAIL_SIZE, "squash", box)
-    return Picture(
+    return DecodedImage(
         views=tuple(np.asarray(resized(rgb, each, resize, box)) for each in sizes),
         thumbnail=np.asarray(thumbnail),
         phash=_phash(thumbnail),

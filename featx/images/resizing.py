@@ -151,7 +151,7 @@ def resize_array(array: np.ndarray, size: tuple[int, int], resize: Resize) -> np
 def array_views(
     array: np.ndarray, size: tuple[int, int], resize: Resize, scales: Sequence[int] = ()
 ) -> tuple[np.ndarray, ...]:
-    """Return an array at `size`, or at each of some scales, as `read_picture` makes them.
+    """Return an array at `size`, or at each of some scales, as `read_image` makes them.
 
     Parameters
     ----------
