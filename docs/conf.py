@@ -70,10 +70,10 @@ numpydoc_xref_aliases = {
     "ModelEvaluation": "featx.workflows.ModelEvaluation",
     "Cluster": "featx.cluster.Cluster",
     "Difference": "featx.recipe.Difference",
-    "Evaluation": "featx.fitting.Evaluation",
+    "Evaluation": "featx.metrics.Evaluation",
     "ImageTable": "featx.store.ImageTable",
     "Preset": "featx.extraction.Preset",
-    "Score": "featx.fitting.Score",
+    "Score": "featx.metrics.Score",
 }
 
 # How it looks

@@ -7,13 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from featx.choices import Augmentation
 from featx.errors import OptionError
 from featx.finetuning.augmentation import (
-    AUGMENTATIONS,
     augmentation_layers,
     reseed,
     seed_generators,
@@ -23,7 +24,7 @@ from featx.finetuning.augmentation import (
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 SIDE = 64
-DRAWN = [name for name in AUGMENTATIONS if name != "none"]
+DRAWN = [name for name in get_args(Augmentation) if name != "none"]
 #: Degrees, shares of a side, shares of a side.
 RANGES = {"lecture": (30, 0.3, 0.3), "strong": (15, 0.1, 0.2)}
 

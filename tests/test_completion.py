@@ -10,17 +10,25 @@ from typing import get_args
 import pytest
 from typer.main import get_command
 
-from featx.choices import Dtype, Jpeg, Precision, Preprocess, Resize, ScalesJoin
+from featx.choices import (
+    Augmentation,
+    Calibration,
+    Dtype,
+    Jpeg,
+    Normalise,
+    Optimizer,
+    Precision,
+    Preprocess,
+    Resize,
+    ScalesJoin,
+    Schedule,
+    Solver,
+)
 from featx.cli import app as cli
 from featx.cli.completion import CLASSIFIERS, words_of
 from featx.extraction import PRESETS
-from featx.finetuning import options
-from featx.finetuning.augmentation import AUGMENTATIONS
-from featx.fitting.calibration import Calibration
 from featx.fitting.classifiers import AUTO
 from featx.fitting.classifiers import CLASSIFIERS as TABLE
-from featx.fitting.settings import Normalise
-from featx.fitting.solvers import SolverName
 from featx.layers import LAYERS
 
 FEATX = (
@@ -121,7 +129,7 @@ def offered(verb, option):
         *((verb, "--layer", NAMES) for verb in ("plan", "extract", "fit", "sweep", "finetune")),
         ("finetune", "--freeze-until", [*NAMES, "none"]),
         *((verb, "--clf", [*TABLE, AUTO]) for verb in ("fit", "sweep")),
-        *((verb, "--normalise", [*get_args(Normalise), AUTO]) for verb in ("fit", "sweep")),
+        *((verb, "--normalise", get_args(Normalise)) for verb in ("fit", "sweep")),
         *((verb, "--recipe", PRESETS) for verb in ("plan", "extract")),
         ("extract", "--pool", ["none", "avg", "max", "avg+max", "grid:2", "bilinear"]),
         ("extract", "--weights", ["bundled", "imagenet", "random:0"]),
@@ -134,11 +142,11 @@ def offered(verb, option):
         ("predict", "--precision", get_args(Precision)),
         ("extract", "--dtype", get_args(Dtype)),
         ("extract", "--scales-join", get_args(ScalesJoin)),
-        ("fit", "--road", [*get_args(SolverName), AUTO]),
+        ("fit", "--road", get_args(Solver)),
         ("fit", "--calibration", get_args(Calibration)),
-        ("finetune", "--augment", AUGMENTATIONS),
-        ("finetune", "--optimizer", get_args(options.OptimizerName)),
-        ("finetune", "--schedule", get_args(options.Schedule)),
+        ("finetune", "--augment", get_args(Augmentation)),
+        ("finetune", "--optimizer", get_args(Optimizer)),
+        ("finetune", "--schedule", get_args(Schedule)),
         ("export", "--split", ["train", "val", "test"]),
         ("weights fetch", "name", ["imagenet"]),
     ],

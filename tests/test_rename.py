@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import featx
-from featx.cli import settings
+from featx.cli import options
 from featx.errors import OptionError, UnknownLayerError, WeightsError
 from featx.network.weights import find_weights, inspect_weights, read_weights
 from featx.network.weights.layouts import Entry
@@ -93,7 +93,7 @@ def refusal(path, *layers, rename=None, error=WeightsError):
 def typed(message):
     """Return the renames that a message asks to type, read as a shell and featx read them."""
     words = shlex.split(message[message.index("  --rename") :].replace("\\\n", ""))
-    return settings.renames([n for w, n in itertools.pairwise(words) if w == "--rename"])
+    return options.renames([n for w, n in itertools.pairwise(words) if w == "--rename"])
 
 
 def whose(path, layers, rename):
@@ -281,7 +281,7 @@ def test_what_cannot_be_is_refused(tmp_path, monkeypatch, spec, rename, error, w
 def test_a_flag_that_is_no_rename(texts, words):
     """A flag without both names, or of one layer twice, is refused."""
     with pytest.raises(OptionError, match=f"^{re.escape(words)}"):
-        settings.renames(texts)
+        options.renames(texts)
 
 
 # Proposed ------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 
 from featx.errors import FitError, OptionError
-from featx.fitting.solvers import check_solver, choose_solver, price
+from featx.fitting.solvers import choose_solver, price
 
 NAMES = ("primal", "span", "streamed")
 PLENTY = 10**13
@@ -83,15 +83,10 @@ def test_free_memory_is_asked_for(monkeypatch):
         choose_solver(4300, 1000, 3, "primal")
 
 
-def test_unknown_roads_are_refused():
-    for refuse in (check_solver, lambda name: choose_solver(10, 10, 2, name, free=PLENTY)):
-        with pytest.raises(OptionError) as caught:
-            refuse("highway")
-        assert str(caught.value) == (
-            "No road 'highway'. Use --road with one of primal, span, streamed, auto."
-        )
-    for name in (*NAMES, "auto"):
-        check_solver(name)
+def test_an_unknown_solver_is_refused():
+    """The flag is named, with the value received."""
+    with pytest.raises(OptionError, match=r"'highway'.*--solver"):
+        choose_solver(10, 10, 2, "highway", free=PLENTY)
 
 
 @pytest.mark.parametrize("name", NAMES)

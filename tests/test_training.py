@@ -22,7 +22,7 @@ from sklearn.preprocessing import Normalizer, normalize
 from sklearn.svm import SVC, LinearSVC
 
 from featx.errors import ExistsError, FitError, OptionError, StoreError
-from featx.fitting import CLASSIFIERS, load_model, scoring
+from featx.fitting import CLASSIFIERS, cross_validation, load_model
 from featx.fitting import fit as fit_with_baselines
 from featx.fitting.classifiers import penalty_grid
 
@@ -715,8 +715,8 @@ def test_copies_are_never_on_both_sides(store_of, monkeypatch, duplicates):
         parts.extend((set(rows[a]), set(rows[b])) for a, b in pairs)
         return own(problem, rows, pairs, options)
 
-    own = scoring.search
-    monkeypatch.setattr(scoring, "search", spy_search)
+    own = cross_validation.search
+    monkeypatch.setattr(cross_validation, "search", spy_search)
     found = fit(store_of(labels, sha256=sha256), clf="ridge", C=[1], duplicates=duplicates)
     assert len(parts) == 6 * 6  # all and five folds, each searched on five folds
     torn = [
