@@ -14,15 +14,44 @@ from featx.choices import Dtype, Jpeg, Pool, Precision, Preprocess, Resize, Scal
 from featx.images import MAX_PIXELS
 from featx.recipe import Recipe, image_size
 
-__all__ = ["BatchSize", "CodeSettings", "ExtractionSettings", "Progress", "TransformerSettings"]
+__all__ = [
+    "BatchSize",
+    "CodeSettings",
+    "ExtractionSettings",
+    "ImageSettings",
+    "NetworkSettings",
+    "Progress",
+    "TransformerSettings",
+]
 
 BatchSize = int | Literal["auto"]
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodeSettings:
-    """How images become codes.
+class ImageSettings:
+    """Where images come from.
+
+    Parameters
+    ----------
+    images : Path or str, optional
+        A folder of images, of class folders, or of train/, val/ and test/; "data" by
+        default. It may be a zip or tar file, or a URL such as s3://….
+    manifest : Path or str, optional
+        A table with a column path and any of label, split, group, instead of `images`;
+        its paths are relative to its folder, or URLs.
+    group : str, optional
+        A regular expression that finds the group (a patient, a site) in the path.
+    """
+
+    images: Path | str | None = field(default=None, kw_only=False)
+    manifest: Path | str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LayerSettings:
+    """What is taken from the network; a base of its own, so that these fields come first.
 
     Parameters
     ----------
@@ -35,11 +64,21 @@ class CodeSettings:
     size : int, str or (int, int), default=224
         Image size at the input of the network, in pixels: one number, "HxW" or
         (height, width).
+    """
+
+    layer: str | Sequence[str]
+    pool: Pool = "none"
+    size: int | str | tuple[int, int] = 224
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The network, and what it sees of each image.
+
+    Parameters
+    ----------
     resize : {"squash", "crop", "pad"}, default="squash"
-        How an image gets that size: stretched, cropped to the centre, or padded.
-    jpeg : {"reduced", "full"}, default="reduced"
-        "reduced" decodes a JPEG that is much larger than `size` at a fraction of its
-        resolution, which is faster; see `featx.images.decoding`.
+        How an image gets the size of the input: stretched, cropped to the centre, or padded.
     weights : str, default="bundled"
         "bundled", "imagenet" (the Keras release), an h5 or keras file, or "random:SEED".
     rename : mapping of str to str, optional
@@ -51,12 +90,33 @@ class CodeSettings:
         Arithmetic of the network.
     device : str, default="auto"
         "auto" (a GPU if there is one), "cpu", "gpu" or "gpu:N".
-    batch_size : int or "auto", default="auto"
-        Images per batch; halved if memory runs out.
     flip : bool, default=False
         Average the codes of each image and its mirror image.
     crops : {1, 5, 10}, default=1
         5 averages the codes of the four corners and the centre; 10 adds their mirror images.
+    """
+
+    resize: Resize = "squash"
+    weights: str = "bundled"
+    rename: Mapping[str, str] | None = None
+    preprocess: Preprocess = "caffe"
+    precision: Precision = "float32"
+    device: str = "auto"
+    flip: bool = False
+    crops: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeSettings(NetworkSettings, _LayerSettings):
+    """How images become codes.
+
+    Parameters
+    ----------
+    jpeg : {"reduced", "full"}, default="reduced"
+        "reduced" decodes a JPEG that is much larger than `size` at a fraction of its
+        resolution, which is faster; see `featx.images.decoding`.
+    batch_size : int or "auto", default="auto"
+        Images per batch; halved if memory runs out.
     scale : int or sequence of int, optional
         Shorter sides, in pixels, at which the network sees the whole image with its aspect
         ratio, instead of `size` and `resize`.
@@ -64,19 +124,8 @@ class CodeSettings:
         Whether the codes of several scales are averaged or concatenated.
     """
 
-    layer: str | Sequence[str]
-    pool: Pool = "none"
-    size: int | str | tuple[int, int] = 224
-    resize: Resize = "squash"
     jpeg: Jpeg = "reduced"
-    weights: str = "bundled"
-    rename: Mapping[str, str] | None = None
-    preprocess: Preprocess = "caffe"
-    precision: Precision = "float32"
-    device: str = "auto"
     batch_size: BatchSize = "auto"
-    flip: bool = False
-    crops: int = 1
     scale: int | Sequence[int] = ()
     scales_join: ScalesJoin = "mean"
 
@@ -136,23 +185,15 @@ class TransformerSettings(CodeSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractionSettings(CodeSettings):
+class ExtractionSettings(CodeSettings, ImageSettings):
     """What `extract` reads, computes and writes.
 
     Parameters
     ----------
-    images : Path or str, optional
-        A folder of images, of class folders, or of train/, val/ and test/; "data" by
-        default. It may be a zip or tar file, or a URL such as s3://….
     dtype : {"float32", "float16"}, default="float32"
         Number type in the store.
     max_pixels : int, default=178956970
         An image with more pixels is recorded as unreadable.
-    manifest : Path or str, optional
-        A table with a column path and any of label, split, group, instead of `images`;
-        its paths are relative to its folder, or URLs.
-    group : str, optional
-        A regular expression that finds the group (a patient, a site) in the path.
     output : Path or str, default="codes.h5"
         The store to write.
     overwrite : bool, default=False
@@ -163,11 +204,8 @@ class ExtractionSettings(CodeSettings):
         Show a progress bar if weights are downloaded.
     """
 
-    images: Path | str | None = field(default=None, kw_only=False)
     dtype: Dtype = "float32"
     max_pixels: int = MAX_PIXELS
-    manifest: Path | str | None = None
-    group: str | None = None
     output: Path | str = "codes.h5"
     overwrite: bool = False
     progress: Progress | None = None
