@@ -171,7 +171,7 @@ def halves(folder: Path, stores: Path, temporary: Path) -> tuple[Path, Path]:
 
     job = prepare_fit(store_of(stores, folder, Part(), "avg"), baselines=False)
     paths, tables = job.joined.images.path[job.rows], []
-    for k, (_, own) in enumerate(make_folds(job.y, job.keys, 0, 2)):
+    for k, (_, own) in enumerate(make_folds(job.y, job.groups, 0, 2)):
         lines = [f"{paths[row]},{job.y[row]}" for row in own]
         tables.append(temporary / f"half-{k}.csv")
         tables[-1].write_text("\n".join(["path,label", *lines]) + "\n")

@@ -18,11 +18,11 @@ from sklearn.svm import SVC
 from featx.errors import FitError, OptionError
 from featx.fitting import prepare_fit
 from featx.fitting.calibration import (
-    Decided,
-    Decisions,
-    Temperature,
+    DecisionScores,
+    PrecomputedScores,
+    TemperatureScaling,
     calibrate,
-    decisions,
+    decision_scores,
 )
 from featx.fitting.estimators import Centroids, StableNeighbours
 
@@ -58,9 +58,9 @@ def test_temperature_is_scikit_learns(n_classes):
     model = overfitted(n_classes)
     X, y = make_rows(300, n_classes)
     theirs = calibrated_by_scikit_learn(model, X, y, "temperature")
-    ours = Temperature(NAMES[:n_classes]).fit(decisions(model, X), y)
+    ours = TemperatureScaling(NAMES[:n_classes]).fit(decision_scores(model, X), y)
     new, truth = make_rows(300, n_classes, seed=2)
-    found, expected = ours.predict_proba(decisions(model, new)), theirs.predict_proba(new)
+    found, expected = ours.predict_proba(decision_scores(model, new)), theirs.predict_proba(new)
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.01)
     before = log_loss(truth, model.predict_proba(new))
     assert ours.temperature > 1.5  # or there were nothing to calibrate
@@ -81,7 +81,7 @@ def test_temperature_never_changes_an_answer(n_classes, seed, scale, signal):
     X = rng.standard_normal((40, n_classes))
     X[np.arange(40), own] += signal
     X *= scale
-    model = Temperature(NAMES[:n_classes]).fit(X, np.array(NAMES)[own])
+    model = TemperatureScaling(NAMES[:n_classes]).fit(X, np.array(NAMES)[own])
     probabilities = model.predict_proba(X)
     assert np.isfinite(model.temperature)
     assert model.temperature > 0
@@ -97,7 +97,7 @@ def test_temperature_stays_bounded_where_all_is_right(n, scale):
     own = np.arange(n) % 2
     X = np.zeros((n, 2))
     X[np.arange(n), own] = scale
-    model = Temperature(NAMES[:2]).fit(X, np.array(NAMES)[own])
+    model = TemperatureScaling(NAMES[:2]).fit(X, np.array(NAMES)[own])
     assert model.predict_proba(X).max() == pytest.approx(n / (n + 1), abs=1e-3)
 
 
@@ -105,7 +105,7 @@ def test_temperature_is_of_least_log_loss():
     """A finer look finds nothing better, with the further row that is assumed."""
     model = overfitted(3)
     X, y = make_rows(60, 3)
-    X = decisions(model, X)
+    X = decision_scores(model, X)
     own = np.searchsorted(NAMES, y)
     rest = X.copy()
     rest[np.arange(60), own] = -np.inf
@@ -114,7 +114,7 @@ def test_temperature_is_of_least_log_loss():
     targets[np.arange(60), rest.argmax(axis=1)] += 1 / 61
     grid = np.exp(np.linspace(-5, 8, 2000))
     losses = [-np.mean(np.sum(targets * log_softmax(X / t, axis=1), axis=1)) for t in grid]
-    found = Temperature(NAMES).fit(X, y).temperature
+    found = TemperatureScaling(NAMES).fit(X, y).temperature
     assert found == pytest.approx(grid[np.argmin(losses)], rel=0.01)
 
 
@@ -122,23 +122,26 @@ def test_temperature_is_of_least_log_loss():
 def test_temperature_does_not_see_the_scale(factor):
     """Decisions in other units have the same probabilities; what is added to a row is no matter."""
     X, y = make_rows(60, 3)
-    X = decisions(overfitted(3), X)
-    expected = Temperature(NAMES).fit(X, y).predict_proba(X)
-    found = Temperature(NAMES).fit(X * factor, y).predict_proba(X * factor)
+    X = decision_scores(overfitted(3), X)
+    expected = TemperatureScaling(NAMES).fit(X, y).predict_proba(X)
+    found = TemperatureScaling(NAMES).fit(X * factor, y).predict_proba(X * factor)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     shift = np.random.default_rng(0).standard_normal((60, 1))
-    shifted = Temperature(NAMES).fit(X + shift, y).predict_proba(X + shift)
+    shifted = TemperatureScaling(NAMES).fit(X + shift, y).predict_proba(X + shift)
     np.testing.assert_allclose(shifted, expected, atol=1e-4)
 
 
 def test_classes_that_were_not_known_have_no_probability():
     """A column of -inf is no obstacle: the others are calibrated as if it were not there."""
     X, y = make_rows(80, 2)
-    two = decisions(overfitted(2), X)
+    two = decision_scores(overfitted(2), X)
     three = np.column_stack([two[:, 0], np.full(80, -np.inf), two[:, 1]])
     names = np.where(y == "ash", "ash", "oak")
     before = three.copy()
-    plain, wide = Temperature(NAMES[:2]).fit(two, y), Temperature(NAMES).fit(three, names)
+    plain, wide = (
+        TemperatureScaling(NAMES[:2]).fit(two, y),
+        TemperatureScaling(NAMES).fit(three, names),
+    )
     assert np.array_equal(three, before)
     assert wide.temperature == pytest.approx(plain.temperature, rel=1e-4)
     found = wide.predict_proba(three)
@@ -148,12 +151,12 @@ def test_classes_that_were_not_known_have_no_probability():
 
 def test_decisions_that_are_all_the_same_say_nothing():
     """No spread is no reason to fail; probabilities are equal."""
-    model = Temperature(NAMES).fit(np.full((6, 3), 2.0), np.array(NAMES * 2))
+    model = TemperatureScaling(NAMES).fit(np.full((6, 3), 2.0), np.array(NAMES * 2))
     np.testing.assert_allclose(model.predict_proba(np.full((1, 3), 2.0)), 1 / 3)
 
 
 def test_temperature_is_cloned_as_any_estimator():
-    model = clone(Temperature(NAMES, temperature=3.0))
+    model = clone(TemperatureScaling(NAMES, temperature=3.0))
     assert model.get_params() == {"classes": NAMES, "temperature": 3.0}
     assert model.classes_.tolist() == list(NAMES)
 
@@ -163,19 +166,19 @@ def test_temperature_is_cloned_as_any_estimator():
 
 def test_no_calibration_is_the_softmax():
     X, y = make_rows(30, 3)
-    X = decisions(overfitted(3), X)
+    X = decision_scores(overfitted(3), X)
     assert np.array_equal(calibrate(X, y, NAMES, "none").predict_proba(X), softmax(X, axis=1))
 
 
 def test_rows_of_classes_that_were_not_known_do_not_calibrate():
     """They have no decision of their own class; the temperature is that of the others."""
     X, y = make_rows(90, 3)
-    X = decisions(overfitted(3), X)
+    X = decision_scores(overfitted(3), X)
     X[:30, 2] = -np.inf  # a fold that did not know oak
     known = np.isfinite(X[np.arange(90), np.searchsorted(NAMES, y)])
     assert 0 < known.sum() < 90
     found = calibrate(X, y, NAMES, "temperature")
-    assert found.temperature == Temperature(NAMES).fit(X[known], y[known]).temperature
+    assert found.temperature == TemperatureScaling(NAMES).fit(X[known], y[known]).temperature
     assert np.isfinite(found.predict_proba(X)).all()
 
 
@@ -184,7 +187,7 @@ def test_rows_of_classes_that_were_not_known_do_not_calibrate():
 def test_too_little_to_calibrate_on_is_the_softmax(method, rows):
     """Without two classes there is nothing to learn from."""
     X, y = make_rows(30, 3)
-    X = decisions(overfitted(3), X)
+    X = decision_scores(overfitted(3), X)
     model = calibrate(X[rows], y[rows], NAMES, method)
     assert np.array_equal(model.predict_proba(X), softmax(X, axis=1))
 
@@ -196,9 +199,9 @@ def test_other_calibrations_are_scikit_learns(method, n_classes):
     model = overfitted(n_classes)
     X, y = make_rows(120, n_classes)
     theirs = calibrated_by_scikit_learn(model, X, y, method)
-    ours = calibrate(decisions(model, X), y, NAMES[:n_classes], method)
+    ours = calibrate(decision_scores(model, X), y, NAMES[:n_classes], method)
     new, _ = make_rows(90, n_classes, seed=2)
-    found, expected = ours.predict_proba(decisions(model, new)), theirs.predict_proba(new)
+    found, expected = ours.predict_proba(decision_scores(model, new)), theirs.predict_proba(new)
     assert ours.classes_.tolist() == list(NAMES[:n_classes])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7)
 
@@ -207,7 +210,7 @@ def test_other_calibrations_are_scikit_learns(method, n_classes):
 def test_what_a_fold_did_not_know_is_least_likely(method):
     """-inf in some rows leaves probabilities finite, whatever the sign of the decisions."""
     X, y = make_rows(90, 3)
-    X = decisions(overfitted(3), X)
+    X = decision_scores(overfitted(3), X)
     for shift in (0, 100, -100):
         some = X + shift
         some[:30, 2] = -np.inf
@@ -222,7 +225,7 @@ def test_what_a_fold_did_not_know_is_least_likely(method):
 def test_a_class_without_rows_is_named(method):
     """Each class is calibrated by itself, and so needs images; temperature does not."""
     X, y = make_rows(90, 3)
-    X = decisions(overfitted(3), X)
+    X = decision_scores(overfitted(3), X)
     message = (
         f"Too few images of ash for --calibration {method}, which is fitted for each class on "
         "images held out. Use --calibration temperature."
@@ -257,7 +260,7 @@ def test_an_unknown_calibration_is_refused():
 def test_softmax_of_decisions_is_the_logistic_models(n_classes):
     X, _ = make_rows(40, n_classes)
     model = overfitted(n_classes)
-    found = softmax(decisions(model, X), axis=1)
+    found = softmax(decision_scores(model, X), axis=1)
     np.testing.assert_allclose(found, model.predict_proba(X), atol=1e-12)
 
 
@@ -271,25 +274,25 @@ def test_the_largest_decision_is_the_answer(estimator, n_classes):
     """One column a class for every kind of estimator, its answer the largest."""
     X, y = make_rows(60, n_classes)
     model = clone(estimator).fit(X[:30], y[:30])
-    found = decisions(model, X)
+    found = decision_scores(model, X)
     assert found.shape == (60, n_classes)
     assert found.dtype == np.float64
     assert np.isfinite(found).all()
     assert np.array_equal(np.array(NAMES)[found.argmax(axis=1)], model.predict(X))
-    assert np.array_equal(Decisions(model).fit(X).transform(X), found)
+    assert np.array_equal(DecisionScores(model).fit(X).transform(X), found)
 
 
 def test_votes_are_logarithms_and_none_is_rare():
     """A class that no neighbour has is rarer than one in ten thousand, not impossible."""
     model = StableNeighbours(3).fit([[0.0], [1], [2], [90]], ["ash", "ash", "elm", "oak"])
-    np.testing.assert_allclose(decisions(model, [[0.5]]), np.log([[2 / 3, 1 / 3, 1e-4]]))
+    np.testing.assert_allclose(decision_scores(model, [[0.5]]), np.log([[2 / 3, 1 / 3, 1e-4]]))
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_decided_gives_back_what_was_decided(n_classes):
     """As scikit-learn has decisions, so that they go round unchanged."""
     X = np.random.default_rng(0).standard_normal((10, n_classes))
-    model = Decided(NAMES[:n_classes]).fit(X, np.array(NAMES)[[0] * 10])
-    found = decisions(model, X)
+    model = PrecomputedScores(NAMES[:n_classes]).fit(X, np.array(NAMES)[[0] * 10])
+    found = decision_scores(model, X)
     np.testing.assert_allclose(softmax(found, axis=1), softmax(X, axis=1), atol=1e-14)
     assert np.array_equal(model.predict(X), np.array(NAMES)[X.argmax(axis=1)])

@@ -42,13 +42,13 @@ def make_rows(n=60, n_classes=3, width=10, seed=0):
 def decided(name, X, y, further, **settings):
     """Decisions about further rows, of an estimator as the search makes it."""
     kind = CLASSIFIERS[name]
-    estimator = kind.make(0).set_params(**{**kind.fixed(X), **settings})
+    estimator = kind.make(0).set_params(**{**kind.data_parameters(X), **settings})
     return decisions(estimator.fit(X, y), further)
 
 
-def refusal(name, settings, *, on_span=False) -> str:
+def refusal(name, settings, *, on_gram=False) -> str:
     with pytest.raises(OptionError) as caught:
-        check_settings(CLASSIFIERS[name], settings, on_span=on_span)
+        check_settings(CLASSIFIERS[name], settings, on_gram=on_gram)
     return str(caught.value)
 
 
@@ -58,12 +58,12 @@ def refusal(name, settings, *, on_span=False) -> str:
 def test_the_table_says_what_each_is():
     """Facts that the rest of the package relies on."""
     facts = {
-        "exact": lambda kind: kind.is_exact,
+        "exact": lambda kind: kind.is_rotation_invariant,
         "linear": lambda kind: kind.is_linear,
         "penalty": lambda kind: kind.has_penalty,
-        "streams": lambda kind: kind.streams,
+        "streams": lambda kind: kind.supports_sgd,
         "auto": lambda kind: kind.in_auto,
-        "rows": lambda kind: kind.needs_rows,
+        "rows": lambda kind: kind.needs_training_rows,
     }
     linear = {"logistic", "ridge", "linear-svm"}
     assert {f: {n for n, k in CLASSIFIERS.items() if is_so(k)} for f, is_so in facts.items()} == {
@@ -74,7 +74,7 @@ def test_the_table_says_what_each_is():
         "auto": {*EXACT, "lda"},
         "rows": {"svm-rbf", "knn"},
     }
-    assert [name for name, kind in CLASSIFIERS.items() if kind.goes_on] == ["logistic"]
+    assert [name for name, kind in CLASSIFIERS.items() if kind.warm_starts] == ["logistic"]
 
 
 def test_the_table_is_true_of_the_estimators():
@@ -84,12 +84,14 @@ def test_the_table_is_true_of_the_estimators():
         assert kind.name == name
         assert kind.parameter is None or kind.parameter in parameters
         assert kind.has_class_weight == ("class_weight" in parameters)
-        assert set(kind.breaks) <= set(parameters)
+        assert set(kind.axis_dependent) <= set(parameters)
         if name in {"sgd", "logistic-l1", "hist-gradient-boosting"}:
             assert parameters["random_state"] == 7
-        if kind.goes_on:
+        if kind.warm_starts:
             assert "warm_start" in parameters
-        assert not (kind.in_auto and kind.is_exact and kind.streams and not kind.is_linear)
+        assert not (
+            kind.in_auto and kind.is_rotation_invariant and kind.supports_sgd and not kind.is_linear
+        )
 
 
 def test_penalties_become_the_parameter_of_the_estimator():
@@ -145,18 +147,18 @@ def test_settings_that_look_at_axes_are_refused_on_the_span(name, parameter, val
     else:
         one, other = decided(name, X, y, X, **fitted), decided(name, X @ Q, y, X @ Q, **fitted)
     assert np.abs(other - one).max() > 1e-2 * np.ptp(one)
-    assert refusal(name, settings, on_span=True) == (
+    assert refusal(name, settings, on_gram=True) == (
         f"--set {parameter}={value} makes {name} depend on the axes of the codes, which the exact "
         "span turns. Leave it out, or use --road primal on narrow codes (--pool avg)."
     )
-    check_settings(CLASSIFIERS[name], settings, on_span=False)
+    check_settings(CLASSIFIERS[name], settings, on_gram=False)
 
 
 def test_every_breaking_setting_is_tried():
     """No entry of the table is without its case above; unknown kernels are refused by name."""
-    listed = {(name, p) for name, kind in CLASSIFIERS.items() for p in kind.breaks}
+    listed = {(name, p) for name, kind in CLASSIFIERS.items() for p in kind.axis_dependent}
     assert listed - {(name, p) for name, p, *_ in BREAKING} == {("svm-rbf", "kernel")}
-    assert refusal("svm-rbf", {"kernel": "precomputed"}, on_span=True).startswith(
+    assert refusal("svm-rbf", {"kernel": "precomputed"}, on_gram=True).startswith(
         "--set kernel=precomputed makes svm-rbf depend on the axes of the codes"
     )
 
@@ -177,14 +179,14 @@ def test_every_breaking_setting_is_tried():
 def test_settings_that_are_allowed_are_blind_to_rotations(name, settings):
     X, y = make_rows()
     Q = ortho_group.rvs(10, random_state=np.random.default_rng(2))
-    check_settings(CLASSIFIERS[name], settings, on_span=True)
+    check_settings(CLASSIFIERS[name], settings, on_gram=True)
     one, other = decided(name, X, y, X, **settings), decided(name, X @ Q, y, X @ Q, **settings)
     np.testing.assert_allclose(other, one, atol=1e-4 * np.ptp(one))
 
 
-@pytest.mark.parametrize("on_span", [True, False])
-def test_unknown_parameters_are_refused(on_span):
-    assert refusal("knn", {"weights": "distance", "C": 3}, on_span=on_span) == (
+@pytest.mark.parametrize("on_gram", [True, False])
+def test_unknown_parameters_are_refused(on_gram):
+    assert refusal("knn", {"weights": "distance", "C": 3}, on_gram=on_gram) == (
         "knn has no parameter 'C'. Expected --set with one of n_neighbors, weights."
     )
 
@@ -197,14 +199,14 @@ def test_gamma_is_one_over_the_mean_squared_distance(scale):
     """Of different rows, each pair once; whatever their scale and their mean."""
     X = scale * (3 + make_rows()[0])
     expected = 1 / np.mean(pdist(X, "sqeuclidean"))
-    assert CLASSIFIERS["svm-rbf"].fixed(X) == {"gamma": pytest.approx(expected, rel=1e-9)}
-    assert CLASSIFIERS["ridge"].fixed(X) == {}
+    assert CLASSIFIERS["svm-rbf"].data_parameters(X) == {"gamma": pytest.approx(expected, rel=1e-9)}
+    assert CLASSIFIERS["ridge"].data_parameters(X) == {}
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 0.1])
 def test_equal_rows_have_no_scale(value):
-    assert CLASSIFIERS["svm-rbf"].fixed(np.full((7, 3), value)) == {"gamma": 1.0}
-    assert CLASSIFIERS["svm-rbf"].fixed(np.full((1, 3), value)) == {"gamma": 1.0}
+    assert CLASSIFIERS["svm-rbf"].data_parameters(np.full((7, 3), value)) == {"gamma": 1.0}
+    assert CLASSIFIERS["svm-rbf"].data_parameters(np.full((1, 3), value)) == {"gamma": 1.0}
 
 
 def test_the_grid_follows_the_mean_squared_length():

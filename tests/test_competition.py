@@ -177,7 +177,7 @@ def test_what_belongs_together_is_drawn_together(job_of):
     for own in (few, more):
         for label in LABELS:
             drawn = own[labels[own] == label]
-            for key in np.unique(job.keys[drawn]):
-                whole = np.flatnonzero((job.keys == key) & (labels == label))
+            for key in np.unique(job.groups[drawn]):
+                whole = np.flatnonzero((job.groups == key) & (labels == label))
                 assert set(whole) <= set(drawn)
     assert 16 <= len(few) <= 24

@@ -22,7 +22,7 @@ from featx.codes.components import PrincipalComponents
 from featx.errors import FitError, OptionError
 from featx.fitting import CLASSIFIERS, fit, load_model, prepare_fit
 from featx.fitting import prepare as preparing_module
-from featx.fitting.attribution import View, decision_values, explain_code, why_not_exact
+from featx.fitting.attribution import ImageView, explain_code, model_decision_scores, why_not_exact
 from featx.fitting.classifiers import find_classifiers
 from featx.fitting.coordinates import coordinates_of
 from featx.fitting.cross_validation import folds_of, hold_out
@@ -280,7 +280,7 @@ def test_axes_of_a_fold_do_not_know_what_it_holds_out(stores, tmp_path, make_sto
     maps = wide_maps()
     first = folds_of(prepare_fit(stores["narrow", False], duplicates="keep"))[0]
     changed = maps.mean(axis=(1, 2))
-    changed[first.scored] = np.random.default_rng(7).random((len(first.scored), 128)) * 50
+    changed[first.score_rows] = np.random.default_rng(7).random((len(first.score_rows), 128)) * 50
     other = make_store(tmp_path / "other.h5", {"block2_pool": changed}, LABELS)
     weights, kept = [], []
     for store in (stores["narrow", False], other):
@@ -498,9 +498,9 @@ def test_places_and_the_intercept_are_the_decision(stores, clf, name, normalise,
     assert why_not_exact(bundle) is None
     estimator = bundle.classifier["decisions"].estimator
     for i in range(4):
-        expected = decision_values(bundle, codes[i][None])[0]
+        expected = model_decision_scores(bundle, codes[i][None])[0]
         for k in range(3):
-            found = explain_code(bundle, codes[i], {"block2_pool": [View(maps[i])]}, k)
+            found = explain_code(bundle, codes[i], {"block2_pool": [ImageView(maps[i])]}, k)
             assert found.intercept == pytest.approx(estimator.intercept_[k])
             assert found.total == pytest.approx(expected[k], abs=1e-6 * max(1, abs(expected[k])))
 
@@ -515,7 +515,7 @@ def test_each_place_is_the_right_one(stores, name):
     weights = (coef / pca.explained_variance_**0.5) @ pca.components_
     maps = wide_maps(1, seed=5).astype(np.float64)
     code = plainly_pooled(maps, "none" if name == "wide" else "avg").ravel()
-    found = explain_code(bundle, code, {"block2_pool": [View(maps[0])]}, 1).maps["block2_pool"]
+    found = explain_code(bundle, code, {"block2_pool": [ImageView(maps[0])]}, 1).maps["block2_pool"]
     of_image = maps[0] if name == "wide" else maps[0] / 64
     mean = pca.mean_.reshape(8, 8, 128) if name == "wide" else pca.mean_ / 64
     each = weights[1].reshape(8, 8, 128) if name == "wide" else weights[1]
@@ -528,9 +528,9 @@ def test_one_number_of_two_classes_is_explained_for_both(tmp_path, make_store):
     store = make_store(tmp_path / "codes.h5", {"block2_pool": wide_maps()}, labels, SPLITS)
     bundle = quick(store, whiten=True).bundle
     maps, codes = wide_maps(1, seed=5), codes_of("wide", 1, seed=5)
-    expected = decision_values(bundle, codes)[0]
+    expected = model_decision_scores(bundle, codes)[0]
     for k in (0, 1):
-        found = explain_code(bundle, codes[0], {"block2_pool": [View(maps[0])]}, k)
+        found = explain_code(bundle, codes[0], {"block2_pool": [ImageView(maps[0])]}, k)
         assert found.total == pytest.approx(expected[k], abs=1e-6)
 
 

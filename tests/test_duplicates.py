@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
 from featx.dataset import duplicates
-from featx.dataset.duplicates import DuplicatePair, conflicting, find_duplicates
+from featx.dataset.duplicates import DuplicatePair, find_duplicates, with_conflicting_labels
 from featx.images import read_image, to_rgb
 from featx.store import open_store
 
@@ -416,7 +416,7 @@ def test_conflicting_pairs_are_those_with_two_labels():
         DuplicatePair(0, 2, True, 1.0),
         DuplicatePair(3, 4, False, 0.97),
     )
-    assert conflicting(pairs, ["a", "a", "b", "a", "b"]) == pairs[1:]
+    assert with_conflicting_labels(pairs, ["a", "a", "b", "a", "b"]) == pairs[1:]
 
 
 def test_no_label_contradicts_none():
@@ -426,7 +426,7 @@ def test_no_label_contradicts_none():
         DuplicatePair(2, 3, True, 1.0),
     )
     labels = np.array([None, "a", None, None], object)
-    assert conflicting(pairs, labels) == ()
+    assert with_conflicting_labels(pairs, labels) == ()
 
 
 def test_labels_that_differ_show_in_some_pair():
@@ -435,7 +435,7 @@ def test_labels_that_differ_show_in_some_pair():
     sha256 = np.array(["a", "a", "b", "c"], object)
     pairs = find_duplicates(sha256, alike(4), thumbnails)
     for labels in itertools.product("xy", repeat=4):
-        assert bool(conflicting(pairs, labels)) == (len(set(labels)) > 1)
+        assert bool(with_conflicting_labels(pairs, labels)) == (len(set(labels)) > 1)
 
 
 # real pictures
@@ -450,7 +450,7 @@ def test_what_a_store_holds_is_taken(tmp_path, make_store):
     store = open_store(path)
     pairs = find_duplicates(store.images.sha256, store.images.phash, store.thumbnails())
     assert pairs == (DuplicatePair(0, 3, True, 1.0),)
-    assert conflicting(pairs, store.images.label) == pairs
+    assert with_conflicting_labels(pairs, store.images.label) == pairs
 
 
 def test_emoji_are_different_and_their_copies_are_found(facts):

@@ -10,7 +10,7 @@ import pytest
 import featx
 from featx.cli.scores import print_scores
 from featx.errors import ImagesError, OptionError
-from featx.metrics import evaluate
+from featx.metrics import score_predictions
 from featx.workflows import evaluation as workflow
 from featx.workflows import prepare_evaluation
 
@@ -81,7 +81,7 @@ def test_the_score_is_that_of_the_predictions(clouds):
     right = np.mean(table["label"] == labels)
     assert 0.5 < right < 1
     assert found.accuracy.value == pytest.approx(right)
-    wanted = evaluate(
+    wanted = score_predictions(
         np.array(labels), table.filter(like="p_").to_numpy(), list("abc"), np.arange(90)
     )
     assert found.log_loss == wanted.log_loss
@@ -183,7 +183,7 @@ def test_copies_and_groups_are_drawn_together(clouds):
         sha256=[f"{4000 + i:064x}" for i in (0, 0, 1, 2, 3, 4)],
         groups=[None, None, None, "g", "g", None],
     )
-    keys = prepare_evaluation(path, model=bundle).keys
+    keys = prepare_evaluation(path, model=bundle).groups
     assert keys[0] == keys[1]
     assert keys[3] == keys[4]
     assert len(set(keys)) == 4
@@ -331,7 +331,7 @@ def test_mistakes_are_named_and_many_classes_are_not_drawn(capsys):
     y = np.array(classes)
     p = np.eye(21)
     p[3, [3, 5]] = 0.25, 0.75
-    found = evaluate(y, p, classes, np.arange(21), paths=[f"{k}.png" for k in range(21)])
+    found = score_predictions(y, p, classes, np.arange(21), paths=[f"{k}.png" for k in range(21)])
     print_scores(found, quiet=False, beside=[("  majority class", "0.048")])
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "  majority class   0.048"

@@ -19,7 +19,7 @@ from sklearn.metrics import (
 from sklearn.metrics import log_loss as log_loss_score
 
 from featx.metrics import intervals
-from featx.metrics.evaluation import ClassScore, Confusion, evaluate
+from featx.metrics.evaluation import ClassScore, Confusion, score_predictions
 from featx.metrics.intervals import Score, paired_difference, wilson
 
 TRUE = np.array(list("aaaabbbccc"))
@@ -45,8 +45,8 @@ def certain(predicted, classes="abc", p: float = 1.0) -> np.ndarray:
     return np.where(chosen, p, (1 - p) / max(1, len(classes) - 1))
 
 
-def evaluate_labels(true, predicted, keys, classes="abc", **options):
-    return evaluate(true, certain(predicted, classes), list(classes), keys, **options)
+def evaluate_labels(true, predicted, groups, classes="abc", **options):
+    return score_predictions(true, certain(predicted, classes), list(classes), groups, **options)
 
 
 def random_case(n: int, k: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -125,7 +125,7 @@ def test_scores_are_those_of_scikit_learn(k, true, sure, seed):
     classes, true = list("abcdefgh"[:k]), np.array(true)
     p = np.random.default_rng(seed).dirichlet(np.ones(k), len(true))
     p[:sure] = p[:sure] == p[:sure].max(axis=1, keepdims=True)
-    found = evaluate(true, p, classes, alone(true))
+    found = score_predictions(true, p, classes, alone(true))
     predicted = np.array(classes)[p.argmax(1)]
     everything = sorted({*classes, *true.tolist(), "x", "y"})
     wide = np.zeros((len(true), len(everything)))
@@ -152,19 +152,19 @@ def test_the_top_five_are_those_of_scikit_learn(k):
     """Where there are more than five classes, the share with the truth among the first five."""
     true, p, classes = random_case(200, k)
     expected = top_k_accuracy_score(true, p, k=5, labels=classes)
-    assert evaluate(true, p, classes, alone(true)).top5.value == expected < 1
+    assert score_predictions(true, p, classes, alone(true)).top5.value == expected < 1
 
 
 def test_five_classes_have_no_top_five():
     """The share would be 1 whatever the probabilities."""
     true, p, classes = random_case(20, 5)
-    assert evaluate(true, p, classes, alone(true)).top5 is None
+    assert score_predictions(true, p, classes, alone(true)).top5 is None
 
 
 def test_of_equal_probabilities_the_first_counts_as_higher():
     """The last two of seven equal classes are not in the top five; the first is predicted."""
     true = np.array(list("aaaefg"))
-    found = evaluate(true, np.full((6, 7), 1 / 7), list("abcdefg"), alone(true))
+    found = score_predictions(true, np.full((6, 7), 1 / 7), list("abcdefg"), alone(true))
     assert found.top5.value == 4 / 6
     assert found.accuracy.value == 3 / 6
 
@@ -177,7 +177,7 @@ def test_a_label_never_learned_is_not_in_the_top_five():
 def test_the_brier_score_of_two_classes_is_the_sum_over_both():
     """By Brier's definition it is twice what scikit-learn gives for two classes."""
     true, p = np.array(["a", "b"]), np.array([[0.8, 0.2], [0.7, 0.3]])
-    found = evaluate(true, p, ["a", "b"], alone(true))
+    found = score_predictions(true, p, ["a", "b"], alone(true))
     assert found.brier.value == pytest.approx((2 * 0.2**2 + 2 * 0.7**2) / 2)
     assert found.brier.value == pytest.approx(2 * brier_score_loss(true, p[:, 1], pos_label="b"))
     assert evaluate_labels(true, "ba", alone(true), "ab").brier.value == 2
@@ -188,10 +188,10 @@ def test_an_impossible_truth_costs_the_logarithm_of_eps(dtype):
     """Probability 0 is clipped to eps of the probabilities' own precision, as scikit-learn does."""
     true = np.array(["a", "b"])
     p = np.array([[0.5, 0.5], [1, 0]], dtype)
-    found = evaluate(true, p, ["a", "b"], alone(true)).log_loss.value
+    found = score_predictions(true, p, ["a", "b"], alone(true)).log_loss.value
     assert found == pytest.approx((np.log(2) - np.log(np.finfo(dtype).eps)) / 2, rel=1e-7)
     assert found == pytest.approx(log_loss_score(true, p), rel=1e-6)
-    sure = evaluate(true[:1], p[1:], ["a", "b"], np.arange(1)).log_loss.value
+    sure = score_predictions(true[:1], p[1:], ["a", "b"], np.arange(1)).log_loss.value
     assert sure == pytest.approx(np.finfo(dtype).eps, rel=1e-6)
 
 
@@ -200,7 +200,7 @@ def test_probabilities_of_single_precision_are_summed_in_double():
     true, p, classes = random_case(200, 7)
     single = p.astype(np.float32)
     found, expected = (
-        evaluate(true, q, classes, alone(true)) for q in (single, single.astype(float))
+        score_predictions(true, q, classes, alone(true)) for q in (single, single.astype(float))
     )
     assert numbers(found) == nearly(expected)
 
@@ -209,7 +209,9 @@ def test_probabilities_of_single_precision_are_summed_in_double():
 def test_a_score_lies_in_its_interval_to_the_last_bit(n):
     """Images that are all alike have intervals without width, whatever the sums are rounded to."""
     for p in (0.55, 0.7, 0.9):
-        found = evaluate(np.full(n, "a"), certain("a" * n, "ab", p), list("ab"), np.arange(n))
+        found = score_predictions(
+            np.full(n, "a"), certain("a" * n, "ab", p), list("ab"), np.arange(n)
+        )
         for score in scores(found).values():
             assert score.low <= score.value <= score.high
             assert score.high - score.low < 1e-12
@@ -220,7 +222,7 @@ def test_the_calibration_error_by_hand():
     confidence = np.array([0.6, 0.6, 0.61, 0.65, 1.0])
     right = np.array([True, False, True, True, True])
     p = np.column_stack([confidence, 1 - confidence])
-    found = evaluate(np.where(right, "a", "b"), p, ["a", "b"], np.arange(5))
+    found = score_predictions(np.where(right, "a", "b"), p, ["a", "b"], np.arange(5))
     # 2/5 |0.5 - 0.6| + 2/5 |1 - 0.63| + 1/5 |1 - 1|
     assert found.calibration_error.value == pytest.approx(0.04 + 0.148)
     assert found.calibration_bins == len(found.reliability) == 15
@@ -234,7 +236,9 @@ def test_the_calibration_error_by_hand():
 def test_a_label_never_learned_counts_as_wrong():
     """Its probability is 0 and it stands among the labels in its place."""
     p = np.array([[0.6, 0.4], [0.6, 0.4], [0.3, 0.7]])
-    found = evaluate(np.array(["a", "b", "z"]), p, ["a", "c"], np.arange(3), paths=list("123"))
+    found = score_predictions(
+        np.array(["a", "b", "z"]), p, ["a", "c"], np.arange(3), paths=list("123")
+    )
     assert found.labels == ("a", "b", "c", "z")
     assert found.accuracy.value == 1 / 3
     assert found.confusion == ((1, 0, 0, 0), (1, 0, 0, 0), (0, 0, 0, 0), (0, 0, 1, 0))
@@ -281,7 +285,7 @@ def test_a_scored_part_of_one_class():
     true, p, classes = random_case(80)
     p = p[true == "b"]
     true = true[true == "b"]
-    found = evaluate(true, p, classes, alone(true))
+    found = score_predictions(true, p, classes, alone(true))
     assert found.balanced_accuracy.value == found.accuracy.value == np.mean(p.argmax(1) == 1)
     assert found.labels == ("a", "b", "c")
     assert found.balanced_accuracy.low < found.balanced_accuracy.value
@@ -325,7 +329,7 @@ def test_the_most_confident_mistakes_are_shown():
     """Three images of a cell, the surest mistake first, each once however often repeated."""
     sure = np.array([[0.6, 0.9, 0.7, 0.8, 0.2], [0.95, 0.9, 0.7, 0.8, 0.1]]).ravel()
     p = np.column_stack([1 - sure, sure])
-    found = evaluate(
+    found = score_predictions(
         np.full(10, "a"), p, ["a", "b"], np.arange(10), n_repeats=2, paths=["u", "v", "w", "x", "y"]
     )
     assert found.confusions == (Confusion("a", "b", 8, ("u", "v", "x")),)
@@ -353,7 +357,7 @@ def test_wilson_is_scipys(n):
 
 
 def test_the_interval_of_accuracy_is_wilsons():
-    """The share of right images, whatever their keys."""
+    """The share of right images, whatever their groups."""
     found = evaluate_labels(TRUE, PREDICTED, alone(TRUE) // 2)
     assert found.accuracy == wilson(7, 10)
 
@@ -395,7 +399,7 @@ def naive_scores(true, p, classes) -> dict[str, float]:
 
 @pytest.mark.parametrize("chunk", [10**6, 100])
 def test_the_bootstrap_is_that_of_one_resample_after_another(monkeypatch, chunk):
-    """The same draws of keys, unequal and repeated, scored naively, give the same intervals.
+    """The same draws of groups, unequal and repeated, scored naively, give the same intervals.
 
     Also where one array holds a few resamples only.
     """
@@ -405,9 +409,9 @@ def test_the_bootstrap_is_that_of_one_resample_after_another(monkeypatch, chunk)
     true, p, classes = random_case(n_images * n_repeats, 7)
     true = np.tile(true[:n_images], n_repeats)
     true[[5, 5 + n_images]] = "unlearned"
-    keys = np.tile(np.arange(n_images) ** 2 // 50, n_repeats)  # large keys and lone images
-    found = evaluate(true, p, classes, keys, n_repeats=n_repeats, seed=3)
-    members = [np.flatnonzero(keys == key) for key in np.unique(keys)]
+    groups = np.tile(np.arange(n_images) ** 2 // 50, n_repeats)  # large groups and lone images
+    found = score_predictions(true, p, classes, groups, n_repeats=n_repeats, seed=3)
+    members = [np.flatnonzero(groups == key) for key in np.unique(groups)]
     draws = np.random.default_rng(3).integers(len(members), size=(150, len(members)))
     resampled = [
         naive_scores(true[rows], p[rows], classes)
@@ -444,12 +448,12 @@ def test_the_intervals_hold_the_truth(monkeypatch, group_size):
     true, p = simulate(1_000_000 // group_size)
     with monkeypatch.context() as once:
         once.setattr(intervals, "_RESAMPLES", 1)
-        truth = scores(evaluate(true, p, classes, np.zeros(len(true), int)))
+        truth = scores(score_predictions(true, p, classes, np.zeros(len(true), int)))
     held = dict.fromkeys(BOOTSTRAPPED, 0)
     for _ in range(200):
         true, p = simulate(250)
-        keys = np.arange(250).repeat(group_size)
-        for name, score in scores(evaluate(true, p, classes, keys)).items():
+        groups = np.arange(250).repeat(group_size)
+        for name, score in scores(score_predictions(true, p, classes, groups)).items():
             held[name] += score.low <= truth[name].value <= score.high
     for name, n in held.items():
         least = 0.82 if name == "calibration_error" else 0.88
@@ -468,9 +472,9 @@ def test_the_interval_of_a_small_calibration_error_allows_for_its_bias(monkeypat
         return true, np.column_stack([1 - p, p])
 
     true, p = simulate(1_000_000)
-    truth = evaluate(true, p, ["a", "b"], np.zeros(len(true), int)).calibration_error.value
+    truth = score_predictions(true, p, ["a", "b"], np.zeros(len(true), int)).calibration_error.value
     assert 0.03 < truth < 0.08
-    found = [evaluate(*simulate(60), ["a", "b"], np.arange(60)) for _ in range(200)]
+    found = [score_predictions(*simulate(60), ["a", "b"], np.arange(60)) for _ in range(200)]
     assert np.mean([f.calibration_error.value for f in found]) > 1.5 * truth
     held = [f.calibration_error.low <= truth <= f.calibration_error.high for f in found]
     assert np.mean(held) > 0.82
@@ -480,7 +484,7 @@ def test_the_interval_of_a_small_calibration_error_allows_for_its_bias(monkeypat
 def test_the_bootstrap_interval_is_about_that_of_theory():
     """Where classes are large, the interval is near the normal one of a mean."""
     true, p, classes = random_case(600)
-    found = evaluate(true, p, classes, alone(true))
+    found = score_predictions(true, p, classes, alone(true))
     predicted = np.array(classes)[p.argmax(1)]
     recalls = [np.mean(predicted[true == c] == c) for c in classes]
     counts = [np.sum(true == c) for c in classes]
@@ -498,9 +502,9 @@ def test_images_that_belong_together_widen_the_interval():
     """Ten copies of each image carry no more news than one: the interval is √10 as wide."""
     true, p, classes = random_case(60, 7)
     ten, p_ten = true.repeat(10), p.repeat(10, axis=0)
-    apart = evaluate(ten, p_ten, classes, alone(ten))
-    joined = evaluate(ten, p_ten, classes, np.arange(60).repeat(10))
-    single = evaluate(true, p, classes, np.arange(60))
+    apart = score_predictions(ten, p_ten, classes, alone(ten))
+    joined = score_predictions(ten, p_ten, classes, np.arange(60).repeat(10))
+    single = score_predictions(true, p, classes, np.arange(60))
     assert numbers(joined) == nearly(single)
     for name in ("balanced_accuracy", "macro_f1", "log_loss", "brier", "top5"):
         narrow, wide = scores(apart)[name], scores(joined)[name]
@@ -510,12 +514,12 @@ def test_images_that_belong_together_widen_the_interval():
 
 @pytest.mark.parametrize("same_keys", [True, False])
 def test_repeats_never_narrow_an_interval(same_keys):
-    """Five runs that say the same are as one, even where their keys would set them apart."""
+    """Five runs that say the same are as one, even where their groups would set them apart."""
     true, p, classes = random_case(60, 7)
-    keys = np.arange(60) // 2
-    five = np.tile(keys, 5) if same_keys else np.concatenate([keys, np.arange(100, 340)])
-    once = evaluate(true, p, classes, keys)
-    found = evaluate(np.tile(true, 5), np.tile(p, (5, 1)), classes, five, n_repeats=5)
+    groups = np.arange(60) // 2
+    five = np.tile(groups, 5) if same_keys else np.concatenate([groups, np.arange(100, 340)])
+    once = score_predictions(true, p, classes, groups)
+    found = score_predictions(np.tile(true, 5), np.tile(p, (5, 1)), classes, five, n_repeats=5)
     assert (found.n_images, found.n_repeats) == (60, 5)
     assert found.accuracy == once.accuracy
     assert numbers(found) == nearly(once)
@@ -539,7 +543,9 @@ def test_repeats_that_differ_are_averaged():
 def test_the_interval_follows_the_seed():
     """The same seed gives the same bits; another one moves the intervals a little."""
     true, p, classes = random_case(50, 7)
-    first, again, other = (evaluate(true, p, classes, alone(true), seed=s) for s in (0, 0, 1))
+    first, again, other = (
+        score_predictions(true, p, classes, alone(true), seed=s) for s in (0, 0, 1)
+    )
     assert first == again
     for name, score in scores(first).items():
         moved = scores(other)[name]
@@ -552,33 +558,33 @@ def test_the_interval_follows_the_seed():
 def test_keys_may_be_any_numbers():
     """Keys are names: only which of them are equal counts."""
     true, p, classes = random_case(20)
-    keys = np.arange(20) // 2
-    expected = evaluate(true, p, classes, keys)
-    assert evaluate(true, p, classes, keys * 1000 - 7) == expected
+    groups = np.arange(20) // 2
+    expected = score_predictions(true, p, classes, groups)
+    assert score_predictions(true, p, classes, groups * 1000 - 7) == expected
 
 
 def test_the_order_of_the_rows_does_not_matter():
-    """Rows that change places, with their keys and paths, give the same scores and names."""
+    """Rows that change places, with their groups and paths, give the same scores and names."""
     true, p, classes = random_case(60, 7)
     p = p.round(1)  # many mistakes that are equally confident
-    keys, paths = np.arange(60) // 3, np.array([f"{i:02}.png" for i in range(60)])
+    groups, paths = np.arange(60) // 3, np.array([f"{i:02}.png" for i in range(60)])
     order = np.random.default_rng(1).permutation(60)
-    one = evaluate(true, p, classes, keys, paths=paths)
-    other = evaluate(true[order], p[order], classes, keys[order], paths=paths[order])
+    one = score_predictions(true, p, classes, groups, paths=paths)
+    other = score_predictions(true[order], p[order], classes, groups[order], paths=paths[order])
     assert numbers(other) == nearly(one)
     for name in ("accuracy", "per_class", "confusion", "confusions"):
         assert getattr(one, name) == getattr(other, name)
 
 
-@pytest.mark.parametrize(("n", "k", "n_keys"), [(20_000, 100, 20_000), (2000, 1000, 20)])
-def test_the_bootstrap_needs_little_memory(n, k, n_keys):
-    """Of many keys, or of many classes, resamples come a few at a time."""
+@pytest.mark.parametrize(("n", "k", "n_groups"), [(20_000, 100, 20_000), (2000, 1000, 20)])
+def test_the_bootstrap_needs_little_memory(n, k, n_groups):
+    """Of many groups, or of many classes, resamples come a few at a time."""
     rng = np.random.default_rng(0)
     classes = [f"{i:03}" for i in range(k)]
     true, p = rng.choice(classes, n), rng.dirichlet(np.ones(k), n)
     tracemalloc.start()
     try:
-        evaluate(true, p, classes, alone(true) % n_keys)
+        score_predictions(true, p, classes, alone(true) % n_groups)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -591,7 +597,9 @@ def test_the_bootstrap_needs_little_memory(n, k, n_keys):
 def test_an_evaluation_is_plain_values():
     """to_dict gives what JSON gives back: lists for tuples, nothing of NumPy's."""
     true, p, classes = random_case(30, 6)
-    found = evaluate(true, p, classes, alone(true), paths=np.array([f"{i}.png" for i in range(30)]))
+    found = score_predictions(
+        true, p, classes, alone(true), paths=np.array([f"{i}.png" for i in range(30)])
+    )
     plain = found.to_dict()
     assert json.loads(json.dumps(plain)) == plain
     assert set(plain) == set(asdict(found))
@@ -603,7 +611,7 @@ def test_an_evaluation_is_plain_values():
     first = found.confusions[0]
     assert plain["confusions"][0] == {**asdict(first), "paths": list(first.paths)}
     assert first.paths
-    assert evaluate(true, p[:, :5], classes[:5], alone(true)).to_dict()["top5"] is None
+    assert score_predictions(true, p[:, :5], classes[:5], alone(true)).to_dict()["top5"] is None
 
 
 def test_a_score_reads_as_a_sentence():
@@ -629,8 +637,8 @@ def test_a_paired_difference_is_what_counting_says():
 def test_a_paired_difference_changes_its_sign_with_the_order():
     """What one gains the other loses, interval and all."""
     rng = np.random.default_rng(3)
-    one, other, keys = rng.random(40) < 0.8, rng.random(40) < 0.6, rng.integers(0, 15, 40)
-    there, back = paired_difference(one, other, keys), paired_difference(other, one, keys)
+    one, other, groups = rng.random(40) < 0.8, rng.random(40) < 0.6, rng.integers(0, 15, 40)
+    there, back = paired_difference(one, other, groups), paired_difference(other, one, groups)
     assert there.value == pytest.approx(np.mean(one) - np.mean(other))
     assert (there.value, there.low, there.high) == pytest.approx(
         (-back.value, -back.high, -back.low)

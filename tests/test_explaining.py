@@ -22,13 +22,13 @@ from featx.finetuning.settings import Tuning
 from featx.finetuning.tuned import save_tuned
 from featx.fitting import CLASSIFIERS, Model
 from featx.fitting.attribution import (
-    View,
-    decision_values,
+    ImageView,
     explain_code,
-    on_finest_map,
+    model_decision_scores,
+    sum_on_finest_map,
     why_not_exact,
 )
-from featx.fitting.calibration import Decisions, Temperature
+from featx.fitting.calibration import DecisionScores, TemperatureScaling
 from featx.fitting.estimators import Perceptron
 from featx.recipe import Recipe
 from featx.report import explanation_figure, plot_explanation
@@ -74,7 +74,10 @@ def make_bundle(maps, pool, normalise="none", clf="logistic", n_classes=3, size=
         steps.append(("centre", CentredRows().fit(X)))
         X = steps[-1][1].transform(X)
     estimator = CLASSIFIERS[clf].make(0) if isinstance(clf, str) else clf
-    steps += [("decisions", Decisions(estimator.fit(X, y))), ("calibration", Temperature(classes))]
+    steps += [
+        ("decisions", DecisionScores(estimator.fit(X, y))),
+        ("calibration", TemperatureScaling(classes)),
+    ]
     return Model(Pipeline(steps), recipe)
 
 
@@ -116,10 +119,10 @@ def test_an_svm_of_several_classes_decides_by_mean_margins(normalise):
         pair = np.isin(y, classes[[k, j]])
         of_two = SVC(gamma=0.3).fit(rows[pair], y[pair] == classes[k])
         expected[:, k] += of_two.decision_function(rows) / 3
-    np.testing.assert_allclose(decision_values(bundle, codes), expected, atol=1e-6)
+    np.testing.assert_allclose(model_decision_scores(bundle, codes), expected, atol=1e-6)
     # A step aside changes no vote of scikit-learn's, and each of these numbers.
     aside = codes * (1 + 1e-3 * np.arange(codes.shape[1]) / codes.shape[1])
-    assert np.abs(decision_values(bundle, aside) - expected).min() > 0
+    assert np.abs(model_decision_scores(bundle, aside) - expected).min() > 0
 
 
 # places and the constant add up
@@ -147,7 +150,7 @@ def test_joined_layers_add_up(pool, normalise):
             "block1_conv2": (3, 5),
             "block1_pool": (1, 2),
         }
-        summed = on_finest_map(found.maps)
+        summed = sum_on_finest_map(found.maps)
         assert summed.shape == (3, 5)
         assert summed.sum() + found.intercept == pytest.approx(found.total, rel=1e-12)
 
@@ -177,9 +180,13 @@ def check_sum(bundle, maps, pool, normalise):
         code = codes_of(maps, pool)[i]
         row, _ = normalised_by_hand(code, normalise, widths, mean)
         expected = scikit_decisions(bundle, row)
-        np.testing.assert_allclose(decision_values(bundle, code[None])[0], expected, rtol=1e-9)
+        np.testing.assert_allclose(
+            model_decision_scores(bundle, code[None])[0], expected, rtol=1e-9
+        )
         for k in range(len(bundle.classes)):
-            found = explain_code(bundle, code, {x: [View(each[i])] for x, each in maps.items()}, k)
+            found = explain_code(
+                bundle, code, {x: [ImageView(each[i])] for x, each in maps.items()}, k
+            )
             assert found.total == pytest.approx(expected[k], rel=1e-9, abs=1e-12)
             sums.append(found)
     return sums
@@ -198,7 +205,9 @@ def test_a_place_without_activation_takes_its_contribution_away(pool, normalise)
     code = codes_of(maps, pool)[2]
     length = np.linalg.norm(code) if normalise == "l2" else 1
     estimator = bundle.classifier["decisions"].estimator
-    found = explain_code(bundle, code, {"block1_conv2": [View(activation)]}, 1).maps["block1_conv2"]
+    found = explain_code(bundle, code, {"block1_conv2": [ImageView(activation)]}, 1).maps[
+        "block1_conv2"
+    ]
     expected = np.zeros((5, 4))
     for place in np.ndindex(5, 4):
         without = activation.copy()
@@ -227,7 +236,7 @@ def test_a_maximum_goes_to_its_place():
         estimator.coef_ = np.tile(weights, len(estimator.coef_[0]) // 64)[None]
         code = codes_of(maps, pool)[0]
         for k, sign in ((1, 1), (0, -1)):
-            found = explain_code(bundle, code, {"block1_conv2": [View(activation)]}, k)
+            found = explain_code(bundle, code, {"block1_conv2": [ImageView(activation)]}, k)
             np.testing.assert_allclose(found.maps["block1_conv2"], sign * np.array(expected))
             assert found.intercept == pytest.approx(sign * estimator.intercept_[0])
 
@@ -245,7 +254,9 @@ def test_the_mean_is_subtracted_where_it_belongs(pool):
     code = plainly_pooled(activation[None], pool).ravel()
     length = np.linalg.norm(code)
     _, s = normalised_by_hand(code, "centre", [len(code)], mean)
-    found = explain_code(bundle, code, {"block1_conv2": [View(activation)]}, 2).maps["block1_conv2"]
+    found = explain_code(bundle, code, {"block1_conv2": [ImageView(activation)]}, 2).maps[
+        "block1_conv2"
+    ]
     w, expected = coef[2], np.zeros(SIZE)
     n = SIZE[0] * SIZE[1]
     for place in np.ndindex(*SIZE):
@@ -273,7 +284,7 @@ def test_the_mean_is_subtracted_where_it_belongs(pool):
 def test_a_coarse_map_is_spread_where_it_lies():
     """A place of block3_pool stands for 2 x 2 of block2_pool; the rest gets nothing."""
     fine, coarse = np.zeros((5, 5)), np.array([[4.0, 0], [0, 8.0]])
-    found = on_finest_map({"block2_pool": fine, "block3_pool": coarse})
+    found = sum_on_finest_map({"block2_pool": fine, "block3_pool": coarse})
     expected = np.zeros((5, 5))
     expected[:2, :2], expected[2:4, 2:4] = 1, 2
     np.testing.assert_array_equal(found, expected)
@@ -295,7 +306,7 @@ def test_what_is_no_sum_is_said(pool, normalise, clf, reason):
 def test_hidden_layers_and_dense_layers_are_no_sum():
     bundle = make_bundle(maps_of(["block1_conv2"]), "avg")
     hidden = Perceptron(bundle.classes, [np.eye(64), np.ones((64, 3))], [np.zeros(64), np.zeros(3)])
-    deep = Model(Pipeline([("decisions", Decisions(hidden))]), bundle.recipe)
+    deep = Model(Pipeline([("decisions", DecisionScores(hidden))]), bundle.recipe)
     assert why_not_exact(deep) == "a network with a hidden layer is no weighted sum of the codes"
     recipe = Recipe(weights="random:0", layers=("block1_pool", "fc1"), pool="avg")
     assert why_not_exact(replace(bundle, recipe=recipe)) == "fc1 has no places"
@@ -337,7 +348,7 @@ def test_images_are_explained_as_they_are_predicted(made, name):
     assert [each.predicted for each in found] == [each.label for each in found]
     assert [each.label for each in found] == list(table["label"])
     assert {each.method for each in found} == {"exact"}
-    stored = decision_values(bundle, codes)
+    stored = model_decision_scores(bundle, codes)
     shape, extent = ((33, 46), (33, 46)) if name == "joined" else ((8, 11), (32, 44))
     for i, each in enumerate(found):
         k = bundle.classes.index(each.label)
@@ -420,11 +431,11 @@ def test_views_share_a_number_as_they_have_it():
     recipe = Recipe(weights="random:0", layers=("block1_conv2",), pool="avg", size=(2, 2))
     recipe = replace(recipe, crops=5)
     ridge = CLASSIFIERS["ridge"].make(0).fit(np.eye(64)[:6], np.array(list("aabbab")))
-    bundle = Model(Pipeline([("decisions", Decisions(ridge))]), recipe)
+    bundle = Model(Pipeline([("decisions", DecisionScores(ridge))]), recipe)
     w = ridge.coef_.ravel()
     dark, bright = np.zeros((2, 1, 64)), np.zeros((2, 1, 64))
     dark[..., 0], bright[..., 0] = 1, [[2], [4]]
-    views = [View(dark, (0, 0, 1, 0.5)), View(bright, (0, 0.5, 1, 1))]
+    views = [ImageView(dark, (0, 0, 1, 0.5)), ImageView(bright, (0, 0.5, 1, 1))]
     code = np.zeros(64)
     code[0] = 2.0
     found = explain_code(bundle, code, {"block1_conv2": views}, 1)
@@ -481,7 +492,7 @@ def test_occlusion_finds_what_is_looked_at(made, tmp_path, name):
     featx.extract(tmp_path / "cells", output=store, **recipe)
     bundle.open_codes()
     codes, _ = featx.read_arrays(store)
-    without = decision_values(bundle, np.asarray(codes))[:, 2].reshape(3, 3)
+    without = model_decision_scores(bundle, np.asarray(codes))[:, 2].reshape(3, 3)
     np.testing.assert_allclose(found.contributions, found.decision - without, rtol=1e-6, atol=1e-9)
     if name == "r":
         assert np.unravel_index(found.contributions.argmax(), (3, 3)) in {(1, 1), (1, 2)}

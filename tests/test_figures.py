@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from featx import errors
 from featx.finetuning.steps import Epoch
-from featx.metrics.evaluation import evaluate
+from featx.metrics.evaluation import score_predictions
 from featx.metrics.intervals import Score, wilson
 from featx.report import (
     as_svg,
@@ -137,7 +137,7 @@ def test_an_evaluation_brings_its_labels():
     """Matrix and labels are those of the evaluation, unless other names are given."""
     y = np.array(["cat", "cat", "dog", "dog"])
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7]])
-    evaluation = evaluate(y, probabilities, ["cat", "dog"], np.arange(4))
+    evaluation = score_predictions(y, probabilities, ["cat", "dog"], np.arange(4))
     ax = plot_confusion(evaluation)
     assert texts(ax) == ["2", "0", "1", "1"]
     assert labels(ax.xaxis) == ["cat", "dog"]

@@ -17,9 +17,9 @@ from PIL import Image
 import featx
 from featx.errors import ExistsError, ModelError, OptionError
 from featx.fitting import prepare_fit
-from featx.fitting.attribution import decision_values
+from featx.fitting.attribution import model_decision_scores
 from featx.fitting.nested_selection import cross_validate
-from featx.metrics.evaluation import evaluate
+from featx.metrics.evaluation import score_predictions
 from featx.report.contents import CodeMap, Contents, Images, Missing, Pictures
 from featx.report.gathering import find_source, gather, run_heat_maps
 from featx.report.page import prepare_report, render, run_report, write_report
@@ -295,7 +295,7 @@ def tuning_facts(evaluation):
 def test_a_fine_tuning_has_its_epochs_and_scores_side_by_side(tmp_path):
     shares = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
     y = np.array(["a", "b", "b", "b"])
-    facts = tuning_facts(evaluate(y, shares, ["a", "b"], np.arange(4)))
+    facts = tuning_facts(score_predictions(y, shares, ["a", "b"], np.arange(4)))
     (tmp_path / "run.json").write_text(json.dumps(facts))
     contents = gather(find_source(tmp_path / "tuned.keras"))
     assert [name for name, _ in contents.bars] == [
@@ -414,7 +414,7 @@ def many(n, k=20):
         sha256=("",) * n,
     )
     code_map = CodeMap(np.arange(min(n, 600)), rng.normal(size=(min(n, 600), 2)), (0.3, 0.1))
-    evaluation = evaluate(y, shares, classes, np.arange(n))
+    evaluation = score_predictions(y, shares, classes, np.arange(n))
     unreadable = tuple((f"{i}.png", "no image") for i in range(999))
     pictures = Pictures(images, evaluation, "Held out.", code_map, (), unreadable)
     return Contents("classifier", "m.skops", (), (), (), "", evaluation, pictures, (), ())
@@ -478,7 +478,7 @@ def test_heat_maps_are_of_the_most_telling_images_and_add_up(explained):
         row = list(codes.images.path).index(images.path[each.image])
         code = np.hstack([codes.flat_codes(layer)[row] for layer in codes.recipe.layers])
         k = job.contents.classifier.classes.index(shown.label)
-        (decisions,) = decision_values(job.contents.classifier, code[None])
+        (decisions,) = model_decision_scores(job.contents.classifier, code[None])
         np.testing.assert_allclose(shown.decision, decisions[k], rtol=1e-4)
     page = read(run_report(job).read_text(encoding="utf-8"))
     assert sum(tag == "img" for tag, _ in page.elements) == 2 * len(found)

@@ -27,12 +27,12 @@ def make_codes(n: int, k: int = 3, *, d: int = 60, noise: float = 1.2, seed: int
     return np.maximum(hidden @ turn, 0).astype(np.float16), np.array([f"c{c}" for c in classes])
 
 
-def run(X, y, *, clf="logistic", normalise="l2", calibration="temperature", keys=None, **options):
+def run(X, y, *, clf="logistic", normalise="l2", calibration="temperature", groups=None, **options):
     """Fit on an array; an option is one of `Options`."""
-    keys = np.arange(len(y)) if keys is None else keys
+    groups = np.arange(len(y)) if groups is None else groups
     codes = CodeMatrix([X], np.arange(len(X)))
     return fit_streamed(
-        codes, y, keys, Options((CLASSIFIERS[clf],), **options), normalise, calibration
+        codes, y, groups, Options((CLASSIFIERS[clf],), **options), normalise, calibration
     )
 
 
@@ -145,7 +145,7 @@ def test_no_more_than_a_block_is_read_and_in_the_order_of_the_disk(monkeypatch):
 
 def test_a_group_is_never_on_both_sides(monkeypatch):
     X, y = make_codes(300)
-    keys = np.arange(300) // 4
+    groups = np.arange(300) // 4
     sides = []
     original = streaming._hold_out
 
@@ -154,9 +154,9 @@ def test_a_group_is_never_on_both_sides(monkeypatch):
         return sides[-1]
 
     monkeypatch.setattr(streaming, "_hold_out", spy)
-    run(X, y, keys=keys, penalties=(1.0,))
+    run(X, y, groups=groups, penalties=(1.0,))
     ((train, held_out),) = sides
-    assert not set(keys[train]) & set(keys[held_out])
+    assert not set(groups[train]) & set(groups[held_out])
     assert sorted([*train, *held_out]) == list(range(300))
     assert len(held_out) == pytest.approx(30, abs=8)
     assert len(np.unique(y[held_out])) == 3
@@ -298,7 +298,7 @@ def test_what_cannot_be_streamed_is_refused(given, message):
 def test_nothing_to_hold_out():
     X, y = make_codes(30)
     with pytest.raises(FitError) as caught:
-        run(X, y, keys=np.unique(y, return_inverse=True)[1])
+        run(X, y, groups=np.unique(y, return_inverse=True)[1])
     assert str(caught.value) == (
         "Fewer than two classes have two images that do not belong together, so nothing can be "
         "held out to stop the fit. Add images, or use --road span."

@@ -44,8 +44,8 @@ OTHERS = {
     ),
     "hist-gradient-boosting": HistGradientBoostingClassifier(random_state=0),
 }
-EXACT = [name for name, kind in CLASSIFIERS.items() if kind.is_exact]
-INEXACT = [name for name, kind in CLASSIFIERS.items() if not kind.is_exact]
+EXACT = [name for name, kind in CLASSIFIERS.items() if kind.is_rotation_invariant]
+INEXACT = [name for name, kind in CLASSIFIERS.items() if not kind.is_rotation_invariant]
 QUICK = [name for name in CLASSIFIERS if name != "hist-gradient-boosting"]
 NARROW = {"block1_conv1": 64}
 TWO = {"block1_conv1": 64, "block2_conv1": 128}

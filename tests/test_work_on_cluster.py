@@ -9,8 +9,8 @@ import pytest
 import featx
 from featx.cluster import Cluster, Task, given_out
 from featx.codes import gram_tiles as tiling
-from featx.codes.gram import gram
-from featx.codes.gram_tiles import gram_on
+from featx.codes.gram import gram_matrix
+from featx.codes.gram_tiles import gram_on_cluster
 from featx.codes.matrix import CodeMatrix
 from featx.errors import ClusterError, ImagesError, OptionError
 from featx.extraction import leases, prepare_extraction, run_extractions
@@ -102,8 +102,8 @@ def test_gram_by_tiles_is_gram_by_one_process(mapped, threads, monkeypatch, laye
     monkeypatch.setattr(tiling, "_FEWEST", rows)
     monkeypatch.setattr(tiling, "_MOST", rows)
     given = counted_tasks(monkeypatch)
-    expected = gram(mapped, layer, root=root)
-    found = gram_on(threads)(mapped, layer, root=root)
+    expected = gram_matrix(mapped, layer, root=root)
+    found = gram_on_cluster(threads)(mapped, layer, root=root)
     assert np.abs(found - expected).max() <= 1e-12 * np.abs(expected).max()
     assert np.array_equal(found, found.T)
     n_blocks = -(-37 // rows)

@@ -167,7 +167,7 @@ def _job_lines(job: "FitJob") -> list[str]:
         f"solver {road.name} ({exact}): about {duration(road.seconds)} and "
         f"{gigabytes(road.n_bytes)} of memory",
     ]
-    if road.is_exact and (plan := plan_of(job.options, len(job.division.searched), n_classes)):
+    if road.is_exact and (plan := plan_of(job.options, len(job.split.search_rows), n_classes)):
         lines.append(plan)
     return lines
 

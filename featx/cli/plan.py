@@ -58,7 +58,7 @@ def command(
     The options are those of extract. It runs a few batches of the images, and
     leaves nothing behind.
     """
-    from featx.dataset.folds import FOLDS
+    from featx.dataset.folds import DEFAULT_FOLDS
     from featx.extraction import plan_extraction
     from featx.fitting.solvers import choose_solver
 
@@ -98,7 +98,7 @@ def command(
         plan.n_images,
         sum(plan.code_sizes.values()),
         len(labels),
-        n_searches=1 if has_splits else 1 + FOLDS,
+        n_searches=1 if has_splits else 1 + DEFAULT_FOLDS,
     )
     if as_json:
         print_json({**dataclasses.asdict(plan), "fit": dataclasses.asdict(road)})

@@ -28,7 +28,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from featx.codes.matrix import CodeMatrix, Matrix, Rows, as_code_matrix, signed_root
 from featx.errors import OptionError, StoreError
 
-__all__ = ["CentredRows", "GramCoordinates", "UnitRows", "gram", "inner_products"]
+__all__ = ["CentredRows", "GramCoordinates", "UnitRows", "gram_matrix", "inner_products"]
 
 
 class GramCoordinates(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -90,7 +90,7 @@ class GramCoordinates(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         X : CodeMatrix or array-like of shape (n, d)
             Codes, all layers side by side.
         y : ignored
-        products : callable, default=gram
+        products : callable, default=gram_matrix
             What gives the inner products of a layer's rows.
 
         Raises
@@ -112,7 +112,7 @@ class GramCoordinates(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.scales_: list[Matrix] = []  # (n,) for each layer: what its rows are multiplied by
         total = np.zeros((len(codes), len(codes)))
         for k in range(n_layers):
-            inner = (products or gram)(codes, k, root=self.root)
+            inner = (products or gram_matrix)(codes, k, root=self.root)
             norms = np.sqrt(inner.diagonal())
             if not np.isfinite(norms).all():
                 bad = int(codes.rows[k][np.flatnonzero(~np.isfinite(norms))[0]])
@@ -169,7 +169,7 @@ class GramCoordinates(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         outside = squares - np.einsum("ij,ij->i", inside, inside)
         return np.column_stack([inside, np.sqrt(np.maximum(outside, 0))])
 
-    def narrowed(self, positions: Rows) -> "GramCoordinates":
+    def take(self, positions: Rows) -> "GramCoordinates":
         """Return the span of some of the fitted rows; the codes are not read again."""
         inside = self.coordinates_[positions]
         other = GramCoordinates(self.widths, unit=self.unit, root=self.root)
@@ -316,7 +316,7 @@ class CentredRows(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return _to_unit_length(np.asarray(X, dtype=np.float64) - self.mean_)
 
 
-def gram(codes: CodeMatrix, layer: int, *, root: bool = False) -> Matrix:
+def gram_matrix(codes: CodeMatrix, layer: int, *, root: bool = False) -> Matrix:
     """Return the inner products of the rows of a layer, in float64, from one pass.
 
     Parameters

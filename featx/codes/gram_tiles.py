@@ -12,10 +12,10 @@ from functools import partial
 import numpy as np
 
 from featx.cluster import Cluster, Task, given_out
-from featx.codes.gram import gram, inner_products
+from featx.codes.gram import gram_matrix, inner_products
 from featx.codes.matrix import CodeMatrix, Matrix, Rows
 
-__all__ = ["gram_on"]
+__all__ = ["gram_on_cluster"]
 
 # A worker's tiles, so that those who are fast may do more of them.
 _TILES_A_WORKER = 4
@@ -25,7 +25,7 @@ _FEWEST, _MOST = 256, 4096
 _KEPT = "Nothing of the fit is kept: run the same command again."
 
 
-def gram_on(cluster: Cluster) -> Callable[..., Matrix]:
+def gram_on_cluster(cluster: Cluster) -> Callable[..., Matrix]:
     """Return what `gram` does, done by the workers of a cluster.
 
     Parameters
@@ -40,10 +40,12 @@ def gram_on(cluster: Cluster) -> Callable[..., Matrix]:
         largest. It raises ClusterError where the cluster is lost, and OptionError
         where a worker does not see the codes.
     """
-    return partial(_gram_on, cluster)
+    return partial(_gram_on_cluster, cluster)
 
 
-def _gram_on(cluster: Cluster, codes: CodeMatrix, layer: int, *, root: bool = False) -> Matrix:
+def _gram_on_cluster(
+    cluster: Cluster, codes: CodeMatrix, layer: int, *, root: bool = False
+) -> Matrix:
     n = len(codes)
     cluster.check(codes.files)
     blocks = _blocks(n, len(cluster.workers))
@@ -74,5 +76,5 @@ def _blocks(n: int, n_workers: int) -> list[Rows]:
 def _tile(left: CodeMatrix, right: CodeMatrix, layer: int, root: bool) -> Matrix:
     """Return the inner products of two blocks of rows, on a worker."""
     if all(np.array_equal(a, b) for a, b in zip(left.rows, right.rows, strict=True)):
-        return gram(left, layer, root=root)
+        return gram_matrix(left, layer, root=root)
     return inner_products(left, right, layer, root=root)[0]

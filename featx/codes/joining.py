@@ -63,7 +63,7 @@ class JoinedStores:
         """Of the first store."""
         return self.stores[0].provenance
 
-    def of_layer(self, layer: str) -> tuple[Store, Rows]:
+    def find_layer(self, layer: str) -> tuple[Store, Rows]:
         """Return the store that holds a layer, and where the images stand in it."""
         pairs = zip(self.stores, self.rows, strict=True)
         return next(pair for pair in pairs if layer in pair[0].recipe.layers)
@@ -72,12 +72,12 @@ class JoinedStores:
         """Return the codes of some images, (n, d), without reading them."""
         layers, rows = [], []
         for layer in self.recipe.layers:
-            store, places = self.of_layer(layer)
+            store, places = self.find_layer(layer)
             layers.append(store.flat_codes(layer))
             rows.append(places[images])
         return CodeMatrix(layers, rows)
 
-    def narrowed(self, images: Rows) -> "JoinedStores":
+    def take(self, images: Rows) -> "JoinedStores":
         """Return some of the images."""
         facts = {
             name: getattr(self.images, name)[images] for name in self.images.__dataclass_fields__

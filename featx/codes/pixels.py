@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from featx.codes.matrix import CodeMatrix
 
-__all__ = ["pixel_rows"]
+__all__ = ["pixel_features"]
 
 _SHADES = 4  # of each of red, green and blue
 
 
-def pixel_rows(thumbnails: NDArray[np.uint8]) -> CodeMatrix:
+def pixel_features(thumbnails: NDArray[np.uint8]) -> CodeMatrix:
     """Return pixels and a histogram of colours, as two layers.
 
     Parameters
@@ -29,7 +29,7 @@ def pixel_rows(thumbnails: NDArray[np.uint8]) -> CodeMatrix:
 
     Examples
     --------
-    >>> pixel_rows(np.zeros((2, 32, 32, 3), np.uint8)).shape
+    >>> pixel_features(np.zeros((2, 32, 32, 3), np.uint8)).shape
     (2, 3136)
     """
     n = len(thumbnails)

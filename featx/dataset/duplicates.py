@@ -39,7 +39,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DuplicatePair", "conflicting", "find_duplicates"]
+__all__ = ["DuplicatePair", "find_duplicates", "with_conflicting_labels"]
 
 #: Of 64 bits that differ. By chance 1 pair in 500 differs in so few. For photographs 12 would do,
 #: but then 6 % of emoji saved as JPEG of quality 30 would be lost.
@@ -144,7 +144,7 @@ def find_duplicates(
     return tuple(sorted(pairs, key=lambda pair: (pair.first, pair.second)))
 
 
-def conflicting(
+def with_conflicting_labels(
     pairs: Sequence[DuplicatePair], labels: Sequence[str | None]
 ) -> tuple[DuplicatePair, ...]:
     """Return the pairs whose two labels differ.
@@ -163,7 +163,7 @@ def conflicting(
     Examples
     --------
     >>> pairs = [Pair(0, 1, True, 1.0), Pair(1, 2, False, 0.99), Pair(1, 3, False, 0.98)]
-    >>> conflicting(pairs, ["ant", "ant", "bee", None])
+    >>> with_conflicting_labels(pairs, ["ant", "ant", "bee", None])
     (Pair(first=1, second=2, exact=False, correlation=0.99),)
     """
     return tuple(

@@ -1,8 +1,8 @@
-"""Folds that leak nothing: what belongs together is never on both sides.
+"""Stratified folds that keep groups of images together.
 
-Labels, groups and content hashes come in; pairs of training and test rows go
-out. Images of one group (a patient, a site, an emoji in two styles) and files
-with the same bytes share a fold.
+Labels and group numbers go in; pairs of training and test rows come out. Images of one
+group (a patient, a site) and duplicates of one image are always in the same fold. This
+module reads no files and knows no codes.
 """
 
 import warnings
@@ -14,86 +14,99 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-__all__ = ["FOLDS", "fold_count", "make_folds", "together"]
+__all__ = ["DEFAULT_FOLDS", "fold_count", "group_numbers", "make_folds"]
 
-#: Of a cross-validation, where nothing else is asked for.
-FOLDS = 5
+#: Number of folds where the user gives none.
+DEFAULT_FOLDS = 5
 
 _Rows = NDArray[np.integer]
 
 
-def together(
+def group_numbers(
     *columns: Iterable[str | None], pairs: Iterable[tuple[int, int]] = ()
 ) -> NDArray[np.int32]:
-    """Assign one number to all rows that belong together.
+    """Number the groups of rows that must stay together.
 
-    Rows that share a value in any column do, or are one of the `pairs`, and so
-    do rows that are linked through others. None and "" link nothing.
+    Two rows are in one group if they have the same value in any column, if they are one
+    of the `pairs`, or if other rows link them. None and "" link no rows.
+
+    Parameters
+    ----------
+    *columns : iterable of str or None, each of length n
+        Group names, content hashes and the like.
+    pairs : iterable of (int, int), optional
+        Further rows that belong together, such as near-duplicates.
+
+    Returns
+    -------
+    ndarray of int32, shape (n,)
+        Equal for rows of the same group.
 
     Examples
     --------
-    >>> together(["a", "a", None, None], ["1", "2", "2", "3"]).tolist()
+    >>> group_numbers(["a", "a", None, None], ["1", "2", "2", "3"]).tolist()
     [0, 0, 0, 1]
-    >>> together(["a", "a", None, None], pairs=[(2, 3)]).tolist()
+    >>> group_numbers(["a", "a", None, None], pairs=[(2, 3)]).tolist()
     [0, 0, 1, 1]
     """
     listed = [list(column) for column in columns]
     n = len(listed[0])
-    index: dict[tuple[int, str], int] = {}
-    links = list(pairs)
+    # A graph with one node for each row, and one for each value of each column.
+    nodes: dict[tuple[int, str], int] = {}
+    edges = list(pairs)
     for k, column in enumerate(listed):
         for row, value in enumerate(column):
             if value:
-                links.append((row, index.setdefault((k, value), n + len(index))))
-    size = n + len(index)
-    ends = np.array(links, dtype=np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(size, size))
+                edges.append((row, nodes.setdefault((k, value), n + len(nodes))))
+    ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
+    shape = (n + len(nodes),) * 2
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=shape)
     numbers: NDArray[np.int32] = connected_components(graph, directed=False)[1]
     return numbers[:n]
 
 
-def fold_count(y: NDArray[np.str_], keys: NDArray[np.int32], n_folds: int = FOLDS) -> int:
-    """Return how many folds the labels allow: at most `n_folds`, or 0 where none can be made.
+def fold_count(y: NDArray[np.str_], groups: NDArray[np.int32], n_folds: int = DEFAULT_FOLDS) -> int:
+    """Return how many folds the labels allow: at most `n_folds`, or 0 if none are possible.
 
-    Every class that has two or more keys should be in every fold; a class
-    with one key is on one side in every division, and sets no limit.
+    Every class with two or more groups should be in every fold. A class with a single
+    group cannot be divided, so it sets no limit.
     """
-    counts = [len(np.unique(keys[y == label])) for label in np.unique(y)]
+    counts = [len(np.unique(groups[y == label])) for label in np.unique(y)]
     divisible = [count for count in counts if count > 1]
     return min(n_folds, *divisible) if len(divisible) > 1 else 0
 
 
 def make_folds(
-    y: NDArray[np.str_], keys: NDArray[np.int32], seed: int, n_folds: int = FOLDS
+    y: NDArray[np.str_], groups: NDArray[np.int32], seed: int, n_folds: int = DEFAULT_FOLDS
 ) -> list[tuple[_Rows, _Rows]]:
-    """Divide rows into stratified folds, shuffled, rows of one key in one fold.
+    """Make shuffled, stratified folds; all rows of a group are in one fold.
 
     Parameters
     ----------
     y : ndarray of str, shape (n,)
         Labels.
-    keys : ndarray of int, shape (n,)
-        See `together`.
+    groups : ndarray of int, shape (n,)
+        Group numbers, see `group_numbers`.
     seed : int
-        Of the shuffle.
+        Random seed of the shuffle.
     n_folds : int, default=5
-        How many; fewer where a class has fewer images or groups.
+        Number of folds. There are fewer if a class has fewer images or groups.
 
     Returns
     -------
     list of (ndarray of int, ndarray of int)
-        Training and test positions; empty where no division is possible, or
-        groups of several classes leave a training part with one class.
+        Positions of the training and test rows of each fold. The list is empty if no
+        folds are possible, or if a training part would have a single class.
     """
-    n_folds = fold_count(y, keys, n_folds)
+    n_folds = fold_count(y, groups, n_folds)
     if n_folds == 0:
         return []
-    grouped = len(np.unique(keys)) < len(keys)
+    grouped = len(np.unique(groups)) < len(groups)
     kind = StratifiedGroupKFold if grouped else StratifiedKFold
     splitter = kind(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # scikit-learn warns of classes smaller than the number of folds; the
-        # caller says it in words.
+        # scikit-learn warns about classes smaller than the number of folds; callers report
+        # these themselves, see `featx.dataset.splits.small_class_notes`.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        pairs = list(splitter.split(np.zeros(len(y)), y, keys if grouped else None))
+        pairs = list(splitter.split(np.zeros(len(y)), y, groups if grouped else None))
     return pairs if all(len(np.unique(y[train])) > 1 for train, _ in pairs) else []

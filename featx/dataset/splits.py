@@ -1,8 +1,8 @@
-"""Which rows are chosen on, fitted on and scored.
+"""Rows for searching settings, for fitting and for scoring.
 
-The facts of images come in; rows, their division, and sentences for the user
-about what is left out or may mislead go out. Nothing is decided here by
-looking at codes.
+The labels, splits and groups of the images of a store go in. Row numbers come out, with
+notes about images that are left out and about splits that make the score too optimistic.
+This module never looks at codes.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.dataset.folds import fold_count, make_folds
+from featx.dataset.folds import DEFAULT_FOLDS, fold_count, make_folds
 from featx.errors import FitError, OptionError, StoreError
 from featx.store import ImageTable, Status
 from featx.text import counted
@@ -21,62 +21,65 @@ from featx.text import counted
 __all__ = [
     "DataSplit",
     "check_complete",
-    "check_leaks",
-    "chosen_on",
-    "divide",
-    "scored_folds",
-    "small_classes",
+    "inner_folds",
+    "leak_notes",
+    "make_split",
+    "outer_folds",
+    "shares_training_group",
+    "small_class_notes",
     "usable_rows",
 ]
 
 Rows = NDArray[np.integer]
 ScoredOn = Literal["test", "val", "folds"]
-_SPLITS_SCORED: tuple[ScoredOn, ...] = ("test", "val")
+_NO_ROWS = np.zeros(0, int)
 
 
 @dataclass(frozen=True)
 class DataSplit:
-    """Which rows are chosen on, fitted on and scored.
+    """Rows for searching settings, for fitting the chosen classifier and for scoring it.
+
+    All rows are positions among the usable rows of a store.
 
     Parameters
     ----------
-    searched : ndarray of int
-        Positions, among the usable rows, of those that choices are made on.
-    selected : ndarray of int
-        Where the choice is made on a split of its own (`--select val`), its
-        rows; otherwise none, and the choice is made on folds of `searched`.
-    fitted : ndarray of int
-        Those that the scored classifier is fitted on.
-    scored : ndarray of int
-        Those it is scored on; the same as `fitted` where folds are scored.
+    search_rows : ndarray of int
+        Rows on which settings are searched.
+    validation_rows : ndarray of int
+        Rows that decide between settings (`--select val`). If there are none,
+        cross-validation on `search_rows` decides.
+    fit_rows : ndarray of int
+        Rows on which the chosen classifier is fitted.
+    score_rows : ndarray of int
+        Rows on which it is scored. These are the `fit_rows` if folds are scored.
     scored_on : {"test", "val", "folds"}
         Where the score comes from.
     """
 
-    searched: Rows
-    selected: Rows
-    fitted: Rows
-    scored: Rows
+    search_rows: Rows
+    validation_rows: Rows
+    fit_rows: Rows
+    score_rows: Rows
     scored_on: ScoredOn
 
 
 def check_complete(path: Path, images: ImageTable, *, partial: bool) -> list[str]:
-    """Refuse a store with pending rows, unless `partial`; then say how many."""
+    """Refuse a store with pending rows; with `partial`, return a note about them instead."""
     pending = int(np.sum(images.status == Status.PENDING))
     if not pending:
         return []
     counts = f"codes of {pending:,} of {counted(len(images), 'image')} are missing"
     if not partial:
         message = (
-            f"{path} is not complete: {counts}. Run its featx extract again, which goes on "
-            "where it stopped, or fit what is there with --partial."
+            f"{path} is not complete: {counts}. Run the same featx extract command again to "
+            "resume it, or use --partial to fit without the missing images."
         )
         raise StoreError(message)
-    return [f"{counts.capitalize()}; fitted without them (--partial)."]
+    return [f"{counts.capitalize()}; the classifier is fitted without them (--partial)."]
 
 
 def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
-    """Return the rows that are done and labelled, and what is left out."""
+    """Return the rows that have codes and a label, and notes about the others."""
     notes = []
     failed = Counter(images.label[images.status == Status.FAILED])
     if failed:
@@ -95,8 +98,7 @@ def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
             "table.csv), or a table: featx fit --labels table.csv"
         )
         raise FitError(message)
-    n_unlabelled = int(np.sum(images.done & ~labelled))
-    if n_unlabelled:
+    if n_unlabelled := int(np.sum(images.done & ~labelled)):
         notes.append(
             counted(
                 n_unlabelled,
@@ -107,51 +109,57 @@ def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
     rows = np.flatnonzero(images.done & labelled)
     if len(np.unique(images.label[rows].astype(str))) < 2:
         message = (
-            f"{path} has {counted(len(rows), 'usable image')} with a label, of fewer than two "
-            "classes. A classifier needs images of two classes."
+            f"The {counted(len(rows), 'usable image')} with a label in {path} are of fewer than "
+            "two classes. A classifier needs images of at least two classes."
         )
         raise FitError(message)
     return rows, notes
 
 
-def divide(
+def make_split(
     path: Path, split: NDArray[np.object_], *, select: str | None = None
 ) -> tuple[DataSplit, list[str]]:
-    """Return positions to choose on, to fit on and to score, and what is left out.
+    """Return the rows to search on, to fit on and to score, and notes about the others.
 
     Parameters
     ----------
     path : Path
-        Of the store, for messages.
+        Path of the store, for messages.
     split : ndarray of str or None, shape (n,)
-        Of the usable rows.
+        Split of each usable row.
     select : {"val"}, optional
-        Choose on val rather than on folds of train; needs all three splits.
+        Choose settings on val instead of by cross-validation on train. This requires all
+        three splits.
+
+    Raises
+    ------
+    OptionError
+        `select` is another word, or one of the three splits is missing.
+    FitError
+        There are splits, but no training images.
     """
     if select not in {None, "val"}:
-        message = f"Cannot select on '{select}'. Expected --select val."
+        message = f"--select must be val, but it is '{select}'."
         raise OptionError(message)
     given = set(split) - {None}
     if select and given != {"train", "val", "test"}:
         message = (
-            f"--select val chooses on val and scores test, so it needs train, val and test. {path} "
-            f"has {', '.join(sorted(given)) or 'no splits'}. Leave it out: choices are then made "
-            "on folds of the training part."
+            "--select val requires the splits train, val and test, since it chooses settings on "
+            f"val and scores on test. {path} has {', '.join(sorted(given)) or 'no splits'}. "
+            "Leave it out to choose settings by cross-validation on the training images."
         )
         raise OptionError(message)
-    nothing = np.zeros(0, int)
     if not given:
         every = np.arange(len(split))
-        return DataSplit(every, nothing, every, every, "folds"), []
+        return DataSplit(every, _NO_ROWS, every, every, "folds"), []
     if "train" not in given:
         message = (
             f"{path} has images for {', '.join(sorted(given))}, but none for train. "
-            "Put images to learn from into data/train/CLASS/."
+            "Put training images into data/train/CLASS/."
         )
         raise FitError(message)
     notes = []
-    n_without = int(np.sum(split == None))  # noqa: E711  element by element
-    if n_without:
+    if n_without := int(np.sum(split == None)):  # noqa: E711  element by element
         notes.append(
             counted(
                 n_without,
@@ -159,74 +167,77 @@ def divide(
                 "images belong to no split and are left out.",
             )
         )
-    scored_on = next((name for name in _SPLITS_SCORED if name in given), None)
-    train = np.flatnonzero(split == "train")
-    if scored_on is None:
-        return DataSplit(train, nothing, train, train, "folds"), notes
-    scored, fitted, selected = np.flatnonzero(split == scored_on), train, nothing
-    if scored_on == "test" and "val" in given:
-        fitted = np.flatnonzero((split == "train") | (split == "val"))
-        selected = np.flatnonzero(split == "val") if select else nothing
+    train, val, test = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
+    if "test" in given and "val" in given:
         where = "val" if select else "folds of train"
-        notes.append(f"Chosen on {where}, fitted on train and val together; test is scored once.")
-    return DataSplit(train, selected, fitted, scored, scored_on), notes
+        notes.append(
+            f"Settings are chosen on {where}; the classifier is fitted on train and val, and "
+            "scored once on test."
+        )
+        fit_rows = np.union1d(train, val)
+        return DataSplit(train, val if select else _NO_ROWS, fit_rows, test, "test"), notes
+    if "test" in given:
+        return DataSplit(train, _NO_ROWS, train, test, "test"), notes
+    if "val" in given:
+        return DataSplit(train, _NO_ROWS, train, val, "val"), notes
+    return DataSplit(train, _NO_ROWS, train, train, "folds"), notes
 
 
-def scored_folds(
-    division: DataSplit,
+def outer_folds(
+    split: DataSplit,
     y: NDArray[np.str_],
-    keys: NDArray[np.int32],
+    groups: NDArray[np.int32],
     *,
     seed: int,
     n_folds: int,
     n_repeats: int,
 ) -> list[DataSplit]:
-    """Return the folds that are scored, as divisions; of every repeat, each row once."""
-    rows = division.scored
-    parts = []
+    """Return the folds that are scored, repeat after repeat; each repeat scores every row once."""
+    rows = split.score_rows
+    folds = []
     for repeat in range(n_repeats):
-        pairs = make_folds(y[rows], keys[rows], seed + repeat, n_folds)
+        pairs = make_folds(y[rows], groups[rows], seed + repeat, n_folds)
         if not pairs:
             message = (
-                "Fewer than two classes have two images that do not belong together, so nothing "
-                "can be held out to score. Add images, or a val split: data/train/CLASS, "
+                "No images can be held out for scoring: fewer than two classes have two images of "
+                "different groups. Add images, or a validation split: data/train/CLASS, "
                 "data/val/CLASS."
             )
             raise FitError(message)
-        nothing = np.zeros(0, int)
-        parts += [
-            DataSplit(rows[train_part], nothing, rows[train_part], rows[test], "folds")
-            for train_part, test in pairs
+        folds += [
+            DataSplit(rows[train], _NO_ROWS, rows[train], rows[test], "folds")
+            for train, test in pairs
         ]
-    return parts
+    return folds
 
 
-def chosen_on(
-    part: DataSplit, y: NDArray[np.str_], keys: NDArray[np.int32], seed: int
+def inner_folds(
+    split: DataSplit, y: NDArray[np.str_], groups: NDArray[np.int32], seed: int
 ) -> tuple[Rows, list[tuple[Rows, Rows]]]:
-    """Return the rows that choices are made on, and pairs of positions in them: fitted, held out.
+    """Return the rows on which settings are chosen, and pairs of positions in them.
 
-    There are no pairs where too few rows leave nothing to hold out.
+    Each pair is a training part and a held-out part. There are no pairs if there are too
+    few rows to hold any out.
     """
-    if len(part.selected):
-        rows = np.concatenate([part.searched, part.selected])
-        edge = len(part.searched)
-        return rows, [(np.arange(edge), np.arange(edge, len(rows)))]
-    return part.searched, make_folds(y[part.searched], keys[part.searched], seed)
+    n = len(split.search_rows)
+    if len(split.validation_rows):
+        rows = np.concatenate([split.search_rows, split.validation_rows])
+        return rows, [(np.arange(n), np.arange(n, len(rows)))]
+    rows = split.search_rows
+    return rows, make_folds(y[rows], groups[rows], seed)
 
 
-def check_leaks(y: NDArray[np.str_], keys: NDArray[np.int32], division: DataSplit) -> list[str]:
-    """Say what given splits do to the score, without moving an image."""
-    if division.scored_on == "folds":
+def leak_notes(y: NDArray[np.str_], groups: NDArray[np.int32], split: DataSplit) -> list[str]:
+    """Return notes about given splits that bias the score; no image is moved."""
+    if split.scored_on == "folds":
         return []
-    notes, on = [], division.scored_on
-    n_shared = int(np.sum(twins(keys, division)))
-    if n_shared:
+    notes, on = [], split.scored_on
+    if n_shared := int(np.sum(shares_training_group(groups, split))):
         notes.append(
-            f"{counted(n_shared, f'image of {on} is', f'images of {on} are')} a copy, or of the "
-            "group, of a training image: the score may flatter. Move them to one side."
+            f"{counted(n_shared, f'image of {on} is', f'images of {on} are')} a duplicate, or in "
+            "the group, of a training image, so the score may be too high. Move both to one split."
         )
-    unknown = sorted(set(y[division.scored]) - set(y[division.fitted]))
+    unknown = sorted(set(y[split.score_rows]) - set(y[split.fit_rows]))
     if unknown:
         notes.append(
             f"No training image of {', '.join(unknown)}: those images count as wrong predictions."
@@ -234,26 +245,27 @@ def check_leaks(y: NDArray[np.str_], keys: NDArray[np.int32], division: DataSpli
     return notes
 
 
-def twins(keys: NDArray[np.int32], division: DataSplit) -> NDArray[np.bool_]:
-    """Return which of the scored rows belong together with a fitted one, shape (n_scored,)."""
-    return np.asarray(np.isin(keys[division.scored], keys[division.fitted]))
+def shares_training_group(groups: NDArray[np.int32], split: DataSplit) -> NDArray[np.bool_]:
+    """Return which scored rows have a duplicate or group member in training, shape (n_scored,)."""
+    return np.asarray(np.isin(groups[split.score_rows], groups[split.fit_rows]))
 
 
-def small_classes(y: NDArray[np.str_], keys: NDArray[np.int32], n_folds: int = 5) -> list[str]:
-    """Say what small classes do to the folds."""
-    possible = fold_count(y, keys, n_folds)
-    counts = {label: len(np.unique(keys[y == label])) for label in np.unique(y)}
-    single = [str(label) for label, count in counts.items() if count == 1]
+def small_class_notes(
+    y: NDArray[np.str_], groups: NDArray[np.int32], n_folds: int = DEFAULT_FOLDS
+) -> list[str]:
+    """Return notes about classes that are too small for the folds."""
+    possible = fold_count(y, groups, n_folds)
+    counts = {str(label): len(np.unique(groups[y == label])) for label in np.unique(y)}
     notes = []
     if 0 < possible < n_folds:
         label = min((c for c in counts if counts[c] > 1), key=counts.__getitem__)
         notes.append(
-            f"{possible} folds rather than {n_folds}, since class {label} has {counts[label]} "
+            f"{possible} folds instead of {n_folds}, because class {label} has {counts[label]} "
             "images or groups."
         )
-    if single:
+    if single := [label for label, count in counts.items() if count == 1]:
         notes.append(
-            f"One image or group only in {', '.join(single)}: it cannot be learned and scored "
-            "both, and counts as wrong."
+            f"{', '.join(single)} has a single image or group, which cannot be used for both "
+            "training and scoring. It counts as wrong."
         )
     return notes

@@ -48,17 +48,17 @@ from featx.layers import find_layer
 from featx.recipe import Recipe
 
 __all__ = [
-    "PlaceSum",
-    "View",
-    "decision_values",
+    "Attribution",
+    "ImageView",
     "explain_code",
-    "on_finest_map",
+    "model_decision_scores",
+    "sum_on_finest_map",
     "why_not_exact",
 ]
 
 
 @dataclass(frozen=True)
-class View:
+class ImageView:
     """A layer's map of an image, or of a part of it.
 
     Parameters
@@ -74,7 +74,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class PlaceSum:
+class Attribution:
     """A decision value as a sum over places; `explain_code` makes it.
 
     Parameters
@@ -109,7 +109,7 @@ def why_not_exact(bundle: Model) -> str | None:
     return f"{' and '.join(flat)} has no places" if flat else None
 
 
-def decision_values(bundle: Model, codes: Matrix) -> Matrix:
+def model_decision_scores(bundle: Model, codes: Matrix) -> Matrix:
     """Return the decisions of a bundle before calibration, one column a class.
 
     Of two classes scikit-learn has one number, in favour of the second: the
@@ -136,13 +136,13 @@ def decision_values(bundle: Model, codes: Matrix) -> Matrix:
             rows = step.transform(rows)
         return _mean_margins(estimator, rows)
     found = np.asarray(bundle.classifier[:-1].transform(codes))
-    # Between them, `Decisions` divides the one number of two classes.
+    # Between them, `DecisionScores` divides the one number of two classes.
     return 2 * found if len(bundle.classes) == 2 and _has_decisions(estimator) else found
 
 
 def explain_code(
-    bundle: Model, code: Matrix, views: Mapping[str, Sequence[View]], k: int
-) -> PlaceSum:
+    bundle: Model, code: Matrix, views: Mapping[str, Sequence[ImageView]], k: int
+) -> Attribution:
     """Divide the decision value of a class among the places of the layers' maps.
 
     Parameters
@@ -151,7 +151,7 @@ def explain_code(
         One for which `why_not_exact` is None.
     code : ndarray of shape (d,)
         Of one image, all layers side by side.
-    views : mapping of str to sequence of View
+    views : mapping of str to sequence of ImageView
         What was pooled, by layer: scale by scale, and of each the recipe's `n_views`. Of
         a flattened code one, the code itself.
     k : int
@@ -159,7 +159,7 @@ def explain_code(
 
     Returns
     -------
-    PlaceSum
+    Attribution
     """
     steps = bundle.classifier.named_steps
     weights, intercept = _weights_of(steps["decisions"].estimator, k)
@@ -176,10 +176,10 @@ def explain_code(
             bundle.recipe, shape, views[layer], of_code[part], of_mean[part]
         )
         start = part.stop
-    return PlaceSum(maps, intercept)
+    return Attribution(maps, intercept)
 
 
-def on_finest_map(maps: Mapping[str, Matrix]) -> Matrix:
+def sum_on_finest_map(maps: Mapping[str, Matrix]) -> Matrix:
     """Sum the maps of several layers on the places of the finest.
 
     Each place of a coarser map stands for some places of the finest, which get
@@ -198,7 +198,7 @@ def on_finest_map(maps: Mapping[str, Matrix]) -> Matrix:
     Examples
     --------
     >>> maps = {"block1_pool": np.eye(3), "block2_pool": np.array([[4.0]])}
-    >>> on_finest_map(maps)
+    >>> sum_on_finest_map(maps)
     array([[2., 1., 0.],
            [1., 2., 0.],
            [0., 0., 1.]])
@@ -270,7 +270,7 @@ def _parts(steps: Mapping[str, Any], code: Matrix) -> tuple[Matrix, Matrix]:
 def _given_to_views(
     recipe: Recipe,
     shape: tuple[int, ...],
-    views: Sequence[View],
+    views: Sequence[ImageView],
     of_code: Matrix,
     of_mean: Matrix,
 ) -> Matrix:

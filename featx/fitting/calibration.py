@@ -27,18 +27,18 @@ from featx.codes.matrix import Matrix
 from featx.errors import FitError
 
 __all__ = [
-    "Decided",
-    "Decisions",
-    "Temperature",
+    "DecisionScores",
+    "PrecomputedScores",
+    "TemperatureScaling",
     "calibrate",
-    "decisions",
+    "decision_scores",
 ]
 
 # A vote that no neighbour gave is not impossible, only rarer than this.
 _RAREST = 1e-4
 
 
-def decisions(estimator: BaseEstimator, X: Matrix) -> Matrix:
+def decision_scores(estimator: BaseEstimator, X: Matrix) -> Matrix:
     """Return an estimator's decisions, one column a class: the largest is its answer.
 
     Those of two classes, which scikit-learn gives as one number, are half of
@@ -52,7 +52,7 @@ def decisions(estimator: BaseEstimator, X: Matrix) -> Matrix:
     return np.column_stack([-found / 2, found / 2]) if found.ndim == 1 else found
 
 
-class Decisions(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class DecisionScores(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """A fitted classifier as a transformer, from rows to its decisions.
 
     Parameters
@@ -73,7 +73,7 @@ class Decisions(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def transform(self, X: Matrix) -> Matrix:
         """Return decisions, (n, k)."""
-        return decisions(self.estimator, X)
+        return decision_scores(self.estimator, X)
 
 
 class _OfDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -94,7 +94,7 @@ class _OfDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[X.argmax(axis=1)])
 
 
-class Temperature(_OfDecisions):
+class TemperatureScaling(_OfDecisions):
     """Probabilities by a softmax of decisions, divided by one number [1]_.
 
     The predicted class stays as it is, whatever the number.
@@ -115,7 +115,7 @@ class Temperature(_OfDecisions):
 
     Examples
     --------
-    >>> model = Temperature(("a", "b"), temperature=2.0)
+    >>> model = TemperatureScaling(("a", "b"), temperature=2.0)
     >>> model.predict_proba(np.array([[0.0, 0.0]]))
     array([[0.5, 0.5]])
     """
@@ -185,7 +185,7 @@ def calibrate(
     FitError
         A class has no row to calibrate on, and the method needs one.
     """
-    plain = Temperature(classes)
+    plain = TemperatureScaling(classes)
     own = np.searchsorted(classes, y)
     known = np.isfinite(X[np.arange(len(X)), own]) if len(X) else np.zeros(0, bool)
     X, y = X[known], y[known]
@@ -205,12 +205,12 @@ def calibrate(
     # All is decided, so that one fold that holds out every row is enough.
     every = np.arange(len(X))
     model = CalibratedClassifierCV(
-        FrozenEstimator(Decided(classes)), method=method, cv=[(every, every)]
+        FrozenEstimator(PrecomputedScores(classes)), method=method, cv=[(every, every)]
     ).fit(X, y)
     return model.set_params(cv=None)
 
 
-class Decided(_OfDecisions):
+class PrecomputedScores(_OfDecisions):
     """A classifier of decisions that were made: what scikit-learn's calibration asks for.
 
     Parameters

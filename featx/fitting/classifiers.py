@@ -58,19 +58,19 @@ class ClassifierKind:
         where that is a penalty.
     is_linear : bool
         Whether its decisions are a weighted sum of the columns.
-    is_exact : bool
+    is_rotation_invariant : bool
         Whether it is blind to rotations, so that the span serves it.
-    goes_on : bool
+    warm_starts : bool
         Whether a fit may begin where one with another value ended.
     has_class_weight : bool
         Whether classes can be weighted.
-    needs_rows : bool
+    needs_training_rows : bool
         Whether predictions need the rows that it was fitted on.
-    streams : bool
+    supports_sgd : bool
         Whether stochastic gradient descent can stand for it on the streamed road.
     in_auto : bool
         Whether `--clf auto` tries it.
-    breaks : mapping of str to callable
+    axis_dependent : mapping of str to callable
         For each setting that can make it depend on the axes, whether a value does.
     """
 
@@ -80,20 +80,20 @@ class ClassifierKind:
     values: tuple[Any, ...] | None = None
     to_parameter: Callable[[float, int], float] = lambda C, n: C
     is_linear: bool = False
-    is_exact: bool = True
-    goes_on: bool = False
+    is_rotation_invariant: bool = True
+    warm_starts: bool = False
     has_class_weight: bool = True
-    needs_rows: bool = False
-    streams: bool = False
+    needs_training_rows: bool = False
+    supports_sgd: bool = False
     in_auto: bool = True
-    breaks: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
+    axis_dependent: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
 
     @property
     def has_penalty(self) -> bool:
         """Whether `parameter` is a penalty, searched on `penalty_grid`."""
         return self.parameter is not None and self.values is None
 
-    def fixed(self, X: Matrix) -> dict[str, Any]:
+    def data_parameters(self, X: Matrix) -> dict[str, Any]:
         """Return parameters that follow from the training rows."""
         return {"gamma": _gamma(X)} if self.name == "svm-rbf" else {}
 
@@ -123,35 +123,38 @@ _KINDS = (
         # penalty ends before it began.
         lambda seed: LogisticRegression(max_iter=10_000, tol=1e-6, random_state=seed),
         "C",
-        streams=True,
+        supports_sgd=True,
         is_linear=True,
-        goes_on=True,
-        breaks={"l1_ratio": bool, "penalty": _is("l1", "elasticnet")},
+        warm_starts=True,
+        axis_dependent={"l1_ratio": bool, "penalty": _is("l1", "elasticnet")},
     ),
     ClassifierKind(
         "ridge",
         lambda seed: RidgeClassifier(random_state=seed),
         "alpha",
         to_parameter=lambda C, n: 1 / C,
-        streams=True,
+        supports_sgd=True,
         is_linear=True,
-        breaks={"positive": bool},
+        axis_dependent={"positive": bool},
     ),
     ClassifierKind(
         "linear-svm",
         # The primal problem: the dual one takes for ever where classes overlap and C is large.
         lambda seed: LinearSVC(dual=False, max_iter=10_000, random_state=seed),
         "C",
-        streams=True,
+        supports_sgd=True,
         is_linear=True,
-        breaks={"penalty": _is("l1")},
+        axis_dependent={"penalty": _is("l1")},
     ),
     ClassifierKind(
         "svm-rbf",
         lambda seed: SVC(break_ties=True, cache_size=500, random_state=seed),
         "C",
-        needs_rows=True,
-        breaks={"gamma": _is("scale", "auto"), "kernel": _not("rbf", "linear", "poly", "sigmoid")},
+        needs_training_rows=True,
+        axis_dependent={
+            "gamma": _is("scale", "auto"),
+            "kernel": _not("rbf", "linear", "poly", "sigmoid"),
+        },
     ),
     ClassifierKind(
         "knn",
@@ -160,14 +163,14 @@ _KINDS = (
         # More neighbours are the simpler model.
         (25, 15, 9, 5, 3, 1),
         has_class_weight=False,
-        needs_rows=True,
+        needs_training_rows=True,
     ),
     ClassifierKind("centroid", lambda seed: Centroids(), is_linear=True, has_class_weight=False),
     ClassifierKind(
         "lda",
         lambda seed: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
         is_linear=True,
-        is_exact=False,
+        is_rotation_invariant=False,
         has_class_weight=False,
     ),
     ClassifierKind(
@@ -175,9 +178,9 @@ _KINDS = (
         lambda seed: SGDClassifier(loss="log_loss", random_state=seed),
         "alpha",
         to_parameter=lambda C, n: 1 / (C * n),
-        streams=True,
+        supports_sgd=True,
         is_linear=True,
-        is_exact=False,
+        is_rotation_invariant=False,
         in_auto=False,
     ),
     ClassifierKind(
@@ -187,13 +190,13 @@ _KINDS = (
         ),
         "C",
         is_linear=True,
-        is_exact=False,
+        is_rotation_invariant=False,
         in_auto=False,
     ),
     ClassifierKind(
         "hist-gradient-boosting",
         lambda seed: HistGradientBoostingClassifier(random_state=seed),
-        is_exact=False,
+        is_rotation_invariant=False,
         in_auto=False,
     ),
 )
@@ -256,7 +259,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def check_settings(kind: ClassifierKind, settings: Parameters, *, on_span: bool) -> None:
+def check_settings(kind: ClassifierKind, settings: Parameters, *, on_gram: bool) -> None:
     """Make sure that an estimator takes settings, and on the span stays blind to rotations.
 
     Raises
@@ -273,7 +276,7 @@ def check_settings(kind: ClassifierKind, settings: Parameters, *, on_span: bool)
                 f"{', '.join(known)}."
             )
             raise OptionError(message)
-        if on_span and kind.breaks.get(name, lambda _: False)(value):
+        if on_gram and kind.axis_dependent.get(name, lambda _: False)(value):
             message = (
                 f"--set {name}={value} makes {kind.name} depend on the axes of the codes, which "
                 "the exact span turns. Leave it out, or use --road primal on narrow codes "

@@ -17,10 +17,10 @@ from sklearn.pipeline import Pipeline
 from featx.cluster import Cluster
 from featx.codes.components import PrincipalComponents
 from featx.codes.gram import GramCoordinates, UnitRows
-from featx.codes.gram_tiles import gram_on
+from featx.codes.gram_tiles import gram_on_cluster
 from featx.codes.matrix import CodeMatrix, Matrix
 from featx.errors import StoreError
-from featx.fitting.calibration import Decisions
+from featx.fitting.calibration import DecisionScores
 from featx.fitting.cross_validation import Final
 from featx.fitting.prepare import FitJob
 from featx.fitting.selection import train
@@ -59,10 +59,10 @@ class CodeCoordinates:
         span = self.spans.get(choice.normalise)
         steps: list[tuple[str, BaseEstimator]] = []
         # Components stand for the codes, so that nothing is compared with these.
-        compares = choice.kind.needs_rows and model.front.components is None
+        compares = choice.kind.needs_training_rows and model.front.components is None
         if span is not None and compares:
             # Of the rows that it was fitted on alone: others are none of its business.
-            narrow = span.narrowed(final.rows)
+            narrow = span.take(final.rows)
             steps.append(("span", narrow))
             own = Problem({choice.normalise: narrow.coordinates_}, self.problem.y[final.rows])
             model = train(own, np.arange(len(final.rows)), choice, options)
@@ -76,7 +76,11 @@ class CodeCoordinates:
         if model.front.components is not None:
             steps.append(("components", _in_single(model.front.components)))
         return Pipeline(
-            [*steps, ("decisions", Decisions(model.estimator)), ("calibration", final.calibrator)]
+            [
+                *steps,
+                ("decisions", DecisionScores(model.estimator)),
+                ("calibration", final.calibrator),
+            ]
         )
 
 
@@ -97,7 +101,7 @@ def coordinates_of(job: FitJob, cluster: Cluster | None = None) -> CodeCoordinat
     ClusterError
         The cluster is lost, or a worker ended with an error.
     """
-    products = None if cluster is None else gram_on(cluster)
+    products = None if cluster is None else gram_on_cluster(cluster)
     codes = job.joined.matrix(job.rows)
     coordinates: dict[str, Matrix] = {}
     spans: dict[str, GramCoordinates] = {}

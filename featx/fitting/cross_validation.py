@@ -17,13 +17,13 @@ from sklearn.base import BaseEstimator
 
 from featx.codes.gram import GramCoordinates
 from featx.codes.matrix import Matrix, Rows
-from featx.codes.pixels import pixel_rows
+from featx.codes.pixels import pixel_features
 from featx.dataset.splits import (
     DataSplit,
-    chosen_on,
-    scored_folds,
-    small_classes,
-    twins,
+    inner_folds,
+    outer_folds,
+    shares_training_group,
+    small_class_notes,
 )
 from featx.errors import FitError
 from featx.fitting.calibration import calibrate
@@ -31,7 +31,7 @@ from featx.fitting.classifiers import CLASSIFIERS
 from featx.fitting.prepare import FitJob
 from featx.fitting.selection import Choice, search, train
 from featx.fitting.single_fit import FittedClassifier, Problem
-from featx.metrics.evaluation import Evaluation, evaluate, right_by_majority
+from featx.metrics.evaluation import Evaluation, count_majority_correct, score_predictions
 from featx.metrics.intervals import wilson
 
 __all__ = [
@@ -91,22 +91,22 @@ def score(problem: Problem, job: FitJob) -> Scored:
     FitError
         The training part is all of one class, or nothing can be held out.
     """
-    classes, division = np.unique(job.y), job.division
-    final, notes = _choose(problem, job, division)
-    if division.scored_on != "folds":
-        X = problem.coordinates[final.choice.normalise][division.scored]
+    classes, split = np.unique(job.y), job.split
+    final, notes = _choose(problem, job, split)
+    if split.scored_on != "folds":
+        X = problem.coordinates[final.choice.normalise][split.score_rows]
         shares = final.probabilities(X, classes)
-        evaluation = evaluate_rows(job, classes, shares, division.scored)
-        without = without_duplicates(job, classes, shares, division)
-        return Scored(final, division.scored_on, evaluation, (division,), without, tuple(notes))
+        evaluation = evaluate_rows(job, classes, shares, split.score_rows)
+        without = without_duplicates(job, classes, shares, split)
+        return Scored(final, split.scored_on, evaluation, (split,), without, tuple(notes))
     parts = folds_of(job)
     shares, of_folds = _held_out(problem, job, parts, classes)
-    evaluation = evaluate_rows(job, classes, shares, division.scored)
+    evaluation = evaluate_rows(job, classes, shares, split.score_rows)
     n_folds = len(parts) // job.n_repeats
     on = f"{n_folds} folds" + (f", {job.n_repeats} times" if job.n_repeats > 1 else "")
-    y, keys = job.y[division.scored], job.keys[division.scored]
+    y, groups = job.y[split.score_rows], job.groups[split.score_rows]
     notes = [
-        *small_classes(y, keys, job.n_folds),
+        *small_class_notes(y, groups, job.n_folds),
         *notes,
         *(f"In a fold that was scored: {note}" for note in of_folds),
     ]
@@ -116,11 +116,11 @@ def score(problem: Problem, job: FitJob) -> Scored:
 def evaluate_rows(job: FitJob, classes: NDArray[np.str_], shares: Matrix, rows: Rows) -> Evaluation:
     """Score probabilities (n_repeats x n, k) of some rows, once or several times over."""
     n_repeats = len(shares) // len(rows)
-    return evaluate(
+    return score_predictions(
         np.tile(job.y[rows], n_repeats),
         shares,
         [str(label) for label in classes],
-        np.tile(job.keys[rows], n_repeats),
+        np.tile(job.groups[rows], n_repeats),
         n_repeats=n_repeats,
         paths=list(job.joined.images.path[job.rows[rows]]),
         seed=job.options.seed,
@@ -128,13 +128,13 @@ def evaluate_rows(job: FitJob, classes: NDArray[np.str_], shares: Matrix, rows: 
 
 
 def without_duplicates(
-    job: FitJob, classes: NDArray[np.str_], shares: Matrix, division: DataSplit
+    job: FitJob, classes: NDArray[np.str_], shares: Matrix, split: DataSplit
 ) -> dict[str, Any] | None:
     """Score again without what has a copy among the fitted rows; None if that changes nothing."""
-    apart = ~twins(job.keys, division)
+    apart = ~shares_training_group(job.groups, split)
     if apart.all() or not apart.any():
         return None
-    evaluation = evaluate_rows(job, classes, shares[apart], division.scored[apart])
+    evaluation = evaluate_rows(job, classes, shares[apart], split.score_rows[apart])
     return {
         "n_images": evaluation.n_images,
         "accuracy": dataclasses.asdict(evaluation.accuracy),
@@ -143,11 +143,11 @@ def without_duplicates(
 
 
 def folds_of(job: FitJob) -> list[DataSplit]:
-    """Return the folds that are scored, as divisions; of every repeat, each row once."""
-    return scored_folds(
-        job.division,
+    """Return the folds that are scored, as splits; of every repeat, each row once."""
+    return outer_folds(
+        job.split,
         job.y,
-        job.keys,
+        job.groups,
         seed=job.options.seed,
         n_folds=job.n_folds,
         n_repeats=job.n_repeats,
@@ -158,15 +158,15 @@ def _held_out(
     problem: Problem, job: FitJob, parts: Sequence[DataSplit], classes: NDArray[np.str_]
 ) -> tuple[Matrix, list[str]]:
     """Return probabilities of the scored rows, repeat after repeat, and notes."""
-    rows = job.division.scored
+    rows = job.split.score_rows
     place = {int(row): k for k, row in enumerate(rows)}
-    n_repeats = sum(len(part.scored) for part in parts) // len(rows)
+    n_repeats = sum(len(part.score_rows) for part in parts) // len(rows)
     shares = np.zeros((n_repeats, len(rows), len(classes)))
     notes: list[str] = []
     per_repeat = len(parts) // n_repeats
     for k, part in enumerate(parts):
         held = hold_out(problem, job, part)
-        shares[k // per_repeat, [place[int(row)] for row in part.scored]] = held.shares
+        shares[k // per_repeat, [place[int(row)] for row in part.score_rows]] = held.shares
         notes += [note for note in held.notes if note not in notes]
     return shares.reshape(-1, len(classes)), notes
 
@@ -208,7 +208,7 @@ def hold_out(problem: Problem, job: FitJob, part: DataSplit) -> Held:
         The training part is all of one class.
     """
     final, notes = _choose(problem, job, part)
-    X = problem.coordinates[final.choice.normalise][part.scored]
+    X = problem.coordinates[final.choice.normalise][part.score_rows]
     return Held(final, final.probabilities(X, np.unique(job.y)), tuple(notes))
 
 
@@ -216,14 +216,14 @@ def _choose(problem: Problem, job: FitJob, part: DataSplit) -> tuple[Final, list
     """Choose inside a part, fit what was chosen, and calibrate on what was held out."""
     notes = []
     options = job.options
-    if len(np.unique(job.y[part.fitted])) < 2:
+    if len(np.unique(job.y[part.fit_rows])) < 2:
         message = "The training images are all of one class. A classifier needs two."
         raise FitError(message)
-    rows, pairs = chosen_on(part, job.y, job.keys, options.seed)
+    rows, pairs = inner_folds(part, job.y, job.groups, options.seed)
     choice = search(problem, rows, pairs, options)
     if not pairs and (choice.kind.parameter or len(options.kinds) > 1):
         notes.append("Too few images to choose settings on: scikit-learn's default was used.")
-    model = train(problem, part.fitted, choice, options)
+    model = train(problem, part.fit_rows, choice, options)
     if not (choice.converged and model.converged):
         notes.append(
             f"{choice.kind.name} ended before it converged. Use --set max_iter=100000, or --C "
@@ -236,20 +236,20 @@ def _choose(problem: Problem, job: FitJob, part: DataSplit) -> tuple[Final, list
     calibrator = calibrate(wide, y, model.classes, job.calibration)
     if not pairs and job.calibration != "none":
         notes.append("Too few images to calibrate on: probabilities are as the decisions are.")
-    return Final(choice, model, calibrator, part.fitted), notes
+    return Final(choice, model, calibrator, part.fit_rows), notes
 
 
 def score_baselines(job: FitJob, scored: Scored) -> dict[str, Any]:
     """Score the majority class, and the same classifier on pixels and colours."""
     n_right = n_scored = 0
     for part in scored.parts:
-        n_right += right_by_majority(job.y[part.fitted], job.y[part.scored])
-        n_scored += len(part.scored)
-    n_images = len(job.division.scored)
+        n_right += count_majority_correct(job.y[part.fit_rows], job.y[part.score_rows])
+        n_scored += len(part.score_rows)
+    n_images = len(job.split.score_rows)
     majority = wilson(n_right * n_images / n_scored, n_images)
     kind = scored.final.choice.kind
     # What looks at single columns takes hours on thousands of pixels.
-    kind = kind if kind.is_exact else CLASSIFIERS["logistic"]
+    kind = kind if kind.is_rotation_invariant else CLASSIFIERS["logistic"]
     settings = job.options.settings if kind is scored.final.choice.kind else {}
     # Without components, which are for small files: the baseline is to be a good one.
     options = dataclasses.replace(
@@ -262,7 +262,7 @@ def score_baselines(job: FitJob, scored: Scored) -> dict[str, Any]:
         whiten=False,
     )
     own = dataclasses.replace(job, options=options, n_repeats=1)
-    span = GramCoordinates().fit(pixel_rows(job.joined.thumbnails(job.rows)))
+    span = GramCoordinates().fit(pixel_features(job.joined.thumbnails(job.rows)))
     problem = Problem({"l2": span.coordinates_}, job.y)
     evaluation = score(problem, own).evaluation
     return {

@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from featx.codes.matrix import Matrix, Rows
-from featx.fitting.calibration import decisions
+from featx.fitting.calibration import decision_scores
 from featx.fitting.classifiers import ClassifierKind
 from featx.fitting.single_fit import (
     FittedClassifier,
@@ -237,7 +237,7 @@ class GridSearch:
             decided,
             watched.converged,
             self.kind.has_penalty and all(fold.separates for fold in folds),
-            tuple(fold.model for fold in folds) if self.kind.goes_on else (),
+            tuple(fold.model for fold in folds) if self.kind.warm_starts else (),
         )
 
     @property
@@ -255,13 +255,15 @@ class GridSearch:
         model = fit_classifier(self.kind, front, X, y, value, self.options, start)
         labels = np.array(model.classes)
         decided = np.full((len(held_out), len(self.classes)), -np.inf)
-        decided[:, np.searchsorted(self.classes, labels)] = decisions(model.estimator, further)
-        separates = bool(np.all(labels[decisions(model.estimator, X).argmax(axis=1)] == y))
+        decided[:, np.searchsorted(self.classes, labels)] = decision_scores(
+            model.estimator, further
+        )
+        separates = bool(np.all(labels[decision_scores(model.estimator, X).argmax(axis=1)] == y))
         return _Fold(model, decided, separates)
 
     def _starts(self, value: Any, share: float) -> tuple[FittedClassifier, ...]:
         """Return models of the next stronger penalty that was tried, for a fit to go on from."""
-        if not self.kind.goes_on or value is None:
+        if not self.kind.warm_starts or value is None:
             return ()
         stronger = [v for of, v in self.done if of == share and v < value]
         return self.done[share, max(stronger)].models if stronger else ()

@@ -37,9 +37,9 @@ FORMAT = "featx-bundle"
 FORMAT_VERSION = 2
 #: Types beyond plain NumPy and scikit-learn estimators that a bundle may hold.
 TRUSTED_TYPES = (
-    "featx.fitting.calibration.Decided",
-    "featx.fitting.calibration.Decisions",
-    "featx.fitting.calibration.Temperature",
+    "featx.fitting.calibration.PrecomputedScores",
+    "featx.fitting.calibration.DecisionScores",
+    "featx.fitting.calibration.TemperatureScaling",
     "featx.codes.matrix.CodeMatrix",
     "featx.codes.components.PrincipalComponents",
     "featx.fitting.estimators.Centroids",
@@ -52,6 +52,23 @@ TRUSTED_TYPES = (
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 )
+#: Types in files of 0.1, and their present names.
+RENAMED_TYPES = {
+    "featx.classification.calibration.Decided": "featx.fitting.calibration.PrecomputedScores",
+    "featx.classification.calibration.Decisions": "featx.fitting.calibration.DecisionScores",
+    "featx.classification.calibration.Temperature": "featx.fitting.calibration.TemperatureScaling",
+    "featx.classification.codes.CodeMatrix": "featx.codes.matrix.CodeMatrix",
+    "featx.classification.components.PrincipalComponents": (
+        "featx.codes.components.PrincipalComponents"
+    ),
+    "featx.classification.estimators.Centroids": "featx.fitting.estimators.Centroids",
+    "featx.classification.estimators.StableNeighbours": (
+        "featx.fitting.estimators.StableNeighbours"
+    ),
+    "featx.classification.span.CentredRows": "featx.codes.gram.CentredRows",
+    "featx.classification.span.ExactSpan": "featx.codes.gram.GramCoordinates",
+    "featx.classification.span.UnitRows": "featx.codes.gram.UnitRows",
+}
 _BLOCK_BYTES = 128_000_000
 # Codes that a classifier compares with are kept up to here; above, the store is named.
 _KEPT_BYTES = 200_000_000

@@ -26,7 +26,7 @@ from featx.errors import FitError
 from featx.fitting.coordinates import coordinates_of
 from featx.fitting.cross_validation import folds_of, hold_out
 from featx.fitting.prepare import FitJob
-from featx.metrics.evaluation import Evaluation, evaluate
+from featx.metrics.evaluation import Evaluation, score_predictions
 from featx.metrics.intervals import Score, paired_difference, wilson
 
 __all__ = [
@@ -56,7 +56,7 @@ class Judged:
         The fold that held out each row.
     y : ndarray of str, shape (n,)
         Labels of the rows.
-    keys : ndarray of int, shape (n,)
+    groups : ndarray of int, shape (n,)
         Equal where images belong together.
     classes : tuple of str
         In the order of the shares.
@@ -70,7 +70,7 @@ class Judged:
     shares: Matrix
     part: NDArray[np.int64]
     y: NDArray[np.str_]
-    keys: NDArray[np.int32]
+    groups: NDArray[np.int32]
     classes: tuple[str, ...]
     seed: int
     notes: tuple[str, ...] = ()
@@ -88,7 +88,9 @@ class Judged:
 
     def evaluation(self) -> Evaluation:
         """Score the predictions."""
-        return evaluate(self.y, self.shares, list(self.classes), self.keys, seed=self.seed)
+        return score_predictions(
+            self.y, self.shares, list(self.classes), self.groups, seed=self.seed
+        )
 
 
 def cross_validate(job: FitJob, cluster: Cluster | None = None) -> Judged:
@@ -97,7 +99,7 @@ def cross_validate(job: FitJob, cluster: Cluster | None = None) -> Judged:
     Parameters
     ----------
     job : FitJob
-        By an exact road. What its `division` scores, with given splits, is not
+        By an exact road. What its `split` scores, with given splits, is not
         looked at.
     cluster : Cluster, optional
         See `coordinates_of`.
@@ -114,15 +116,15 @@ def cross_validate(job: FitJob, cluster: Cluster | None = None) -> Judged:
     problem, classes = coordinates_of(job, cluster).problem, np.unique(job.y)
     parts = _parts(job)
     held = [hold_out(problem, job, part) for part in parts]
-    rows = np.concatenate([part.scored for part in parts])
+    rows = np.concatenate([part.score_rows for part in parts])
     order = np.argsort(rows)
-    of_part = np.repeat(np.arange(len(parts)), [len(part.scored) for part in parts])
+    of_part = np.repeat(np.arange(len(parts)), [len(part.score_rows) for part in parts])
     return Judged(
         inside=np.array([each.final.choice.accuracy for each in held]),
         shares=np.concatenate([each.shares for each in held])[order],
         part=of_part[order],
         y=job.y[rows[order]],
-        keys=job.keys[rows[order]],
+        groups=job.groups[rows[order]],
         classes=tuple(str(label) for label in classes),
         seed=job.options.seed,
         notes=tuple(dict.fromkeys(note for each in held for note in each.notes)),
@@ -157,7 +159,7 @@ def select_nested(judged: Sequence[Judged]) -> tuple[Judged, list[int]]:
 
 def compare(one: Judged, other: Judged) -> Score:
     """Return by how much `one` is more accurate, with the interval of the paired bootstrap."""
-    return paired_difference(one.right, other.right, one.keys, one.seed)
+    return paired_difference(one.right, other.right, one.groups, one.seed)
 
 
 @dataclass(frozen=True)
@@ -212,11 +214,11 @@ def learning_curve(
     """
     problem, parts = coordinates_of(job, cluster).problem, _parts(job)
     classes = tuple(str(label) for label in np.unique(job.y))
-    rows = np.concatenate([part.scored for part in parts])
-    of_part = np.repeat(np.arange(len(parts)), [len(part.scored) for part in parts])
+    rows = np.concatenate([part.score_rows for part in parts])
+    of_part = np.repeat(np.arange(len(parts)), [len(part.score_rows) for part in parts])
     points, notes = [], []
     for share in shares:
-        fitted = [_drawn(job, part.searched, share) for part in parts]
+        fitted = [_drawn(job, part.search_rows, share) for part in parts]
         least = min(int(np.unique(job.y[own], return_counts=True)[1].min()) for own in fitted)
         if share < 1 and least < _FEWEST_A_CLASS:
             notes.append(
@@ -225,7 +227,7 @@ def learning_curve(
             )
             continue
         held = [
-            hold_out(problem, job, dataclasses.replace(part, searched=own, fitted=own))
+            hold_out(problem, job, dataclasses.replace(part, search_rows=own, fit_rows=own))
             for part, own in zip(parts, fitted, strict=True)
         ]
         judged = Judged(
@@ -233,7 +235,7 @@ def learning_curve(
             shares=np.concatenate([each.shares for each in held]),
             part=of_part,
             y=job.y[rows],
-            keys=job.keys[rows],
+            groups=job.groups[rows],
             classes=classes,
             seed=job.options.seed,
         )
@@ -243,10 +245,10 @@ def learning_curve(
 
 def _parts(job: FitJob) -> list[DataSplit]:
     """Return folds of all rows, or, with given splits, of those that choices are made on."""
-    if job.division.scored_on == "folds":
+    if job.split.scored_on == "folds":
         return folds_of(dataclasses.replace(job, n_repeats=1))
-    rows = job.division.searched
-    pairs = make_folds(job.y[rows], job.keys[rows], job.options.seed, job.n_folds)
+    rows = job.split.search_rows
+    pairs = make_folds(job.y[rows], job.groups[rows], job.options.seed, job.n_folds)
     if not pairs:
         message = (
             "Fewer than two classes of the training part have two images that do not belong "
@@ -267,8 +269,8 @@ def _drawn(job: FitJob, rows: Rows, share: float) -> Rows:
     """
     if share == 1:
         return rows
-    keys, of_row = np.unique(job.keys, return_inverse=True)
-    place = np.random.default_rng(job.options.seed).permutation(len(keys))[of_row[rows]]
+    groups, of_row = np.unique(job.groups, return_inverse=True)
+    place = np.random.default_rng(job.options.seed).permutation(len(groups))[of_row[rows]]
     kept = np.zeros(len(rows), bool)
     for label in np.unique(job.y[rows]):
         own = np.flatnonzero(job.y[rows] == label)

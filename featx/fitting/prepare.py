@@ -31,16 +31,16 @@ from featx.choices import (
 )
 from featx.codes.joining import JoinedStores, join_stores
 from featx.codes.matrix import Rows
-from featx.dataset.duplicates import DuplicatePair, conflicting, find_duplicates
-from featx.dataset.folds import FOLDS, together
+from featx.dataset.duplicates import DuplicatePair, find_duplicates, with_conflicting_labels
+from featx.dataset.folds import DEFAULT_FOLDS, group_numbers
 from featx.dataset.labels import check_columns, relabel
 from featx.dataset.splits import (
     DataSplit,
     check_complete,
-    check_leaks,
-    chosen_on,
-    divide,
-    scored_folds,
+    inner_folds,
+    leak_notes,
+    make_split,
+    outer_folds,
     usable_rows,
 )
 from featx.errors import FitError, OptionError
@@ -78,9 +78,9 @@ class FitJob:
         Images that are labelled and have codes.
     y : ndarray of str, shape (n,)
         Their labels.
-    keys : ndarray of int, shape (n,)
+    groups : ndarray of int, shape (n,)
         Equal where images belong together.
-    division : DataSplit
+    split : DataSplit
         Which are chosen on, fitted on and scored.
     copies : tuple of DuplicatePair
         Pictures that are there twice.
@@ -107,8 +107,8 @@ class FitJob:
     joined: JoinedStores
     rows: Rows
     y: NDArray[np.str_]
-    keys: NDArray[np.int32]
-    division: DataSplit
+    groups: NDArray[np.int32]
+    split: DataSplit
     copies: tuple[DuplicatePair, ...]
     road: SolverPlan
     options: Options
@@ -135,7 +135,7 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
     whiten: bool = False,
     class_weight: ClassWeight | None = None,
     calibration: Calibration = "temperature",
-    folds: int = FOLDS,
+    folds: int = DEFAULT_FOLDS,
     repeats: int = 1,
     select: Select | None = None,
     refit: Refit | None = None,
@@ -290,24 +290,24 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
         )
         notes += said
     rows, left_out = usable_rows(joined.path, images)
-    division, unsplit = divide(joined.path, images.split[rows], select=select)
+    split, unsplit = make_split(joined.path, images.split[rows], select=select)
     y = images.label[rows].astype(str)
     copies: tuple[DuplicatePair, ...] = ()
     if duplicates == "together":
         copies = find_duplicates(images.sha256[rows], images.phash[rows], joined.thumbnails(rows))
-    keys = together(images.group[rows], pairs=[(pair.first, pair.second) for pair in copies])
-    notes += [*left_out, *unsplit, *check_leaks(y, keys, division)]
+    groups = group_numbers(images.group[rows], pairs=[(pair.first, pair.second) for pair in copies])
+    notes += [*left_out, *unsplit, *leak_notes(y, groups, split)]
     notes += _copies_in_words(copies, images.path[rows], y)
     if options.components is not None:
-        parts = [division]
-        if division.scored_on == "folds":
-            parts += scored_folds(
-                division, y, keys, seed=options.seed, n_folds=folds, n_repeats=repeats
+        parts = [split]
+        if split.scored_on == "folds":
+            parts += outer_folds(
+                split, y, groups, seed=options.seed, n_folds=folds, n_repeats=repeats
             )
-        fewest = _fewest_rows(parts, y, keys, options.seed)
+        fewest = _fewest_rows(parts, y, groups, options.seed)
         notes += _check_components(options.components, joined.recipe.width, fewest)
-    n_divisions = 1 + folds * repeats if division.scored_on == "folds" else 1
-    chosen, options = _choose_road(options, joined, y, solver, n_divisions)
+    n_splits = 1 + folds * repeats if split.scored_on == "folds" else 1
+    chosen, options = _choose_road(options, joined, y, solver, n_splits)
     if not chosen.is_exact and options.components is not None:
         message = (
             "The road streamed finds no principal components, which come from all rows at once. "
@@ -324,8 +324,8 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
         joined=joined,
         rows=rows,
         y=y,
-        keys=keys,
-        division=division,
+        groups=groups,
+        split=split,
         copies=copies,
         road=chosen,
         options=options,
@@ -342,12 +342,12 @@ def prepare_fit(  # noqa: PLR0913  flat, as on the command line
 
 
 def _fewest_rows(
-    parts: Sequence[DataSplit], y: NDArray[np.str_], keys: NDArray[np.int32], seed: int
+    parts: Sequence[DataSplit], y: NDArray[np.str_], groups: NDArray[np.int32], seed: int
 ) -> int:
     """Return how many rows the smallest part has that anything is fitted on."""
-    counts = [len(part.fitted) for part in parts]
+    counts = [len(part.fit_rows) for part in parts]
     for part in parts:
-        _, pairs = chosen_on(part, y, keys, seed)
+        _, pairs = inner_folds(part, y, groups, seed)
         counts += [len(fitted) for fitted, _ in pairs]
     return min(counts)
 
@@ -374,16 +374,16 @@ def _check_components(components: int, width: int, fewest: int) -> list[str]:
 
 
 def _choose_road(
-    options: Options, joined: JoinedStores, y: NDArray[np.str_], wanted: str, n_divisions: int
+    options: Options, joined: JoinedStores, y: NDArray[np.str_], wanted: str, n_splits: int
 ) -> tuple[SolverPlan, Options]:
     """Choose a road, and leave of the candidates those that can take it."""
     width, components = joined.recipe.width, options.components
     # What a classifier sees. Components are the same on every road, so that all may look at them.
     columns, is_free = (width, False) if components is None else (components, True)
     only = options.kinds[0] if len(options.kinds) == 1 else None
-    if only is not None and not only.is_exact and wanted != "streamed":
+    if only is not None and not only.is_rotation_invariant and wanted != "streamed":
         if columns > _MOST_COLUMNS:
-            streams = f", or --solver streamed --clf {only.name}" if only.streams else ""
+            streams = f", or --solver streamed --clf {only.name}" if only.supports_sgd else ""
             what, remedy = (
                 (f"there are {columns:,} components", f"Use --components {_MOST_COLUMNS} or fewer")
                 if is_free
@@ -406,7 +406,7 @@ def _choose_road(
         n_images,
         width,
         len(np.unique(y)),
-        n_searches=n_divisions * n_candidates,
+        n_searches=n_splits * n_candidates,
         components=components or 0,
     )
     road = choose(wanted)
@@ -414,22 +414,24 @@ def _choose_road(
         with contextlib.suppress(FitError):  # of too little memory
             road = choose("primal")
     if road.name == "streamed":
-        kinds = tuple(kind for kind in options.kinds if kind.streams)
+        kinds = tuple(kind for kind in options.kinds if kind.supports_sgd)
     else:
         sees_columns = is_free or road.name == "primal"
-        kinds = tuple(kind for kind in options.kinds if kind.is_exact or sees_columns)
+        kinds = tuple(kind for kind in options.kinds if kind.is_rotation_invariant or sees_columns)
         kinds = tuple(
-            kind for kind in kinds if kind is only or kind.is_exact or columns <= _MOST_COLUMNS
+            kind
+            for kind in kinds
+            if kind is only or kind.is_rotation_invariant or columns <= _MOST_COLUMNS
         )
     if not kinds or (road.name == "streamed" and only is None):
         message = (
-            f"The road streamed fits {', '.join(k.name for k in CLASSIFIERS.values() if k.streams)}"
+            f"The road streamed fits {', '.join(k.name for k in CLASSIFIERS.values() if k.supports_sgd)}"
             f" only, and {n_images} images of {width:,} numbers leave no other. Choose one of them "
             "with --clf."
         )
         raise OptionError(message)
     for kind in kinds if road.is_exact else ():  # descent has parameters of its own
-        check_settings(kind, options.settings, on_span=road.name == "gram" and not is_free)
+        check_settings(kind, options.settings, on_gram=road.name == "gram" and not is_free)
     return road, dataclasses.replace(options, kinds=kinds)
 
 
@@ -446,7 +448,7 @@ def _copies_in_words(
             + f" ({n_exact} of the same bytes): they share a fold (--duplicates keep: they need "
             f"not). The first: {paths[first.first]} and {paths[first.second]}."
         )
-    other = conflicting(copies, list(y))
+    other = with_conflicting_labels(copies, list(y))
     if other:
         first = other[0]
         notes.append(

@@ -191,15 +191,15 @@ def _run_exact(job: FitJob, cluster: Cluster | None) -> _Done:
 
 def _run_streamed(job: FitJob, cluster: Cluster | None) -> _Done:
     """Fit by descent; without splits, the first fold alone is scored, and is not fitted on."""
-    part, on, notes = job.division, str(job.division.scored_on), []
+    part, on, notes = job.split, str(job.split.scored_on), []
     if on == "folds":
         part, on = folds_of(job)[0], f"one of {job.n_folds} folds"
         notes.append("The classifier is fitted on the other folds only; one fold is scored.")
-    codes, fitted = job.joined.matrix(job.rows), part.fitted
+    codes, fitted = job.joined.matrix(job.rows), part.fit_rows
     found = fit_streamed(
         codes.take(fitted),
         job.y[fitted],
-        job.keys[fitted],
+        job.groups[fitted],
         job.options,
         job.options.normalise[0],
         job.calibration,
@@ -207,8 +207,8 @@ def _run_streamed(job: FitJob, cluster: Cluster | None) -> _Done:
     )
     classes = np.unique(job.y)
     columns = np.searchsorted(classes, found.pipeline.classes_)
-    shares = np.zeros((len(part.scored), len(classes)))
-    for where, block in codes.take(part.scored).row_blocks():
+    shares = np.zeros((len(part.score_rows), len(classes)))
+    for where, block in codes.take(part.score_rows).row_blocks():
         shares[where, columns] = found.pipeline.predict_proba(block)
     facts = {
         "gflops": None,
@@ -223,7 +223,7 @@ def _run_streamed(job: FitJob, cluster: Cluster | None) -> _Done:
         "without_duplicates": without_duplicates(job, classes, shares, part),
         "baselines": None,
     }
-    evaluation = evaluate_rows(job, classes, shares, part.scored)
+    evaluation = evaluate_rows(job, classes, shares, part.score_rows)
     return _Done(found.pipeline, fitted, evaluation, facts, (*notes, *found.notes))
 
 

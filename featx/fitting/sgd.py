@@ -37,7 +37,7 @@ from featx.cluster import Cluster
 from featx.codes.matrix import CodeMatrix, Matrix, Rows
 from featx.dataset.folds import make_folds
 from featx.errors import FitError, OptionError
-from featx.fitting.calibration import Decisions, calibrate, decisions
+from featx.fitting.calibration import DecisionScores, calibrate, decision_scores
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind
 from featx.fitting.sgd_epochs import Blocks, Epoch, Part
 from featx.fitting.single_fit import Options
@@ -115,7 +115,7 @@ class Streamed:
 def fit_streamed(  # noqa: PLR0913, PLR0917
     codes: CodeMatrix,
     y: NDArray[np.str_],
-    keys: NDArray[np.int32],
+    groups: NDArray[np.int32],
     options: Options,
     normalise: str,
     calibration: Calibration,
@@ -131,7 +131,7 @@ def fit_streamed(  # noqa: PLR0913, PLR0917
         Rows that may be fitted on.
     y : ndarray of str, shape (n,)
         Labels.
-    keys : ndarray of int, shape (n,)
+    groups : ndarray of int, shape (n,)
         Equal where rows belong together; see `featx.dataset.folds`.
     options : Options
         One kind that streams; penalties instead of five decades from 1 to 1e4
@@ -168,7 +168,7 @@ def fit_streamed(  # noqa: PLR0913, PLR0917
         The cluster is lost, or a worker ended with an error.
     """
     kind, loss = _check(options, normalise)
-    train, held_out = _hold_out(y, keys, options.seed)
+    train, held_out = _hold_out(y, groups, options.seed)
     classes = np.unique(y)
     rows = Blocks(codes, normalise)
     rows = Blocks(codes, normalise, _mean_square(rows, train, options.seed))
@@ -218,13 +218,13 @@ def fit_streamed(  # noqa: PLR0913, PLR0917
     estimator = best.finished(rows.mean_square)
     found = np.empty((len(held_out), len(classes)))
     for place, (_, X) in zip(rows.places(len(held_out)), rows.of(held_out), strict=True):
-        found[place] = decisions(best.finished(), X)
+        found[place] = decision_scores(best.finished(), X)
     names = tuple(str(label) for label in classes)
     first = [("unit", rows.unit)] if rows.unit is not None else []
     pipeline = Pipeline(
         [
             *first,
-            ("decisions", Decisions(estimator)),
+            ("decisions", DecisionScores(estimator)),
             ("calibration", calibrate(found, y[held_out], names, calibration)),
         ]
     )
@@ -293,8 +293,8 @@ class _Model:
 
 def _check(options: Options, normalise: str) -> tuple[ClassifierKind, str]:
     """Return the classifier and its loss, if this road can do what is asked for."""
-    streams = [name for name, kind in CLASSIFIERS.items() if kind.streams]
-    if len(options.kinds) != 1 or not options.kinds[0].streams:
+    streams = [name for name, kind in CLASSIFIERS.items() if kind.supports_sgd]
+    if len(options.kinds) != 1 or not options.kinds[0].supports_sgd:
         message = (
             f"The road streamed cannot fit {', '.join(kind.name for kind in options.kinds)}. "
             f"Expected --clf with one of {', '.join(streams)}."
@@ -324,17 +324,17 @@ def _check(options: Options, normalise: str) -> tuple[ClassifierKind, str]:
     return kind, str(options.settings.get("loss", _LOSSES[kind.name]))
 
 
-def _hold_out(y: NDArray[np.str_], keys: NDArray[np.int32], seed: int) -> tuple[Rows, Rows]:
+def _hold_out(y: NDArray[np.str_], groups: NDArray[np.int32], seed: int) -> tuple[Rows, Rows]:
     """Return positions to fit on, which have every class, and positions to hold out."""
-    pairs = make_folds(y, keys, seed, _FOLDS)
+    pairs = make_folds(y, groups, seed, _FOLDS)
     if pairs and len(pairs) < _FOLDS:
         # One class of two images would hold out half of all: small ones are dealt as one.
-        dealt = make_folds(_pooled(y, keys), keys, seed, _FOLDS)
+        dealt = make_folds(_pooled(y, groups), groups, seed, _FOLDS)
         pairs = max(pairs, dealt, key=len)
     if pairs:
         train, held_out = pairs[0]
         unseen = np.setdiff1d(y[held_out], y[train])
-        back = np.isin(keys[held_out], keys[np.isin(y, unseen)])
+        back = np.isin(groups[held_out], groups[np.isin(y, unseen)])
         train = np.sort(np.concatenate([train, held_out[back]]))
         held_out = held_out[~back]
     if not pairs or len(held_out) == 0:
@@ -346,9 +346,9 @@ def _hold_out(y: NDArray[np.str_], keys: NDArray[np.int32], seed: int) -> tuple[
     return train, held_out
 
 
-def _pooled(y: NDArray[np.str_], keys: NDArray[np.int32]) -> NDArray[np.str_]:
-    """Give the smallest classes one label, so that every label has enough keys for all folds."""
-    counts = {str(label): len(np.unique(keys[y == label])) for label in np.unique(y)}
+def _pooled(y: NDArray[np.str_], groups: NDArray[np.int32]) -> NDArray[np.str_]:
+    """Give the smallest classes one label, so that every label has enough groups for all folds."""
+    counts = {str(label): len(np.unique(groups[y == label])) for label in np.unique(y)}
     pool: list[str] = []
     for label in sorted(counts, key=lambda name: counts[name]):
         if counts[label] >= _FOLDS and sum(counts[name] for name in pool) >= _FOLDS:

@@ -18,7 +18,7 @@ from featx.codes.components import PrincipalComponents
 from featx.codes.gram import CentredRows
 from featx.codes.matrix import Matrix
 from featx.errors import FitError, OptionError
-from featx.fitting.calibration import decisions
+from featx.fitting.calibration import decision_scores
 from featx.fitting.classifiers import ClassifierKind, penalty_grid
 from featx.text import counted
 
@@ -150,7 +150,7 @@ class FittedClassifier:
 
     def decide(self, X: Matrix) -> Matrix:
         """Return decisions, (n, k)."""
-        return decisions(self.estimator, self.front.transform(X))
+        return decision_scores(self.estimator, self.front.transform(X))
 
 
 def fit_preprocessor(X: Matrix, normalise: str, options: Options) -> Preprocessor:
@@ -172,7 +172,7 @@ def fit_classifier(  # noqa: PLR0917
     start: FittedClassifier | None = None,
 ) -> FittedClassifier:
     """Fit a classifier on rows that have passed through `front`."""
-    parameters = {**kind.fixed(X), **options.parameters(kind, value, len(X))}
+    parameters = {**kind.data_parameters(X), **options.parameters(kind, value, len(X))}
     if start is not None and len(start.classes) == len(np.unique(y)):
         estimator = copy.copy(start.estimator).set_params(**{"warm_start": True, **parameters})
     else:

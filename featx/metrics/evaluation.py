@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from featx.metrics.intervals import Score, draws, wilson
+from featx.metrics.intervals import Score, bootstrap_counts, wilson
 
 __all__ = [
     "ClassScore",
     "Confusion",
     "Evaluation",
     "ReliabilityBin",
-    "evaluate",
-    "right_by_majority",
+    "count_majority_correct",
+    "score_predictions",
 ]
 
 CALIBRATION_BINS = 15  # of equal width, as in [4]
@@ -196,11 +196,11 @@ class Evaluation:
         return plain
 
 
-def evaluate(
+def score_predictions(
     y_true: NDArray[np.str_],
     probabilities: NDArray[np.floating],
     classes: Sequence[str],
-    keys: NDArray[np.integer],
+    groups: NDArray[np.integer],
     *,
     n_repeats: int = 1,
     paths: Sequence[str] | None = None,
@@ -218,12 +218,12 @@ def evaluate(
         ones the first counts as the more probable.
     classes : sequence of str, length k
         Sorted.
-    keys : ndarray of int, shape (n,)
-        Images with equal keys belong together and are drawn together.
+    groups : ndarray of int, shape (n,)
+        Images with equal groups belong together and are drawn together.
     n_repeats : int, default=1
         The rows are this many runs over the same images in the same order, one
         below the other: n is ``n_repeats * n_images``. Repeats of an image never
-        count as further images, whatever their keys: those of the first run are
+        count as further images, whatever their groups: those of the first run are
         read.
     paths : sequence of str, length n_images, optional
         Where the images lie, to name some that were mistaken.
@@ -238,7 +238,7 @@ def evaluate(
     --------
     >>> y = np.array(["cat", "cat", "dog", "dog"])
     >>> probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7]])
-    >>> found = evaluate(y, probabilities, ["cat", "dog"], np.arange(4), paths=list("abcd"))
+    >>> found = score_predictions(y, probabilities, ["cat", "dog"], np.arange(4), paths=list("abcd"))
     >>> print(found.accuracy)
     0.750 (95 % interval 0.301 to 0.954)
     >>> found.confusions
@@ -248,7 +248,7 @@ def evaluate(
     rows = _read(y_true, probabilities, classes)
     k = len(rows.labels)
     matrix = np.bincount(rows.true * k + rows.predicted, minlength=k * k).reshape(k, k)
-    _, of_image = np.unique(keys[:n_images], return_inverse=True)
+    _, of_image = np.unique(groups[:n_images], return_inverse=True)
     scores = _bootstrap(_tally(rows, np.tile(of_image, n_repeats)), k, seed)
     return Evaluation(
         n_images=n_images,
@@ -269,12 +269,12 @@ def evaluate(
     )
 
 
-def right_by_majority(y_fitted: NDArray[np.str_], y_scored: NDArray[np.str_]) -> int:
+def count_majority_correct(y_fitted: NDArray[np.str_], y_scored: NDArray[np.str_]) -> int:
     """Count the labels that are the most frequent fitted one; of equal ones, the first by name.
 
     Examples
     --------
-    >>> right_by_majority(np.array(["dog", "cat", "dog"]), np.array(["cat", "dog", "dog"]))
+    >>> count_majority_correct(np.array(["dog", "cat", "dog"]), np.array(["cat", "dog", "dog"]))
     2
     """
     labels, counts = np.unique(y_fitted, return_counts=True)
@@ -321,7 +321,7 @@ def _read(
     )
 
 
-def _tally(rows: _Rows, of_key: NDArray[np.intp]) -> csr_array:
+def _tally(rows: _Rows, of_group: NDArray[np.intp]) -> csr_array:
     """Return the sums that the scores are made of, by key.
 
     Columns: images, right images and predictions of each label; confidence
@@ -343,8 +343,8 @@ def _tally(rows: _Rows, of_key: NDArray[np.intp]) -> csr_array:
     ]
     columns = np.concatenate([np.broadcast_to(column, right.shape) for column, _ in parts])
     values = np.concatenate([np.broadcast_to(value, right.shape) for _, value in parts])
-    shape = (int(of_key.max()) + 1, 3 * k + CALIBRATION_BINS + 3)
-    return csr_array((values, (np.tile(of_key, len(parts)), columns)), shape=shape)
+    shape = (int(of_group.max()) + 1, 3 * k + CALIBRATION_BINS + 3)
+    return csr_array((values, (np.tile(of_group, len(parts)), columns)), shape=shape)
 
 
 def _bins(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -372,7 +372,7 @@ def _reliability(rows: _Rows) -> tuple[ReliabilityBin, ...]:
 
 
 def _scores(sums: NDArray[np.float64], k: int) -> dict[str, NDArray[np.float64]]:
-    """Return the scores, shape (r,) each, of r rows of sums over keys."""
+    """Return the scores, shape (r,) each, of r rows of sums over groups."""
     true, right, predicted = sums[:, :k], sums[:, k : 2 * k], sums[:, 2 * k : 3 * k]
     n = true.sum(axis=1)
     return {
@@ -395,10 +395,10 @@ def _mean_ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArr
 
 
 def _bootstrap(tally: csr_array, k: int, seed: int) -> dict[str, Score]:
-    """Return the scores of all keys, with intervals of resampled keys."""
+    """Return the scores of all groups, with intervals of resampled groups."""
     values = _scores(tally.sum(axis=0)[None], k)
-    n_keys, n_columns = tally.shape
-    parts = [_scores(drawn @ tally, k) for drawn in draws(n_keys, n_columns, seed)]
+    n_groups, n_columns = tally.shape
+    parts = [_scores(drawn @ tally, k) for drawn in bootstrap_counts(n_groups, n_columns, seed)]
     found = {}
     for name, (value,) in values.items():
         low, high = np.quantile(np.concatenate([part[name] for part in parts]), [0.025, 0.975])

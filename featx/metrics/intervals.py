@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Score", "draws", "paired_difference", "wilson"]
+__all__ = ["Score", "bootstrap_counts", "paired_difference", "wilson"]
 
 _Z = 1.959963984540054  # two-sided 95 % of the normal distribution
 _RESAMPLES = 2000
@@ -40,7 +40,7 @@ class Score:
 
 
 def paired_difference(
-    right: NDArray[np.bool_], other: NDArray[np.bool_], keys: NDArray[np.integer], seed: int = 0
+    right: NDArray[np.bool_], other: NDArray[np.bool_], groups: NDArray[np.integer], seed: int = 0
 ) -> Score:
     """Return by how much one classifier is more accurate than another on the same images.
 
@@ -48,8 +48,8 @@ def paired_difference(
     ----------
     right, other : ndarray of bool, shape (n,)
         Which images each predicts right.
-    keys : ndarray of int, shape (n,)
-        Images with equal keys are drawn together.
+    groups : ndarray of int, shape (n,)
+        Images with equal groups are drawn together.
     seed : int, default=0
         Of the bootstrap.
 
@@ -65,10 +65,13 @@ def paired_difference(
     >>> print(paired_difference(one, other, np.arange(10)))
     0.400 (95 % interval 0.100 to 0.700)
     """
-    _, of_image = np.unique(keys, return_inverse=True)
+    _, of_image = np.unique(groups, return_inverse=True)
     gains = np.bincount(of_image, right.astype(float) - other)
     counts = np.bincount(of_image).astype(float)
-    parts = [(drawn @ gains) / (drawn @ counts) for drawn in draws(len(gains), len(gains), seed)]
+    parts = [
+        (drawn @ gains) / (drawn @ counts)
+        for drawn in bootstrap_counts(len(gains), len(gains), seed)
+    ]
     low, high = np.quantile(np.concatenate(parts), [0.025, 0.975])
     value = float(gains.sum() / counts.sum())
     return Score(value, float(min(low, value)), float(max(high, value)))
@@ -98,12 +101,12 @@ def wilson(n_right: float, n: int) -> Score:
     return Score(share, min(low, share), max(high, share))
 
 
-def draws(n_keys: int, n_columns: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def bootstrap_counts(n_groups: int, n_columns: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """Yield how often each resample holds each key, a few resamples at a time.
 
     Parameters
     ----------
-    n_keys : int
+    n_groups : int
         Of what is drawn from.
     n_columns : int
         Numbers that are summed for each resample; no array is larger than a few MB for it.
@@ -112,13 +115,15 @@ def draws(n_keys: int, n_columns: int, seed: int) -> Iterator[NDArray[np.float64
 
     Yields
     ------
-    ndarray of float, shape (r, n_keys)
+    ndarray of float, shape (r, n_groups)
     """
     random = np.random.default_rng(seed)
-    step = max(1, _CHUNK // max(n_keys, n_columns))
+    step = max(1, _CHUNK // max(n_groups, n_columns))
     for start in range(0, _RESAMPLES, step):
         size = min(step, _RESAMPLES - start)
-        # Numbering the keys of each resample anew counts all of them in one go.
-        drawn = random.integers(n_keys, size=(size, n_keys)) + n_keys * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * n_keys)
-        yield counts.reshape(size, n_keys).astype(np.float64)
+        # Numbering the groups of each resample anew counts all of them in one go.
+        drawn = (
+            random.integers(n_groups, size=(size, n_groups)) + n_groups * np.arange(size)[:, None]
+        )
+        counts = np.bincount(drawn.ravel(), minlength=size * n_groups)
+        yield counts.reshape(size, n_groups).astype(np.float64)

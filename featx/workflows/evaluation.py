@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.choices import Precision
-from featx.dataset.folds import together
+from featx.dataset.folds import group_numbers
 from featx.dataset.labels import check_columns, relabel
 from featx.errors import ImagesError, OptionError
 from featx.fitting import Model
 from featx.images import ImageRecord, list_images, read_digest
-from featx.metrics import Evaluation, Score, evaluate
+from featx.metrics import Evaluation, Score, score_predictions
 from featx.metrics.intervals import wilson
 from featx.network import check_device
 from featx.text import counted
@@ -101,7 +101,7 @@ class EvaluationJob:
         Of the labelled images.
     y : ndarray of str, shape (n,)
         Their labels.
-    keys : ndarray of int, shape (n,)
+    groups : ndarray of int, shape (n,)
         Equal where images are of one group or have equal bytes.
     fitted : ndarray of bool, shape (n,)
         Which of them the classifier was fitted on.
@@ -111,7 +111,7 @@ class EvaluationJob:
 
     prediction: PredictionJob
     y: NDArray[np.str_]
-    keys: NDArray[np.int32]
+    groups: NDArray[np.int32]
     fitted: NDArray[np.bool_]
     notes: tuple[str, ...]
 
@@ -261,11 +261,11 @@ def run_evaluation(job: EvaluationJob, *, progress: Progress | None = None) -> M
         )
         raise ImagesError(message)
     names = job.prediction.names(slice(None))
-    evaluation = evaluate(
+    evaluation = score_predictions(
         job.y[scored],
         probabilities[scored],
         bundle.classes,
-        job.keys[scored],
+        job.groups[scored],
         paths=[names[row] for row in scored],
     )
     fitted = np.flatnonzero(known & job.fitted)
@@ -350,10 +350,10 @@ def _compared(
             "score. Give images that it never saw."
         )
         raise ImagesError(message)
-    keys = together(group, digests)
+    groups = group_numbers(group, digests)
     if not of_fit:
         notes = [*notes, "The bundle does not say what it was fitted on: the score may flatter."]
-    if n_beside := int(np.sum(np.isin(keys[~fitted], keys[fitted]))):
+    if n_beside := int(np.sum(np.isin(groups[~fitted], groups[fitted]))):
         notes = [
             *notes,
             f"{counted(n_beside, 'image')} of the group of an image that was fitted on: the score "
@@ -368,7 +368,7 @@ def _compared(
             f"{counted(strange.total(), 'image')} of classes that the classifier does not know "
             f"({shown}{more}): they count as wrong.",
         ]
-    return EvaluationJob(job, y, keys, fitted, tuple(notes))
+    return EvaluationJob(job, y, groups, fitted, tuple(notes))
 
 
 def _facts(job: PredictionJob) -> tuple[_Texts, _Texts, _Texts]:
@@ -385,7 +385,7 @@ def _narrowed(job: PredictionJob, places: NDArray[np.integer]) -> PredictionJob:
     """Return the job of some of its images."""
     if job.joined is None:
         return dataclasses.replace(job, records=tuple(job.records[place] for place in places))
-    return dataclasses.replace(job, joined=job.joined.narrowed(places))
+    return dataclasses.replace(job, joined=job.joined.take(places))
 
 
 def _digests(job: PredictionJob) -> list[str]:

@@ -19,7 +19,7 @@ from featx.errors import OptionError
 from featx.finetuning.heads import Head, Normalise
 from featx.finetuning.tuned import read_tuned
 from featx.fitting import Model
-from featx.fitting.calibration import Decisions, Temperature
+from featx.fitting.calibration import DecisionScores, TemperatureScaling
 from featx.fitting.estimators import Perceptron
 from featx.network import find_weights
 
@@ -52,7 +52,7 @@ def head_of(bundle: Model) -> Head:
         raise OptionError(message)
     calibration = steps["calibration"]
     # Sigmoid and isotonic are no single number: the head then keeps the decisions as they are.
-    temperature = calibration.temperature if isinstance(calibration, Temperature) else 1.0
+    temperature = calibration.temperature if isinstance(calibration, TemperatureScaling) else 1.0
     # Ridge has one row, without its axis, for two classes.
     coef, bias = np.atleast_2d(estimator.coef_), np.ravel(estimator.intercept_)
     if "components" in steps:  # sums of a code's numbers, whose weights come back to these
@@ -118,5 +118,9 @@ def _pipeline(head: Head) -> Pipeline:
         steps.append(("centre", centre))
     estimator = Perceptron(head.classes, list(head.kernels), list(head.biases))
     return Pipeline(
-        [*steps, ("decisions", Decisions(estimator)), ("calibration", Temperature(head.classes))]
+        [
+            *steps,
+            ("decisions", DecisionScores(estimator)),
+            ("calibration", TemperatureScaling(head.classes)),
+        ]
     )

@@ -18,7 +18,7 @@ from featx.fitting.coordinates import coordinates_of
 from featx.fitting.cross_validation import evaluate_rows, folds_of, hold_out
 from featx.fitting.nested_selection import cross_validate
 from featx.images import as_file
-from featx.metrics.evaluation import Evaluation, evaluate
+from featx.metrics.evaluation import Evaluation, score_predictions
 from featx.report.contents import CodeMap, Copy, Images, Missing, Pictures, as_text
 from featx.store import Status
 
@@ -55,40 +55,40 @@ def predict_scored(job: FitJob, bundle: Model) -> Predicted:
     -------
     Predicted
     """
-    on = job.division.scored_on
+    on = job.split.scored_on
     if on == "folds" and job.road.is_exact:
         return predict_held_out(job)
-    division = job.division if on != "folds" else folds_of(job)[0]
+    split = job.split if on != "folds" else folds_of(job)[0]
     where = on if on != "folds" else "the fold that was kept apart"
     every = np.unique(job.y)
-    if job.road.is_exact and bundle.summary["n_train"] > len(division.fitted):
-        shares = hold_out(coordinates_of(job).problem, job, division).shares
+    if job.road.is_exact and bundle.summary["n_train"] > len(split.fit_rows):
+        shares = hold_out(coordinates_of(job).problem, job, split).shares
         how = (
             f"The images of {where}, predicted by a classifier that was fitted anew without them: "
             "the saved one was fitted on all images."
         )
     else:
-        shares = np.zeros((len(division.scored), len(every)))
+        shares = np.zeros((len(split.score_rows), len(every)))
         columns = np.searchsorted(every, bundle.classes)
-        for part, block in job.joined.matrix(job.rows[division.scored]).row_blocks():
-            shares[np.ix_(np.arange(len(division.scored))[part], columns)] = bundle.predict_proba(
+        for part, block in job.joined.matrix(job.rows[split.score_rows]).row_blocks():
+            shares[np.ix_(np.arange(len(split.score_rows))[part], columns)] = bundle.predict_proba(
                 block
             )
         how = f"The images of {where}, predicted by this classifier, which was not fitted on them."
     classes = tuple(str(label) for label in every)
-    evaluation = evaluate_rows(job, every, shares, division.scored)
-    return Predicted(division.scored, shares, classes, evaluation, how)
+    evaluation = evaluate_rows(job, every, shares, split.score_rows)
+    return Predicted(split.score_rows, shares, classes, evaluation, how)
 
 
 def predict_held_out(job: FitJob) -> Predicted:
     """Predict images while they are held out; with given splits, those of the training part."""
     judged = cross_validate(job)
-    rows = np.sort(job.division.searched)
-    evaluation = evaluate(
+    rows = np.sort(job.split.search_rows)
+    evaluation = score_predictions(
         judged.y,
         judged.shares,
         judged.classes,
-        judged.keys,
+        judged.groups,
         paths=list(job.joined.images.path[job.rows[rows]]),
         seed=judged.seed,
     )

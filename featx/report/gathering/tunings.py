@@ -99,7 +99,7 @@ def _pictures(
         return _gone(folder, gone)
     try:
         job = _job(store, table, facts)
-        rows = job.division.scored
+        rows = job.split.score_rows
         codes = job.joined.matrix(job.rows[rows])
         classes = np.unique(job.y)
         shares = np.zeros((len(rows), len(classes)))

@@ -20,7 +20,12 @@ from featx.errors import ImagesError
 from featx.extraction import CodeBatch, settle_batch_size, stream_codes
 from featx.extraction.batching import Batcher, Views
 from featx.fitting import Model
-from featx.fitting.attribution import View, decision_values, explain_code, on_finest_map
+from featx.fitting.attribution import (
+    ImageView,
+    explain_code,
+    model_decision_scores,
+    sum_on_finest_map,
+)
 from featx.images import PAD_COLOUR
 from featx.layers import find_layer
 from featx.network import (
@@ -189,7 +194,7 @@ class _Explainer:
         classes, best = self.bundle.classes, int(probabilities.argmax())
         label = self.job.labels[row]
         k = best if label is None else classes.index(label)
-        decision = float(decision_values(self.bundle, code[None])[0, k])
+        decision = float(model_decision_scores(self.bundle, code[None])[0, k])
         return Explanation(
             path=self.job.prediction.records[row].file.as_posix(),
             predicted=classes[best],
@@ -217,13 +222,13 @@ class _Exact(_Explainer):
         pictures = batch.pictures[place].views
         if self.recipe.pool == "none":
             views = {
-                layer: [View(np.asarray(batch.codes[layer][place], np.float64))]
+                layer: [ImageView(np.asarray(batch.codes[layer][place], np.float64))]
                 for layer in self.recipe.layers
             }
         else:
             views = self._views(pictures)
         found = explain_code(self.bundle, code, views, k)
-        contributions = on_finest_map(found.maps)
+        contributions = sum_on_finest_map(found.maps)
         stride = min(find_layer(layer).stride for layer in self.recipe.layers)
         height, width = contributions.shape
         whole: tuple[int, int] = pictures[-1].shape[:2]
@@ -236,9 +241,9 @@ class _Exact(_Explainer):
             "extent": whole if self.recipe.crops > 1 else (height * stride, width * stride),
         }
 
-    def _views(self, pictures: Sequence[NDArray[np.uint8]]) -> dict[str, list[View]]:
+    def _views(self, pictures: Sequence[NDArray[np.uint8]]) -> dict[str, list[ImageView]]:
         """Return the maps of all views of an image, by layer."""
-        found: dict[str, list[View]] = {layer: [] for layer in self.recipe.layers}
+        found: dict[str, list[ImageView]] = {layer: [] for layer in self.recipe.layers}
         for pixels in pictures:
             height, width = pixels.shape[:2] if self.recipe.crops == 1 else self.recipe.size
             for top, left in self.recipe.corners:
@@ -248,7 +253,7 @@ class _Exact(_Explainer):
                 for turn in (1, -1)[: 2 if self.recipe.flip else 1]:
                     maps = self.activations(np.ascontiguousarray(crop[None, :, ::turn]))
                     for layer, each in maps.items():
-                        found[layer].append(View(each[0][:, ::turn], box))
+                        found[layer].append(ImageView(each[0][:, ::turn], box))
         return found
 
 
@@ -269,7 +274,9 @@ class _Occluding(_Explainer):
         step = max(size, _CODE_BYTES // (8 * self.recipe.width))
         without = np.concatenate(
             [
-                decision_values(self.bundle, self._codes(batcher, pictures[start : start + step]))
+                model_decision_scores(
+                    self.bundle, self._codes(batcher, pictures[start : start + step])
+                )
                 for start in range(0, len(pictures), step)
             ]
         )

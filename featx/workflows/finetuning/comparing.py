@@ -46,7 +46,7 @@ def gain_of(
     expected = probe.predict_proba(store.flat_codes(layer)[rows]).argmax(axis=1)
     y = parts.y[rows].astype(str)
     return paired_difference(
-        classes[logits.argmax(axis=1)] == y, classes[expected] == y, parts.keys[rows], seed
+        classes[logits.argmax(axis=1)] == y, classes[expected] == y, parts.groups[rows], seed
     )
 
 

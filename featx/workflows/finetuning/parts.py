@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.dataset.duplicates import find_duplicates
-from featx.dataset.folds import make_folds, together
-from featx.dataset.splits import check_leaks, divide, usable_rows
+from featx.dataset.folds import group_numbers, make_folds
+from featx.dataset.splits import leak_notes, make_split, usable_rows
 from featx.errors import FitError
 from featx.finetuning.steps import Labels
 from featx.outputs import whole_file
@@ -41,7 +41,7 @@ class Parts:
     ----------
     y : ndarray of object
         Label of every row of the store, None where it has none.
-    keys : ndarray of int
+    groups : ndarray of int
         Of every row: equal where images belong together.
     fitted, stopping, untouched : ndarray of int
         Rows.
@@ -52,7 +52,7 @@ class Parts:
     """
 
     y: NDArray[np.object_]
-    keys: NDArray[np.int32]
+    groups: NDArray[np.int32]
     fitted: Rows
     stopping: Rows
     untouched: Rows
@@ -81,13 +81,13 @@ def divide_parts(store: Store, fitted_before: Set[str], seed: int) -> Parts:
     rows, notes = usable_rows(store.path, images)
     y = images.label[rows].astype(str)
     copies = find_duplicates(images.sha256[rows], images.phash[rows], store.thumbnails()[rows])
-    keys = together(images.group[rows], pairs=[(pair.first, pair.second) for pair in copies])
-    division, said = divide(store.path, images.split[rows])
+    groups = group_numbers(images.group[rows], pairs=[(pair.first, pair.second) for pair in copies])
+    split, said = make_split(store.path, images.split[rows])
     notes += said
     known = np.isin(images.sha256[rows].astype(str), list(fitted_before))
-    if division.scored_on == "folds":
-        free = division.fitted[~np.isin(keys[division.fitted], keys[known])]
-        pairs = make_folds(y[free], keys[free], seed, _UNTOUCHED_FOLDS)
+    if split.scored_on == "folds":
+        free = split.fit_rows[~np.isin(groups[split.fit_rows], groups[known])]
+        pairs = make_folds(y[free], groups[free], seed, _UNTOUCHED_FOLDS)
         if not pairs:
             message = (
                 "No images are left to compare on: the bundle was fitted on nearly all of them, "
@@ -96,30 +96,30 @@ def divide_parts(store: Store, fitted_before: Set[str], seed: int) -> Parts:
             )
             raise FitError(message)
         untouched = free[pairs[0][1]]
-        rest = np.setdiff1d(division.fitted, untouched)
+        rest = np.setdiff1d(split.fit_rows, untouched)
         where = f"a fold of {_UNTOUCHED_FOLDS}"
         stopping = np.zeros(0, int)
     else:
-        untouched = division.scored[~known[division.scored]]
-        if len(untouched) < len(division.scored):
-            n_known = len(division.scored) - len(untouched)
+        untouched = split.score_rows[~known[split.score_rows]]
+        if len(untouched) < len(split.score_rows):
+            n_known = len(split.score_rows) - len(untouched)
             notes.append(
-                f"{counted(n_known, 'image')} of {division.scored_on} left out, since the bundle "
+                f"{counted(n_known, 'image')} of {split.scored_on} left out, since the bundle "
                 "was fitted there."
             )
         if not len(untouched):
             message = (
-                f"The bundle was fitted on all images of {division.scored_on}, so nothing is left "
+                f"The bundle was fitted on all images of {split.scored_on}, so nothing is left "
                 "to compare on. Fit it again without --refit all, or leave out --from-bundle."
             )
             raise FitError(message)
-        where = division.scored_on
-        notes += check_leaks(y, keys, dataclasses.replace(division, scored=untouched))
+        where = split.scored_on
+        notes += leak_notes(y, groups, dataclasses.replace(split, score_rows=untouched))
         # With all three splits val stops, whole.
-        rest = division.searched
-        stopping = np.setdiff1d(division.fitted, division.searched)
+        rest = split.search_rows
+        stopping = np.setdiff1d(split.fit_rows, split.search_rows)
     if not len(stopping):
-        pairs = make_folds(y[rest], keys[rest], seed, _STOP_FOLDS)
+        pairs = make_folds(y[rest], groups[rest], seed, _STOP_FOLDS)
         if not pairs:
             message = (
                 "Too few images to hold some out that stop the training. Add images, or use "
@@ -128,12 +128,12 @@ def divide_parts(store: Store, fitted_before: Set[str], seed: int) -> Parts:
             raise FitError(message)
         stopping, rest = rest[pairs[0][1]], rest[pairs[0][0]]
     # A class that only stops cannot be learned; its images would count as wrong in every epoch.
-    unknown = np.isin(keys[stopping], keys[stopping][~np.isin(y[stopping], y[rest])])
+    unknown = np.isin(groups[stopping], groups[stopping][~np.isin(y[stopping], y[rest])])
     rest, stopping = np.concatenate([rest, stopping[unknown]]), stopping[~unknown]
     every = np.full(len(images), None, dtype=object)
     every[rows] = y
     number = np.arange(len(images), dtype=np.int32) + len(images)
-    number[rows] = keys
+    number[rows] = groups
     return Parts(
         every,
         number,

@@ -30,7 +30,7 @@ from featx.finetuning.training import Trained, check_same, train
 from featx.finetuning.tuned import save_tuned
 from featx.fitting import Fit, Model, fit
 from featx.metrics import Score
-from featx.metrics.evaluation import Evaluation, evaluate, right_by_majority
+from featx.metrics.evaluation import Evaluation, count_majority_correct, score_predictions
 from featx.metrics.intervals import wilson
 from featx.network import find_device, find_weights, read_weights
 from featx.outputs import whole_file
@@ -158,14 +158,14 @@ def run_finetune(job: FinetuneJob, *, progress: Progress | None = None) -> Finet
     network = _network(job, probe.bundle)
     trained, found = _train(job, store, parts, network, identity=identity, told=told)
     y, classes = parts.y[parts.untouched].astype(str), probe.bundle.classes
-    keys = parts.keys[parts.untouched]
-    tuned = evaluate(y, softmax(found, axis=1), classes, keys, seed=job.tuning.seed)
+    groups = parts.groups[parts.untouched]
+    tuned = score_predictions(y, softmax(found, axis=1), classes, groups, seed=job.tuning.seed)
     _save(job, store, parts, network, tuned)
     write_history(folder, trained)
     told.stage("codes of the tuned network, and a classifier on them")
     again = _fit_on_tuned(job, told)
     scores = {
-        "majority": wilson(right_by_majority(parts.y[parts.fitted].astype(str), y), len(y)),
+        "majority": wilson(count_majority_correct(parts.y[parts.fitted].astype(str), y), len(y)),
         "probe": probe.evaluation.accuracy,
         "tuned": tuned.accuracy,
         "fit_on_tuned": again.evaluation.accuracy,

@@ -108,7 +108,7 @@ def _read_codes(joined: JoinedStores, images: NDArray[np.integer]) -> NDArray[np
     block = np.empty((len(images), recipe.width), recipe.dtype)
     start = 0
     for layer in recipe.layers:
-        store, rows = joined.of_layer(layer)
+        store, rows = joined.find_layer(layer)
         part = block[:, start : start + recipe.code_size(layer)]
         try:
             store.read_rows(layer, rows[images], out=part)

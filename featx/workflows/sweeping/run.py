@@ -302,7 +302,7 @@ def _kept(folder: Path, fit: FitJob) -> Path:
         fit.calibration,
     ]
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
-    for values in (fit.rows, fit.keys, fit.division.searched, fit.division.scored):
+    for values in (fit.rows, fit.groups, fit.split.search_rows, fit.split.score_rows):
         digest.update(np.asarray(values, np.int64).tobytes())
     # Codes follow from the recipe and the images' bytes.
     for column in (fit.y, fit.joined.images.sha256):
@@ -317,7 +317,7 @@ def _judged_before(path: Path, fit: FitJob) -> Judged | None:
             shares=found["shares"],
             part=found["part"],
             y=found["y"],
-            keys=found["keys"],
+            groups=found["keys"],
             classes=tuple(str(label) for label in found["classes"]),
             seed=fit.options.seed,
             notes=tuple(str(note) for note in found["notes"]),
@@ -334,7 +334,7 @@ def _judge_and_keep(path: Path, fit: FitJob, cluster: Cluster | None) -> Judged:
             shares=judged.shares,
             part=judged.part,
             y=judged.y,
-            keys=judged.keys,
+            keys=judged.groups,
             classes=np.array(judged.classes),
             notes=np.array(judged.notes, dtype=str),
         )
@@ -344,7 +344,7 @@ def _judge_and_keep(path: Path, fit: FitJob, cluster: Cluster | None) -> Judged:
 def _final(job: SweepJob, best: SweepRow, cluster: Cluster | None) -> Fit | None:
     """Score the best once on what was kept apart, if anything was."""
     fit = _fit_job(job, best.candidate)
-    return None if fit.division.scored_on == "folds" else run_fit(fit, cluster=cluster)
+    return None if fit.split.scored_on == "folds" else run_fit(fit, cluster=cluster)
 
 
 def _facts(found: Sweep) -> dict[str, Any]:

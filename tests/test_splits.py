@@ -8,10 +8,10 @@ import pytest
 
 from featx.dataset.splits import (
     DataSplit,
-    check_leaks,
-    divide,
-    small_classes,
-    twins,
+    leak_notes,
+    make_split,
+    shares_training_group,
+    small_class_notes,
 )
 from featx.errors import FitError, OptionError
 
@@ -30,7 +30,7 @@ def rows_of(split, *names) -> list[int]:
 
 
 def described(division: DataSplit) -> tuple:
-    parts = (division.searched, division.selected, division.fitted, division.scored)
+    parts = (division.search_rows, division.validation_rows, division.fit_rows, division.score_rows)
     return *(part.tolist() for part in parts), division.scored_on
 
 
@@ -45,13 +45,13 @@ def test_every_combination_of_splits(names):
     given = [name for name in names if name]
     if given and "train" not in given:
         with pytest.raises(FitError) as caught:
-            divide(PATH, split)
+            make_split(PATH, split)
         assert str(caught.value) == (
             f"codes.h5 has images for {', '.join(sorted(given))}, but none for train. Put images "
             "to learn from into data/train/CLASS/."
         )
         return
-    division, notes = divide(PATH, split)
+    division, notes = make_split(PATH, split)
     train = rows_of(split, "train")
     expected_notes = [LEFT_OUT] if None in names and given else []
     if not given:
@@ -71,15 +71,15 @@ def test_every_combination_of_splits(names):
     assert notes == expected_notes
     # no row that is scored takes part in a choice or a fit, but where folds are scored
     if division.scored_on != "folds":
-        used = {*division.searched, *division.selected, *division.fitted}
-        assert used.isdisjoint(division.scored.tolist())
+        used = {*division.search_rows, *division.validation_rows, *division.fit_rows}
+        assert used.isdisjoint(division.score_rows.tolist())
 
 
 @pytest.mark.parametrize("others", [(), (None,)], ids=["all in splits", "some in none"])
 def test_a_choice_on_val(others):
     """Its rows are apart from those of train; both are fitted."""
     split = split_of("train", "val", "test", *others)
-    division, notes = divide(PATH, split, select="val")
+    division, notes = make_split(PATH, split, select="val")
     assert described(division) == (
         rows_of(split, "train"),
         rows_of(split, "val"),
@@ -105,7 +105,7 @@ def test_a_choice_on_val(others):
 )
 def test_a_choice_on_val_needs_all_splits(names, has):
     with pytest.raises(OptionError) as caught:
-        divide(PATH, split_of(*names), select="val")
+        make_split(PATH, split_of(*names), select="val")
     assert str(caught.value) == (
         "--select val chooses on val and scores test, so it needs train, val and test. codes.h5 "
         f"has {has}. Leave it out: choices are then made on folds of the training part."
@@ -115,7 +115,7 @@ def test_a_choice_on_val_needs_all_splits(names, has):
 @pytest.mark.parametrize("select", ["test", "train", ""])
 def test_a_choice_on_another_split_is_refused(select):
     with pytest.raises(OptionError) as caught:
-        divide(PATH, split_of("train", "val", "test"), select=select)
+        make_split(PATH, split_of("train", "val", "test"), select=select)
     assert str(caught.value) == f"Cannot select on '{select}'. Expected --select val."
 
 
@@ -129,39 +129,39 @@ def division_of(fitted, scored, scored_on="val") -> DataSplit:
 
 def test_twins_are_scored_rows_with_a_fitted_one():
     """Two that are both scored, or both fitted, are none."""
-    keys = np.array([0, 1, 1, 2, 0, 3, 3, 2], dtype=np.int32)
+    groups = np.array([0, 1, 1, 2, 0, 3, 3, 2], dtype=np.int32)
     division = division_of([0, 1, 2, 3], [4, 5, 6, 7])
-    assert twins(keys, division).tolist() == [True, False, False, True]
-    assert twins(keys, division_of([1, 2], [5, 6])).tolist() == [False, False]
+    assert shares_training_group(groups, division).tolist() == [True, False, False, True]
+    assert shares_training_group(groups, division_of([1, 2], [5, 6])).tolist() == [False, False]
 
 
 def test_leaks_are_counted_in_scored_images():
     y = np.array(["a", "b", "a", "b", "a", "b", "a", "b"])
-    keys = np.array([0, 1, 1, 2, 0, 3, 3, 2], dtype=np.int32)
+    groups = np.array([0, 1, 1, 2, 0, 3, 3, 2], dtype=np.int32)
     note = (
         "2 images of {} are a copy, or of the group, of a training image: the score may flatter. "
         "Move them to one side."
     )
     for name in ("val", "test"):
         division = division_of([0, 1, 2, 3], [4, 5, 6, 7], name)
-        assert check_leaks(y, keys, division) == [note.format(name)]
-    assert check_leaks(y, np.arange(8, dtype=np.int32), division) == []
-    assert check_leaks(y, keys, division_of(range(8), range(8), "folds")) == []
+        assert leak_notes(y, groups, division) == [note.format(name)]
+    assert leak_notes(y, np.arange(8, dtype=np.int32), division) == []
+    assert leak_notes(y, groups, division_of(range(8), range(8), "folds")) == []
 
 
 def test_val_counts_as_training_where_test_is_scored():
     """A copy of an image of val in test is a leak: the classifier was fitted on it."""
     split = np.array(["train", "train", "val", "val", "test", "test"], dtype=object)
-    division, _ = divide(PATH, split)
-    keys = np.array([0, 1, 2, 3, 4, 2], dtype=np.int32)
-    assert twins(keys, division).tolist() == [False, True]
-    assert len(check_leaks(np.array(list("ababab")), keys, division)) == 1
+    division, _ = make_split(PATH, split)
+    groups = np.array([0, 1, 2, 3, 4, 2], dtype=np.int32)
+    assert shares_training_group(groups, division).tolist() == [False, True]
+    assert len(leak_notes(np.array(list("ababab")), groups, division)) == 1
 
 
 def test_classes_that_cannot_be_learned_are_named():
     y = np.array(["a", "b", "z", "c", "a", "c"])
-    keys = np.arange(6, dtype=np.int32)
-    assert check_leaks(y, keys, division_of([0, 1], [2, 3, 4, 5])) == [
+    groups = np.arange(6, dtype=np.int32)
+    assert leak_notes(y, groups, division_of([0, 1], [2, 3, 4, 5])) == [
         "No training image of c, z: those images count as wrong predictions."
     ]
 
@@ -177,13 +177,13 @@ def distinct(y) -> np.ndarray:
 def test_a_small_class_limits_the_folds(n_folds):
     y = np.array(["a"] * 20 + ["b"] * 4 + ["c"] * 6)
     expected = f"4 folds rather than {n_folds}, since class b has 4 images or groups."
-    assert small_classes(y, distinct(y), n_folds) == ([expected] if n_folds > 4 else [])
+    assert small_class_notes(y, distinct(y), n_folds) == ([expected] if n_folds > 4 else [])
 
 
 def test_images_of_a_group_count_once():
     y = np.array(["a"] * 10 + ["b"] * 10)
-    keys = np.concatenate([np.arange(10), 10 + np.arange(10) // 4]).astype(np.int32)
-    assert small_classes(y, keys) == [
+    groups = np.concatenate([np.arange(10), 10 + np.arange(10) // 4]).astype(np.int32)
+    assert small_class_notes(y, groups) == [
         "3 folds rather than 5, since class b has 3 images or groups."
     ]
 
@@ -191,13 +191,13 @@ def test_images_of_a_group_count_once():
 def test_single_images_are_named():
     """They set no limit, and cannot be right."""
     y = np.array(["a"] * 8 + ["b"] * 8 + ["x", "y"])
-    assert small_classes(y, distinct(y)) == [
+    assert small_class_notes(y, distinct(y)) == [
         "One image or group only in x, y: it cannot be learned and scored both, and counts as "
         "wrong."
     ]
-    assert small_classes(y[:16], distinct(y[:16])) == []
+    assert small_class_notes(y[:16], distinct(y[:16])) == []
     y = y[3:]
-    assert small_classes(y, distinct(y), 8) == [
+    assert small_class_notes(y, distinct(y), 8) == [
         "5 folds rather than 8, since class a has 5 images or groups.",
         "One image or group only in x, y: it cannot be learned and scored both, and counts as "
         "wrong.",
@@ -205,5 +205,5 @@ def test_single_images_are_named():
 
 
 def test_classes_of_one_image_each_are_told_of():
-    (note,) = small_classes(np.array(["a", "b"]), distinct("ab"))[-1:]
+    (note,) = small_class_notes(np.array(["a", "b"]), distinct("ab"))[-1:]
     assert note.startswith("One image or group only in a, b: ")

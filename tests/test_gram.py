@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC, LinearSVC
 
-from featx.codes.gram import CentredRows, GramCoordinates, UnitRows, gram
+from featx.codes.gram import CentredRows, GramCoordinates, UnitRows, gram_matrix
 from featx.codes.matrix import CodeMatrix
 from featx.errors import OptionError, StoreError
 
@@ -79,7 +79,7 @@ def test_gram_is_the_product_in_float64(dtype):
     """G = X Xᵀ of the chosen rows, whatever the blocks and the dtype of the codes."""
     codes, rows = make_codes(60, 300, dtype=dtype), np.random.default_rng(1).permutation(60)[:40]
     X = codes[rows].astype(np.float64)
-    found = gram(CodeMatrix([make_codes(60, 2), codes], rows), 1)
+    found = gram_matrix(CodeMatrix([make_codes(60, 2), codes], rows), 1)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, X @ X.T, rtol=1e-13)
     assert np.array_equal(found, found.T)
@@ -89,7 +89,7 @@ def test_gram_takes_signed_roots():
     """With root, the inner products are those of sign(x) sqrt|x|; the codes stay as they are."""
     codes = np.random.default_rng(0).standard_normal((30, 70))
     before, X = codes.copy(), np.sign(codes) * np.sqrt(np.abs(codes))
-    found = gram(CodeMatrix([codes], np.arange(30)), 0, root=True)
+    found = gram_matrix(CodeMatrix([codes], np.arange(30)), 0, root=True)
     np.testing.assert_allclose(found, X @ X.T, atol=1e-12)
     assert np.array_equal(codes, before)
 
@@ -98,7 +98,7 @@ def test_gram_mirrors_more_rows_than_it_does_at_once(monkeypatch):
     """Both triangles are filled, also where there are several parts and the last is short."""
     monkeypatch.setattr("featx.codes.gram._MIRRORED_ROWS", 7)
     codes = make_codes(23, 40, dtype=np.float64)
-    found = gram(CodeMatrix([codes], np.arange(23)), 0)
+    found = gram_matrix(CodeMatrix([codes], np.arange(23)), 0)
     np.testing.assert_allclose(found, codes @ codes.T, rtol=1e-13)
 
 
@@ -272,7 +272,7 @@ def test_a_narrowed_span_is_that_of_the_rows_and_reads_no_code(case):
     layers = np.split(codes, np.cumsum(widths)[:-1], axis=1)
     span, alone = span_of(layers, np.arange(40), **options), span_of(layers, positions, **options)
     span.codes_.layers = [Unread(layer) for layer in layers]
-    narrow = span.narrowed(positions)
+    narrow = span.take(positions)
     assert narrow.get_params() == span.get_params()
     assert narrow.coordinates_.shape == alone.coordinates_.shape == (7, 5 + 1)
     size = np.linalg.norm(alone.coordinates_, axis=1).max()

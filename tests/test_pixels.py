@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from featx.codes.matrix import CodeMatrix
-from featx.codes.pixels import pixel_rows
+from featx.codes.pixels import pixel_features
 
 
 def test_two_pixels_by_hand():
     """Each pixel counts once, in the cell of its shades of red, green and blue."""
     thumbnails = np.array([[[[0, 64, 255], [63, 127, 192]]]], np.uint8)  # one picture, 1 x 2
-    matrix = pixel_rows(thumbnails)
+    matrix = pixel_features(thumbnails)
     assert isinstance(matrix, CodeMatrix)
     assert matrix.widths == (6, 64)
     row = matrix.block(np.array([0]))[0]
@@ -26,7 +26,7 @@ def test_two_pixels_by_hand():
 )
 def test_each_colour_has_its_cell(colour, cell):
     thumbnails = np.full((1, 5, 4, 3), colour, np.uint8)
-    histogram = pixel_rows(thumbnails).layers[1]
+    histogram = pixel_features(thumbnails).layers[1]
     assert histogram.shape == (1, 64)
     assert np.flatnonzero(histogram[0]).tolist() == [cell]
     assert histogram[0, cell] == 20
@@ -36,20 +36,20 @@ def test_rows_are_pictures_in_their_order():
     """Row i is picture i, whatever the others are; every pixel is counted; the input stays."""
     thumbnails = np.random.default_rng(0).integers(0, 256, (6, 8, 5, 3)).astype(np.uint8)
     before = thumbnails.copy()
-    rows = pixel_rows(thumbnails).block(np.arange(6))
+    rows = pixel_features(thumbnails).block(np.arange(6))
     assert rows.shape == (6, 8 * 5 * 3 + 64)
     assert rows.dtype == np.float32
-    alone = [pixel_rows(picture[None]).block(np.array([0]))[0] for picture in thumbnails]
+    alone = [pixel_features(picture[None]).block(np.array([0]))[0] for picture in thumbnails]
     assert np.array_equal(rows, alone)
     assert np.array_equal(rows[:, :120] + 127.5, thumbnails.reshape(6, -1))
     assert np.array_equal(rows[:, 120:].sum(axis=1), np.full(6, 40))
-    assert np.array_equal(pixel_rows(thumbnails[::-1]).block(np.arange(6)), rows[::-1])
+    assert np.array_equal(pixel_features(thumbnails[::-1]).block(np.arange(6)), rows[::-1])
     assert np.array_equal(thumbnails, before)
 
 
 def test_histograms_count_as_numpy_does():
     thumbnails = np.random.default_rng(1).integers(0, 256, (3, 9, 9, 3)).astype(np.uint8)
-    found = pixel_rows(thumbnails).layers[1]
+    found = pixel_features(thumbnails).layers[1]
     for picture, histogram in zip(thumbnails, found, strict=True):
         expected, _ = np.histogramdd(picture.reshape(-1, 3), bins=4, range=[(0, 256)] * 3)
         assert np.array_equal(histogram.reshape(4, 4, 4), expected)
