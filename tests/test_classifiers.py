@@ -6,7 +6,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import ortho_group
 
 from featx.errors import OptionError
-from featx.fitting.calibration import decisions
+from featx.fitting.calibration import decision_scores
 from featx.fitting.classifiers import (
     CLASSIFIERS,
     check_settings,
@@ -43,7 +43,7 @@ def decided(name, X, y, further, **settings):
     """Decisions about further rows, of an estimator as the search makes it."""
     kind = CLASSIFIERS[name]
     estimator = kind.make(0).set_params(**{**kind.data_parameters(X), **settings})
-    return decisions(estimator.fit(X, y), further)
+    return decision_scores(estimator.fit(X, y), further)
 
 
 def refusal(name, settings, *, on_gram=False) -> str:
