@@ -81,7 +81,7 @@ def wide(tmp_path, make_store):
         path = tmp_path / f"{name}.{suffix}"
         C = [3] if CLASSIFIERS[name].has_penalty else None
         found = fit(store, clf=name, C=C, baselines=False, output=path, **keywords)
-        return found.bundle, path
+        return found.model, path
 
     return make
 
@@ -128,7 +128,7 @@ def damaged(path: Path, reason: str) -> str:
 def test_a_loaded_bundle_predicts_the_same_to_the_bit(saved, name):
     """Saving changes no probability, no label, and no fact."""
     folder, found = saved
-    before, after = found[name].bundle, load_model(folder / f"{name}.skops")
+    before, after = found[name].model, load_model(folder / f"{name}.skops")
     codes = make_codes(40, seed=1)
     assert np.array_equal(after.predict_proba(codes), before.predict_proba(codes))
     assert np.array_equal(after.classifier.predict(codes), before.classifier.predict(codes))
@@ -151,13 +151,13 @@ def test_a_linear_bundle_holds_coefficients_and_no_training_images(saved, name):
     codes = make_codes()
     # lda has the covariance of the columns, and every class its mean: no code of one image
     assert not any(np.isin(codes[:24], array).any() for array in arrays if array.size)
-    assert found[name].bundle.span is None
+    assert found[name].model.span is None
 
 
 @pytest.mark.parametrize("name", ["logistic", "ridge", "linear-svm", "centroid"])
 def test_a_linear_bundle_of_wide_codes_is_small(wide, name):
     """The span is not saved: coefficients of codes stand for it."""
-    bundle, path = wide(name, road="span")
+    bundle, path = wide(name, solver="gram")
     assert bundle.span is None
     assert path.stat().st_size < 3 * 8192 * 8 + 100_000
     assert not [array for array in arrays_of(path) if 27 in array.shape or 36 in array.shape]
@@ -166,7 +166,7 @@ def test_a_linear_bundle_of_wide_codes_is_small(wide, name):
 @pytest.mark.parametrize("name", list(CLASSIFIERS)[:6])
 def test_a_bundle_without_a_store_predicts(wide, name, tmp_path):
     """With few codes the file is all that is needed, and the same bits come out."""
-    bundle, path = wide(name, road="span")
+    bundle, path = wide(name, solver="gram")
     further = wide_codes(20, seed=1).reshape(20, -1)
     before = bundle.predict_proba(further)
     (tmp_path / "codes.h5").unlink()
@@ -188,7 +188,7 @@ def large(monkeypatch):
 @pytest.mark.parametrize("name", ["svm-rbf", "knn"])
 def test_many_codes_are_named_and_found_again(wide, large, name, suffix):
     """The file is without them; they are read where they were, and the same bits come out."""
-    bundle, path = wide(name, suffix, road="span")
+    bundle, path = wide(name, suffix, solver="gram")
     further = wide_codes(20, seed=1).reshape(20, -1)
     assert path.stat().st_size < 100_000  # of 27 * 8192 * 4
     after = load_model(path, trust=suffix == "joblib")
@@ -199,13 +199,13 @@ def test_many_codes_are_named_and_found_again(wide, large, name, suffix):
 
 def test_saving_does_not_take_the_codes_from_the_bundle(wide, large):
     """What `fit` returned still knows its codes."""
-    bundle, _ = wide("knn", road="span")
+    bundle, _ = wide("knn", solver="gram")
     assert len(bundle.span.codes_) == 27
 
 
 def test_a_loaded_bundle_without_its_codes_may_be_saved_again(wide, large, tmp_path):
     """Nothing is needed for that, and nothing is lost."""
-    bundle, path = wide("knn", road="span")
+    bundle, path = wide("knn", solver="gram")
     load_model(path).save(tmp_path / "again.skops")
     further = wide_codes(20, seed=1).reshape(20, -1)
     again = load_model(tmp_path / "again.skops")
@@ -214,7 +214,7 @@ def test_a_loaded_bundle_without_its_codes_may_be_saved_again(wide, large, tmp_p
 
 def test_a_missing_store_is_named(wide, large, tmp_path):
     """The message says which, and how to say where it is now."""
-    bundle, path = wide("svm-rbf", road="span")
+    bundle, path = wide("svm-rbf", solver="gram")
     moved = tmp_path / "moved.h5"
     (tmp_path / "codes.h5").rename(moved)
     after = load_model(path)
@@ -232,7 +232,7 @@ def test_a_missing_store_is_named(wide, large, tmp_path):
 
 def test_a_store_in_another_order_will_do(wide, large, tmp_path, make_store):
     """Images are found by their content, not by their place."""
-    bundle, path = wide("svm-rbf", road="span")
+    bundle, path = wide("svm-rbf", solver="gram")
     order = np.random.default_rng(0).permutation(36)
     other = make_store(
         tmp_path / "other.h5",
@@ -253,16 +253,16 @@ def test_codes_of_several_stores_are_found_again(large, tmp_path, make_store):
     parts["block1_conv1"] = make_codes()
     stores = [make_store(tmp_path / f"{k}.h5", {k: c}, labels, splits) for k, c in parts.items()]
     path = tmp_path / "model.skops"
-    found = fit(stores, clf="knn", road="span", baselines=False, output=path)
+    found = fit(stores, clf="knn", solver="gram", baselines=False, output=path)
     further = np.hstack([np.ones((9, 128)), make_codes(9, seed=1)])
     after = load_model(path)
     assert after.provenance["codes"] == [str(store) for store in stores]
-    assert np.array_equal(after.predict_proba(further), found.bundle.predict_proba(further))
+    assert np.array_equal(after.predict_proba(further), found.model.predict_proba(further))
 
 
 def test_a_store_that_lacks_images_is_refused(wide, large, tmp_path, make_store):
     """Another store of the same recipe, in which some of the images are not."""
-    _, path = wide("knn", road="span")
+    _, path = wide("knn", solver="gram")
     other = make_store(tmp_path / "other.h5", {"block2_pool": wide_codes(20)}, [None] * 20)
     assert refusal(lambda: load_model(path).open_codes(other)) == (
         f"{other} lacks 7 of the 27 images that the classifier was fitted on. Say where the store "
@@ -272,7 +272,7 @@ def test_a_store_that_lacks_images_is_refused(wide, large, tmp_path, make_store)
 
 def test_a_store_whose_images_have_no_codes_is_refused(wide, large, tmp_path, make_store):
     """Rows that failed hold zeros, which are no codes."""
-    _, path = wide("knn", road="span")
+    _, path = wide("knn", solver="gram")
     other = make_store(
         tmp_path / "other.h5", {"block2_pool": wide_codes()}, [None] * 36, failed={3: "no pixels"}
     )
@@ -284,7 +284,7 @@ def test_a_store_whose_images_have_no_codes_is_refused(wide, large, tmp_path, ma
 
 def test_a_store_of_another_recipe_is_refused(wide, large, tmp_path, make_store):
     """Codes of other weights are not those that it was fitted on."""
-    bundle, path = wide("knn", road="span")
+    bundle, path = wide("knn", solver="gram")
     recipe = Recipe(**{**vars(bundle.recipe), "weights": "random:1"})
     labels = [None] * 36
     other = make_store(tmp_path / "other.h5", {"block2_pool": wide_codes()}, labels, recipe=recipe)
@@ -302,9 +302,9 @@ def test_a_joblib_bundle_predicts_the_same_to_the_bit(saved, tmp_path, name):
     """The ending alone decides; with trust it is read like any other."""
     _, found = saved
     path = tmp_path / "model.joblib"
-    found[name].bundle.save(path)
+    found[name].model.save(path)
     assert not zipfile.is_zipfile(path)
-    before, after = found[name].bundle, load_model(path, trust=True)
+    before, after = found[name].model, load_model(path, trust=True)
     codes = make_codes(40, seed=1)
     assert np.array_equal(after.predict_proba(codes), before.predict_proba(codes))
     assert after.fitted_on == before.fitted_on

@@ -92,13 +92,13 @@ def test_json_is_one_object_with_scores(folder, run):
     facts = json.loads(out)
     assert code == 0
     assert set(facts) == {
-        *("codes", "layers", "road", "gflops", "classifier", "normalise", "parameters", "tried"),
+        *("codes", "layers", "solver", "gflops", "classifier", "normalise", "parameters", "tried"),
         *("scored_on", "without_duplicates", "baselines", "calibration", "seed", "n_train"),
         *("components", "whiten"),
         *("n_images", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier"),
         *("calibration_error", "calibration_bins", "reliability", "top5", "labels", "per_class"),
         "confusion",
-        *("confusions", "n_repeats", "copies", "notes", "seconds", "model"),
+        *("confusions", "n_repeats", "duplicates", "notes", "seconds", "model"),
     }
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier"):
         assert set(facts[name]) == {"value", "low", "high"}

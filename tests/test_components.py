@@ -25,9 +25,9 @@ from featx.fitting import prepare as preparing_module
 from featx.fitting.attribution import ImageView, explain_code, model_decision_scores, why_not_exact
 from featx.fitting.classifiers import find_classifiers
 from featx.fitting.coordinates import coordinates_of
-from featx.fitting.cross_validation import folds_of, hold_out
+from featx.fitting.cross_validation import hold_out
 from featx.fitting.selection import search
-from featx.fitting.single_fit import Options, Problem
+from featx.fitting.single_fit import Problem, SearchSpace
 from featx.report.gathering.words import bundle_commands
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -198,21 +198,21 @@ def test_more_components_than_axes_are_refused():
 @pytest.mark.parametrize("whiten", [False, True])
 @pytest.mark.parametrize("normalise", ["l2", "centre"])
 @pytest.mark.parametrize(
-    ("name", "road"), [("wide", "span"), ("narrow", "span"), ("narrow", "primal")]
+    ("name", "solver"), [("wide", "gram"), ("narrow", "gram"), ("narrow", "primal")]
 )
 @pytest.mark.parametrize("clf", PLAIN)
-def test_decisions_are_those_of_scikit_learn(stores, clf, name, road, normalise, whiten):
+def test_decisions_are_those_of_scikit_learn(stores, clf, name, solver, normalise, whiten):
     """Of images that nothing saw; also of classifiers that look at single columns, on the span."""
     given, estimator = PLAIN[clf]
     found = quick(
-        stores[name, True], clf, road=road, normalise=normalise, whiten=whiten, settings=given
+        stores[name, True], clf, solver=solver, normalise=normalise, whiten=whiten, settings=given
     )
     codes, further = codes_of(name)[:N_TRAIN], codes_of(name, 30, seed=5)
     theirs = plain(estimator.set_params(**given), normalise, whiten=whiten)
     theirs.fit(codes, LABELS[:N_TRAIN])
-    ours = found.bundle.classifier[:-1].transform(further)
+    ours = found.model.classifier[:-1].transform(further)
     if clf == "centroid":  # whose decisions are scikit-learn's own only in their order
-        assert (found.bundle.classifier.predict(further) == theirs.predict(further)).all()
+        assert (found.model.classifier.predict(further) == theirs.predict(further)).all()
         return
     if clf == "knn":
         np.testing.assert_allclose(np.exp(ours), np.maximum(theirs.predict_proba(further), 1e-4))
@@ -228,7 +228,7 @@ def test_codes_as_they_are_and_their_roots(stores):
     for normalise, theirs in expected.items():
         found = quick(stores["wide", True], "ridge", normalise=normalise, settings={"alpha": 0.1})
         theirs.fit(codes, LABELS[:N_TRAIN])
-        ours = found.bundle.classifier[:-1].transform(further)
+        ours = found.model.classifier[:-1].transform(further)
         np.testing.assert_allclose(ours, theirs.decision_function(further), atol=2e-6)
 
 
@@ -274,28 +274,28 @@ def test_penalties_are_those_of_rows_of_that_length(stores):
 # nothing of what is held out is behind the axes
 
 
-@pytest.mark.parametrize("road", ["span", "primal"])
-def test_axes_of_a_fold_do_not_know_what_it_holds_out(stores, tmp_path, make_store, road):
+@pytest.mark.parametrize("solver", ["gram", "primal"])
+def test_axes_of_a_fold_do_not_know_what_it_holds_out(stores, tmp_path, make_store, solver):
     """Held-out rows that are changed beyond recognition leave the fold's classifier as it was."""
     maps = wide_maps()
-    first = folds_of(prepare_fit(stores["narrow", False], duplicates="keep"))[0]
+    first = prepare_fit(stores["narrow", False], duplicates="keep").scored_splits[0]
     changed = maps.mean(axis=(1, 2))
     changed[first.score_rows] = np.random.default_rng(7).random((len(first.score_rows), 128)) * 50
     other = make_store(tmp_path / "other.h5", {"block2_pool": changed}, LABELS)
     weights, kept = [], []
     for store in (stores["narrow", False], other):
-        job = prepare_fit(store, components=K, whiten=True, road=road, duplicates="keep")
+        job = prepare_fit(store, components=K, whiten=True, solver=solver, duplicates="keep")
         view = coordinates_of(job)
         held = hold_out(view.problem, job, first)
-        pipeline = view.on_codes(held.final, job.options)
+        pipeline = view.on_codes(held.final, job.space)
         weights.append(pipeline["decisions"].estimator.coef_)
         kept.append(pipeline["components"])
     np.testing.assert_allclose(kept[0].axes_, kept[1].axes_, atol=1e-6)
     np.testing.assert_allclose(kept[0].mean_, kept[1].mean_, atol=1e-10)
     np.testing.assert_allclose(*weights, rtol=1e-4, atol=1e-4)
     # and the training rows are behind them: with another fold's they are others
-    second = folds_of(job)[1]
-    elsewhere = view.on_codes(hold_out(view.problem, job, second).final, job.options)
+    second = job.scored_splits[1]
+    elsewhere = view.on_codes(hold_out(view.problem, job, second).final, job.space)
     assert np.abs(elsewhere["components"].axes_ - kept[0].axes_).max() > 1e-3
 
 
@@ -304,7 +304,9 @@ def test_axes_inside_the_search_are_of_its_training_parts(normalise):
     """Models of an inner fold stay when what it holds out is another."""
     X, y = codes_of("narrow"), LABELS
     pairs = list(StratifiedKFold(4, shuffle=True, random_state=0).split(X, y))
-    options = Options((CLASSIFIERS["logistic"],), (normalise,), (1.0,), components=K, whiten=True)
+    options = SearchSpace(
+        (CLASSIFIERS["logistic"],), (normalise,), (1.0,), components=K, whiten=True
+    )
     _, held_out = pairs[0]
     other = X.copy()
     other[held_out] *= -5
@@ -346,7 +348,7 @@ def test_components_that_cannot_be_are_refused(stores):
         assert refusal(store, components=count) == (
             f"No such number of components: {count}. Expected --components 1 or more."
         )
-    assert refusal(store, components=3, road="streamed") == (
+    assert refusal(store, components=3, solver="streamed") == (
         "The road streamed finds no principal components, which come from all rows at once. Leave "
         "out --components, or use --road span."
     )
@@ -372,7 +374,7 @@ def test_no_more_components_than_numbers(tmp_path, make_store):
     assert refusal(store, components=65) == (
         "Cannot take 65 components: the codes have 64 numbers. Use --components 64 or fewer."
     )
-    assert prepare_fit(store, components=64, duplicates="keep").options.components == 64
+    assert prepare_fit(store, components=64, duplicates="keep").space.components == 64
 
 
 def test_chosen_on_val_the_training_part_is_the_limit(tmp_path, make_store):
@@ -385,7 +387,7 @@ def test_chosen_on_val_the_training_part_is_the_limit(tmp_path, make_store):
 def test_columns_that_are_looked_at_are_components(stores, monkeypatch):
     """8192 numbers are too many for lda; 7 components of them are not."""
     assert "these codes have 8,192" in refusal(stores["wide", True], clf="lda")
-    assert quick(stores["wide", True], "lda").to_dict()["road"] == "span"
+    assert quick(stores["wide", True], "lda").to_dict()["solver"] == "gram"
     monkeypatch.setattr(preparing_module, "_MOST_COLUMNS", 6)
     assert refusal(stores["wide", True], clf="lda", components=7) == (
         "lda looks at single columns, and there are 7 components: no more than 6 are of use. Use "
@@ -415,13 +417,13 @@ def test_a_quarter_of_the_rows_may_be_fewer_than_the_components(stores):
 def test_memory_counts_the_axes():
     from featx.fitting.solvers import price
 
-    for name in ("primal", "span"):
+    for name in ("primal", "gram"):
         without, less, more = (
             price(name, 100, 400_000, 3, components=k).n_bytes for k in (0, 10, 60)
         )
         assert more - less == 4 * 50 * 400_000
         assert less > without + 4 * 10 * 400_000
-    assert price("span", 5000, 9000, 3, components=9).seconds > price("span", 5000, 9000, 3).seconds
+    assert price("gram", 5000, 9000, 3, components=9).seconds > price("gram", 5000, 9000, 3).seconds
 
 
 # bundles
@@ -437,7 +439,7 @@ def test_a_bundle_needs_no_codes_and_is_small(stores, tmp_path, clf, make_store)
     after = load_model(path)
     further = codes_of("wide", 30, seed=5)
     assert after.span is None
-    assert np.array_equal(after.predict_proba(further), found.bundle.predict_proba(further))
+    assert np.array_equal(after.predict_proba(further), found.model.predict_proba(further))
     size = 8192 * (4 * K + 8)
     assert size < path.stat().st_size < size + 100_000
     quick(stores["wide", True], clf, components=None, output=path, overwrite=True)
@@ -451,7 +453,7 @@ def test_a_loaded_bundle_predicts_the_same_to_the_bit(stores, tmp_path, clf, suf
     found = quick(stores["wide", True], clf, whiten=True, normalise="centre", output=path)
     after = load_model(path, trust=suffix == "joblib")
     further = codes_of("wide", 30, seed=5)
-    assert np.array_equal(after.predict_proba(further), found.bundle.predict_proba(further))
+    assert np.array_equal(after.predict_proba(further), found.model.predict_proba(further))
     assert list(after.classifier.named_steps) == [
         "unit", "centre", "components", "decisions", "calibration",
     ]  # fmt: skip
@@ -461,13 +463,13 @@ def test_a_loaded_bundle_predicts_the_same_to_the_bit(stores, tmp_path, clf, suf
     assert (after.summary["components"], after.summary["whiten"]) == (K, True)
 
 
-@pytest.mark.parametrize("road", ["span", "primal"])
-def test_the_same_fit_has_the_same_bits(stores, tmp_path, road):
+@pytest.mark.parametrize("solver", ["gram", "primal"])
+def test_the_same_fit_has_the_same_bits(stores, tmp_path, solver):
     """Signs and all: two files hold the same arrays."""
     arrays = []
     for name in ("one", "two"):
         path = tmp_path / f"{name}.skops"
-        quick(stores["narrow", True], road=road, output=path)
+        quick(stores["narrow", True], solver=solver, output=path)
         with zipfile.ZipFile(path) as archive:
             names = [entry for entry in archive.namelist() if entry.endswith(".npy")]
             arrays.append(sorted(archive.read(entry) for entry in names))
@@ -477,7 +479,7 @@ def test_the_same_fit_has_the_same_bits(stores, tmp_path, road):
 def test_without_components_nothing_is_new(stores, tmp_path):
     """Neither a step nor a type, so that earlier versions read the bundle."""
     found = quick(stores["narrow", True], components=None, output=tmp_path / "model.skops")
-    assert list(found.bundle.classifier.named_steps) == ["unit", "decisions", "calibration"]
+    assert list(found.model.classifier.named_steps) == ["unit", "decisions", "calibration"]
     assert found.to_dict()["components"] is None
     assert found.to_dict()["whiten"] is False
     with zipfile.ZipFile(tmp_path / "model.skops") as archive:
@@ -493,7 +495,7 @@ def test_without_components_nothing_is_new(stores, tmp_path):
 @pytest.mark.parametrize("clf", ["logistic", "ridge", "linear-svm", "centroid", "lda", "sgd"])
 def test_places_and_the_intercept_are_the_decision(stores, clf, name, normalise, whiten):
     """A linear classifier of components is one of codes, and no constant is added to it."""
-    bundle = quick(stores[name, True], clf, normalise=normalise, whiten=whiten).bundle
+    bundle = quick(stores[name, True], clf, normalise=normalise, whiten=whiten).model
     maps, codes = wide_maps(4, seed=5), codes_of(name, 4, seed=5)
     assert why_not_exact(bundle) is None
     estimator = bundle.classifier["decisions"].estimator
@@ -508,7 +510,7 @@ def test_places_and_the_intercept_are_the_decision(stores, clf, name, normalise,
 @pytest.mark.parametrize("name", ["wide", "narrow"])
 def test_each_place_is_the_right_one(stores, name):
     """By hand: weights of components through scikit-learn's axes, times what the place has."""
-    bundle = quick(stores[name, True], "ridge", whiten=True, settings={"alpha": 0.1}).bundle
+    bundle = quick(stores[name, True], "ridge", whiten=True, settings={"alpha": 0.1}).model
     codes = Normalizer().fit_transform(codes_of(name)[:N_TRAIN])
     pca = PCA(K, whiten=True, svd_solver="full").fit(codes)
     coef = RidgeClassifier(alpha=0.1).fit(pca.transform(codes), LABELS[:N_TRAIN]).coef_
@@ -526,7 +528,7 @@ def test_each_place_is_the_right_one(stores, name):
 def test_one_number_of_two_classes_is_explained_for_both(tmp_path, make_store):
     labels = np.array([f"class {i % 2}" for i in range(N)])
     store = make_store(tmp_path / "codes.h5", {"block2_pool": wide_maps()}, labels, SPLITS)
-    bundle = quick(store, whiten=True).bundle
+    bundle = quick(store, whiten=True).model
     maps, codes = wide_maps(1, seed=5), codes_of("wide", 1, seed=5)
     expected = model_decision_scores(bundle, codes)[0]
     for k in (0, 1):
@@ -563,9 +565,9 @@ def test_the_command_says_what_it_did(stores, tmp_path, run):
 def test_a_job_is_made_again_from_what_is_given(stores):
     """As a report does."""
     job = prepare_fit(stores["wide", True], components=np.int64(K), whiten=True)
-    assert job.given["components"] == K
-    again = prepare_fit(stores["wide", True], **job.given)
-    assert (again.options.components, again.options.whiten) == (K, True)
+    assert job.settings.stored()["components"] == K
+    again = prepare_fit(stores["wide", True], **job.settings.stored())
+    assert (again.space.components, again.space.whiten) == (K, True)
 
 
 def test_pixels_are_judged_without_components(stores, monkeypatch):
@@ -579,5 +581,5 @@ def test_pixels_are_judged_without_components(stores, monkeypatch):
 
     monkeypatch.setattr(PrincipalComponents, "fit", spy)
     for baselines in (False, True):
-        fit(stores["narrow", True], road="primal", C=3.0, components=2, baselines=baselines)
+        fit(stores["narrow", True], solver="primal", C=3.0, components=2, baselines=baselines)
     assert widths == [128] * 2 * 7

@@ -54,7 +54,7 @@ def clouds(tmp_path_factory, make_store):
         return make_store(folder / name, {"block1_pool": codes}, labels, sha256=sha256, **facts)
 
     store("train.h5", list("abc") * 20)
-    return store, featx.fit(folder / "train.h5", baselines=False).bundle
+    return store, featx.fit(folder / "train.h5", baselines=False).model
 
 
 def test_images_that_were_not_fitted_on_are_scored(made):

@@ -420,7 +420,7 @@ def test_scales_of_one_size_are_explained_as_that_size(tmp_path, make_image_fold
     for name, given in {"size": {"size": 64}, "scale": {"scale": 64}}.items():
         featx.extract(folder, layer="block2_pool", pool="avg", weights="random:0",
                       output=tmp_path / f"{name}.h5", **given)  # fmt: skip
-    bundle = featx.fit(tmp_path / "size.h5", C=[10], baselines=False).bundle
+    bundle = featx.fit(tmp_path / "size.h5", C=[10], baselines=False).model
     for recipe in (open_store(tmp_path / f"{name}.h5").recipe for name in ("size", "scale")):
         found += featx.explain(tmp_path / "a.png", model=replace(bundle, recipe=recipe))
     np.testing.assert_allclose(found[0].contributions, found[1].contributions, rtol=1e-6)
@@ -663,7 +663,7 @@ def test_real_images_add_up(shared, tmp_path, layer, pool):
             shutil.copy(file, tmp_path / "data" / name)
     store = tmp_path / "codes.h5"
     featx.extract(tmp_path / "data", layer=layer, pool=pool, output=store)
-    bundle = featx.fit(store, C=[10], folds=2, baselines=False).bundle
+    bundle = featx.fit(store, C=[10], folds=2, baselines=False).model
     images = sorted((shared / "data/hymenoptera/val").glob("*/*.jpg"))[::70]
     estimator = bundle.classifier["decisions"].estimator
     flat = replace(bundle.recipe, pool="none")

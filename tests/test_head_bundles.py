@@ -37,7 +37,7 @@ def test_a_head_says_what_its_bundle_says(one_thread, stores, clf, normalise, n_
     """In NumPy and in Keras the softmax of the logits is the bundle's probabilities."""
     store, codes = stores[n_classes]
     codes = codes.astype("f4")
-    bundle = featx.fit(store, clf=clf, normalise=normalise, baselines=False).bundle
+    bundle = featx.fit(store, clf=clf, normalise=normalise, baselines=False).model
     expected = bundle.predict_proba(codes)
     head = head_of(bundle)
     assert (head.classes, head.normalise, head.code_size) == (bundle.classes, normalise, WIDTH)
@@ -59,7 +59,7 @@ def test_a_head_takes_principal_components_back_to_the_codes(
     store, codes = stores[n_classes]
     bundle = featx.fit(
         store, normalise=normalise, components=5, whiten=whiten, baselines=False
-    ).bundle
+    ).model
     head = head_of(bundle)
     assert head.code_size == WIDTH
     found = softmax(head.logits(codes.astype("f4")), axis=1)
@@ -70,7 +70,7 @@ def test_a_head_takes_principal_components_back_to_the_codes(
 def test_without_a_temperature_the_head_keeps_the_decisions(one_thread, stores, calibration):
     """What is calibrated otherwise is not copied, but the labels are the bundle's decisions'."""
     store, codes = stores[3]
-    bundle = featx.fit(store, calibration=calibration, baselines=False).bundle
+    bundle = featx.fit(store, calibration=calibration, baselines=False).model
     steps = bundle.classifier.named_steps
     decisions = steps["decisions"].transform(steps["unit"].transform(codes))
     np.testing.assert_allclose(head_of(bundle).logits(codes), decisions, atol=1e-4)
@@ -85,7 +85,7 @@ def test_only_a_linear_classifier_of_one_layer_is_a_head(one_thread, tmp_path, m
         ({"clf": "logistic"}, "LogisticRegression on block1_conv1+block1_pool"),
         ({"clf": "knn", "layer": "block1_pool"}, "StableNeighbours on block1_pool"),
     ):
-        bundle = featx.fit(store, baselines=False, **settings).bundle
+        bundle = featx.fit(store, baselines=False, **settings).model
         with pytest.raises(OptionError) as refused:
             head_of(bundle)
         assert what in str(refused.value)

@@ -264,7 +264,7 @@ def test_codes_that_moved_are_named(made, tmp_path, monkeypatch):
     """A classifier that compares with its training codes finds them where codes says."""
     monkeypatch.setattr(bundles, "_KEPT_BYTES", 0)
     shutil.copy(made / "codes.h5", tmp_path / "old.h5")
-    featx.fit(tmp_path / "old.h5", clf="knn", road="span", output=tmp_path / "knn.skops")
+    featx.fit(tmp_path / "old.h5", clf="knn", solver="gram", output=tmp_path / "knn.skops")
     wanted = featx.predict(made / "codes.h5", model=tmp_path / "knn.skops")
     (tmp_path / "old.h5").rename(tmp_path / "new.h5")
     message = (

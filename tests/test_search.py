@@ -18,7 +18,7 @@ from featx.fitting import single_fit as fitting
 from featx.fitting.classifiers import CLASSIFIERS, find_classifiers, penalty_grid
 from featx.fitting.grid_search import TriedSetting
 from featx.fitting.selection import plan_of, search, train
-from featx.fitting.single_fit import Options, Problem
+from featx.fitting.single_fit import Problem, SearchSpace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,7 +47,7 @@ def make_folds(y, n_folds=4):
 
 
 def options_of(*names, **keywords):
-    return Options(tuple(CLASSIFIERS[name] for name in names), **keywords)
+    return SearchSpace(tuple(CLASSIFIERS[name] for name in names), **keywords)
 
 
 def search_all(X, y, options, pairs=None):
@@ -362,7 +362,7 @@ def rings(n=120, seed=0):
 
 def test_auto_chooses_a_linear_classifier_for_linear_data():
     X, y = make_rows(120, strength=0.8)
-    choice = search_all(X, y, Options(tuple(find_classifiers("auto"))))
+    choice = search_all(X, y, SearchSpace(tuple(find_classifiers("auto"))))
     assert choice.kind.is_linear
     assert choice.accuracy > 0.75
     assert {each.kind.name for each in choice.tried} == {
@@ -374,7 +374,7 @@ def test_auto_chooses_a_linear_classifier_for_linear_data():
 
 def test_auto_chooses_what_looks_at_distances_for_rings():
     X, y = rings()
-    choice = search_all(X, y, Options(tuple(find_classifiers("auto"))))
+    choice = search_all(X, y, SearchSpace(tuple(find_classifiers("auto"))))
     assert choice.kind.name in {"svm-rbf", "knn"}
     assert choice.accuracy > 0.95
 
@@ -557,12 +557,12 @@ def test_other_warnings_are_passed_on():
     kind = dataclasses.replace(CLASSIFIERS["ridge"], make=lambda seed: Noisy())
     X, y = make_rows()
     with pytest.warns(UserWarning, match="^a word$"):
-        choice = search_all(X, y, Options((kind,), penalties=(1.0,)))
+        choice = search_all(X, y, SearchSpace((kind,), penalties=(1.0,)))
     assert choice.converged
 
 
 def test_the_plan_says_how_they_compete():
-    auto = Options(tuple(find_classifiers("auto")))
+    auto = SearchSpace(tuple(find_classifiers("auto")))
     assert plan_of(options_of("ridge"), 350, 7) == ""
     assert plan_of(auto, 20, 7) == "7 classifiers, 48 settings, on 100 % of the rows"
     assert plan_of(dataclasses.replace(auto, normalise=("l2", "centre")), 350, 7) == (

@@ -12,7 +12,7 @@ from featx.fitting import sgd as streaming
 from featx.fitting import sgd_epochs as descent
 from featx.fitting.classifiers import CLASSIFIERS
 from featx.fitting.sgd import fit_streamed
-from featx.fitting.single_fit import Options
+from featx.fitting.single_fit import SearchSpace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,11 +28,11 @@ def make_codes(n: int, k: int = 3, *, d: int = 60, noise: float = 1.2, seed: int
 
 
 def run(X, y, *, clf="logistic", normalise="l2", calibration="temperature", groups=None, **options):
-    """Fit on an array; an option is one of `Options`."""
+    """Fit on an array; an option is one of `SearchSpace`."""
     groups = np.arange(len(y)) if groups is None else groups
     codes = CodeMatrix([X], np.arange(len(X)))
     return fit_streamed(
-        codes, y, groups, Options((CLASSIFIERS[clf],), **options), normalise, calibration
+        codes, y, groups, SearchSpace((CLASSIFIERS[clf],), **options), normalise, calibration
     )
 
 
@@ -80,7 +80,7 @@ def test_every_normalisation_takes_codes_of_any_scale(clf, normalise):
 def test_layers_are_joined_each_at_unit_length():
     X, y = make_codes(300)
     layers = CodeMatrix([X[:, :20], 1000 * X[:, 20:].astype(np.float32)], np.arange(300))
-    options = Options((CLASSIFIERS["logistic"],), penalties=(10.0,))
+    options = SearchSpace((CLASSIFIERS["logistic"],), penalties=(10.0,))
     found = fit_streamed(layers, y, np.arange(300), options, "l2", "none")
     assert found.pipeline[0].widths == (20, 40)
     assert found.pipeline.score(layers.block(np.arange(300)), y) > 0.8
@@ -220,7 +220,7 @@ def test_a_model_that_stopped_keeps_its_best_epoch(monkeypatch):
         codes,
         y,
         np.arange(300),
-        Options((CLASSIFIERS["logistic"],), penalties=(1.0, 1000.0)),
+        SearchSpace((CLASSIFIERS["logistic"],), penalties=(1.0, 1000.0)),
         "l2",
         "temperature",
         progress=lambda *given: calls.append(given),

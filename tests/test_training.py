@@ -165,8 +165,8 @@ def test_given_splits_equal_plain_scikit_learn(store_of, name, n_classes, widths
     )
     assert np.array_equal(found.evaluation.confusion, confusion_matrix(y[60:], expected))
     raw = np.hstack(list(codes.values()))
-    np.testing.assert_allclose(found.bundle.classifier[0].transform(raw), X, atol=1e-12)
-    assert found.bundle.classifier.predict(raw[60:]).tolist() == expected.tolist()
+    np.testing.assert_allclose(found.model.classifier[0].transform(raw), X, atol=1e-12)
+    assert found.model.classifier.predict(raw[60:]).tolist() == expected.tolist()
     joined = "Layers block1_conv1+block2_conv1 are joined, each with the same weight."
     assert found.notes == ((joined,) if widths is TWO else ())
 
@@ -212,7 +212,7 @@ def test_wide_codes_equal_plain_scikit_learn(store_of, tmp_path, name, n_classes
     path = store_of(labels, split_of(train=54, val=30), codes={"block2_pool": codes})
     penalties = [0.3, 30]
     output = tmp_path / "model.skops"
-    found = fit(path, clf=name, C=penalties, road="span", output=output)
+    found = fit(path, clf=name, C=penalties, solver="gram", output=output)
     X, y = normalize(codes.reshape(84, -1).astype(np.float64)), np.array(labels)
     values = [25, 15, 9, 5, 3, 1] if name == "knn" else penalties
     value, accuracy = plain_choice(name, values, X[:54], y[:54])
@@ -251,10 +251,10 @@ def test_narrow_classifiers_equal_plain_scikit_learn(store_of, name):
     elif name == "logistic-l1":
         plain.set_params(C=3)
     expected = plain.fit(X[:45], y[:45]).predict(X)
-    assert found.to_dict()["road"] == "primal"
-    assert found.bundle.classifier.predict(codes["block1_conv1"]).tolist() == expected.tolist()
+    assert found.to_dict()["solver"] == "primal"
+    assert found.model.classifier.predict(codes["block1_conv1"]).tolist() == expected.tolist()
     assert found.evaluation.accuracy.value == np.mean(expected[45:] == y[45:])
-    assert refusal(OptionError, path, clf=name, road="span") == (
+    assert refusal(OptionError, path, clf=name, solver="gram") == (
         f"{name} depends on the axes, which the span turns. Use --road primal."
     )
 
@@ -276,12 +276,14 @@ def test_roads_agree(store_of, name):
     labels = labels_of(75)
     codes = make_codes(labels, strength=0.3)
     path = store_of(labels, split_of(train=45, val=30), codes=codes)
-    primal, span = (fit(path, clf=name, road=road, C=[0.1, 1, 10]) for road in ("primal", "span"))
-    assert (primal.to_dict()["road"], span.to_dict()["road"]) == ("primal", "span")
+    primal, span = (
+        fit(path, clf=name, solver=solver, C=[0.1, 1, 10]) for solver in ("primal", "gram")
+    )
+    assert (primal.to_dict()["solver"], span.to_dict()["solver"]) == ("primal", "gram")
     assert primal.to_dict()["parameters"] == pytest.approx(span.to_dict()["parameters"])
     assert primal.evaluation.confusion == span.evaluation.confusion
     further = make_codes(labels_of(50), seed=7)["block1_conv1"]
-    one, other = (found.bundle.predict_proba(further) for found in (primal, span))
+    one, other = (found.model.predict_proba(further) for found in (primal, span))
     np.testing.assert_allclose(one, other, atol=1e-4)
     assert one.argmax(axis=1).tolist() == other.argmax(axis=1).tolist()
 
@@ -298,16 +300,16 @@ def normalised(codes, how: str, n_train: int) -> np.ndarray:
     return normalize(X - X[:n_train].mean(axis=0)) if how == "centre" else X
 
 
-@pytest.mark.parametrize("road", ["primal", "span"])
+@pytest.mark.parametrize("solver", ["primal", "gram"])
 @pytest.mark.parametrize("how", ["l2", "centre", "sqrt-l2", "none"])
 @pytest.mark.parametrize("name", ["ridge", "svm-rbf", "knn"])
-def test_normalisations_equal_those_by_hand(store_of, tmp_path, name, how, road):
+def test_normalisations_equal_those_by_hand(store_of, tmp_path, name, how, solver):
     """The saved bundle, given raw codes, equals scikit-learn on rows that were made by hand."""
     labels = labels_of(75)
     raw = make_codes(labels, strength=0.4)["block1_conv1"]
     path = store_of(labels, split_of(train=45, val=30), codes={"block1_conv1": raw})
     output = tmp_path / "model.skops"
-    found = fit(path, clf=name, normalise=how, road=road, C=[2], output=output)
+    found = fit(path, clf=name, normalise=how, solver=solver, C=[2], output=output)
     assert found.to_dict()["normalise"] == how
     X, y = normalised(raw, how, 45), np.array(labels)
     k = found.to_dict()["parameters"].get("n_neighbors")
@@ -333,15 +335,15 @@ def test_the_normalisation_may_be_chosen(store_of):
     assert found.to_dict()["normalise"] == "sqrt-l2"
     X, y = normalised(raw, "sqrt-l2", 60), np.array(labels)
     plain = RidgeClassifier(**found.to_dict()["parameters"]).fit(X[:60], y[:60])
-    assert found.bundle.classifier.predict(raw).tolist() == plain.predict(X).tolist()
+    assert found.model.classifier.predict(raw).tolist() == plain.predict(X).tolist()
 
 
-@pytest.mark.parametrize("road", ["primal", "span"])
-def test_several_layers_without_normalisation_are_refused(store_of, road):
+@pytest.mark.parametrize("solver", ["primal", "gram"])
+def test_several_layers_without_normalisation_are_refused(store_of, solver):
     """Layers of other scales are joined at unit length only, on every road."""
     labels = labels_of(60)
     path = store_of(labels, split_of(train=40, val=20), codes=make_codes(labels, TWO))
-    assert refusal(OptionError, path, clf="ridge", normalise="none", road=road) == (
+    assert refusal(OptionError, path, clf="ridge", normalise="none", solver=solver) == (
         "Codes of several layers are joined at unit length. Use --normalise l2, or one --layer."
     )
 
@@ -385,7 +387,7 @@ def test_auto_tries_several_and_prefers_a_linear_one(store_of):
     """Classes that a line tells apart get a linear classifier; all that competed are named."""
     labels = labels_of(120)
     path = store_of(labels, split_of(train=90, val=30), codes=make_codes(labels, strength=0.6))
-    found = fit(path, clf="auto", road="primal").to_dict()
+    found = fit(path, clf="auto", solver="primal").to_dict()
     names = ["logistic", "ridge", "linear-svm", "svm-rbf", "knn", "centroid", "lda"]
     assert {each["classifier"] for each in found["tried"]} <= set(names)
     assert CLASSIFIERS[found["classifier"]].is_linear
@@ -484,13 +486,13 @@ def test_the_saved_classifier_may_be_of_all_images(store_of):
         part, whole = fit(path, clf=name, C=[2]), fit(path, clf=name, C=[2], refit="all")
         assert whole.evaluation == part.evaluation
         assert (part.to_dict()["n_train"], whole.to_dict()["n_train"]) == (40, 60)
-        assert (len(part.bundle.fitted_on), len(whole.bundle.fitted_on)) == (40, 60)
+        assert (len(part.model.fitted_on), len(whole.model.fitted_on)) == (40, 60)
         assert whole.notes == (
             "The saved classifier is fitted on all images, those of the score too.",
         )
         plain = plain_model(name, 2, unit(codes), np.array(labels))
         further = make_codes(labels_of(50), strength=0.3, seed=8)
-        predicted = whole.bundle.classifier.predict(further["block1_conv1"])
+        predicted = whole.model.classifier.predict(further["block1_conv1"])
         assert predicted.tolist() == plain.predict(unit(further)).tolist()
 
 
@@ -543,8 +545,8 @@ def test_a_layer_may_be_chosen(store_of):
     search = plain_search("ridge", unit({"x": codes["block2_conv1"][:40]}), labels[:40])
     expected = search.predict(unit({"x": codes["block2_conv1"][40:]}))
     assert found.to_dict()["layers"] == ["block2_conv1"]
-    assert found.bundle.recipe.layers == ("block2_conv1",)
-    assert found.bundle.classifier.predict(codes["block2_conv1"][40:]).tolist() == list(expected)
+    assert found.model.recipe.layers == ("block2_conv1",)
+    assert found.model.classifier.predict(codes["block2_conv1"][40:]).tolist() == list(expected)
 
 
 def test_float16_codes_are_fitted(store_of):
@@ -623,7 +625,7 @@ def test_nothing_is_chosen_by_the_scored_part(make_store, tmp_path, name):
     assert one.to_dict()["tried"] == two.to_dict()["tried"]
     assert one.evaluation.accuracy.value == pytest.approx(1 - two.evaluation.accuracy.value)
     raw = codes["block1_conv1"]
-    assert np.array_equal(one.bundle.predict_proba(raw), two.bundle.predict_proba(raw))
+    assert np.array_equal(one.model.predict_proba(raw), two.model.predict_proba(raw))
 
 
 def test_groups_keep_folds_from_flattering(store_of):
@@ -664,7 +666,7 @@ def test_equal_bytes_on_both_sides_are_reported(store_of):
         "1 pair of images are copies (1 of the same bytes): they share a fold "
         "(--duplicates keep: they need not). The first: images/003.png and images/054.png.",
     )
-    assert found.to_dict()["copies"] == [
+    assert found.to_dict()["duplicates"] == [
         {
             "first": "images/003.png",
             "second": "images/054.png",
@@ -695,7 +697,7 @@ def test_twins_are_scored_with_and_without(store_of):
     assert without["n_images"] == 17
     assert without["accuracy"]["value"] == right[apart].mean() < right.mean()
     kept = fit(path, clf="knn", settings={"n_neighbors": 1}, duplicates="keep")
-    assert (kept.to_dict()["without_duplicates"], kept.to_dict()["copies"]) == (None, [])
+    assert (kept.to_dict()["without_duplicates"], kept.to_dict()["duplicates"]) == (None, [])
     assert kept.evaluation.accuracy.value == right.mean()
 
 
@@ -726,7 +728,7 @@ def test_copies_are_never_on_both_sides(store_of, monkeypatch, duplicates):
         if (pair[0] in one and pair[1] in other) or (pair[1] in one and pair[0] in other)
     ]
     assert bool(torn) == (duplicates == "keep")
-    assert len(found.to_dict()["copies"]) == (5 if duplicates == "together" else 0)
+    assert len(found.to_dict()["duplicates"]) == (5 if duplicates == "together" else 0)
 
 
 def test_copies_with_different_labels_are_noted(store_of):
@@ -757,7 +759,7 @@ def test_the_same_seed_gives_the_same_bits(store_of, name):
     path = store_of(labels, split_of(train=30, val=15), codes=codes)
     one, other = (fit(path, clf=name, seed=3, C=[1, 10]) for _ in range(2))
     raw = codes["block1_conv1"]
-    assert np.array_equal(one.bundle.predict_proba(raw), other.bundle.predict_proba(raw))
+    assert np.array_equal(one.model.predict_proba(raw), other.model.predict_proba(raw))
     measured = {"seconds": 0, "gflops": 0}
     assert {**one.to_dict(), **measured} == {**other.to_dict(), **measured}
     assert one.to_dict()["seed"] == 3
@@ -794,11 +796,11 @@ def test_without_calibration_logistic_has_its_own_probabilities(store_of, n_clas
     path = store_of(labels, split_of(train=40, val=20), codes=codes)
     found = fit(path, C=[5], calibration="none")
     plain = plain_model("logistic", 5, unit(codes)[:40], labels[:40])
-    shares = found.bundle.predict_proba(codes["block1_conv1"])
+    shares = found.model.predict_proba(codes["block1_conv1"])
     np.testing.assert_allclose(shares, plain.predict_proba(unit(codes)), atol=1e-3)
     assert found.to_dict()["calibration"] == "none"
     assert found.evaluation.log_loss.value == pytest.approx(log_loss(labels[40:], shares[40:]))
-    ridge = fit(path, clf="ridge", C=[5], calibration="none").bundle
+    ridge = fit(path, clf="ridge", C=[5], calibration="none").model
     decided = ridge.classifier[:-1].transform(codes["block1_conv1"])
     assert np.array_equal(ridge.predict_proba(codes["block1_conv1"]), softmax(decided, axis=1))
 
@@ -828,7 +830,7 @@ def test_sigmoid_and_isotonic_are_those_of_held_out_decisions(store_of, method):
             both, np.repeat([1, 0], 80), np.concatenate([soft, 1 - soft])
         )
         expected = platt.predict_proba(of_final[:, None])[:, 1]
-    shares = found.bundle.predict_proba(codes["block1_conv1"][80:])
+    shares = found.model.predict_proba(codes["block1_conv1"][80:])
     np.testing.assert_allclose(shares[:, 1], expected, atol=1e-3)
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-12)
 
@@ -842,9 +844,9 @@ def test_calibrations_give_probabilities(store_of, tmp_path, method):
     output = tmp_path / "model.skops"
     found = fit(path, clf="ridge", C=[2], calibration=method, output=output)
     shares = load_model(output).predict_proba(codes["block1_conv1"])
-    assert np.array_equal(shares, found.bundle.predict_proba(codes["block1_conv1"]))
+    assert np.array_equal(shares, found.model.predict_proba(codes["block1_conv1"]))
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-12)
-    predicted = np.array(found.bundle.classes)[shares[80:].argmax(axis=1)]
+    predicted = np.array(found.model.classes)[shares[80:].argmax(axis=1)]
     assert found.evaluation.accuracy.value == np.mean(predicted == np.array(labels[80:]))
 
 
@@ -873,7 +875,7 @@ def test_temperature_mends_the_confidence(store_of, name):
     codes = make_codes(labels, strength=0.12)
     path = store_of(labels, split_of(train=200, val=400), codes=codes)
     found = fit(path, clf=name, C=[0.1, 1, 10])
-    shares = found.bundle.predict_proba(codes["block1_conv1"][200:])
+    shares = found.model.predict_proba(codes["block1_conv1"][200:])
     assert 0.4 < found.evaluation.accuracy.value < 0.9
     assert shares.max(axis=1).mean() == pytest.approx(found.evaluation.accuracy.value, abs=0.1)
 
@@ -884,7 +886,7 @@ def test_a_class_with_one_image_spoils_no_probability(store_of, name, n_classes)
     """A class that folds cannot divide is learned, and the others keep their probabilities."""
     labels = ["lonely", *labels_of(60, n_classes)]
     codes = make_codes(labels, strength=1)
-    bundle = fit(store_of(labels, split_of(train=46, val=15), codes=codes), clf=name).bundle
+    bundle = fit(store_of(labels, split_of(train=46, val=15), codes=codes), clf=name).model
     assert bundle.classes == tuple(sorted(set(labels)))
     shares = bundle.predict_proba(codes["block1_conv1"])
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-12)
@@ -902,7 +904,7 @@ def test_a_class_with_one_image_counts_as_wrong(store_of):
         "and counts as wrong.",
     )
     assert {s.label: s.recall for s in found.evaluation.per_class}["lonely"] == 0
-    assert found.bundle.classes[-1] == "lonely"
+    assert found.model.classes[-1] == "lonely"
 
 
 # labels
@@ -962,7 +964,7 @@ def test_too_few_images_to_search_take_the_default(store_of, name):
     searched = "Too few images to choose settings on: scikit-learn's default was used."
     assert found.notes == ((calibrated,) if name == "centroid" else (searched, calibrated))
     np.testing.assert_allclose(
-        found.bundle.predict_proba(make_codes(labels)["block1_conv1"]).sum(axis=1), 1
+        found.model.predict_proba(make_codes(labels)["block1_conv1"]).sum(axis=1), 1
     )
 
 
@@ -990,7 +992,7 @@ def test_labels_and_splits_of_a_table(store_of, tmp_path):
     X, y = unit(codes), np.array(labels)
     plain = plain_model("ridge", 1, X[:40], y[:40])
     assert found.evaluation.accuracy.value == plain.score(X[40:], y[40:])
-    assert found.bundle.classifier.predict(codes["block1_conv1"]).tolist() == list(plain.predict(X))
+    assert found.model.classifier.predict(codes["block1_conv1"]).tolist() == list(plain.predict(X))
 
 
 def test_columns_without_a_table_are_refused(store_of):
@@ -1024,7 +1026,7 @@ def test_stores_joined_equal_one_with_all_layers(make_store, tmp_path, name):
     assert joined.to_dict()["layers"] == [first, second]
     assert joined.evaluation == alone.evaluation
     raw = np.hstack([a, b])
-    assert np.array_equal(joined.bundle.predict_proba(raw), alone.bundle.predict_proba(raw))
+    assert np.array_equal(joined.model.predict_proba(raw), alone.model.predict_proba(raw))
 
 
 # baselines
@@ -1080,7 +1082,7 @@ def test_settings_are_taken_and_not_searched(store_of):
     assert found.to_dict()["parameters"] == {"C": 7, "fit_intercept": False}
     plain = LogisticRegression(C=7, fit_intercept=False, tol=1e-6, max_iter=10_000)
     plain.fit(unit(codes)[:40], labels[:40])
-    predicted = found.bundle.classifier.predict(codes["block1_conv1"])
+    predicted = found.model.classifier.predict(codes["block1_conv1"])
     assert predicted.tolist() == plain.predict(unit(codes)).tolist()
 
 
@@ -1097,7 +1099,7 @@ def test_settings_are_taken_and_not_searched(store_of):
 def test_settings_that_see_the_axes_are_refused_on_the_span(store_of, name, setting, value):
     """What a rotation would change cannot be had there."""
     path = store_of(labels_of(30), split_of(train=20, val=10))
-    message = refusal(OptionError, path, clf=name, settings={setting: value}, road="span")
+    message = refusal(OptionError, path, clf=name, settings={setting: value}, solver="gram")
     assert message == (
         f"--set {setting}={value} makes {name} depend on the axes of the codes, which the exact "
         "span turns. Leave it out, or use --road primal on narrow codes (--pool avg)."
@@ -1209,7 +1211,7 @@ def test_an_unknown_word_is_refused(tmp_path, name, flag, words):
             "l1",
             "No normalisation 'l1'. Use --normalise with one of l2, centre, sqrt-l2, none, auto.",
         ),
-        ("road", "dual", "No road 'dual'. Use --road with one of primal, span, streamed, auto."),
+        ("solver", "dual", "Unknown value 'dual' for --solver"),
     ],
 )
 def test_an_unknown_normalisation_or_road_is_refused(store_of, name, value, message):
@@ -1385,14 +1387,14 @@ def test_easy_data_gets_confident_probabilities(store_of):
     path = store_of(labels, split_of(train=40, val=20), codes=codes)
     found = fit(path, clf="logistic")
     assert found.evaluation.accuracy.value == 1
-    assert found.bundle.predict_proba(codes["block1_conv1"]).max(axis=1).min() > 0.9
+    assert found.model.predict_proba(codes["block1_conv1"]).max(axis=1).min() > 0.9
 
 
 def test_two_images_get_the_classifiers_own_probabilities(store_of):
     """With one training image a class nothing can be held out to calibrate on."""
     labels = ["a", "b", "a", "b"]
     codes = make_codes(labels, strength=3)
-    bundle = fit(store_of(labels, ["train", "train", "val", "val"], codes=codes)).bundle
+    bundle = fit(store_of(labels, ["train", "train", "val", "val"], codes=codes)).model
     plain = LogisticRegression(max_iter=10_000, tol=1e-6).fit(unit(codes)[:2], labels[:2])
     shares = bundle.predict_proba(codes["block1_conv1"])
     np.testing.assert_allclose(shares, plain.predict_proba(unit(codes)), atol=1e-4)
@@ -1413,7 +1415,7 @@ def test_to_dict_is_plain_values(store_of):
     assert set(found) == {
         "codes",
         "layers",
-        "road",
+        "solver",
         "gflops",
         "classifier",
         "normalise",

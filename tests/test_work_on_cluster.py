@@ -16,7 +16,7 @@ from featx.errors import ClusterError, ImagesError, OptionError
 from featx.extraction import leases, prepare_extraction, run_extractions
 from featx.fitting import prepare_fit, run_fit
 from featx.fitting.sgd import fit_streamed
-from featx.fitting.single_fit import Options
+from featx.fitting.single_fit import SearchSpace
 from featx.workflows import (
     predictions,
     prepare_prediction,
@@ -133,14 +133,14 @@ def test_tiles_are_several_a_worker():
 @pytest.mark.parametrize("clf", ["logistic", "knn", "ridge"])
 def test_a_fit_predicts_what_one_process_predicts(home, threads, monkeypatch, clf):
     monkeypatch.setattr(tiling, "_FEWEST", 8)
-    jobs = [prepare_fit(home / "codes.h5", clf=clf, road="span", baselines=False) for _ in "12"]
+    jobs = [prepare_fit(home / "codes.h5", clf=clf, solver="gram", baselines=False) for _ in "12"]
     calls = counted_tasks(monkeypatch)
     here = run_fit(jobs[0])
     assert not calls
     there = run_fit(jobs[1], cluster=threads)
     assert len(calls) > 3
     codes = jobs[0].joined.matrix(np.arange(27)).block(np.arange(27))
-    expected, found = (each.bundle.predict_proba(codes) for each in (here, there))
+    expected, found = (each.model.predict_proba(codes) for each in (here, there))
     assert np.allclose(found, expected, rtol=0, atol=1e-9)
     for each in (here, there):
         each.to_dict().update(seconds=0, gflops=0)
@@ -156,7 +156,7 @@ def test_streamed_is_the_same_bits(mapped, threads, n_classes):
     from featx.fitting.classifiers import CLASSIFIERS
 
     y = np.array([f"c{k % n_classes}" for k in range(37)])
-    options = Options((CLASSIFIERS["logistic"],), penalties=(1.0, 100.0))
+    options = SearchSpace((CLASSIFIERS["logistic"],), penalties=(1.0, 100.0))
     given = (mapped, y, np.arange(37), options, "l2", "temperature")
     here, there = fit_streamed(*given), fit_streamed(*given, cluster=threads)
     block = mapped.block(np.arange(37))
@@ -302,12 +302,12 @@ def test_gpus_are_counted_without_taking_their_memory():
 def test_the_verbs_on_two_workers(home, tmp_path, run):
     """Fit and predict by the command line, with processes; predictions are those without."""
     code, _, err = run(
-        "fit", home / "codes.h5", "--road", "span", "--cluster", "local:2", "-o",
+        "fit", home / "codes.h5", "--solver", "gram", "--cluster", "local:2", "-o",
         tmp_path / "there.skops",
     )  # fmt: skip
     assert code == 0, err
     assert "cluster local:2: 2 workers" in err
-    code, _, err = run("fit", home / "codes.h5", "--road", "span", "-o", tmp_path / "here.skops")
+    code, _, err = run("fit", home / "codes.h5", "--solver", "gram", "-o", tmp_path / "here.skops")
     assert code == 0, err
     tables = []
     for name, more in (("here", []), ("there", ["--cluster", "local:2"])):

@@ -159,15 +159,15 @@ def _job_lines(job: "FitJob") -> list[str]:
     """Say what will be done, before it is."""
     from featx.fitting.selection import plan_of
 
-    road, n_classes = job.road, len(set(job.y))
-    exact = "exact" if road.is_exact else "not exact: stochastic gradient descent"
+    solver, n_classes = job.solver, len(set(job.y))
+    exact = "exact" if solver.is_exact else "not exact: stochastic gradient descent"
     lines = [
         f"{counted(len(job.y), 'image')}, {n_classes} classes, "
         f"{counted(job.joined.recipe.width, 'number')} each",
-        f"solver {road.name} ({exact}): about {duration(road.seconds)} and "
-        f"{gigabytes(road.n_bytes)} of memory",
+        f"solver {solver.name} ({exact}): about {duration(solver.seconds)} and "
+        f"{gigabytes(solver.n_bytes)} of memory",
     ]
-    if road.is_exact and (plan := plan_of(job.options, len(job.split.search_rows), n_classes)):
+    if solver.is_exact and (plan := plan_of(job.space, len(job.split.search_rows), n_classes)):
         lines.append(plan)
     return lines
 
@@ -187,7 +187,7 @@ def _print_fit(fitted: "Fit", *, quiet: bool) -> None:
         for tried in facts["tried"]:
             say(
                 f"  {tried['accuracy']:.3f} inside the training part: {tried['classifier']}, "
-                f"{tried['normalise']}{_share(tried['share'])}",
+                f"{tried['normalise']}{_fraction(tried['fraction'])}",
                 quiet=quiet,
             )
     print(f"scored on {facts['scored_on']}, {counted(facts['n_images'], 'image')}")
@@ -214,9 +214,9 @@ def _beside(facts: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _share(share: float) -> str:
+def _fraction(fraction: float) -> str:
     """Say what a candidate was fitted on that did not come to the last round."""
-    return "" if share == 1 else f", of {100 * share:g} % of the rows"
+    return "" if fraction == 1 else f", of {100 * fraction:g} % of the rows"
 
 
 def _spelt(value: object) -> str:

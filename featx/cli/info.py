@@ -150,7 +150,7 @@ _FACTS = {"bundle": _bundle, "weights": _weights}
 
 # What a summary holds that is no line.
 _TABLES = (
-    *("tried", "reliability", "labels", "per_class", "confusion", "confusions", "copies"),
+    *("tried", "reliability", "labels", "per_class", "confusion", "confusions", "duplicates"),
     *("probabilities", "predictions", "notes"),
 )
 

@@ -24,7 +24,7 @@ from featx.fitting.calibration import DecisionScores
 from featx.fitting.cross_validation import Final
 from featx.fitting.prepare import FitJob
 from featx.fitting.selection import train
-from featx.fitting.single_fit import FittedClassifier, Options, Preprocessor, Problem
+from featx.fitting.single_fit import FittedClassifier, Preprocessor, Problem, SearchSpace
 
 __all__ = ["CodeCoordinates", "coordinates_of"]
 
@@ -53,7 +53,7 @@ class CodeCoordinates:
     spans: Mapping[str, GramCoordinates]
     gflops: float | None
 
-    def on_codes(self, final: Final, options: Options) -> Pipeline:
+    def on_codes(self, final: Final, space: SearchSpace) -> Pipeline:
         """Return the classifier from codes to probabilities."""
         choice, model = final.choice, final.model
         span = self.spans.get(choice.normalise)
@@ -65,7 +65,7 @@ class CodeCoordinates:
             narrow = span.take(final.rows)
             steps.append(("span", narrow))
             own = Problem({choice.normalise: narrow.coordinates_}, self.problem.y[final.rows])
-            model = train(own, np.arange(len(final.rows)), choice, options)
+            model = train(own, np.arange(len(final.rows)), choice, space)
         elif choice.normalise != "none":
             root = choice.normalise == "sqrt-l2"
             steps.append(("unit", UnitRows(self.codes.widths, root=root)))
@@ -106,9 +106,9 @@ def coordinates_of(job: FitJob, cluster: Cluster | None = None) -> CodeCoordinat
     coordinates: dict[str, Matrix] = {}
     spans: dict[str, GramCoordinates] = {}
     gflops = None
-    for normalise in job.options.normalise:
+    for normalise in job.space.normalise:
         root, unit = normalise == "sqrt-l2", normalise != "none"
-        if job.road.name == "primal":
+        if job.solver.name == "primal":
             block = codes.block(np.arange(len(codes)))
             _check_finite(block, codes)
             coordinates[normalise] = (

@@ -21,7 +21,6 @@ from featx.codes.pixels import pixel_features
 from featx.dataset.splits import (
     DataSplit,
     inner_folds,
-    outer_folds,
     shares_training_group,
     small_class_notes,
 )
@@ -39,7 +38,6 @@ __all__ = [
     "Held",
     "Scored",
     "evaluate_rows",
-    "folds_of",
     "hold_out",
     "score",
     "score_baselines",
@@ -99,14 +97,16 @@ def score(problem: Problem, job: FitJob) -> Scored:
         evaluation = evaluate_rows(job, classes, shares, split.score_rows)
         without = without_duplicates(job, classes, shares, split)
         return Scored(final, split.scored_on, evaluation, (split,), without, tuple(notes))
-    parts = folds_of(job)
+    parts = job.scored_splits
     shares, of_folds = _held_out(problem, job, parts, classes)
     evaluation = evaluate_rows(job, classes, shares, split.score_rows)
-    n_folds = len(parts) // job.n_repeats
-    on = f"{n_folds} folds" + (f", {job.n_repeats} times" if job.n_repeats > 1 else "")
-    y, groups = job.y[split.score_rows], job.groups[split.score_rows]
+    n_folds = len(parts) // job.settings.repeats
+    on = f"{n_folds} folds" + (
+        f", {job.settings.repeats} times" if job.settings.repeats > 1 else ""
+    )
+    y, keys = job.y[split.score_rows], job.groups[split.score_rows]
     notes = [
-        *small_class_notes(y, groups, job.n_folds),
+        *small_class_notes(y, keys, job.settings.folds),
         *notes,
         *(f"In a fold that was scored: {note}" for note in of_folds),
     ]
@@ -123,7 +123,7 @@ def evaluate_rows(job: FitJob, classes: NDArray[np.str_], shares: Matrix, rows: 
         np.tile(job.groups[rows], n_repeats),
         n_repeats=n_repeats,
         paths=list(job.joined.images.path[job.rows[rows]]),
-        seed=job.options.seed,
+        seed=job.space.seed,
     )
 
 
@@ -140,18 +140,6 @@ def without_duplicates(
         "accuracy": dataclasses.asdict(evaluation.accuracy),
         "balanced_accuracy": dataclasses.asdict(evaluation.balanced_accuracy),
     }
-
-
-def folds_of(job: FitJob) -> list[DataSplit]:
-    """Return the folds that are scored, as splits; of every repeat, each row once."""
-    return outer_folds(
-        job.split,
-        job.y,
-        job.groups,
-        seed=job.options.seed,
-        n_folds=job.n_folds,
-        n_repeats=job.n_repeats,
-    )
 
 
 def _held_out(
@@ -215,15 +203,15 @@ def hold_out(problem: Problem, job: FitJob, part: DataSplit) -> Held:
 def _choose(problem: Problem, job: FitJob, part: DataSplit) -> tuple[Final, list[str]]:
     """Choose inside a part, fit what was chosen, and calibrate on what was held out."""
     notes = []
-    options = job.options
+    space = job.space
     if len(np.unique(job.y[part.fit_rows])) < 2:
         message = "The training images are all of one class. A classifier needs two."
         raise FitError(message)
-    rows, pairs = inner_folds(part, job.y, job.groups, options.seed)
-    choice = search(problem, rows, pairs, options)
-    if not pairs and (choice.kind.parameter or len(options.kinds) > 1):
+    rows, pairs = inner_folds(part, job.y, job.groups, space.seed)
+    choice = search(problem, rows, pairs, space)
+    if not pairs and (choice.kind.parameter or len(space.kinds) > 1):
         notes.append("Too few images to choose settings on: scikit-learn's default was used.")
-    model = train(problem, part.fit_rows, choice, options)
+    model = train(problem, part.fit_rows, choice, space)
     if not (choice.converged and model.converged):
         notes.append(
             f"{choice.kind.name} ended before it converged. Use --set max_iter=100000, or --C "
@@ -233,8 +221,8 @@ def _choose(problem: Problem, job: FitJob, part: DataSplit) -> tuple[Final, list
     known = np.unique(job.y[rows])
     wide = np.full((len(found), len(model.classes)), -np.inf)
     wide[:, np.searchsorted(model.classes, known)] = found
-    calibrator = calibrate(wide, y, model.classes, job.calibration)
-    if not pairs and job.calibration != "none":
+    calibrator = calibrate(wide, y, model.classes, job.settings.calibration)
+    if not pairs and job.settings.calibration != "none":
         notes.append("Too few images to calibrate on: probabilities are as the decisions are.")
     return Final(choice, model, calibrator, part.fit_rows), notes
 
@@ -250,10 +238,10 @@ def score_baselines(job: FitJob, scored: Scored) -> dict[str, Any]:
     kind = scored.final.choice.kind
     # What looks at single columns takes hours on thousands of pixels.
     kind = kind if kind.is_rotation_invariant else CLASSIFIERS["logistic"]
-    settings = job.options.settings if kind is scored.final.choice.kind else {}
+    settings = job.space.settings if kind is scored.final.choice.kind else {}
     # Without components, which are for small files: the baseline is to be a good one.
-    options = dataclasses.replace(
-        job.options,
+    space = dataclasses.replace(
+        job.space,
         kinds=(kind,),
         normalise=("l2",),
         settings=settings,
@@ -261,7 +249,9 @@ def score_baselines(job: FitJob, scored: Scored) -> dict[str, Any]:
         components=None,
         whiten=False,
     )
-    own = dataclasses.replace(job, options=options, n_repeats=1)
+    own = dataclasses.replace(
+        job, space=space, settings=dataclasses.replace(job.settings, repeats=1)
+    )
     span = GramCoordinates().fit(pixel_features(job.joined.thumbnails(job.rows)))
     problem = Problem({"l2": span.coordinates_}, job.y)
     evaluation = score(problem, own).evaluation

@@ -22,9 +22,9 @@ from featx.fitting.calibration import decision_scores
 from featx.fitting.classifiers import ClassifierKind
 from featx.fitting.single_fit import (
     FittedClassifier,
-    Options,
     Preprocessor,
     Problem,
+    SearchSpace,
     fit_classifier,
     fit_preprocessor,
 )
@@ -100,8 +100,8 @@ class TriedSetting:
 class PreprocessorCache:
     """Rows as classifiers have them; principal components of the same rows are found once."""
 
-    def __init__(self, problem: Problem, options: Options) -> None:
-        self.y, self.options = problem.y, options
+    def __init__(self, problem: Problem, space: SearchSpace) -> None:
+        self.y, self.space = problem.y, space
         self._coordinates = problem.coordinates
         self._found: dict[tuple[str, bytes, bytes], tuple[Preprocessor, Matrix, Matrix]] = {}
 
@@ -113,10 +113,10 @@ class PreprocessorCache:
         if key in self._found:
             return self._found[key]
         X, further = (self._coordinates[normalise][each] for each in (rows, held_out))
-        front = fit_preprocessor(X, normalise, self.options)
+        front = fit_preprocessor(X, normalise, self.space)
         found = front, front.transform(X), front.transform(further)
         # Rows that are as wide as before would fill the memory, and are quickly made again.
-        if self.options.components is not None:
+        if self.space.components is not None:
             self._found[key] = found
         return found
 
@@ -132,19 +132,19 @@ class GridSearch:
         kind: ClassifierKind,
         normalise: str,
     ) -> None:
-        self.kind, self.normalise, self.options = kind, normalise, fronts.options
+        self.kind, self.normalise, self.space = kind, normalise, fronts.space
         self._fronts, self._y = fronts, fronts.y
         self._rows, self.pairs = rows, pairs
         self.classes = np.unique(self._y[rows])
         _, X, _ = fronts.pass_through(normalise, rows, rows[:0])
-        self.values = self.options.values(kind, X)
+        self.values = self.space.values(kind, X)
         self.done: dict[tuple[float, Any], TriedSetting] = {}
-        self._order = np.random.default_rng(self.options.seed).permutation(len(self._y))
+        self._order = np.random.default_rng(self.space.seed).permutation(len(self._y))
 
     @property
     def coarse(self) -> tuple[Any, ...]:
         """Values to begin with."""
-        return coarse_values(self.kind, self.values, given=self.options.penalties is not None)
+        return coarse_values(self.kind, self.values, given=self.space.penalties is not None)
 
     def best(self) -> TriedSetting:
         """Return the best setting on the largest share of the rows that was tried."""
@@ -161,14 +161,14 @@ class GridSearch:
         """Search all values, on all rows."""
         if not self.kind.has_penalty or len(self.values) == 1:
             return best_of([self.run(value) for value in self.values])
-        if self.options.penalties:
+        if self.space.penalties:
             for value in self.values:
                 self.run(value)
             return self._middle()
         if not any(share == 1 for share, _ in self.done):
             self._walk()
         self._widen()
-        if not self.options.is_fine:
+        if not self.space.is_fine:
             return self._middle()
         best = self._middle().value
         step = 10 ** (1 / _COARSE)
@@ -244,7 +244,7 @@ class GridSearch:
     def _n_threads(self) -> int:
         """Folds that are fitted at once."""
         # A setting may ask for a solver of LIBLINEAR's that draws from one generator for all.
-        draws = set(self.options.settings) - {"C", "alpha", "class_weight"}
+        draws = set(self.space.settings) - {"C", "alpha", "class_weight"}
         return 1 if draws else min(os.cpu_count() or 1, len(self.pairs))
 
     def _fold(
@@ -252,7 +252,7 @@ class GridSearch:
     ) -> "_Fold":
         front, X, further = self._fronts.pass_through(self.normalise, rows, held_out)
         y = self._y[rows]
-        model = fit_classifier(self.kind, front, X, y, value, self.options, start)
+        model = fit_classifier(self.kind, front, X, y, value, self.space, start)
         labels = np.array(model.classes)
         decided = np.full((len(held_out), len(self.classes)), -np.inf)
         decided[:, np.searchsorted(self.classes, labels)] = decision_scores(

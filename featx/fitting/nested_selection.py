@@ -24,7 +24,7 @@ from featx.dataset.folds import make_folds
 from featx.dataset.splits import DataSplit
 from featx.errors import FitError
 from featx.fitting.coordinates import coordinates_of
-from featx.fitting.cross_validation import folds_of, hold_out
+from featx.fitting.cross_validation import hold_out
 from featx.fitting.prepare import FitJob
 from featx.metrics.evaluation import Evaluation, score_predictions
 from featx.metrics.intervals import Score, paired_difference, wilson
@@ -126,7 +126,7 @@ def cross_validate(job: FitJob, cluster: Cluster | None = None) -> Judged:
         y=job.y[rows[order]],
         groups=job.groups[rows[order]],
         classes=tuple(str(label) for label in classes),
-        seed=job.options.seed,
+        seed=job.space.seed,
         notes=tuple(dict.fromkeys(note for each in held for note in each.notes)),
     )
 
@@ -237,7 +237,7 @@ def learning_curve(
             y=job.y[rows],
             groups=job.groups[rows],
             classes=classes,
-            seed=job.options.seed,
+            seed=job.space.seed,
         )
         points.append(LearningPoint(share, round(np.mean([len(own) for own in fitted])), judged))
     return points, notes
@@ -246,9 +246,11 @@ def learning_curve(
 def _parts(job: FitJob) -> list[DataSplit]:
     """Return folds of all rows, or, with given splits, of those that choices are made on."""
     if job.split.scored_on == "folds":
-        return folds_of(dataclasses.replace(job, n_repeats=1))
+        return dataclasses.replace(
+            job, settings=dataclasses.replace(job.settings, repeats=1)
+        ).scored_splits
     rows = job.split.search_rows
-    pairs = make_folds(job.y[rows], job.groups[rows], job.options.seed, job.n_folds)
+    pairs = make_folds(job.y[rows], job.groups[rows], job.space.seed, job.settings.folds)
     if not pairs:
         message = (
             "Fewer than two classes of the training part have two images that do not belong "
@@ -269,8 +271,8 @@ def _drawn(job: FitJob, rows: Rows, share: float) -> Rows:
     """
     if share == 1:
         return rows
-    groups, of_row = np.unique(job.groups, return_inverse=True)
-    place = np.random.default_rng(job.options.seed).permutation(len(groups))[of_row[rows]]
+    keys, of_row = np.unique(job.groups, return_inverse=True)
+    place = np.random.default_rng(job.space.seed).permutation(len(keys))[of_row[rows]]
     kept = np.zeros(len(rows), bool)
     for label in np.unique(job.y[rows]):
         own = np.flatnonzero(job.y[rows] == label)

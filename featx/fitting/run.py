@@ -7,10 +7,8 @@ of it into a bundle. This file knows codes, never images.
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,6 @@ from featx.dataset.duplicates import DuplicatePair
 from featx.fitting.coordinates import coordinates_of
 from featx.fitting.cross_validation import (
     evaluate_rows,
-    folds_of,
     score,
     score_baselines,
     without_duplicates,
@@ -33,6 +30,7 @@ from featx.fitting.prepare import FitJob, prepare_fit
 from featx.fitting.selection import train
 from featx.fitting.sgd import fit_streamed
 from featx.metrics.evaluation import Evaluation
+from featx.signatures import prepared_by
 
 __all__ = ["Fit", "fit", "run_fit"]
 
@@ -43,7 +41,7 @@ class Fit:
 
     Parameters
     ----------
-    bundle : Model
+    model : Model
         The classifier; its summary holds all that `to_dict` returns.
     evaluation : Evaluation
         Of images that the search and the fit behind each prediction never saw.
@@ -51,7 +49,7 @@ class Fit:
         What the user should know: images left out, small classes, and so on.
     """
 
-    bundle: Model
+    model: Model
     evaluation: Evaluation
     notes: tuple[str, ...]
 
@@ -63,38 +61,23 @@ class Fit:
         dict
             What ``featx fit --json`` prints.
         """
-        return self.bundle.summary
+        return self.model.summary
 
 
-def fit(codes: Path | str | Sequence[Path | str] = "codes.h5", **settings: Any) -> Fit:
-    """Fit a classifier on codes and score it honestly.
+@prepared_by(prepare_fit)
+def fit(job: FitJob) -> Fit:
+    """Fit a classifier on codes, and score it on images that it was not fitted on.
 
-    Images of one group, and copies of one picture, never stand on both sides
-    of a fold. On the exact span (see `GramCoordinates`) the codes are never in
-    memory as a whole, and the answer is that of scikit-learn on them.
-
-    Parameters
-    ----------
-    codes : Path, str or sequence of them, default="codes.h5"
-        A store, or several of the same images, which are joined.
-    **settings
-        Those of `prepare_fit`.
+    Images of the same group, and near-duplicates, are never in both the training set and the
+    test set. With the solver "gram" (see `GramCoordinates`) the codes are read in blocks, and
+    the result is that of scikit-learn on the codes.
 
     Returns
     -------
     Fit
         The classifier and its score.
-
-    Raises
-    ------
-    OptionError, ExistsError
-        A setting that cannot be; checked before any work.
-    StoreError, RecipeMismatchError
-        A store cannot be read, is not complete, or does not go with another.
-    FitError
-        The labels allow no classifier or no score.
     """
-    return run_fit(prepare_fit(codes, **settings))
+    return run_fit(job)
 
 
 def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
@@ -113,7 +96,7 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
     Returns
     -------
     Fit
-        The bundle is saved, if the job has an output.
+        The model is saved, if the job has an output.
 
     Raises
     ------
@@ -121,25 +104,25 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
         The cluster is lost, or a worker ended with an error.
     """
     began = time.perf_counter()
-    done = _run_exact(job, cluster) if job.road.is_exact else _run_streamed(job, cluster)
+    done = _run_exact(job, cluster) if job.solver.is_exact else _run_streamed(job, cluster)
     notes = [*job.notes, *done.notes]
     summary = {
         "codes": [str(path) for path in job.joined.paths],
         "layers": list(job.joined.recipe.layers),
-        "road": job.road.name,
+        "solver": job.solver.name,
         **done.facts,
-        "components": job.options.components,
-        "whiten": job.options.whiten,
-        "calibration": job.calibration,
-        "seed": job.options.seed,
+        "components": job.space.components,
+        "whiten": job.space.whiten,
+        "calibration": job.settings.calibration,
+        "seed": job.space.seed,
         "n_train": len(done.rows),
         **done.evaluation.to_dict(),
-        "copies": [_copy(pair, job) for pair in job.copies],
+        "duplicates": [_duplicate(pair, job) for pair in job.duplicates],
         "notes": notes,
         "seconds": round(time.perf_counter() - began, 2),
         "model": None if job.output is None else str(job.output),
     }
-    bundle = Model(
+    model = Model(
         done.pipeline,
         job.joined.recipe,
         _provenance(job),
@@ -147,8 +130,8 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
         tuple(str(digest) for digest in job.joined.images.sha256[job.rows[done.rows]]),
     )
     if job.output is not None:
-        bundle.save(job.output)
-    return Fit(bundle, done.evaluation, tuple(notes))
+        model.save(job.output)
+    return Fit(model, done.evaluation, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -166,9 +149,9 @@ def _run_exact(job: FitJob, cluster: Cluster | None) -> _Done:
     view = coordinates_of(job, cluster)
     scored = score(view.problem, job)
     final, notes, choice = scored.final, list(scored.notes), scored.final.choice
-    if job.refit:
+    if job.settings.refit:
         every = np.arange(len(job.rows))
-        model = train(view.problem, every, choice, job.options)
+        model = train(view.problem, every, choice, job.space)
         final = dataclasses.replace(final, model=model, rows=every)
         notes.append("The saved classifier is fitted on all images, those of the score too.")
     facts = {
@@ -182,10 +165,10 @@ def _run_exact(job: FitJob, cluster: Cluster | None) -> _Done:
         ],
         "scored_on": scored.on,
         "without_duplicates": scored.without_duplicates,
-        "baselines": score_baselines(job, scored) if job.baselines else None,
+        "baselines": score_baselines(job, scored) if job.settings.baselines else None,
     }
     return _Done(
-        view.on_codes(final, job.options), final.rows, scored.evaluation, facts, tuple(notes)
+        view.on_codes(final, job.space), final.rows, scored.evaluation, facts, tuple(notes)
     )
 
 
@@ -193,16 +176,16 @@ def _run_streamed(job: FitJob, cluster: Cluster | None) -> _Done:
     """Fit by descent; without splits, the first fold alone is scored, and is not fitted on."""
     part, on, notes = job.split, str(job.split.scored_on), []
     if on == "folds":
-        part, on = folds_of(job)[0], f"one of {job.n_folds} folds"
+        part, on = job.scored_splits[0], f"one of {job.settings.folds} folds"
         notes.append("The classifier is fitted on the other folds only; one fold is scored.")
     codes, fitted = job.joined.matrix(job.rows), part.fit_rows
     found = fit_streamed(
         codes.take(fitted),
         job.y[fitted],
         job.groups[fitted],
-        job.options,
-        job.options.normalise[0],
-        job.calibration,
+        job.space,
+        job.space.normalise[0],
+        job.settings.calibration,
         cluster=cluster,
     )
     classes = np.unique(job.y)
@@ -213,10 +196,10 @@ def _run_streamed(job: FitJob, cluster: Cluster | None) -> _Done:
     facts = {
         "gflops": None,
         "classifier": found.kind.name,
-        "normalise": job.options.normalise[0],
+        "normalise": job.space.normalise[0],
         "parameters": {"C": found.value},
         "tried": [
-            _tried(found.kind.name, job.options.normalise[0], value, 1.0, accuracy)
+            _tried(found.kind.name, job.space.normalise[0], value, 1.0, accuracy)
             for value, accuracy in found.tried
         ],
         "scored_on": on,
@@ -228,18 +211,18 @@ def _run_streamed(job: FitJob, cluster: Cluster | None) -> _Done:
 
 
 def _tried(
-    classifier: str, normalise: str, value: Any, share: float, accuracy: float
+    classifier: str, normalise: str, value: Any, fraction: float, accuracy: float
 ) -> dict[str, Any]:
     return {
         "classifier": classifier,
         "normalise": normalise,
         "value": value,
-        "share": share,
+        "fraction": fraction,
         "accuracy": accuracy,
     }
 
 
-def _copy(pair: DuplicatePair, job: FitJob) -> dict[str, Any]:
+def _duplicate(pair: DuplicatePair, job: FitJob) -> dict[str, Any]:
     paths = job.joined.images.path[job.rows]
     return {
         "first": str(paths[pair.first]),
@@ -253,7 +236,7 @@ def _provenance(job: FitJob) -> dict[str, Any]:
     return {
         "codes": [str(path.absolute()) for path in job.joined.paths],
         "extraction": job.joined.provenance,
-        "settings": dict(job.given),
+        "settings": job.settings.stored(),
         "scikit-learn": sklearn.__version__,
         "numpy": np.__version__,
         "fitted": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -35,8 +35,8 @@ from featx.fitting.grid_search import (
 )
 from featx.fitting.single_fit import (
     FittedClassifier,
-    Options,
     Problem,
+    SearchSpace,
     fit_classifier,
     fit_preprocessor,
 )
@@ -83,7 +83,7 @@ class Choice:
     converged: bool
 
 
-def search(problem: Problem, rows: Rows, pairs: Pairs, options: Options) -> Choice:
+def search(problem: Problem, rows: Rows, pairs: Pairs, space: SearchSpace) -> Choice:
     """Choose a classifier, its normalisation and its penalty.
 
     Parameters
@@ -96,7 +96,7 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, options: Options) -> Choi
         Training and held-out parts, as positions in `rows`; none where there
         are too few rows, and the first candidate is taken with the
         estimator's own default.
-    options : Options
+    space : SearchSpace
         Candidates. The mean of "centre" and principal components are found in
         each training part anew: what it holds out is only projected.
 
@@ -108,14 +108,14 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, options: Options) -> Choi
     if not pairs:
         empty = np.zeros((0, len(classes)))
         no_rows = np.zeros(0, int)
-        kind = options.kinds[0]
-        return Choice(kind, options.normalise[0], None, empty, no_rows, np.nan, (), converged=True)
-    fronts = PreprocessorCache(problem, options)
+        kind = space.kinds[0]
+        return Choice(kind, space.normalise[0], None, empty, no_rows, np.nan, (), converged=True)
+    fronts = PreprocessorCache(problem, space)
     with _one_thread_a_product():
         contests = [
             GridSearch(fronts, rows, pairs, kind, normalise)
-            for kind in options.kinds
-            for normalise in options.normalise
+            for kind in space.kinds
+            for normalise in space.normalise
         ]
         winner = contests[0] if len(contests) == 1 else _halve(contests)
         best = winner.search()
@@ -131,7 +131,7 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, options: Options) -> Choi
     )
 
 
-def train(problem: Problem, rows: Rows, choice: Choice, options: Options) -> FittedClassifier:
+def train(problem: Problem, rows: Rows, choice: Choice, space: SearchSpace) -> FittedClassifier:
     """Fit what was chosen on some rows.
 
     Returns
@@ -140,30 +140,30 @@ def train(problem: Problem, rows: Rows, choice: Choice, options: Options) -> Fit
     """
     X, y = problem.coordinates[choice.normalise][rows], problem.y[rows]
     with _one_thread_a_product(), watched_solvers() as watched:
-        front = fit_preprocessor(X, choice.normalise, options)
-        model = fit_classifier(choice.kind, front, front.transform(X), y, choice.value, options)
+        front = fit_preprocessor(X, choice.normalise, space)
+        model = fit_classifier(choice.kind, front, front.transform(X), y, choice.value, space)
     return dataclasses.replace(model, converged=watched.converged)
 
 
-def plan_of(options: Options, n_rows: int, n_classes: int) -> str:
+def plan_of(space: SearchSpace, n_rows: int, n_classes: int) -> str:
     """Say how several classifiers will compete on `n_rows` rows; nothing where there is one.
 
     Examples
     --------
     >>> from featx.fitting.classifiers import find_classifiers
-    >>> print(plan_of(Options(tuple(find_classifiers("auto"))), 350, 7))
+    >>> print(plan_of(SearchSpace(tuple(find_classifiers("auto"))), 350, 7))
     7 classifiers, 48 settings, on 25 % of the rows, the better 24 on 50 %, the better 12 on 100 %
     """
-    if len(options.kinds) * len(options.normalise) == 1:
+    if len(space.kinds) * len(space.normalise) == 1:
         return ""
     X = np.ones((1, 1))
-    given = options.penalties is not None
-    counts = [len(coarse_values(k, options.values(k, X), given=given)) for k in options.kinds]
-    n_settings = sum(counts) * len(options.normalise)
+    given = space.penalties is not None
+    counts = [len(coarse_values(k, space.values(k, X), given=given)) for k in space.kinds]
+    n_settings = sum(counts) * len(space.normalise)
     # A fifth is held out.
-    first, *later = _rungs(n_rows * 4 // 5, n_classes, options.components)
+    first, *later = _rungs(n_rows * 4 // 5, n_classes, space.components)
     text = (
-        f"{counted(len(options.kinds), 'classifier')}, {counted(n_settings, 'setting')}, on "
+        f"{counted(len(space.kinds), 'classifier')}, {counted(n_settings, 'setting')}, on "
         f"{100 * first:g} % of the rows"
     )
     for share in later:
@@ -176,7 +176,7 @@ def _halve(contests: Sequence[GridSearch]) -> GridSearch:
     """Return the winner among several, by successive halving and then by preference."""
     n_rows = min(len(train_part) for train_part, _ in contests[0].pairs)
     live = [(trials, value) for trials in contests for value in trials.coarse]
-    components = contests[0].options.components
+    components = contests[0].space.components
     for share in _rungs(n_rows, len(contests[0].classes), components):
         found = [(trials, value, trials.run(value, share)) for trials, value in live]
         found.sort(key=lambda each: -each[2].n_right)

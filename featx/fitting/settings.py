@@ -1,165 +1,252 @@
-"""The settings of a fit: what cannot be is refused before there are codes.
+"""The settings of a fit, each listed and documented once.
 
-Words and numbers come in, as one gives them to `featx.fit`; what is chosen from goes
-out. This file knows no store and no image.
+Values come in as a user passes them to `featx.fit`; a frozen dataclass goes out, whose values
+were checked as far as they can be without a store. This module does not read any file.
 """
 
+import dataclasses
+import json
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featx.choices import ClassWeight, Duplicates, Normalise, Refit, check_choice, choices_of
+from featx.choices import (
+    Calibration,
+    Classifier,
+    ClassWeight,
+    Duplicates,
+    Normalise,
+    Refit,
+    Select,
+    Solver,
+    check_choices,
+)
+from featx.dataset.folds import DEFAULT_FOLDS
 from featx.errors import OptionError
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind, find_classifiers
-from featx.fitting.single_fit import Options
-from featx.text import counted
+from featx.fitting.single_fit import SearchSpace
 
-__all__ = [
-    "check_counts",
-    "check_fit_settings",
-    "check_words",
-    "component_count",
-    "options_of",
-]
+__all__ = ["ClassifierSettings", "FitSettings"]
 
-# What --normalise auto chooses from: what it leaves out has never won.
+# What --normalise auto chooses from: "none" has never won.
 _NORMALISE_AUTO = ("l2", "centre", "sqrt-l2")
+# These neither change the classifier nor its score, so a model does not store them.
+_NOT_STORED = ("codes", "baselines", "output", "overwrite", "partial")
 
 
-def check_fit_settings(
-    clf: str, normalise: str, class_weight: str | None, folds: int, seed: int
-) -> None:
-    """Refuse settings of `prepare_fit` that cannot be, before there are codes.
+@dataclass(frozen=True, kw_only=True)
+class ClassifierSettings:
+    """Which classifiers are tried and how they are validated, for a fit and for a sweep.
 
-    Raises
-    ------
-    OptionError
-        One cannot.
+    Parameters
+    ----------
+    clf : str, default="logistic"
+        "logistic" (multinomial, L2 penalty: use it if probabilities matter), "ridge" (the
+        fastest), "linear-svm" (one-vs-rest), "svm-rbf", "knn" or "centroid", which are exact
+        for any number of features; "lda", "sgd", "logistic-l1" or "hist-gradient-boosting"
+        for narrow codes; or "auto", which tries the first seven (lda if there are at most
+        1,024 features) and prefers a linear one within one standard error of the best.
+    normalise : {"l2", "centre", "sqrt-l2", "none", "auto"}, default="l2"
+        Normalization applied to each feature vector. "l2" scales it to unit length.
+        "centre" also subtracts the mean of the training set and scales again. "sqrt-l2"
+        takes the signed square root of each feature first. "none" leaves codes as they are.
+        "auto" tries the first three with each classifier.
+    class_weight : {"balanced"}, optional
+        Weigh images so that small classes count as much as large ones.
+    folds : int, default=5
+        Number of folds of the cross-validation.
+    seed : int, default=0
+        Random seed.
     """
-    options_of(clf, normalise, None, None, class_weight, seed)
-    check_counts(folds, 1)
 
+    clf: Classifier = "logistic"
+    normalise: Normalise = "l2"
+    class_weight: ClassWeight | None = None
+    folds: int = DEFAULT_FOLDS
+    seed: int = 0
 
-def options_of(  # noqa: PLR0917
-    clf: str,
-    normalise: str,
-    C: float | Sequence[float] | None,
-    settings: Mapping[str, Any] | None,
-    class_weight: str | None,
-    seed: int,
-) -> Options:
-    """Return what a fit chooses from, by words.
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if self.folds < 2:
+            message = f"--folds must be 2 or more, but it is {self.folds}."
+            raise OptionError(message)
+        if not 0 <= operator.index(self.seed) < 2**32:  # what NumPy accepts
+            message = f"--seed must be from 0 to 4294967295, but it is {self.seed}."
+            raise OptionError(message)
+        _ = self.kinds
 
-    Raises
-    ------
-    OptionError
-        A setting that cannot be, or two that do not go together.
-    """
-    kinds = find_classifiers(clf)
-    settings, seed = dict(settings or {}), operator.index(seed)
-    if not 0 <= seed < 2**32:  # what NumPy takes
-        message = f"No such seed: {seed}. Expected --seed from 0 to 4294967295."
-        raise OptionError(message)
-    check_choice("normalise", normalise, choices_of(Normalise))
-    penalties = None if C is None else tuple(float(each) for each in np.atleast_1d(C))
-    if penalties is not None:
-        _check_penalties(penalties, kinds, settings)
-    if len(kinds) > 1 and settings:
-        message = (
-            f"--set belongs to one classifier, and --clf {clf} tries several. Choose one of "
-            f"{', '.join(kind.name for kind in kinds)}."
-        )
-        raise OptionError(message)
-    if class_weight is not None:
-        check_words(class_weight=class_weight)
-        without = [kind.name for kind in kinds if not kind.has_class_weight]
-        if without and len(kinds) == 1:
+    @property
+    def kinds(self) -> tuple[ClassifierKind, ...]:
+        """Classifiers to choose from."""
+        kinds = tuple(find_classifiers(self.clf))
+        if self.class_weight is None:
+            return kinds
+        weighted = tuple(kind for kind in kinds if kind.has_class_weight)
+        if not weighted:
             message = (
-                f"{without[0]} cannot weigh classes. Leave out --class-weight, or use --clf "
-                "logistic."
+                f"{self.clf} does not support class weights. Leave out --class-weight, or use "
+                "--clf logistic."
             )
             raise OptionError(message)
-        kinds = [kind for kind in kinds if kind.has_class_weight]
-        settings["class_weight"] = class_weight
-    return Options(
-        tuple(kinds),
-        _NORMALISE_AUTO if normalise == "auto" else (normalise,),
-        penalties,
-        settings,
-        seed,
-    )
+        return weighted
 
 
-def component_count(components: int | None, *, whiten: bool) -> int | None:
-    """Return a number of components that can be, if one was given.
+@dataclass(frozen=True, kw_only=True)
+class FitSettings(ClassifierSettings):
+    """What `fit` reads, tries, scores and writes.
 
-    Raises
-    ------
-    OptionError
-        It cannot be, or there is none to whiten.
+    Parameters
+    ----------
+    codes : Path, str or sequence of them, default="codes.h5"
+        A store, or several stores of the same images, whose codes are concatenated.
+    layer : str or sequence of str, optional
+        Layers to use; all layers of the stores by default, each with the same weight.
+    solver : {"auto", "primal", "gram", "streamed"}, default="auto"
+        How the classifier is fitted; see `featx.fitting.solvers`.
+    C : float or sequence of float, optional
+        Penalties to try, as scikit-learn's C on the normalised codes (1 / C is ridge's
+        alpha), instead of 28 values from 1e-3 to 1e6.
+    settings : mapping of str to object, optional
+        Parameters of the scikit-learn estimator. A parameter given here is not searched.
+    components : int, optional
+        Fit on this number of principal components [2]_ of the normalised codes. The
+        components are computed from the training set of each fold, so no held-out image
+        influences them. The model stores them in float32, and then no classifier needs the
+        codes it was fitted on. With components every classifier is exact.
+    whiten : bool, default=False
+        Divide each component by its standard deviation in the training set [3]_. Requires
+        `components`.
+    calibration : {"temperature", "sigmoid", "isotonic", "none"}, default="temperature"
+        How decision scores become probabilities; fitted on held-out rows. Temperature
+        scaling [1]_ never changes a predicted class.
+    repeats : int, default=1
+        Number of times that the cross-validation is repeated with other folds.
+    select : {"val"}, optional
+        Choose the settings on the val split rather than on folds of train; requires train,
+        val and test.
+    refit : {"all"}, optional
+        Fit the saved classifier on all images, including those that the score is from.
+    duplicates : {"together", "keep"}, default="together"
+        "together" keeps near-duplicates in the same fold; "keep" treats them as other images.
+    labels : Path or str, optional
+        A table with labels, splits or groups by image path, instead of those of the store.
+    label_column, split_column, group_column : str, optional
+        Columns of that table.
+    baselines : bool, default=True
+        Also score the majority class, and a classifier on raw pixels.
+    output : Path or str, optional
+        Where to save the model, NAME.skops or NAME.joblib; it is not saved by default.
+    overwrite : bool, default=False
+        Replace the output file if it exists.
+    partial : bool, default=False
+        Use a store even if its extraction is not complete.
+
+    References
+    ----------
+    .. [1] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of
+       Modern Neural Networks", 2017. https://arxiv.org/abs/1706.04599
+    .. [2] K. Pearson, "On Lines and Planes of Closest Fit to Systems of Points in
+       Space", Philosophical Magazine 2(11), 1901.
+    .. [3] H. Jegou and O. Chum, "Negative evidences and co-occurrences in image
+       retrieval: the benefit of PCA and whitening", ECCV 2012.
     """
-    if components is None:
-        if whiten:
+
+    codes: Path | str | Sequence[Path | str] = field(default="codes.h5", kw_only=False)
+    layer: str | Sequence[str] | None = None
+    solver: Solver = "auto"
+    C: float | Sequence[float] | None = None
+    settings: Mapping[str, Any] | None = None
+    components: int | None = None
+    whiten: bool = False
+    calibration: Calibration = "temperature"
+    repeats: int = 1
+    select: Select | None = None
+    refit: Refit | None = None
+    duplicates: Duplicates = "together"
+    labels: Path | str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    group_column: str | None = None
+    baselines: bool = True
+    output: Path | str | None = None
+    overwrite: bool = False
+    partial: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.repeats < 1:
+            message = f"--repeats must be 1 or more, but it is {self.repeats}."
+            raise OptionError(message)
+        if self.components is not None and operator.index(self.components) < 1:
+            message = f"--components must be 1 or more, but it is {self.components}."
+            raise OptionError(message)
+        if self.whiten and self.components is None:
             message = (
-                "--whiten divides principal components by their deviations, and there are none. "
-                "Expected --components K beside it, as in --components 64 --whiten."
+                "--whiten divides principal components by their standard deviation, so it "
+                "requires --components. Use, for example, --components 64 --whiten."
             )
             raise OptionError(message)
-        return None
-    count = operator.index(components)
-    if count < 1:
-        message = f"No such number of components: {count}. Expected --components 1 or more."
-        raise OptionError(message)
-    return count
+        if self.settings and len(self.kinds) > 1:
+            message = (
+                f"--set changes one classifier, but --clf {self.clf} tries several. Use --clf "
+                f"with one of {', '.join(kind.name for kind in self.kinds)}."
+            )
+            raise OptionError(message)
+        self._check_penalties()
 
-
-def check_words(**given: str | None) -> None:
-    """Refuse words that a setting does not know.
-
-    Raises
-    ------
-    OptionError
-        There is one.
-    """
-    allowed = {"refit": Refit, "duplicates": Duplicates, "class_weight": ClassWeight}
-    for name, value in given.items():
-        if value is not None:
-            check_choice(name, value, choices_of(allowed[name]))
-
-
-def check_counts(folds: int, repeats: int) -> None:
-    """Refuse folds that cannot be.
-
-    Raises
-    ------
-    OptionError
-        They cannot.
-    """
-    if folds < 2 or repeats < 1:
-        message = (
-            f"Cannot make {counted(folds, 'fold')} {counted(repeats, 'time')}. Expected "
-            "--folds 2 or more, and --repeats 1 or more."
+    def search_space(self) -> SearchSpace:
+        """Return what a search chooses from."""
+        settings = dict(self.settings or {})
+        if self.class_weight is not None:
+            settings["class_weight"] = self.class_weight
+        return SearchSpace(
+            kinds=self.kinds,
+            normalise=_NORMALISE_AUTO if self.normalise == "auto" else (self.normalise,),
+            penalties=self._penalties(),
+            settings=settings,
+            seed=operator.index(self.seed),
+            components=None if self.components is None else operator.index(self.components),
+            whiten=self.whiten,
         )
-        raise OptionError(message)
+
+    def stored(self) -> dict[str, Any]:
+        """Return the settings that make the same fit again, as JSON represents them."""
+        fields = (each.name for each in dataclasses.fields(self))
+        values = {name: getattr(self, name) for name in fields if name not in _NOT_STORED}
+        values["C"] = self._penalties()
+        if self.labels is not None:
+            values["labels"] = str(Path(self.labels).absolute())
+        stored: dict[str, Any] = json.loads(json.dumps(values, default=_as_json))
+        return stored
+
+    def _penalties(self) -> tuple[float, ...] | None:
+        return None if self.C is None else tuple(float(each) for each in np.atleast_1d(self.C))
+
+    def _check_penalties(self) -> None:
+        penalties = self._penalties()
+        if penalties is None:
+            return
+        if not penalties or not all(0 < each < np.inf for each in penalties):
+            listed = ", ".join(f"{each:g}" for each in penalties) or "empty"
+            message = f"--C must be greater than 0, but it is {listed}."
+            raise OptionError(message)
+        with_penalty = [kind for kind in self.kinds if kind.has_penalty]
+        if not with_penalty:
+            message = (
+                f"{self.clf} has no penalty. Leave out --C, or use --clf with one of "
+                f"{', '.join(kind.name for kind in CLASSIFIERS.values() if kind.has_penalty)}."
+            )
+            raise OptionError(message)
+        twice = [kind.parameter for kind in with_penalty if kind.parameter in (self.settings or {})]
+        if twice:
+            message = f"--C and --set {twice[0]} both give the penalty. Use only one of them."
+            raise OptionError(message)
 
 
-def _check_penalties(
-    penalties: Sequence[float], kinds: Sequence[ClassifierKind], settings: Mapping[str, Any]
-) -> None:
-    if not penalties or not all(0 < each < np.inf for each in penalties):
-        listed = ", ".join(f"{each:g}" for each in penalties)
-        message = f"No such C: {listed}. Expected --C with numbers above 0."
-        raise OptionError(message)
-    with_penalty = [kind for kind in kinds if kind.has_penalty]
-    if not with_penalty:
-        message = (
-            f"{kinds[0].name} has no penalty. Leave out --C, or use --clf with one of "
-            f"{', '.join(kind.name for kind in CLASSIFIERS.values() if kind.has_penalty)}."
-        )
-        raise OptionError(message)
-    twice = [kind.parameter for kind in with_penalty if kind.parameter in settings]
-    if twice:
-        message = f"--C and --set {twice[0]} both name the penalty. Leave out one of them."
-        raise OptionError(message)
+def _as_json(value: Any) -> Any:
+    """Return a NumPy number as a number; an estimator's parameter may be any other object."""
+    return value.item() if isinstance(value, np.generic) else str(value)

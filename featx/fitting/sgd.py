@@ -40,7 +40,7 @@ from featx.errors import FitError, OptionError
 from featx.fitting.calibration import DecisionScores, calibrate, decision_scores
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind
 from featx.fitting.sgd_epochs import Blocks, Epoch, Part
-from featx.fitting.single_fit import Options
+from featx.fitting.single_fit import SearchSpace
 from featx.text import counted
 
 __all__ = ["Streamed", "fit_streamed"]
@@ -116,7 +116,7 @@ def fit_streamed(  # noqa: PLR0913, PLR0917
     codes: CodeMatrix,
     y: NDArray[np.str_],
     groups: NDArray[np.int32],
-    options: Options,
+    space: SearchSpace,
     normalise: str,
     calibration: Calibration,
     *,
@@ -133,7 +133,7 @@ def fit_streamed(  # noqa: PLR0913, PLR0917
         Labels.
     groups : ndarray of int, shape (n,)
         Equal where rows belong together; see `featx.dataset.folds`.
-    options : Options
+    space : SearchSpace
         One kind that streams; penalties instead of five decades from 1 to 1e4
         over the mean squared length of the rows; and settings of
         `SGDClassifier`. There `alpha` is that of SGDClassifier for every kind,
@@ -167,20 +167,20 @@ def fit_streamed(  # noqa: PLR0913, PLR0917
     ClusterError
         The cluster is lost, or a worker ended with an error.
     """
-    kind, loss = _check(options, normalise)
-    train, held_out = _hold_out(y, groups, options.seed)
+    kind, loss = _check(space, normalise)
+    train, held_out = _hold_out(y, groups, space.seed)
     classes = np.unique(y)
     rows = Blocks(codes, normalise)
-    rows = Blocks(codes, normalise, _mean_square(rows, train, options.seed))
-    values, notes = _values(options, rows, len(train), len(classes))
-    weights = _weights(options.settings, classes, y[train])
+    rows = Blocks(codes, normalise, _mean_square(rows, train, space.seed))
+    values, notes = _values(space, rows, len(train), len(classes))
+    weights = _weights(space.settings, classes, y[train])
     models = [
-        _Model(C, _estimator(C, rows, loss, options, weights, len(train)), classes) for C in values
+        _Model(C, _estimator(C, rows, loss, space, weights, len(train)), classes) for C in values
     ]
-    most = int(options.settings.get("max_iter", _MOST_EPOCHS))
-    patience = int(options.settings.get("n_iter_no_change", _PATIENCE))
+    most = int(space.settings.get("max_iter", _MOST_EPOCHS))
+    patience = int(space.settings.get("n_iter_no_change", _PATIENCE))
     numbers = np.searchsorted(classes, y)
-    rng = np.random.default_rng(options.seed)
+    rng = np.random.default_rng(space.seed)
     epoch = 0
     while epoch < most and (live := [m for m in models if m.is_sound and m.since < patience]):
         epoch += 1
@@ -291,12 +291,12 @@ class _Model:
         return plain
 
 
-def _check(options: Options, normalise: str) -> tuple[ClassifierKind, str]:
+def _check(space: SearchSpace, normalise: str) -> tuple[ClassifierKind, str]:
     """Return the classifier and its loss, if this road can do what is asked for."""
     streams = [name for name, kind in CLASSIFIERS.items() if kind.supports_sgd]
-    if len(options.kinds) != 1 or not options.kinds[0].supports_sgd:
+    if len(space.kinds) != 1 or not space.kinds[0].supports_sgd:
         message = (
-            f"The road streamed cannot fit {', '.join(kind.name for kind in options.kinds)}. "
+            f"The road streamed cannot fit {', '.join(kind.name for kind in space.kinds)}. "
             f"Expected --clf with one of {', '.join(streams)}."
         )
         raise OptionError(message)
@@ -306,22 +306,22 @@ def _check(options: Options, normalise: str) -> tuple[ClassifierKind, str]:
             "use --normalise l2."
         )
         raise OptionError(message)
-    for name in options.settings:
+    for name in space.settings:
         if name not in _SETTINGS:
             message = (
                 f"The road streamed has no parameter '{name}'. Expected --set with one of "
                 f"{', '.join(_SETTINGS)}; penalties are given with --C."
             )
             raise OptionError(message)
-    weight = options.settings.get("class_weight")
+    weight = space.settings.get("class_weight")
     if weight not in (None, "balanced") and not isinstance(weight, Mapping):
         message = (
             f"Cannot weigh classes by {weight!r}. Expected class_weight=balanced, or weights by "
             "label."
         )
         raise OptionError(message)
-    kind = options.kinds[0]
-    return kind, str(options.settings.get("loss", _LOSSES[kind.name]))
+    kind = space.kinds[0]
+    return kind, str(space.settings.get("loss", _LOSSES[kind.name]))
 
 
 def _hold_out(y: NDArray[np.str_], groups: NDArray[np.int32], seed: int) -> tuple[Rows, Rows]:
@@ -367,13 +367,13 @@ def _mean_square(rows: Blocks, train: Rows, seed: int) -> float:
 
 
 def _values(
-    options: Options, rows: Blocks, n_rows: int, n_classes: int
+    space: SearchSpace, rows: Blocks, n_rows: int, n_classes: int
 ) -> tuple[list[float], list[str]]:
     """Return values of C, strongest penalty first, as many as there is memory for."""
-    if "alpha" in options.settings:
-        return [1 / (float(options.settings["alpha"]) * n_rows)], []
-    if options.penalties is not None:
-        values = sorted(float(C) for C in options.penalties)
+    if "alpha" in space.settings:
+        return [1 / (float(space.settings["alpha"]) * n_rows)], []
+    if space.penalties is not None:
+        values = sorted(float(C) for C in space.penalties)
     else:
         values = [float(C) / rows.mean_square for C in _PENALTIES]
     n_models = 1 if n_classes == 2 else n_classes
@@ -402,11 +402,11 @@ def _weights(
 
 
 def _estimator(  # noqa: PLR0917
-    C: float, rows: Blocks, loss: str, options: Options, weights: Matrix | None, n_rows: int
+    C: float, rows: Blocks, loss: str, space: SearchSpace, weights: Matrix | None, n_rows: int
 ) -> SGDClassifier:
     given = {
         name: value
-        for name, value in options.settings.items()
+        for name, value in space.settings.items()
         if name not in ("alpha", "class_weight", "loss")
     }
     # A row of a class that weighs ten times as much takes a step ten times as long.
@@ -422,7 +422,7 @@ def _estimator(  # noqa: PLR0917
             "alpha": 1 / (C * n_rows * rows.mean_square),
             "average": n_rows,  # from the second epoch on
             "shuffle": False,  # the rows are
-            "random_state": options.seed,
+            "random_state": space.seed,
             **step,
             **given,
         }

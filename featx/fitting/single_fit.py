@@ -24,16 +24,16 @@ from featx.text import counted
 
 __all__ = [
     "FittedClassifier",
-    "Options",
     "Preprocessor",
     "Problem",
+    "SearchSpace",
     "fit_classifier",
     "fit_preprocessor",
 ]
 
 
 @dataclass(frozen=True)
-class Options:
+class SearchSpace:
     """What may be chosen, and what is given.
 
     Parameters
@@ -153,12 +153,12 @@ class FittedClassifier:
         return decision_scores(self.estimator, self.front.transform(X))
 
 
-def fit_preprocessor(X: Matrix, normalise: str, options: Options) -> Preprocessor:
-    """Fit what a normalisation and the options put before a classifier."""
+def fit_preprocessor(X: Matrix, normalise: str, space: SearchSpace) -> Preprocessor:
+    """Fit what a normalisation and the space put before a classifier."""
     centre = CentredRows().fit(X) if normalise == "centre" else None
-    if options.components is None:
+    if space.components is None:
         return Preprocessor(centre)
-    components = PrincipalComponents(options.components, whiten=options.whiten)
+    components = PrincipalComponents(space.components, whiten=space.whiten)
     return Preprocessor(centre, components.fit(X if centre is None else centre.transform(X)))
 
 
@@ -168,15 +168,15 @@ def fit_classifier(  # noqa: PLR0917
     X: Matrix,
     y: NDArray[np.str_],
     value: Any,
-    options: Options,
+    space: SearchSpace,
     start: FittedClassifier | None = None,
 ) -> FittedClassifier:
     """Fit a classifier on rows that have passed through `front`."""
-    parameters = {**kind.data_parameters(X), **options.parameters(kind, value, len(X))}
+    parameters = {**kind.data_parameters(X), **space.parameters(kind, value, len(X))}
     if start is not None and len(start.classes) == len(np.unique(y)):
         estimator = copy.copy(start.estimator).set_params(**{"warm_start": True, **parameters})
     else:
-        estimator = kind.make(options.seed).set_params(**parameters)
+        estimator = kind.make(space.seed).set_params(**parameters)
     try:
         estimator.fit(X, y)
     except ValueError as error:  # of a setting, or of too few rows for this classifier
@@ -184,7 +184,7 @@ def fit_classifier(  # noqa: PLR0917
             f"{kind.name} cannot be fitted on {counted(len(y), 'image')} with "
             f"{_spelt(parameters)}: {error}. Use other values with --set, or another --clf."
         )
-        raise (OptionError if options.settings else FitError)(message) from error
+        raise (OptionError if space.settings else FitError)(message) from error
     return FittedClassifier(front, estimator, parameters)
 
 

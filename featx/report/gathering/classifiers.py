@@ -22,7 +22,7 @@ from featx.text import counted, printable
 __all__ = ["of_bundle"]
 
 #: Settings that a fit may choose itself, and where its summary has what it chose.
-_CHOSEN = {"clf": "classifier", "normalise": "normalise", "road": "road"}
+_CHOSEN = {"clf": "classifier", "normalise": "normalise", "solver": "solver"}
 
 
 def of_bundle(

@@ -15,7 +15,7 @@ from featx.codes.matrix import Matrix
 from featx.errors import FeatxError
 from featx.fitting import FitJob, Model
 from featx.fitting.coordinates import coordinates_of
-from featx.fitting.cross_validation import evaluate_rows, folds_of, hold_out
+from featx.fitting.cross_validation import evaluate_rows, hold_out
 from featx.fitting.nested_selection import cross_validate
 from featx.images import as_file
 from featx.metrics.evaluation import Evaluation, score_predictions
@@ -56,12 +56,12 @@ def predict_scored(job: FitJob, bundle: Model) -> Predicted:
     Predicted
     """
     on = job.split.scored_on
-    if on == "folds" and job.road.is_exact:
+    if on == "folds" and job.solver.is_exact:
         return predict_held_out(job)
-    split = job.split if on != "folds" else folds_of(job)[0]
+    split = job.scored_splits[0]
     where = on if on != "folds" else "the fold that was kept apart"
     every = np.unique(job.y)
-    if job.road.is_exact and bundle.summary["n_train"] > len(split.fit_rows):
+    if job.solver.is_exact and bundle.summary["n_train"] > len(split.fit_rows):
         shares = hold_out(coordinates_of(job).problem, job, split).shares
         how = (
             f"The images of {where}, predicted by a classifier that was fitted anew without them: "
@@ -93,8 +93,8 @@ def predict_held_out(job: FitJob) -> Predicted:
         seed=judged.seed,
     )
     how = (
-        f"Predictions of {job.n_folds} folds, taken anew: each image is predicted by a classifier "
-        "that was fitted without its fold."
+        f"Predictions of {job.settings.folds} folds, taken anew: each image is predicted by a "
+        "classifier that was fitted without its fold."
     )
     return Predicted(rows, judged.shares, judged.classes, evaluation, how)
 
@@ -135,9 +135,9 @@ def pictures_of(job: FitJob, found: Predicted) -> Pictures:
         images=images,
         evaluation=found.evaluation,
         how=found.how,
-        code_map=code_map(job, job.options.normalise[0]),
+        code_map=code_map(job, job.space.normalise[0]),
         copies=tuple(
-            Copy(pair.first, pair.second, pair.exact, pair.correlation) for pair in job.copies
+            Copy(pair.first, pair.second, pair.exact, pair.correlation) for pair in job.duplicates
         ),
         unreadable=tuple(
             (as_text(str(table.path[row])), as_text(str(table.reason[row]))) for row in failed

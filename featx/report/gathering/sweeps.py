@@ -94,8 +94,8 @@ def _pictures(
     try:
         job = prepare_fit(store, layer=best.layers, baselines=False, **facts["fit"])
         # As the sweep looks for penalties: by decades only.
-        options = dataclasses.replace(job.options, is_fine=False)
-        found = predict_held_out(dataclasses.replace(job, options=options))
+        space = dataclasses.replace(job.space, is_fine=False)
+        found = predict_held_out(dataclasses.replace(job, space=space))
     except FeatxError as error:
         return Missing(f"Images cannot be shown, since their codes are of no use: {error}"), None
     note = ""

@@ -126,7 +126,7 @@ def fit_facts(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         ("classifier", f"{summary['classifier']}{f' ({settings})' if settings else ''}"),
         ("normalisation", f"{summary['normalise']}: {_NORMALISES[summary['normalise']]}"),
         ("calibration", _CALIBRATIONS[summary["calibration"]]),
-        ("road", summary["road"]),
+        ("solver", summary["solver"]),
         ("fitted on", f"{summary['n_train']:,} images"),
         *_components(summary),
         ("scored on", f"{counted(summary['n_images'], 'image')} of {summary['scored_on']}"),

@@ -155,9 +155,9 @@ def run_finetune(job: FinetuneJob, *, progress: Progress | None = None) -> Finet
     )
     probe = _fit_on(folder / "codes.h5", job, folder / "probe.skops")
     told.stage(f"probe: accuracy {probe.evaluation.accuracy}")
-    network = _network(job, probe.bundle)
+    network = _network(job, probe.model)
     trained, found = _train(job, store, parts, network, identity=identity, told=told)
-    y, classes = parts.y[parts.untouched].astype(str), probe.bundle.classes
+    y, classes = parts.y[parts.untouched].astype(str), probe.model.classes
     groups = parts.groups[parts.untouched]
     tuned = score_predictions(y, softmax(found, axis=1), classes, groups, seed=job.tuning.seed)
     _save(job, store, parts, network, tuned)
@@ -170,7 +170,7 @@ def run_finetune(job: FinetuneJob, *, progress: Progress | None = None) -> Finet
         "tuned": tuned.accuracy,
         "fit_on_tuned": again.evaluation.accuracy,
     }
-    gain = gain_of(found, parts, probe.bundle, store, job.tuning.seed)
+    gain = gain_of(found, parts, probe.model, store, job.tuning.seed)
     facts = {
         **_facts(job, parts, identity),
         **{name: dataclasses.asdict(score) for name, score in scores.items()},

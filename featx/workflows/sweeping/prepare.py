@@ -14,7 +14,7 @@ from typing import Any
 
 from featx.errors import OptionError
 from featx.extraction import ExtractionJob, prepare_extraction
-from featx.fitting.settings import check_fit_settings
+from featx.fitting.settings import ClassifierSettings
 from featx.flags import flags_of
 from featx.layers import LAYERS, activation_shape, find_layer, gflop
 from featx.outputs import check_folder, made_folder
@@ -193,7 +193,14 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
     if budget is not None and budget <= 0:
         message = f"No such budget: {budget:g} seconds. Expected --budget above 0, such as 10m."
         raise OptionError(message)
-    check_fit_settings(clf, normalise, class_weight, folds, seed)
+    fit: dict[str, Any] = {
+        "clf": clf,
+        "normalise": normalise,
+        "class_weight": class_weight,
+        "folds": folds,
+        "seed": seed,
+    }
+    ClassifierSettings(**fit)  # checks them
     folder = _folder(Path(output))
     prepare = partial(
         prepare_extraction,
@@ -235,13 +242,7 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
     return SweepJob(
         extractions=extractions,
         candidates=tuple(candidates),
-        fit={
-            "clf": clf,
-            "normalise": normalise,
-            "class_weight": class_weight,
-            "folds": folds,
-            "seed": seed,
-        },
+        fit=fit,
         budget=budget,
         folder=folder,
         flags=_flags(

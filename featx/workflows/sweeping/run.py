@@ -237,7 +237,7 @@ def _judged(
             )
             break
         fit = _in_decades(_fit_job(job, candidate))
-        if not fit.road.is_exact:
+        if not fit.solver.is_exact:
             notes.append(
                 f"{candidate}: left out, since {len(fit.rows)} images leave no exact road."
             )
@@ -266,7 +266,7 @@ def _fit_job(job: SweepJob, candidate: Candidate) -> FitJob:
 
 def _in_decades(fit: FitJob) -> FitJob:
     """Return a fit that looks for its penalty by decades only: a third of the time."""
-    return dataclasses.replace(fit, options=dataclasses.replace(fit.options, is_fine=False))
+    return dataclasses.replace(fit, space=dataclasses.replace(fit.space, is_fine=False))
 
 
 def _row(job: SweepJob, candidate: Candidate, judged: Judged, seconds: float | None) -> SweepRow:
@@ -291,15 +291,15 @@ def _row(job: SweepJob, candidate: Candidate, judged: Judged, seconds: float | N
 def _kept(folder: Path, fit: FitJob) -> Path:
     """Return where what was found about some codes is kept: other codes or settings, other name."""
     digest = hashlib.sha256()
-    options = fit.options
+    options = fit.space
     settings = [
         fit.joined.recipe.to_json(),
         [kind.name for kind in options.kinds],
         options.normalise,
         dict(options.settings),
         options.seed,
-        fit.n_folds,
-        fit.calibration,
+        fit.settings.folds,
+        fit.settings.calibration,
     ]
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for values in (fit.rows, fit.groups, fit.split.search_rows, fit.split.score_rows):
@@ -319,7 +319,7 @@ def _judged_before(path: Path, fit: FitJob) -> Judged | None:
             y=found["y"],
             groups=found["keys"],
             classes=tuple(str(label) for label in found["classes"]),
-            seed=fit.options.seed,
+            seed=fit.space.seed,
             notes=tuple(str(note) for note in found["notes"]),
         )
     return None
