@@ -1,8 +1,8 @@
-"""From decisions to probabilities.
+"""Calibration: probabilities from the decision scores of a classifier.
 
-What a classifier decides about rows that it did not see comes in, with their
-labels; a model from decisions to probabilities goes out. This file does not
-know which classifier decided.
+The decision scores of a classifier on held-out rows go in, with the labels of these rows;
+a model from decision scores to probabilities comes out. This module does not know which
+classifier made the scores.
 
 References
 ----------
@@ -34,26 +34,26 @@ __all__ = [
     "decision_scores",
 ]
 
-# A vote that no neighbour gave is not impossible, only rarer than this.
-_RAREST = 1e-4
+# Smallest probability before the logarithm: a class without votes is unlikely, not impossible.
+_LEAST_PROBABILITY = 1e-4
 
 
 def decision_scores(estimator: BaseEstimator, X: Matrix) -> Matrix:
-    """Return an estimator's decisions, one column a class: the largest is its answer.
+    """Return the decision scores of an estimator, (n, k): the largest is the predicted class.
 
-    Those of two classes, which scikit-learn gives as one number, are half of
-    it for the second class and minus half for the first, so that their softmax
-    is the logistic function. Where there are only probabilities, as of votes,
-    they are logarithms.
+    scikit-learn has a single score for two classes. Half of it is the score of the second
+    class, and minus half that of the first, so that their softmax is the logistic
+    function. Classifiers without decision scores, such as nearest neighbours, have the
+    logarithms of their probabilities.
     """
     if not hasattr(estimator, "decision_function"):
-        return np.asarray(np.log(np.maximum(estimator.predict_proba(X), _RAREST)))
-    found = np.asarray(estimator.decision_function(X), dtype=np.float64)
-    return np.column_stack([-found / 2, found / 2]) if found.ndim == 1 else found
+        return np.asarray(np.log(np.maximum(estimator.predict_proba(X), _LEAST_PROBABILITY)))
+    scores = np.asarray(estimator.decision_function(X), dtype=np.float64)
+    return np.column_stack([-scores / 2, scores / 2]) if scores.ndim == 1 else scores
 
 
 class DecisionScores(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """A fitted classifier as a transformer, from rows to its decisions.
+    """A fitted classifier as a transformer, from rows to decision scores.
 
     Parameters
     ----------
@@ -65,19 +65,19 @@ class DecisionScores(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.estimator = estimator
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:
-        """Do nothing: the classifier is fitted."""
+        """Do nothing, since the classifier is fitted."""
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
     def transform(self, X: Matrix) -> Matrix:
-        """Return decisions, (n, k)."""
+        """Return decision scores, (n, k)."""
         return decision_scores(self.estimator, X)
 
 
-class _OfDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """What answers by the largest of decisions that another classifier made."""
+class _ClassifierOfScores(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Base of the classifiers whose rows are the decision scores of another one."""
 
     classes: tuple[str, ...]
 
@@ -90,28 +90,27 @@ class _OfDecisions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return True
 
     def predict(self, X: Matrix) -> NDArray[np.str_]:
-        """Return the labels of the largest decisions."""
+        """Return the labels with the largest score."""
         return np.asarray(self.classes_[X.argmax(axis=1)])
 
 
-class TemperatureScaling(_OfDecisions):
-    """Probabilities by a softmax of decisions, divided by one number [1]_.
+class TemperatureScaling(_ClassifierOfScores):
+    """Probabilities as the softmax of decision scores divided by a temperature [1]_.
 
-    The predicted class stays as it is, whatever the number.
+    The temperature does not change the predicted class.
 
     Parameters
     ----------
     classes : tuple of str
-        Names of the columns of decisions.
+        Class of each column of the decision scores.
     temperature : float, default=1.0
-        What decisions are divided by; `fit` finds it.
+        Divisor of the decision scores; `fit` sets it.
 
     Notes
     -----
-    Where decisions on all rows are right, ever smaller temperatures fit ever
-    better. As Platt [2]_ did for the sigmoid, one further row is therefore
-    assumed in n: one that is of its second-best class (the best, if that is
-    wrong).
+    If all rows are predicted correctly, a lower temperature always has a lower loss. As
+    in Platt's method for the sigmoid [2]_, `fit` therefore adds the weight of one row in
+    n whose label is the second-best class (the best one, if the prediction is wrong).
 
     Examples
     --------
@@ -125,27 +124,27 @@ class TemperatureScaling(_OfDecisions):
         self.temperature = temperature
 
     def fit(self, X: Matrix, y: NDArray[np.str_]) -> Self:
-        """Find the temperature of least log loss.
+        """Find the temperature with the lowest log loss.
 
         Parameters
         ----------
         X : ndarray of shape (n, k)
-            Decisions on rows that the classifier did not see; -inf where it
-            did not know the class.
+            Decision scores of held-out rows; -inf for classes that the classifier was
+            not fitted on.
         y : ndarray of str, shape (n,)
-            Labels, each with a finite decision.
+            Labels, each with a finite score.
         """
         n = len(X)
-        own = np.searchsorted(self.classes_, y)
+        rows, own = np.arange(n), np.searchsorted(self.classes_, y)
         others = X.copy()
-        others[np.arange(n), own] = -np.inf
+        others[rows, own] = -np.inf
         rival = others.argmax(axis=1)
-        rows, share = np.arange(n), 1 / (n + 1)
-        gain = (1 - share) * X[rows, own] + share * X[rows, rival]
+        weight = 1 / (n + 1)
+        target = (1 - weight) * X[rows, own] + weight * X[rows, rival]
 
         def loss(log_temperature: float) -> float:
             beta = np.exp(-log_temperature)
-            return float(np.mean(logsumexp(beta * X, axis=1) - beta * gain))
+            return float(np.mean(logsumexp(beta * X, axis=1) - beta * target))
 
         spread = float(np.ptp(X[np.isfinite(X)])) or 1.0
         found = minimize_scalar(loss, bounds=(np.log(spread) - 12, np.log(spread) + 12))
@@ -157,75 +156,75 @@ class TemperatureScaling(_OfDecisions):
         return np.asarray(softmax(X / self.temperature, axis=1))
 
 
-def calibrate(
-    X: Matrix, y: NDArray[np.str_], classes: tuple[str, ...], method: Calibration
-) -> BaseEstimator:
-    """Fit a model from decisions to probabilities.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, k)
-        Decisions on rows that the classifier did not see; -inf in the columns
-        of classes that it did not know.
-    y : ndarray of str, shape (n,)
-        Labels.
-    classes : tuple of str
-        Names of the columns.
-    method : {"temperature", "sigmoid", "isotonic", "none"}
-        Temperature never changes a predicted class; the others may. None is
-        the softmax of the decisions as they are.
-
-    Returns
-    -------
-    scikit-learn classifier
-        From decisions to probabilities.
-
-    Raises
-    ------
-    FitError
-        A class has no row to calibrate on, and the method needs one.
-    """
-    plain = TemperatureScaling(classes)
-    own = np.searchsorted(classes, y)
-    known = np.isfinite(X[np.arange(len(X)), own]) if len(X) else np.zeros(0, bool)
-    X, y = X[known], y[known]
-    if method == "none" or len(np.unique(y)) < 2:
-        return plain
-    if method == "temperature":
-        return plain.fit(X, y)
-    lacking = sorted(set(classes) - set(y))
-    if lacking:
-        message = (
-            f"Too few images of {', '.join(lacking)} for --calibration {method}, which is fitted "
-            "for each class on images held out. Use --calibration temperature."
-        )
-        raise FitError(message)
-    # What a fold did not know counts as the least likely of all.
-    X = np.where(np.isfinite(X), X, X[np.isfinite(X)].min())
-    # All is decided, so that one fold that holds out every row is enough.
-    every = np.arange(len(X))
-    model = CalibratedClassifierCV(
-        FrozenEstimator(PrecomputedScores(classes)), method=method, cv=[(every, every)]
-    ).fit(X, y)
-    return model.set_params(cv=None)
-
-
-class PrecomputedScores(_OfDecisions):
-    """A classifier of decisions that were made: what scikit-learn's calibration asks for.
+class PrecomputedScores(_ClassifierOfScores):
+    """A classifier whose rows are its decision scores, as scikit-learn's calibration requires.
 
     Parameters
     ----------
     classes : tuple of str
-        Names of the columns of decisions.
+        Class of each column of the decision scores.
     """
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
 
     def fit(self, X: Matrix, y: NDArray[np.str_]) -> Self:
-        """Do nothing: all is decided."""
+        """Do nothing, since the scores are given."""
         return self
 
     def decision_function(self, X: Matrix) -> Matrix:
-        """Return the decisions as scikit-learn has them: one number for two classes."""
+        """Return the decision scores; a single one for two classes, as scikit-learn does."""
         return X[:, 1] - X[:, 0] if X.shape[1] == 2 else X
+
+
+def calibrate(
+    X: Matrix, y: NDArray[np.str_], classes: tuple[str, ...], method: Calibration
+) -> BaseEstimator:
+    """Fit a model from decision scores to probabilities.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, k)
+        Decision scores of held-out rows; -inf for classes that the classifier was not
+        fitted on.
+    y : ndarray of str, shape (n,)
+        Labels.
+    classes : tuple of str
+        Class of each column.
+    method : {"temperature", "sigmoid", "isotonic", "none"}
+        "temperature" never changes the predicted class; "sigmoid" and "isotonic" may.
+        "none" is the softmax of the decision scores.
+
+    Returns
+    -------
+    scikit-learn classifier
+        From decision scores to probabilities.
+
+    Raises
+    ------
+    FitError
+        A class has no rows, and the method requires some.
+    """
+    uncalibrated = TemperatureScaling(classes)
+    own = np.searchsorted(classes, y)
+    known = np.isfinite(X[np.arange(len(X)), own]) if len(X) else np.zeros(0, bool)
+    X, y = X[known], y[known]
+    if method == "none" or len(np.unique(y)) < 2:
+        return uncalibrated
+    if method == "temperature":
+        return uncalibrated.fit(X, y)
+    lacking = sorted(set(classes) - set(y))
+    if lacking:
+        message = (
+            f"--calibration {method} is fitted for each class on held-out images, but there are "
+            f"too few images of {', '.join(lacking)}. Use --calibration temperature."
+        )
+        raise FitError(message)
+    # A class that was not in a training part counts as the least likely of all.
+    X = np.where(np.isfinite(X), X, X[np.isfinite(X)].min())
+    # The scores are given, so one fold with all rows both for training and test is enough.
+    every = np.arange(len(X))
+    model = CalibratedClassifierCV(
+        FrozenEstimator(PrecomputedScores(classes)), method=method, cv=[(every, every)]
+    ).fit(X, y)
+    return model.set_params(cv=None)

@@ -1,7 +1,7 @@
-"""Classifiers that scikit-learn has, made blind to rotations, rounding, or how they learned.
+"""Classifiers that scikit-learn lacks, or has in a form that depends on the axes or on rounding.
 
-Rows and labels come in; scikit-learn estimators go out. This file does not
-know where rows come from.
+Rows and labels go in; scikit-learn estimators come out. This module does not know where
+rows come from.
 """
 
 from collections.abc import Sequence
@@ -15,28 +15,41 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 __all__ = ["Centroids", "Perceptron", "StableNeighbours"]
 
-# Distances to one row that differ by less, relative to themselves, are equal but for rounding.
+# Distances to one row that differ by less, relative to themselves, count as equal.
 _EQUAL = 1e-6
-# A distance is the root of a difference of squares: so much of a row's length is rounding.
+# Rounding of a distance relative to the row's length: it is the root of a difference of squares.
 _ROUNDING = 1e-7
 
 
-class Centroids(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """The class whose mean is nearest.
+class _ClassifierByScores(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Base of classifiers that predict the class with the largest decision score."""
 
-    scikit-learn's `NearestCentroid`, whose decisions are divided by the
-    deviation of each column and so depend on the axes; here they are squared
-    distances. What is common to all classes is left out of them, which makes
-    them linear.
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the decision scores, (n, k), or (n,) for two classes."""
+        raise NotImplementedError
+
+    def predict(self, X: ArrayLike) -> NDArray[np.generic]:
+        """Return the labels with the largest score."""
+        scores = self.decision_function(X)
+        columns = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
+        return np.asarray(self.classes_[columns])
+
+
+class Centroids(_ClassifierByScores):
+    """Classifier that predicts the class with the nearest mean.
+
+    scikit-learn's `NearestCentroid` divides each column by its standard deviation for
+    its decision scores, so they depend on the axes. Here they are negative squared
+    distances, without the term that all classes share, which makes them linear.
 
     Attributes
     ----------
     classes_ : ndarray of shape (k,)
         Labels.
     coef_ : ndarray of shape (k, d), or (1, d) for two classes
-        Weights of the decisions.
+        Weights of the decision scores.
     intercept_ : ndarray of shape (k,) or (1,)
-        What is added to them.
+        Intercepts of the decision scores.
 
     Examples
     --------
@@ -46,7 +59,7 @@ class Centroids(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Take the mean of each class."""
+        """Compute the mean of each class."""
         X, y = validate_data(self, X, y)
         self.classes_ = np.unique(y)
         rows, labels = np.asarray(X), np.asarray(y)
@@ -59,33 +72,26 @@ class Centroids(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the decisions, (n, k), or (n,) for two classes."""
+        """Return the decision scores, (n, k), or (n,) for two classes."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
-        decisions = X @ self.coef_.T + self.intercept_
-        return np.asarray(decisions[:, 0] if len(self.classes_) == 2 else decisions)
-
-    def predict(self, X: ArrayLike) -> NDArray[np.generic]:
-        """Return the label of the nearest mean."""
-        decisions = self.decision_function(X)
-        if decisions.ndim == 1:
-            return np.asarray(self.classes_[(decisions > 0).astype(int)])
-        return np.asarray(self.classes_[decisions.argmax(axis=1)])
+        scores = X @ self.coef_.T + self.intercept_
+        return np.asarray(scores[:, 0] if len(self.classes_) == 2 else scores)
 
 
 class StableNeighbours(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A vote of the nearest rows, of which equally near ones count in their order.
+    """Nearest-neighbour classifier in which equally distant rows keep their order.
 
-    scikit-learn's `KNeighborsClassifier` breaks ties by whatever rounding
-    leaves, so that a rotation may change its answer. Distances that agree to
-    one in a million are equal here.
+    In scikit-learn's `KNeighborsClassifier`, rounding decides between equally distant
+    rows, so a rotation can change the prediction. Here, distances that agree to one part
+    in a million are equal.
 
     Parameters
     ----------
     n_neighbors : int, default=5
-        How many rows vote; all, if there are fewer.
+        Number of neighbours; all rows if there are fewer.
     weights : {"uniform", "distance"}, default="uniform"
-        Whether each vote counts the same, or by 1 / distance.
+        Whether all neighbours have the same weight, or 1 / distance.
 
     Attributes
     ----------
@@ -106,9 +112,9 @@ class StableNeighbours(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.weights = weights
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Keep the rows and their labels."""
+        """Store the rows and their labels."""
         if self.n_neighbors < 1:
-            message = f"n_neighbors is {self.n_neighbors}, and must be 1 or more"
+            message = f"n_neighbors must be 1 or more, but it is {self.n_neighbors}"
             raise ValueError(message)
         self.rows_, y = validate_data(self, X, y)
         self.classes_, self.codes_ = np.unique(y, return_inverse=True)
@@ -123,43 +129,44 @@ class StableNeighbours(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         distances = np.where(distances <= rounding, 0, distances)
         order = np.argsort(distances, axis=1, kind="stable")
         ordered = np.take_along_axis(distances, order, axis=1)
+        # Equal distances have the same rank; within a rank, the order of the rows counts.
         steps = np.diff(ordered, axis=1) > _EQUAL * ordered[:, 1:] + rounding
         rank = np.zeros(ordered.shape, int)
         np.cumsum(steps, axis=1, out=rank[:, 1:])
-        within = np.lexsort((order, rank), axis=1)[:, : self.n_neighbors]
-        chosen = np.take_along_axis(order, within, axis=1)
-        return np.take_along_axis(distances, chosen, axis=1), chosen
+        nearest = np.lexsort((order, rank), axis=1)[:, : self.n_neighbors]
+        positions = np.take_along_axis(order, nearest, axis=1)
+        return np.take_along_axis(distances, positions, axis=1), positions
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the share of the votes, (n, k)."""
-        distances, chosen = self.kneighbors(X)
+        """Return the fraction of the votes for each class, (n, k)."""
+        distances, positions = self.kneighbors(X)
         votes = np.ones_like(distances)
         if self.weights == "distance":
-            # A row at distance 0 settles the vote.
+            # If rows are at distance 0, only they vote.
             zero = distances == 0
             votes = np.where(
                 zero.any(axis=1, keepdims=True), zero, 1 / np.where(zero, 1, distances)
             )
-        shares = np.zeros((len(distances), len(self.classes_)))
-        np.add.at(shares, (np.arange(len(shares))[:, None], self.codes_[chosen]), votes)
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+        sums = np.zeros((len(distances), len(self.classes_)))
+        np.add.at(sums, (np.arange(len(sums))[:, None], self.codes_[positions]), votes)
+        return np.asarray(sums / sums.sum(axis=1, keepdims=True))
 
     def predict(self, X: ArrayLike) -> NDArray[np.generic]:
-        """Return the label with most votes; of equal ones, the first by name."""
+        """Return the label with the most votes; of equal ones, the first by name."""
         check_is_fitted(self)
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
 
-class Perceptron(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Layers with ReLU between them, whose numbers were found elsewhere.
+class Perceptron(_ClassifierByScores):
+    """Dense layers with ReLU between them, whose weights are given.
 
-    scikit-learn's `MLPClassifier` gives probabilities alone, in which what is
-    below 1e-16 is lost.
+    Unlike scikit-learn's `MLPClassifier`, it has decision scores. `MLPClassifier` only
+    has probabilities, in which differences below 1e-16 are lost.
 
     Parameters
     ----------
     classes : tuple of str
-        Names of the decisions.
+        Class of each decision score.
     coefs : sequence of ndarray
         Kernels, (d, h), (h, ...) to (..., k).
     intercepts : sequence of ndarray
@@ -191,19 +198,12 @@ class Perceptron(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return True
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Do nothing: the numbers are given."""
+        """Do nothing, since the weights are given."""
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the decisions, (n, k), or (n,) for two classes as scikit-learn has them."""
+        """Return the decision scores, (n, k), or (n,) for two classes."""
         x = np.asarray(X, dtype=np.float64)
         for k, (coef, intercept) in enumerate(zip(self.coefs, self.intercepts, strict=True)):
             x = (x if k == 0 else np.maximum(x, 0)) @ coef + intercept
         return x[:, 1] - x[:, 0] if len(self.classes) == 2 else x
-
-    def predict(self, X: ArrayLike) -> NDArray[np.generic]:
-        """Return the labels of the largest decisions."""
-        decisions = self.decision_function(X)
-        if decisions.ndim == 1:
-            return np.asarray(self.classes_[(decisions > 0).astype(int)])
-        return np.asarray(self.classes_[decisions.argmax(axis=1)])

@@ -1,10 +1,9 @@
-"""Scores with their uncertainty.
+"""Scores of predicted probabilities, with their uncertainty.
 
-True labels and predicted probabilities come in, perhaps of several runs over
-the same images; scores with 95 % intervals, a table by class, the confusion
-matrix and its worst cells go out. This file does not know how the predictions
-were made; that they come from images the classifier never saw is the caller's
-promise.
+True labels and predicted probabilities go in, of one run or of several runs over the
+same images. Scores with 95 % confidence intervals come out, with a table by class, the
+confusion matrix and its most frequent confusions. The caller must make sure that the
+predictions are of images that the classifier was not fitted on.
 """
 
 import json
@@ -29,22 +28,22 @@ __all__ = [
 
 CALIBRATION_BINS = 15  # of equal width, as in [4]
 _TOP = 5
-_WORST = 5  # confusions that are named
-_SHOWN = 3  # images that are named of each
+_MOST_CONFUSIONS = 5
+_MOST_PATHS = 3  # for each confusion
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """What is true of one class.
+    """Scores of one class.
 
     Parameters
     ----------
     label : str
-        Its name.
+        Name of the class.
     precision, recall, f1 : float
         From 0 to 1; 0 where undefined.
     images : int
-        How many images of the class were scored.
+        Number of scored images of the class.
     recall_low, recall_high : float
         Wilson interval of the recall; 0 and 1 for a class without images.
     """
@@ -60,17 +59,17 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Confusion:
-    """A class that was taken for another.
+    """Images of one class that were predicted as another.
 
     Parameters
     ----------
     true, predicted : str
         Labels.
     n : int
-        How often, over all repeats.
+        Number of such predictions, over all repeats.
     paths : tuple of str
-        At most 3 of the images, the most confident mistake first; empty where
-        no paths were given.
+        Paths of at most 3 of the images, the most confident mistake first; empty if no
+        paths were given.
     """
 
     true: str
@@ -81,16 +80,16 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Predictions of similar confidence, and how often they were right.
+    """Predictions of similar confidence, and how accurate they are.
 
     Parameters
     ----------
     low, high : float
-        Confidence, above and up to.
+        Range of the confidence: greater than `low`, up to `high`.
     n : int
-        Predictions, over all repeats.
+        Number of predictions, over all repeats.
     confidence, accuracy : float
-        Their means; 0 of no predictions.
+        Mean confidence and accuracy of these predictions; 0 if there are none.
     """
 
     low: float
@@ -104,55 +103,55 @@ class ReliabilityBin:
 class Evaluation:
     """All scores of one set of predictions.
 
-    Intervals are of the bootstrap [2]_ unless said otherwise: 2000 resamples,
-    in which images that belong together, and the repeats of an image, are drawn
-    together. Scores other than accuracy pool the repeats.
+    Intervals are bootstrap intervals [2]_ unless stated otherwise, from 2000 resamples.
+    Each resample draws whole groups of images, with all repeats of an image. All scores
+    except the accuracy pool the repeats.
 
     Parameters
     ----------
     n_images : int
-        How many images were scored.
+        Number of scored images.
     n_repeats : int
-        How many times each.
+        Number of predictions for each image.
     accuracy : Score
-        Share of right predictions, the mean of the repeats, with the Wilson
-        interval [1]_ of that share of `n_images` images. It takes images for
-        independent, also those that belong together.
+        Fraction of correct predictions, averaged over the repeats, with the Wilson
+        interval [1]_ for `n_images` images. The interval takes all images as
+        independent, even those of one group.
     balanced_accuracy : Score
         Mean recall of the classes that have images.
     macro_f1 : Score
-        Mean F1 of the labels that are true or predicted anywhere; 0 to 1.
+        Mean F1 of all labels that are true or predicted anywhere, from 0 to 1.
     log_loss : Score
-        Mean of -ln p of the true class, p clipped to eps and 1 - eps of its
-        precision, as scikit-learn does.
+        Mean of -ln p of the true class. As in scikit-learn, p is clipped to
+        [eps, 1 - eps], where eps is that of its dtype.
     brier : Score
-        Mean over images of the sum over classes of (p - [class is true])², from
-        0 to 2, as Brier defined it [3]_. It is scikit-learn's
-        ``brier_score_loss(..., scale_by_half=False)``: for two classes, twice
-        that function's default.
+        Mean over images of the sum over classes of (p - [class is true])², from 0 to 2,
+        as Brier defined it [3]_. It equals scikit-learn's
+        ``brier_score_loss(..., scale_by_half=False)``; for two classes, this is twice
+        the default of that function.
     calibration_error : Score
-        Expected calibration error of the predicted class [4]_: the mean distance
-        of confidence and accuracy over `calibration_bins` bins. The estimate is
-        too high where images are few, and a resample's again by as much, so the
-        interval is the basic one [5]_, which mirrors the resamples about the
-        estimate. Of a few hundred images it holds the true error some nine times
-        in ten, and less often where that is nearly 0.
+        Expected calibration error of the predicted class [4]_: the mean distance of
+        confidence and accuracy over `calibration_bins` bins. The estimate is too high
+        if there are few images, and that of a resample is too high by as much again.
+        The interval is therefore the basic bootstrap interval [5]_, which reflects the
+        resamples about the estimate. With a few hundred images it contains the true
+        error in about nine of ten cases, and less often if the error is close to 0.
     calibration_bins : int
-        How many bins of equal width, each open below and closed above.
+        Number of bins, all of the same width; each excludes its lower end.
     reliability : tuple of ReliabilityBin
-        Those bins, from low to high confidence.
+        The bins, from low to high confidence.
     top5 : Score or None
-        Share of images whose class is among the five most probable; None where
-        there are no more than five.
+        Fraction of images whose class is among the five most probable; None for five
+        or fewer classes.
     labels : tuple of str
-        Labels that are true or predicted anywhere, sorted.
+        All labels that are true or predicted anywhere, sorted.
     per_class : tuple of ClassScore
-        In the order of `labels`.
+        Scores of each class, in the order of `labels`.
     confusion : tuple of tuple of int
-        True label down, predicted label across, in the order of `labels`; summed
-        over the repeats, so that it counts ``n_images * n_repeats``.
+        Confusion matrix in the order of `labels`: rows are true labels, columns are
+        predicted ones. It sums to ``n_images * n_repeats``.
     confusions : tuple of Confusion
-        The worst cells off its diagonal, at most 5.
+        The most frequent confusions, at most 5.
 
     References
     ----------
@@ -185,12 +184,12 @@ class Evaluation:
     confusions: tuple[Confusion, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the evaluation as JSON would give it back: lists for tuples.
+        """Return the evaluation as plain JSON types: lists instead of tuples.
 
         Returns
         -------
         dict
-            A key for each field.
+            One key for each field.
         """
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
@@ -211,24 +210,22 @@ def score_predictions(
     Parameters
     ----------
     y_true : ndarray of str, shape (n,)
-        Labels. One that is not in `classes` has probability 0 and counts as
-        wrong.
+        Labels. A label that is not in `classes` has probability 0 and counts as wrong.
     probabilities : ndarray of float, shape (n, k)
         From 0 to 1 and never NaN, columns in the order of `classes`. Of equal
-        ones the first counts as the more probable.
+        probabilities, the first counts as the most probable.
     classes : sequence of str, length k
-        Sorted.
+        Sorted names of the classes.
     groups : ndarray of int, shape (n,)
-        Images with equal groups belong together and are drawn together.
+        Group numbers; the bootstrap draws whole groups.
     n_repeats : int, default=1
-        The rows are this many runs over the same images in the same order, one
-        below the other: n is ``n_repeats * n_images``. Repeats of an image never
-        count as further images, whatever their groups: those of the first run are
-        read.
+        Number of runs. The rows are those of the runs one after the other, each with the
+        same images in the same order: n is ``n_repeats * n_images``. Repeats of an image
+        never count as further images, so only the groups of the first run are used.
     paths : sequence of str, length n_images, optional
-        Where the images lie, to name some that were mistaken.
+        Paths of the images, to list some of the mistakes.
     seed : int, default=0
-        Of the bootstrap.
+        Random seed of the bootstrap.
 
     Returns
     -------
@@ -238,55 +235,54 @@ def score_predictions(
     --------
     >>> y = np.array(["cat", "cat", "dog", "dog"])
     >>> probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7]])
-    >>> found = score_predictions(y, probabilities, ["cat", "dog"], np.arange(4), paths=list("abcd"))
+    >>> found = score_predictions(
+    ...     y, probabilities, ["cat", "dog"], np.arange(4), paths=list("abcd")
+    ... )
     >>> print(found.accuracy)
     0.750 (95 % interval 0.301 to 0.954)
     >>> found.confusions
     (Confusion(true='dog', predicted='cat', n=1, paths=('c',)),)
     """
     n_images = len(y_true) // n_repeats
-    rows = _read(y_true, probabilities, classes)
+    rows = _score_rows(y_true, probabilities, classes)
     k = len(rows.labels)
     matrix = np.bincount(rows.true * k + rows.predicted, minlength=k * k).reshape(k, k)
     _, of_image = np.unique(groups[:n_images], return_inverse=True)
-    scores = _bootstrap(_tally(rows, np.tile(of_image, n_repeats)), k, seed)
+    scores = _bootstrap(_sums_of_groups(rows, np.tile(of_image, n_repeats)), k, seed)
+    top5 = scores.pop("top5")
     return Evaluation(
         n_images=n_images,
         n_repeats=n_repeats,
         accuracy=wilson(int(matrix.trace()) / n_repeats, n_images),
-        balanced_accuracy=scores["balanced_accuracy"],
-        macro_f1=scores["macro_f1"],
-        log_loss=scores["log_loss"],
-        brier=scores["brier"],
-        calibration_error=scores["calibration_error"],
         calibration_bins=CALIBRATION_BINS,
         reliability=_reliability(rows),
-        top5=scores["top5"] if len(classes) > _TOP else None,
+        top5=top5 if len(classes) > _TOP else None,
         labels=rows.labels,
         per_class=_per_class(rows.labels, matrix, n_repeats),
         confusion=tuple(tuple(int(n) for n in row) for row in matrix),
-        confusions=_worst(rows, matrix, n_images, paths),
+        confusions=_most_frequent(rows, matrix, n_images, paths),
+        **scores,
     )
 
 
-def count_majority_correct(y_fitted: NDArray[np.str_], y_scored: NDArray[np.str_]) -> int:
-    """Count the labels that are the most frequent fitted one; of equal ones, the first by name.
+def count_majority_correct(y_fit: NDArray[np.str_], y_score: NDArray[np.str_]) -> int:
+    """Count the labels that equal the most frequent training label; ties go to the first by name.
 
     Examples
     --------
     >>> count_majority_correct(np.array(["dog", "cat", "dog"]), np.array(["cat", "dog", "dog"]))
     2
     """
-    labels, counts = np.unique(y_fitted, return_counts=True)
-    return int(np.sum(y_scored == labels[counts.argmax()]))
+    labels, counts = np.unique(y_fit, return_counts=True)
+    return int(np.sum(y_score == labels[counts.argmax()]))
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """What each row of the predictions says, arrays of shape (n,)."""
+    """Scores of each prediction, arrays of shape (n,)."""
 
     labels: tuple[str, ...]
-    true: NDArray[np.intp]  # index into labels, as is predicted
+    true: NDArray[np.intp]  # index in `labels`, as is `predicted`
     predicted: NDArray[np.intp]
     confidence: NDArray[np.float64]
     log_loss: NDArray[np.float64]
@@ -294,17 +290,17 @@ class _Rows:
     in_top: NDArray[np.bool_]
 
 
-def _read(
+def _score_rows(
     y_true: NDArray[np.str_], probabilities: NDArray[np.floating], classes: Sequence[str]
 ) -> _Rows:
-    names, each = np.asarray(classes), np.arange(len(y_true))
+    names, every = np.asarray(classes), np.arange(len(y_true))
     column = probabilities.argmax(axis=1)
     y_predicted = names[column]
     labels = np.unique(np.concatenate([y_true, y_predicted]))
-    # A label that was never learned has no column: any will do to look up and discard.
+    # A label that is not in `classes` has no column: clip to any valid one, and mask it below.
     of_true = np.searchsorted(names, y_true).clip(max=len(names) - 1)
-    learned = names[of_true] == y_true
-    p = np.where(learned, probabilities[each, of_true], 0).astype(probabilities.dtype)
+    known = names[of_true] == y_true
+    p = np.where(known, probabilities[every, of_true], 0).astype(probabilities.dtype)
     eps = np.finfo(probabilities.dtype).eps
     squares = np.einsum("ij,ij->i", probabilities, probabilities, dtype=np.float64)
     ahead = np.sum(probabilities > p[:, None], axis=1)
@@ -313,36 +309,35 @@ def _read(
         labels=tuple(str(label) for label in labels),
         true=np.searchsorted(labels, y_true),
         predicted=np.searchsorted(labels, y_predicted),
-        confidence=probabilities[each, column].astype(np.float64),
+        confidence=probabilities[every, column].astype(np.float64),
         log_loss=-np.log(p.clip(eps, 1 - eps).astype(np.float64)),
-        # Σ (p - [true])² = Σ p² - 2 p_true + 1: no array of differences as large as all p
+        # Σ (p - [true])² = Σ p² - 2 p_true + 1 avoids another array of shape (n, k).
         brier=squares - 2 * p.astype(np.float64) + 1,
-        in_top=learned & (ahead < _TOP),
+        in_top=known & (ahead < _TOP),
     )
 
 
-def _tally(rows: _Rows, of_group: NDArray[np.intp]) -> csr_array:
-    """Return the sums that the scores are made of, by key.
+def _sums_of_groups(rows: _Rows, of_group: NDArray[np.intp]) -> csr_array:
+    """Return the sums that all scores are computed from, one row for each group.
 
-    Columns: images, right images and predictions of each label; confidence
-    that was not earned, by bin; log loss, Brier score and images in the top five.
-    Sparse, because an image touches few labels and one bin.
+    The columns are: images, correct images and predictions of each label; confidence
+    minus accuracy of each bin; log loss, Brier score, and images in the top five. The
+    matrix is sparse, because an image has few labels and one bin.
     """
     k = len(rows.labels)
-    right = rows.true == rows.predicted
-    of_bin = _bins(rows.confidence)
+    correct = rows.true == rows.predicted
     means = 3 * k + CALIBRATION_BINS + np.arange(3)
     parts = [
         (rows.true, 1.0),
-        (k + rows.true, right),
+        (k + rows.true, correct),
         (2 * k + rows.predicted, 1.0),
-        (3 * k + of_bin, rows.confidence - right),
+        (3 * k + _bins(rows.confidence), rows.confidence - correct),
         (means[0], rows.log_loss),
         (means[1], rows.brier),
         (means[2], rows.in_top),
     ]
-    columns = np.concatenate([np.broadcast_to(column, right.shape) for column, _ in parts])
-    values = np.concatenate([np.broadcast_to(value, right.shape) for _, value in parts])
+    columns = np.concatenate([np.broadcast_to(column, correct.shape) for column, _ in parts])
+    values = np.concatenate([np.broadcast_to(value, correct.shape) for _, value in parts])
     shape = (int(of_group.max()) + 1, 3 * k + CALIBRATION_BINS + 3)
     return csr_array((values, (np.tile(of_group, len(parts)), columns)), shape=shape)
 
@@ -355,30 +350,26 @@ def _bins(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def _reliability(rows: _Rows) -> tuple[ReliabilityBin, ...]:
     edges, of_bin = np.linspace(0, 1, CALIBRATION_BINS + 1), _bins(rows.confidence)
-    sums = [
+    n, confidence, correct = (
         np.bincount(of_bin, weights=values, minlength=CALIBRATION_BINS)
         for values in (np.ones_like(rows.confidence), rows.confidence, rows.true == rows.predicted)
-    ]
+    )
+    n_or_1 = np.maximum(n, 1)
+    columns = (edges[:-1], edges[1:], n, confidence / n_or_1, correct / n_or_1)
     return tuple(
-        ReliabilityBin(
-            float(low),
-            float(high),
-            int(n),
-            float(confidence / max(n, 1)),
-            float(right / max(n, 1)),
-        )
-        for low, high, n, confidence, right in zip(edges[:-1], edges[1:], *sums, strict=True)
+        ReliabilityBin(float(low), float(high), int(count), float(mean), float(accuracy))
+        for low, high, count, mean, accuracy in zip(*columns, strict=True)
     )
 
 
 def _scores(sums: NDArray[np.float64], k: int) -> dict[str, NDArray[np.float64]]:
-    """Return the scores, shape (r,) each, of r rows of sums over groups."""
-    true, right, predicted = sums[:, :k], sums[:, k : 2 * k], sums[:, 2 * k : 3 * k]
+    """Return the scores, shape (r,) each, of r rows of sums."""
+    true, correct, predicted = sums[:, :k], sums[:, k : 2 * k], sums[:, 2 * k : 3 * k]
     n = true.sum(axis=1)
     return {
-        # A class that a resample misses has no recall there.
-        "balanced_accuracy": _mean_ratio(right, true),
-        "macro_f1": _mean_ratio(2 * right, true + predicted),
+        # A class that is not in a resample has no recall there.
+        "balanced_accuracy": _mean_ratio(correct, true),
+        "macro_f1": _mean_ratio(2 * correct, true + predicted),
         "calibration_error": np.abs(sums[:, 3 * k : -3]).sum(axis=1) / n,
         "log_loss": sums[:, -3] / n,
         "brier": sums[:, -2] / n,
@@ -387,43 +378,41 @@ def _scores(sums: NDArray[np.float64], k: int) -> dict[str, NDArray[np.float64]]
 
 
 def _mean_ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of each row's ratios, those left out that are of nothing."""
+    """Return the mean ratio of each row, without those whose denominator is 0."""
     defined = below > 0
     ratios = np.divide(above, below, out=np.zeros_like(above), where=defined)
     mean: NDArray[np.float64] = ratios.sum(axis=1) / defined.sum(axis=1)
     return mean
 
 
-def _bootstrap(tally: csr_array, k: int, seed: int) -> dict[str, Score]:
-    """Return the scores of all groups, with intervals of resampled groups."""
-    values = _scores(tally.sum(axis=0)[None], k)
-    n_groups, n_columns = tally.shape
-    parts = [_scores(drawn @ tally, k) for drawn in bootstrap_counts(n_groups, n_columns, seed)]
-    found = {}
-    for name, (value,) in values.items():
-        low, high = np.quantile(np.concatenate([part[name] for part in parts]), [0.025, 0.975])
-        if name == "calibration_error":  # biased upwards: see Evaluation
-            low, high = max(0.0, 2 * value - high), 2 * value - low
-        # A score outside its interval would read as a mistake: widen it by the bias.
-        found[name] = Score(float(value), float(min(low, value)), float(max(high, value)))
-    return found
+def _bootstrap(sums: csr_array, k: int, seed: int) -> dict[str, Score]:
+    """Return the scores of all groups, with intervals from resampled groups."""
+    blocks = [_scores(counts @ sums, k) for counts in bootstrap_counts(sums.shape[0], sums.shape[1], seed)]
+    return {
+        name: Score.of_resamples(
+            value,
+            np.concatenate([block[name] for block in blocks]),
+            basic=name == "calibration_error",  # biased upwards: see Evaluation
+        )
+        for name, (value,) in _scores(sums.sum(axis=0)[None], k).items()
+    }
 
 
 def _per_class(
     labels: Sequence[str], matrix: NDArray[np.integer], n_repeats: int
 ) -> tuple[ClassScore, ...]:
     found = []
-    for label, right, true, predicted in zip(
+    for label, correct, true, predicted in zip(
         labels, matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0), strict=True
     ):
         images = int(true) // n_repeats
-        recall = wilson(int(right) / n_repeats, images) if images else Score(0.0, 0.0, 1.0)
+        recall = wilson(int(correct) / n_repeats, images) if images else Score(0.0, 0.0, 1.0)
         found.append(
             ClassScore(
                 label=label,
-                precision=float(right / predicted) if predicted else 0.0,
+                precision=float(correct / predicted) if predicted else 0.0,
                 recall=recall.value,
-                f1=float(2 * right / (true + predicted)),
+                f1=float(2 * correct / (true + predicted)),
                 images=images,
                 recall_low=recall.low,
                 recall_high=recall.high,
@@ -432,13 +421,13 @@ def _per_class(
     return tuple(found)
 
 
-def _worst(
+def _most_frequent(
     rows: _Rows, matrix: NDArray[np.integer], n_images: int, paths: Sequence[str] | None
 ) -> tuple[Confusion, ...]:
     mistakes = matrix - np.diag(matrix.diagonal())
     found = []
-    # Stable: of equal cells the first by name.
-    for cell in np.argsort(-mistakes, axis=None, kind="stable")[:_WORST]:
+    # A stable sort: of equally frequent confusions, the first by name comes first.
+    for cell in np.argsort(-mistakes, axis=None, kind="stable")[:_MOST_CONFUSIONS]:
         true, predicted = divmod(int(cell), len(matrix))
         n = int(mistakes[true, predicted])
         if n == 0:
@@ -446,8 +435,8 @@ def _worst(
         shown: list[str] = []
         if paths is not None:
             where = np.flatnonzero((rows.true == true) & (rows.predicted == predicted))
-            by_trust = sorted((-rows.confidence[i], str(paths[int(i) % n_images])) for i in where)
-            # A dict: a repeat may show the same image again.
-            shown = list(dict.fromkeys(path for _, path in by_trust))[:_SHOWN]
+            ranked = sorted((-rows.confidence[i], str(paths[int(i) % n_images])) for i in where)
+            # A dict removes the repeats of an image.
+            shown = list(dict.fromkeys(path for _, path in ranked))[:_MOST_PATHS]
         found.append(Confusion(rows.labels[true], rows.labels[predicted], n, tuple(shown)))
     return tuple(found)

@@ -1,8 +1,7 @@
-"""Scores with 95 % intervals: Wilson's of a share, and those of the bootstrap.
+"""Scores with 95 % confidence intervals: Wilson's interval and the paired bootstrap.
 
-Counts, or what is right and what belongs together, come in; scores with intervals go
-out, and resamples for whoever has more to score. This file knows no probabilities;
-`featx.metrics.Evaluation` says where the methods come from.
+Counts, or arrays of correct predictions, go in; scores with intervals come out. The
+methods are cited in `featx.metrics.Evaluation`.
 """
 
 import math
@@ -14,21 +13,21 @@ from numpy.typing import NDArray
 
 __all__ = ["Score", "bootstrap_counts", "paired_difference", "wilson"]
 
-_Z = 1.959963984540054  # two-sided 95 % of the normal distribution
+_Z = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 _RESAMPLES = 2000
-_CHUNK = 1_000_000  # numbers in one array of the bootstrap: 8 MB, a few such at a time
+_CHUNK = 1_000_000  # elements of one array of the bootstrap: 8 MB
 
 
 @dataclass(frozen=True)
 class Score:
-    """A score and its 95 % interval, which holds the score.
+    """A score and its 95 % confidence interval, which contains the score.
 
     Parameters
     ----------
     value : float
         The score.
     low, high : float
-        The ends of the interval.
+        Ends of the interval.
     """
 
     value: float
@@ -38,26 +37,40 @@ class Score:
     def __str__(self) -> str:
         return f"{self.value:.3f} (95 % interval {self.low:.3f} to {self.high:.3f})"
 
+    @classmethod
+    def of_resamples(cls, value: float, resamples: NDArray[np.float64], *, basic: bool) -> "Score":
+        """Return a score with the percentile interval of its resamples, or the basic interval."""
+        low, high = np.quantile(resamples, [0.025, 0.975])
+        if basic:
+            low, high = max(0.0, 2 * value - high), 2 * value - low
+        # The interval must contain the score, so it is widened by the bias of the bootstrap.
+        return cls(float(value), float(min(low, value)), float(max(high, value)))
+
 
 def paired_difference(
-    right: NDArray[np.bool_], other: NDArray[np.bool_], groups: NDArray[np.integer], seed: int = 0
+    correct: NDArray[np.bool_],
+    baseline: NDArray[np.bool_],
+    groups: NDArray[np.integer],
+    seed: int = 0,
 ) -> Score:
-    """Return by how much one classifier is more accurate than another on the same images.
+    """Return how much more accurate one classifier is than another on the same images.
 
     Parameters
     ----------
-    right, other : ndarray of bool, shape (n,)
-        Which images each predicts right.
+    correct : ndarray of bool, shape (n,)
+        Which images the classifier predicts correctly.
+    baseline : ndarray of bool, shape (n,)
+        Which images the other classifier predicts correctly.
     groups : ndarray of int, shape (n,)
-        Images with equal groups are drawn together.
+        Group numbers; the bootstrap resamples whole groups.
     seed : int, default=0
-        Of the bootstrap.
+        Random seed of the bootstrap.
 
     Returns
     -------
     Score
-        From -1 to 1. Both are drawn with the same images, so that what is hard
-        for both does not blur the difference.
+        Difference of the accuracies, from -1 to 1. Each resample holds the same images
+        for both classifiers, so images that are hard for both do not widen the interval.
 
     Examples
     --------
@@ -66,52 +79,50 @@ def paired_difference(
     0.400 (95 % interval 0.100 to 0.700)
     """
     _, of_image = np.unique(groups, return_inverse=True)
-    gains = np.bincount(of_image, right.astype(float) - other)
-    counts = np.bincount(of_image).astype(float)
-    parts = [
-        (drawn @ gains) / (drawn @ counts)
-        for drawn in bootstrap_counts(len(gains), len(gains), seed)
-    ]
-    low, high = np.quantile(np.concatenate(parts), [0.025, 0.975])
-    value = float(gains.sum() / counts.sum())
-    return Score(value, float(min(low, value)), float(max(high, value)))
+    gains = np.bincount(of_image, correct.astype(float) - baseline)
+    sizes = np.bincount(of_image).astype(float)
+    n = len(gains)
+    resamples = [(drawn @ gains) / (drawn @ sizes) for drawn in bootstrap_counts(n, n, seed)]
+    value = float(gains.sum() / sizes.sum())
+    return Score.of_resamples(value, np.concatenate(resamples), basic=False)
 
 
-def wilson(n_right: float, n: int) -> Score:
-    """Return a share with Wilson's 95 % interval.
+def wilson(n_correct: float, n: int) -> Score:
+    """Return a proportion with Wilson's 95 % interval.
 
     Parameters
     ----------
-    n_right : float
-        How many are right; a mean over repeats need not be whole.
+    n_correct : float
+        Number of correct predictions; a mean over repeats need not be an integer.
     n : int
-        Of how many, at least 1.
+        Number of predictions, at least 1.
 
     Examples
     --------
     >>> print(wilson(8, 10))
     0.800 (95 % interval 0.490 to 0.943)
     """
-    share = n_right / n
+    value = n_correct / n
     width = 1 + _Z**2 / n
-    middle = (share + _Z**2 / (2 * n)) / width
-    half = _Z / width * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    # Rounding may leave the range, or the share outside, by a hair: printed as -0.000.
+    middle = (value + _Z**2 / (2 * n)) / width
+    half = _Z / width * math.sqrt(value * (1 - value) / n + _Z**2 / (4 * n**2))
+    # Rounding may put an end slightly outside [0, 1], or leave the value outside the interval.
     low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return Score(share, min(low, share), max(high, share))
+    return Score(value, min(low, value), max(high, value))
 
 
 def bootstrap_counts(n_groups: int, n_columns: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """Yield how often each resample holds each key, a few resamples at a time.
+    """Yield how often each resample contains each group, a block of resamples at a time.
 
     Parameters
     ----------
     n_groups : int
-        Of what is drawn from.
+        Number of groups that are resampled.
     n_columns : int
-        Numbers that are summed for each resample; no array is larger than a few MB for it.
+        Number of sums that the caller computes for each resample. Blocks are small enough
+        that no array is larger than a few MB.
     seed : int
-        What is drawn.
+        Random seed.
 
     Yields
     ------
@@ -121,9 +132,8 @@ def bootstrap_counts(n_groups: int, n_columns: int, seed: int) -> Iterator[NDArr
     step = max(1, _CHUNK // max(n_groups, n_columns))
     for start in range(0, _RESAMPLES, step):
         size = min(step, _RESAMPLES - start)
-        # Numbering the groups of each resample anew counts all of them in one go.
-        drawn = (
-            random.integers(n_groups, size=(size, n_groups)) + n_groups * np.arange(size)[:, None]
-        )
+        # Other numbers for the groups of each resample, so that one bincount counts all.
+        offsets = n_groups * np.arange(size)[:, None]
+        drawn = random.integers(n_groups, size=(size, n_groups)) + offsets
         counts = np.bincount(drawn.ravel(), minlength=size * n_groups)
         yield counts.reshape(size, n_groups).astype(np.float64)
