@@ -59,11 +59,11 @@ def clouds(tmp_path_factory, make_store):
 
 def test_images_that_were_not_fitted_on_are_scored(made):
     """Of train and val, fitted on train, val is the score; train stands apart."""
-    found = featx.evaluate_model(made / "data", model=made / "model.skops")
+    found = featx.evaluate(made / "data", model=made / "model.skops")
     assert found.evaluation.n_images == 9
     assert found.evaluation.accuracy.value == 1
     assert (found.n_fitted_on, found.on_fitted_on.value, found.notes) == (18, 1.0, ())
-    of_store = featx.evaluate_model(made / "codes.h5", model=made / "model.skops")
+    of_store = featx.evaluate(made / "codes.h5", model=made / "model.skops")
     assert of_store.evaluation.confusion == found.evaluation.confusion
     assert of_store.evaluation.log_loss.value == pytest.approx(found.evaluation.log_loss.value)
     assert (of_store.n_fitted_on, of_store.on_fitted_on) == (18, found.on_fitted_on)
@@ -77,7 +77,7 @@ def test_the_score_is_that_of_the_predictions(clouds):
     sha256 = [f"{0:064x}", *(f"{1000 + i:064x}" for i in range(90))]
     path = store("other.h5", ["a", *labels], start=1000, sha256=sha256)
     table = featx.predict(path, model=bundle)[1:]
-    found = featx.evaluate_model(path, model=bundle).evaluation
+    found = featx.evaluate(path, model=bundle).evaluation
     right = np.mean(table["label"] == labels)
     assert 0.5 < right < 1
     assert found.accuracy.value == pytest.approx(right)
@@ -97,7 +97,7 @@ def test_fitted_images_are_known_by_their_bytes(made, tmp_path):
         (tmp_path / name).mkdir()
         shutil.copy(made / f"data/val/{name}/0.png", tmp_path / name / "new.png")
     shutil.copy(made / "data/train/green/3.png", tmp_path / "red/renamed.png")
-    found = featx.evaluate_model(tmp_path, model=made / "model.skops")
+    found = featx.evaluate(tmp_path, model=made / "model.skops")
     assert (found.evaluation.n_images, found.evaluation.accuracy.value) == (2, 1.0)
     assert (found.n_fitted_on, found.on_fitted_on.value) == (1, 0.0)
 
@@ -116,7 +116,7 @@ def test_nothing_but_fitted_images_is_an_error(made):
 def test_a_split_narrows(made):
     """With a split the images of others are neither scored nor scored apart."""
     for inputs in ("data", "codes.h5"):
-        found = featx.evaluate_model(made / inputs, model=made / "model.skops", split="val")
+        found = featx.evaluate(made / inputs, model=made / "model.skops", split="val")
         assert (found.evaluation.n_images, found.n_fitted_on) == (9, 0)
         assert found.on_fitted_on is None
         message = (
@@ -152,7 +152,7 @@ def test_what_is_left_out_is_counted(clouds):
         groups=[None, "g", *[None] * 7, "g"],
         sha256=[*(f"{2000 + i:064x}" for i in range(9)), f"{0:064x}"],
     )
-    found = featx.evaluate_model(path, model=bundle)
+    found = featx.evaluate(path, model=bundle)
     assert found.notes == (
         "1 image without a label left out.",
         "1 image without codes left out.",
@@ -168,7 +168,7 @@ def test_a_bundle_that_does_not_know_its_images_says_so(clouds):
     """Without the hashes of the fitted images nothing can be kept apart: a note says it."""
     store, bundle = clouds
     other = featx.Model(bundle.classifier, bundle.recipe)
-    found = featx.evaluate_model(store("again.h5", list("abc"), start=3000), model=other)
+    found = featx.evaluate(store("again.h5", list("abc"), start=3000), model=other)
     said = "The bundle does not say what it was fitted on: the score may flatter."
     assert found.notes == (said,)
 
@@ -199,9 +199,9 @@ def test_unreadable_images_are_left_out(made, tmp_path):
         "is left to score. Give images that it never saw."
     )
     with refused(message):
-        featx.evaluate_model(tmp_path, model=made / "model.skops")
+        featx.evaluate(tmp_path, model=made / "model.skops")
     shutil.copy(made / "data/val/red/0.png", tmp_path / "red/good.png")
-    found = featx.evaluate_model(tmp_path, model=made / "model.skops")
+    found = featx.evaluate(tmp_path, model=made / "model.skops")
     assert (found.evaluation.n_images, found.n_fitted_on) == (1, 1)
     assert found.notes == ("1 image that cannot be read left out.",)
 
@@ -211,7 +211,7 @@ def test_labels_of_a_store_come_from_a_table(made, tmp_path):
     table = tmp_path / "table.csv"
     rows = [f"val/{name}/{i}.png,{name}" for name in ("red", "blue") for i in range(3)]
     table.write_text("\n".join(["path,colour", *rows[:-1], "val/blue/2.png,red"]))
-    found = featx.evaluate_model(
+    found = featx.evaluate(
         made / "codes.h5", model=made / "model.skops", labels=table, label_column="colour"
     )
     assert found.evaluation.n_images == 6
@@ -237,7 +237,7 @@ def test_a_manifest_lists_images(made, tmp_path):
     table = tmp_path / "table.csv"
     rows = [f"{made}/data/val/{name}/0.png,{name}" for name in ("red", "blue", "green")]
     table.write_text("\n".join(["path,label", *rows]))
-    found = featx.evaluate_model(manifest=table, model=made / "model.skops")
+    found = featx.evaluate(manifest=table, model=made / "model.skops")
     assert (found.evaluation.n_images, found.evaluation.accuracy.value) == (3, 1.0)
     message = "Images come from INPUT or from --manifest, not from both. Leave one of them out."
     with refused(message, OptionError):
@@ -250,7 +250,7 @@ def test_no_network_is_loaded_for_what_is_refused(made, monkeypatch):
     """What cannot be scored is said before the network starts."""
     monkeypatch.setattr(workflow, "probability_blocks", None)
     with pytest.raises(ImagesError):
-        featx.evaluate_model(made / "data/train", model=made / "model.skops")
+        featx.evaluate(made / "data/train", model=made / "model.skops")
 
 
 # the command line
@@ -302,7 +302,7 @@ def test_json_is_one_object(run):
     """--json gives the evaluation, the fitted images and the notes."""
     code, out, _ = run("evaluate", "codes.h5", "--json")
     facts = json.loads(out)
-    found = featx.evaluate_model("codes.h5")
+    found = featx.evaluate("codes.h5")
     assert code == 0
     assert facts == found.to_dict()
     assert set(facts) == {*found.evaluation.to_dict(), "fitted_on", "notes"}

@@ -614,15 +614,17 @@ def test_only_bad_images_are_an_error(made, tmp_path, run):
 
 def test_one_name_twice_gets_numbers(made, tmp_path):
     """One image twice, or one name with two endings, has two figures."""
-    from featx.workflows import prepare_explanation
+    from featx.workflows import figure_paths, prepare_explanation
 
     image = made / "data/val/red/0.png"
-    job = prepare_explanation([image] * 2, model=made / "max.skops", output=tmp_path / "out")
-    assert [path.name for path in job.figures] == ["0-1.png", "0-2.png"]
+    job = prepare_explanation([image] * 2, model=made / "max.skops")
+    figures = figure_paths(job, tmp_path / "out")
+    assert [path.name for path in figures] == ["0-1.png", "0-2.png"]
+    job = prepare_explanation(image, model=made / "max.skops")
     with pytest.raises(ExistsError):
-        prepare_explanation(image, model=made / "max.skops", output=image.parent)
+        figure_paths(job, image.parent)
     with pytest.raises(OutputError):
-        prepare_explanation(image, model=made / "max.skops", output=image)
+        figure_paths(job, image)
 
 
 # figures

@@ -364,7 +364,7 @@ def test_predict_gives_the_networks_own_probabilities(made, data):
 def test_evaluate_sets_apart_what_the_network_was_trained_on(made, data):
     """What is scored is the untouched part, as the run itself has scored it."""
     folder, done = made
-    found = featx.evaluate_model(data, model=folder / "tuned.keras")
+    found = featx.evaluate(data, model=folder / "tuned.keras")
     assert (found.n_fitted_on, found.evaluation.n_images) == (42, 24)
     assert found.evaluation.accuracy.value == done.scores["tuned"].value
     assert found.evaluation.log_loss.value == pytest.approx(

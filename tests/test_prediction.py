@@ -24,8 +24,9 @@ from featx.errors import (
     StoreError,
 )
 from featx.fitting import model as bundles
-from featx.workflows import predictions, prepare_prediction
-from featx.workflows.predicting import classifying, tables
+from featx.workflows import prepare_prediction, run_prediction
+from featx.workflows.predicting import classifying
+from featx.workflows.predicting import run as predicting
 
 TINY = {"layer": ["block1_conv2", "block1_pool"], "pool": "avg", "size": 32}
 
@@ -305,7 +306,7 @@ def many(folder, make_store, n_images, n_classes=50):
 def test_rows_are_written_as_they_come(tmp_path, make_store, monkeypatch, name):
     """A batch is classified when it is asked for; the file gets its name at the end, or never."""
     monkeypatch.setattr(classifying, "_PROBABILITY_BYTES", 8 * 50 * 100)
-    monkeypatch.setattr(tables, "_CELLS_A_GROUP", 1)
+    monkeypatch.setattr(predicting, "_CELLS_PER_GROUP", 1)
     calls = []
     classify = featx.Model.predict_proba
     monkeypatch.setattr(
@@ -316,7 +317,7 @@ def test_rows_are_written_as_they_come(tmp_path, make_store, monkeypatch, name):
     job = many(tmp_path, make_store, 350)
     output = tmp_path / name
     job = dataclasses.replace(job, output=output)
-    frames = predictions(job)
+    frames = run_prediction(job)
     assert calls == []
     assert (len(next(frames)), calls) == (100, [100])
     assert (len(next(frames)), calls) == (100, [100, 100])
@@ -324,10 +325,12 @@ def test_rows_are_written_as_they_come(tmp_path, make_store, monkeypatch, name):
     frames.close()
     assert [path.name for path in tmp_path.iterdir()] == ["350.h5"]
     done = []
-    frames = list(predictions(job, progress=lambda *counts: done.append(counts)))
+    frames = list(
+        run_prediction(dataclasses.replace(job, progress=lambda *counts: done.append(counts)))
+    )
     assert [len(frame) for frame in frames] == [100, 100, 100, 50]
     assert done == [(100, 350), (200, 350), (300, 350), (350, 350)]
-    whole = featx.predict(job.joined.path, model=job.bundle)
+    whole = featx.predict(job.joined.path, model=job.model)
     pd.testing.assert_frame_equal(pd.concat(frames, ignore_index=True), whole)
     read = READERS[name](output)
     pd.testing.assert_frame_equal(read, whole, check_dtype=False, rtol=0, atol=0)
@@ -339,14 +342,14 @@ def test_rows_are_written_as_they_come(tmp_path, make_store, monkeypatch, name):
 def test_memory_does_not_grow_with_the_images(tmp_path, make_store, monkeypatch, name):
     """Eight times the images take no more memory than their names do."""
     monkeypatch.setattr(classifying, "_PROBABILITY_BYTES", 8 * 50 * 500)
-    monkeypatch.setattr(tables, "_CELLS_A_GROUP", 52 * 500)
+    monkeypatch.setattr(predicting, "_CELLS_PER_GROUP", 52 * 500)
     peaks = []
     for n_images in (1000, 8000):
         job = many(tmp_path, make_store, n_images)
         job = dataclasses.replace(job, output=tmp_path / f"{n_images}.{name}")
-        next(predictions(job))  # what is imported at first use is not counted
+        next(run_prediction(job))  # what is imported at first use is not counted
         tracemalloc.start()
-        assert sum(len(frame) for frame in predictions(job)) == n_images
+        assert sum(len(frame) for frame in run_prediction(job)) == n_images
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     # All probabilities of 8000 images would take 3.2 MB; those of 500 take 0.2 MB.

@@ -528,7 +528,7 @@ def test_prediction_needs_no_renames(made, tmp_path):
     moved = shutil.copy(made / "own.h5", tmp_path / "moved.h5")
     again = featx.predict(made / "data", model=made / "model.skops", weights=str(moved))
     pd.testing.assert_frame_equal(again, of_images)
-    score = featx.evaluate_model(made / "data", model=made / "model.skops", split="val")
+    score = featx.evaluate(made / "data", model=made / "model.skops", split="val")
     assert score.evaluation.n_images == 9
 
 

@@ -437,8 +437,8 @@ def test_predict_evaluate_and_transform(folder, server, run, monkeypatch):
         found.drop(columns="path"), expected.drop(columns="path"), check_dtype=False
     )
     assert list(found.path[[0, 9]]) == ["zip://blue/0.png::val.zip", url]
-    plain = featx.evaluate_model(folder / "data/val").evaluation
-    assert featx.evaluate_model(str(archive)).evaluation.accuracy == plain.accuracy
+    plain = featx.evaluate(folder / "data/val").evaluation
+    assert featx.evaluate(str(archive)).evaluation.accuracy == plain.accuracy
     code = featx.VGG19Codes("block1_pool", pool="avg", size=32, weights="random:0")
     np.testing.assert_array_equal(
         code.fit_transform([url, "zip://blue/0.png::val.zip"]),

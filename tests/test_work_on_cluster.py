@@ -1,5 +1,6 @@
 """Fit, sweep and predict on a cluster: what one process makes, to the last digit that counts."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -18,7 +19,6 @@ from featx.fitting import prepare_fit, run_fit
 from featx.fitting.sgd import fit_streamed
 from featx.fitting.single_fit import SearchSpace
 from featx.workflows import (
-    predictions,
     prepare_prediction,
     prepare_sweep,
     run_prediction,
@@ -215,7 +215,7 @@ def test_predictions_come_in_order(model, threads, tmp_path, monkeypatch, name):
     """Of tasks that end in another order too; a bad image has no label."""
     import time
 
-    monkeypatch.setattr(classifying, "_IMAGES_A_TASK", 1)
+    monkeypatch.setattr(classifying, "_IMAGES_PER_TASK", 1)
     (tmp_path / "bad.png").write_bytes(b"no image")
     own = classifying._classified
     monkeypatch.setattr(
@@ -227,7 +227,8 @@ def test_predictions_come_in_order(model, threads, tmp_path, monkeypatch, name):
     expected = featx.predict(inputs, model=model / name)
     job = prepare_prediction(inputs, model=model / name, output=tmp_path / "found.csv")
     seen = []
-    found = run_prediction(job, cluster=threads, progress=lambda *each: seen.append(each))
+    job = dataclasses.replace(job, progress=lambda *each: seen.append(each))
+    found = pd.concat(run_prediction(job, cluster=threads), ignore_index=True)
     assert seen == [(k, 28) for k in (*range(3, 28, 3), 28)]
     pd.testing.assert_frame_equal(found, expected, rtol=1e-12)
     assert found["label"].isna().sum() == 1
@@ -239,13 +240,13 @@ def test_no_image_that_can_be_read_is_an_error(model, threads, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     job = prepare_prediction(tmp_path / "bad.png", model=model / "model.skops")
     with pytest.raises(ImagesError, match=r"^Of 1 image none could be read"):
-        list(predictions(job, cluster=threads))
+        list(run_prediction(job, cluster=threads))
 
 
 def test_stores_are_not_for_a_cluster(model, threads):
     job = prepare_prediction(model / "codes.h5", model=model / "model.skops")
     with pytest.raises(OptionError, match="is a store, whose codes are classified in this process"):
-        list(predictions(job, cluster=threads))
+        list(run_prediction(job, cluster=threads))
 
 
 # tasks

@@ -58,6 +58,8 @@ def command(
 
     Images that it was fitted on, by the bytes of their files, are scored apart.
     """
+    import dataclasses
+
     from featx.workflows import prepare_evaluation, run_evaluation
 
     job = prepare_evaluation(
@@ -68,7 +70,7 @@ def command(
         label_column=label_column,
         split_column=split_column,
         group_column=group_column,
-        split=split,
+        split=split,  # type: ignore[arg-type]
         codes=codes,
         trust=trust,
         weights=weights,
@@ -78,7 +80,7 @@ def command(
     if job.prediction.joined is None:
         say(f"device {start_backend(device)[1]}", quiet=quiet)
     with progress_bar("evaluate", quiet=quiet) as progress:
-        found = run_evaluation(job, progress=progress)
+        found = run_evaluation(dataclasses.replace(job, progress=progress))
     say_notes(found.notes, quiet=quiet)
     if as_json:
         print_json(found.to_dict())

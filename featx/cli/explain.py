@@ -53,7 +53,9 @@ def command(
     For a linear classifier places and a constant add up to the decision, exactly. For
     others a grey square is moved over the image: an approximation.
     """
-    from featx.workflows import explanations, prepare_explanation
+    import dataclasses
+
+    from featx.workflows import figure_paths, prepare_explanation, run_explanation
 
     job = prepare_explanation(
         images,
@@ -62,12 +64,11 @@ def command(
         cells=cells,
         codes=codes,
         trust=trust,
-        output=output,
-        overwrite=overwrite,
         weights=weights,
         precision=precision,  # type: ignore[arg-type]  # the recipe checks it
         device=device,
     )
+    figures = figure_paths(job, output, overwrite=overwrite)
     if job.approximate_because is not None:
         say(
             f"note: {job.approximate_because}, so a grey square is moved over each image "
@@ -78,11 +79,11 @@ def command(
     rows: list[tuple[str, ...]] = []
     numbers: list[dict[str, Any]] = []
     with progress_bar("explain", quiet=quiet) as progress:
-        for image, found in explanations(job, progress=progress):
+        for image, found in run_explanation(dataclasses.replace(job, progress=progress)):
             output.mkdir(exist_ok=True)
-            _draw(found, job.figures[image])
-            numbers.append({"figure": job.figures[image].name, **found.to_dict()})
-            rows.append(_row(found, job.figures[image]))
+            _draw(found, figures[image])
+            numbers.append({"figure": figures[image].name, **found.to_dict()})
+            rows.append(_row(found, figures[image]))
     content = {"model": str(model), "explanations": numbers}
     _write(content, output / "explain.json")
     if as_json:

@@ -41,7 +41,9 @@ def command(
     Its columns are path, label, and p_CLASS for each class;
     with --top K: path, label, p, label_2, p_2 and so on.
     """
-    from featx.workflows import predictions, prepare_prediction
+    import dataclasses
+
+    from featx.workflows import prepare_prediction, run_prediction
 
     device, cluster = options.place(device, cluster)
     job = prepare_prediction(
@@ -63,7 +65,7 @@ def command(
         options.on_cluster(cluster, quiet=quiet) as workers,
         progress_bar("predict", quiet=quiet) as progress,
     ):
-        for frame in predictions(job, progress=progress, cluster=workers):
+        for frame in run_prediction(dataclasses.replace(job, progress=progress), cluster=workers):
             counts.update(frame["label"].dropna())
     n_failed = job.n_images - counts.total()
     failed = ""

@@ -1,9 +1,9 @@
-"""What joins the rooms: predictions and their scores, from images or from stores."""
+"""The verbs that need several rooms: predict, evaluate, explain, sweep and finetune."""
 
 from featx.workflows.evaluation import (
     EvaluationJob,
     ModelEvaluation,
-    evaluate_model,
+    evaluate,
     prepare_evaluation,
     run_evaluation,
 )
@@ -11,8 +11,9 @@ from featx.workflows.explaining import (
     Explanation,
     ExplanationJob,
     explain,
-    explanations,
+    figure_paths,
     prepare_explanation,
+    run_explanation,
 )
 from featx.workflows.finetuning import (
     Finetuned,
@@ -40,9 +41,9 @@ __all__ = [
     "PredictionJob",
     "Sweep",
     "SweepJob",
-    "evaluate_model",
+    "evaluate",
     "explain",
-    "explanations",
+    "figure_paths",
     "finetune",
     "predict",
     "predictions",
@@ -52,6 +53,7 @@ __all__ = [
     "prepare_prediction",
     "prepare_sweep",
     "run_evaluation",
+    "run_explanation",
     "run_finetune",
     "run_prediction",
     "run_sweep",

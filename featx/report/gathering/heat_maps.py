@@ -11,7 +11,7 @@ from featx.images import File, read_digest
 from featx.report.contents import Contents, HeatMap, Missing, Pictures, as_text
 from featx.report.shelf import telling
 from featx.text import printable
-from featx.workflows import ExplanationJob, explanations, prepare_explanation
+from featx.workflows import ExplanationJob, prepare_explanation, run_explanation
 
 __all__ = ["HeatMapJob", "prepare_heat_maps", "run_heat_maps"]
 
@@ -80,7 +80,7 @@ def run_heat_maps(job: HeatMapJob) -> tuple[HeatMap, ...] | Missing:
     """
     try:
         return tuple(
-            HeatMap(job.images[row], found) for row, found in explanations(job.explanation)
+            HeatMap(job.images[row], found) for row, found in run_explanation(job.explanation)
         )
     except FeatxError as error:
         return Missing(f"No heat maps: {error}")

@@ -1,12 +1,20 @@
-"""Explanations: images and a bundle in, what each place of an image adds to a decision out.
+"""Explanations: images and a model come in, what each position adds to a decision goes out."""
 
-Where the decision is a sum over places, the network runs once an image and the sum
-is taken apart (`featx.fitting.attribution`). Elsewhere a grey square is moved
-over the image, and the network runs once a cell more. Nothing is drawn here.
-"""
-
-from featx.workflows.explaining.prepare import ExplanationJob, prepare_explanation
+from featx.workflows.explaining.prepare import (
+    EXPLANATIONS_FILE,
+    ExplanationJob,
+    figure_paths,
+    prepare_explanation,
+)
 from featx.workflows.explaining.results import Explanation
-from featx.workflows.explaining.run import explain, explanations
+from featx.workflows.explaining.run import explain, run_explanation
 
-__all__ = ["Explanation", "ExplanationJob", "explain", "explanations", "prepare_explanation"]
+__all__ = [
+    "EXPLANATIONS_FILE",
+    "Explanation",
+    "ExplanationJob",
+    "explain",
+    "figure_paths",
+    "prepare_explanation",
+    "run_explanation",
+]

@@ -1,184 +1,173 @@
-"""What explanations need, checked before the network starts."""
+"""Prepare explanations: images and a model come in, a job goes out.
+
+Everything that can be wrong is found here, before the network starts.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featx.choices import Precision
 from featx.codes.joining import JoinedStores
 from featx.errors import ExistsError, ImagesError, OptionError, OutputError
-from featx.fitting import Model
 from featx.fitting.attribution import why_not_exact
 from featx.images import File, Url
 from featx.network import check_device
 from featx.outputs import check_output
+from featx.signatures import takes_fields_of
 from featx.text import counted, did_you_mean
 from featx.workflows.explaining.results import Method
-from featx.workflows.predicting import (
-    Inputs,
-    PredictionJob,
-    find_inputs,
-    open_model,
-    prepare_job,
-)
+from featx.workflows.predicting import PredictionJob, find_inputs, open_model, prepare_job
+from featx.workflows.settings import ExplanationSettings, Progress
 
-__all__ = ["ExplanationJob", "prepare_explanation"]
+__all__ = ["EXPLANATIONS_FILE", "ExplanationJob", "figure_paths", "prepare_explanation"]
 
-#: What the numbers of a folder of explanations are called.
-NUMBERS = "explain.json"
+#: Name of the file with the numbers, in a folder of explanations.
+EXPLANATIONS_FILE = "explain.json"
 
 
 @dataclass(frozen=True)
 class ExplanationJob:
-    """What will be explained, and how; `prepare_explanation` makes it.
+    """What will be explained, and how; made by `prepare_explanation`.
 
     Parameters
     ----------
     prediction : PredictionJob
-        The images, the bundle, and what turns the ones into codes for the other.
+        The images, the model, and the recipe of the codes.
     labels : tuple of (str or None)
-        The class to explain of each image; None for the one that is predicted.
+        The class to explain for each image; None for the predicted class.
     approximate_because : str or None
-        Why the decision is no sum over places; None where it is.
+        Why the decision score is not a sum over positions; None if it is.
     cells : tuple of int
-        Cells down and across for the square of an occlusion.
-    folder : Path or None
-        Where figures and numbers will be written.
-    figures : tuple of Path
-        The figure of each image in it; empty without a folder.
+        Rows and columns of the grid over which the grey square is moved.
+    progress : callable or None
+        Called with (images done, images in total) after each batch.
     """
 
     prediction: PredictionJob
     labels: tuple[str | None, ...]
     approximate_because: str | None
     cells: tuple[int, int]
-    folder: Path | None
-    figures: tuple[Path, ...]
+    progress: Progress | None = None
 
     @property
     def method(self) -> Method:
-        """How explanations are found."""
+        """How images are explained."""
         return "exact" if self.approximate_because is None else "occlusion"
 
 
-def prepare_explanation(  # noqa: PLR0913  flat, as on the command line
-    images: Inputs,
-    *,
-    model: Path | str | Model = "model.skops",
-    label: str | Sequence[str] | None = None,
-    cells: int = 7,
-    codes: Inputs | None = None,
-    trust: bool = False,
-    output: Path | str | None = None,
-    overwrite: bool = False,
-    weights: str | None = None,
-    precision: Precision | None = None,
-    device: str = "auto",
-) -> ExplanationJob:
-    """Check everything that explanations need; TensorFlow is not imported.
-
-    Parameters
-    ----------
-    images, model, label, cells, codes, trust, output, overwrite, weights, precision, device
-        See `explain`. `output` is a folder for a figure of each image and their
-        numbers, whose files are replaced only with `overwrite`.
+@takes_fields_of(ExplanationSettings)
+def prepare_explanation(settings: ExplanationSettings) -> ExplanationJob:
+    """Check the settings of explanations and plan the work; TensorFlow is not imported.
 
     Returns
     -------
     ExplanationJob
+        For `run_explanation`.
+
+    Raises
+    ------
+    OptionError
+        A setting has a value that is not allowed, or the input is a store.
+    ImagesError, ModelError, WeightsError
+        The images, the model or the weights cannot be found or used.
+    RecipeMismatchError
+        The weights differ from those that the model was fitted with.
+    """
+    check_device(settings.device)
+    model = open_model(settings)
+    found = find_inputs(settings.images, model)
+    if isinstance(found, JoinedStores):
+        message = (
+            f"{found.path} is a store, which holds codes and no images. Use images or folders of "
+            "images: featx explain MODEL IMAGES"
+        )
+        raise OptionError(message)
+    if not found:
+        message = "The folders hold no images, so there is nothing to explain."
+        raise ImagesError(message)
+    labels = _labels_of(settings.label, len(found), model.classes)
+    cells, (height, width) = settings.cells, model.recipe.size
+    if not 1 <= cells <= min(height, width):
+        message = (
+            f"--cells must be from 1 to {min(height, width)} for images of {height}x{width} "
+            f"pixels, but it is {cells}."
+        )
+        raise OptionError(message)
+    job = prepare_job(found, model, settings)
+    return ExplanationJob(job, labels, why_not_exact(model), (cells, cells), job.progress)
+
+
+def figure_paths(job: ExplanationJob, folder: Path, *, overwrite: bool = False) -> tuple[Path, ...]:
+    """Return a path in a folder for the figure of each image, and check that it may be written.
+
+    Parameters
+    ----------
+    job : ExplanationJob
+        The result of `prepare_explanation`.
+    folder : Path
+        A folder for the figures and their numbers; it need not exist.
+    overwrite : bool, default=False
+        Replace figures and numbers that exist.
+
+    Returns
+    -------
+    tuple of Path
+        One for each image of the job.
 
     Raises
     ------
     ExistsError, OutputError
-        The folder holds such files already, or cannot be written into.
+        The folder holds such files already, or cannot be written to.
     """
-    check_device(device)
-    bundle = open_model(model, codes, trust=trust)
-    found = find_inputs(images, bundle)
-    if isinstance(found, JoinedStores):
+    names = _figure_names([record.file for record in job.prediction.records])
+    figures = tuple(folder / f"{name}.png" for name in names)
+    if not folder.exists():
+        check_output(folder, overwrite=False)
+        return figures
+    if not folder.is_dir():
+        message = f"{folder} is not a folder. Use -o with a folder, or with a new name."
+        raise OutputError(message)
+    files = (folder / EXPLANATIONS_FILE, *figures)
+    existing = [path for path in files if path.exists()]
+    if existing and not overwrite:
+        others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        verb = "exist" if others else "exists"
         message = (
-            "A store holds codes, and no images to explain. Expected images or folders of them: "
-            "featx explain MODEL IMAGES"
+            f"{existing[0]}{others} {verb}. Use --overwrite to replace earlier explanations, or "
+            "another -o."
         )
-        raise OptionError(message)
-    if not found:
-        message = "The folders that were given hold no images. Expected images to explain."
-        raise ImagesError(message)
-    labels = _labels_of(label, len(found), bundle.classes)
-    because = why_not_exact(bundle)
-    _check_cells(cells, bundle.recipe.size)
-    folder = None if output is None else Path(output)
-    figures: tuple[Path, ...] = ()
-    if folder is not None:
-        names = _figure_names([record.file for record in found])
-        figures = tuple(folder / f"{name}.png" for name in names)
-        _check_folder(folder, figures, overwrite=overwrite)
-    job = prepare_job(found, bundle, weights=weights, precision=precision, device=device)
-    return ExplanationJob(job, labels, because, (cells, cells), folder, figures)
+        raise ExistsError(message)
+    for path in files:
+        check_output(path, overwrite=True)
+    return figures
 
 
 def _labels_of(
     label: str | Sequence[str] | None, n_images: int, classes: tuple[str, ...]
 ) -> tuple[str | None, ...]:
-    """Return the class to explain of each image."""
+    """Return the class to explain for each image."""
     if label is None or isinstance(label, str):
         labels: tuple[str | None, ...] = (label,) * n_images
     else:
         labels = tuple(label)
     if len(labels) != n_images:
         message = (
-            f"{counted(len(labels), 'class is', 'classes are')} to be explained, of "
-            f"{counted(n_images, 'image')}. Expected one class, "
-            "or one for each image. Pass label=[...] of that length."
+            f"label must be one class, or one class for each of {counted(n_images, 'image')}, but "
+            f"it has {counted(len(labels), 'class', 'classes')}."
         )
         raise OptionError(message)
     for each in dict.fromkeys(labels):
-        if each is not None:
-            _check_class(each, classes)
+        if each is not None and each not in classes:
+            message = (
+                f"The model has no class '{each}'.{did_you_mean(each, classes)} Use --class with "
+                f"one of: {', '.join(classes)}."
+            )
+            raise OptionError(message)
     return labels
 
 
-def _check_class(label: str, classes: tuple[str, ...]) -> None:
-    if label not in classes:
-        guess = did_you_mean(label, classes)
-        message = (
-            f"The classifier knows no class '{label}'.{guess} Expected --class with one of "
-            f"{', '.join(classes)}."
-        )
-        raise OptionError(message)
-
-
-def _check_cells(cells: int, size: tuple[int, int]) -> None:
-    if not 1 <= cells <= min(size):
-        message = (
-            f"Cannot divide an image of {size[0]}x{size[1]} pixels into {cells} cells a side. "
-            f"Expected --cells from 1 to {min(size)}."
-        )
-        raise OptionError(message)
-
-
-def _check_folder(folder: Path, figures: tuple[Path, ...], *, overwrite: bool) -> None:
-    """Make sure that the files may be written; the folder itself may be new."""
-    if not folder.exists():
-        check_output(folder, overwrite=False)
-        return
-    if not folder.is_dir():
-        message = f"{folder} is no folder. Choose another -o, of one that is new or a folder."
-        raise OutputError(message)
-    there = [path for path in (folder / NUMBERS, *figures) if path.exists()]
-    if there and not overwrite:
-        others = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        message = (
-            f"{there[0]}{others} exists. Use --overwrite to replace what was explained before, or "
-            "another -o."
-        )
-        raise ExistsError(message)
-    for path in (folder / NUMBERS, *figures):
-        check_output(path, overwrite=True)
-
-
 def _figure_names(files: Sequence[File]) -> list[str]:
-    """Return a name for each image's figure: its own, with its folders where two are alike.
+    """Return a name for the figure of each image: its own, with folders where names repeat.
 
     Examples
     --------
@@ -189,8 +178,8 @@ def _figure_names(files: Sequence[File]) -> list[str]:
     parts = [[part for part in path.with_suffix("").parts if part != path.anchor] for path in paths]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["-".join(part[-depth:]) for part in parts]
-        # Without capitals: some systems' files are the same then.
+        # Some file systems ignore case.
         if len({name.casefold() for name in names}) == len(names):
             return names
-    # One image twice, or one name with two endings.
+    # The same image is listed twice, or two names differ only in their endings.
     return [f"{part[-1]}-{i}" for i, part in enumerate(parts, start=1)]

@@ -1,4 +1,4 @@
-"""An explanation: what the places of an image add to a decision, and how that was found."""
+"""An explanation: what each position of an image adds to a decision score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,39 +16,39 @@ Method = Literal["exact", "occlusion"]
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the places of an image add to the decision for a class.
+    """What each position of an image adds to the decision score of a class.
 
     Parameters
     ----------
     path : str
         The image.
     method : {"exact", "occlusion"}
-        Whether the contributions and the constant add up to the decision, or
-        are how much it falls where a grey square lies: an approximation.
+        "exact": contributions and constant add up to the decision score. "occlusion": each
+        contribution is how much the score falls when a grey square covers that cell, which
+        is an approximation.
     predicted : str
         The most probable class.
     label : str
         The class that is explained.
     decision : float
-        Its decision value before calibration. Of two classes scikit-learn has
-        one number; it is positive for the class that is explained. An ``svm-rbf``
-        of several classes decides between each two, and this is the mean of its
-        decisions for the class against each other one. Where a classifier only
-        votes (``knn``) it is the logarithm of the share of votes, which changes in
-        steps: so does the map of an occlusion.
+        Decision score of that class, before calibration. For two classes scikit-learn has
+        one score; it is positive here for the class that is explained. An ``svm-rbf`` of
+        several classes decides between each pair, and this is the mean of the class's
+        scores against the others. For a classifier that only votes (``knn``) it is the
+        logarithm of the fraction of votes, which changes in steps, and so do the
+        contributions of an occlusion.
     constant : float or None
-        The classifier's intercept, which belongs to no place; None for occlusion.
+        The classifier's intercept, which belongs to no position; None for an occlusion.
     probability : float
-        Of the class that is explained, calibrated.
+        Calibrated probability of the class that is explained.
     contributions : ndarray of shape (rows, columns)
-        What each place adds; of several layers, summed on the places of the finest.
+        What each position adds; for several layers, the sum on the positions of the finest.
     maps : dict of str to ndarray
-        What the places of each layer add, before they were summed; empty for
-        occlusion.
+        What the positions of each layer add, before that sum; empty for an occlusion.
     extent : tuple of int
-        (height, width) in pixels of the part of the image that `contributions`
-        divide into equal cells, from its upper left corner. Less than the image
-        where the layer's stride does not divide it.
+        (height, width) in pixels of the part of the image that `contributions` divides into
+        equal cells, from its upper left corner. It is smaller than the image if the layer's
+        stride does not divide the image's size.
     pixels : ndarray of uint8, shape (height, width, 3)
         The image as the network saw it.
 
@@ -72,12 +72,12 @@ class Explanation:
     pixels: NDArray[np.uint8] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON has them; the pixels are left out.
+        """Return the numbers as plain values that JSON can hold, without the pixels.
 
         Returns
         -------
         dict
-            As ``explain.json`` has it for each image.
+            The entry of the image in ``explain.json``.
         """
         found = {
             "path": printable(self.path),

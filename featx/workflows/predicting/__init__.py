@@ -1,8 +1,7 @@
 """Predictions: a job, its probabilities, and the table of them."""
 
-from featx.workflows.predicting.classifying import Progress, probability_blocks
+from featx.workflows.predicting.classifying import probability_blocks
 from featx.workflows.predicting.prepare import (
-    Inputs,
     PredictionJob,
     find_inputs,
     open_model,
@@ -12,9 +11,7 @@ from featx.workflows.predicting.prepare import (
 from featx.workflows.predicting.run import predict, predictions, run_prediction
 
 __all__ = [
-    "Inputs",
     "PredictionJob",
-    "Progress",
     "find_inputs",
     "open_model",
     "predict",

@@ -1,7 +1,7 @@
-"""Preparing predictions: images or stores and a bundle come in, a job goes out.
+"""Prepare predictions: images or stores and a model come in, a job goes out.
 
-All that can go wrong before work starts goes wrong here: images are turned into codes by
-the bundle's own recipe, with the same weights, or not at all. This file does not know
+Everything that can be wrong is found here, before work starts. Images are turned into codes
+by the recipe of the model, with the same weights, or not at all. This file does not know
 which labels are true.
 """
 
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import h5py
 
-from featx.choices import Precision
 from featx.codes.joining import JoinedStores, join_stores
 from featx.errors import (
     ImagesError,
@@ -27,12 +26,13 @@ from featx.images import File, ImageRecord, Url, as_file, as_folder, list_images
 from featx.network import WeightsSource, check_device, find_weights
 from featx.outputs import check_output
 from featx.recipe import Recipe
+from featx.signatures import takes_fields_of
 from featx.store import open_store
 from featx.workflows.heads import tuned_model
+from featx.workflows.settings import Inputs, ModelSettings, PredictionSettings, Progress
 
 __all__ = [
     "FORMATS",
-    "Inputs",
     "PredictionJob",
     "find_inputs",
     "open_model",
@@ -44,35 +44,34 @@ FORMATS = (".csv", ".parquet", ".jsonl")
 
 logger = logging.getLogger(__name__)
 
-Inputs = Path | str | Sequence[Path | str]
-
 
 @dataclass(frozen=True)
 class PredictionJob:
-    """What a prediction will read and write; `prepare_prediction` makes it.
+    """What a prediction will read and write; made by `prepare_prediction`.
 
     Parameters
     ----------
-    bundle : Model
-        The classifier.
+    model : Model
+        The model.
     records : tuple of ImageRecord
-        Images, whose files have names that the user can open; empty if there
-        are stores.
+        The images, under names that the user can open; empty if the input is stores.
     joined : JoinedStores or None
-        Codes that were extracted before.
+        Codes that were extracted before; None if the input is images.
     source : WeightsSource or None
-        Weights that turn images into codes; None if there are stores.
+        Weights of the network; None if the input is stores.
     recipe : Recipe
-        Of the images' codes.
+        Recipe of the images' codes.
     device : str
-        Where the network is to run.
+        Where the network runs.
     top : int or None, default=None
-        How many labels an image gets; None for the probabilities of all.
+        Number of labels for each image; None for the probabilities of all classes.
     output : Path or None, default=None
-        The table.
+        The table to write.
+    progress : callable or None, default=None
+        Called with (images done, images in total) after each batch.
     """
 
-    bundle: Model
+    model: Model
     records: tuple[ImageRecord, ...]
     joined: JoinedStores | None
     source: WeightsSource | None
@@ -80,85 +79,82 @@ class PredictionJob:
     device: str
     top: int | None = None
     output: Path | None = None
+    progress: Progress | None = None
 
     @property
     def n_images(self) -> int:
-        """How many images there are, readable or not."""
+        """Number of images, readable or not."""
         return len(self.records) if self.joined is None else len(self.joined.images)
 
     def names(self, images: slice) -> list[str]:
-        """Return the names of some images: of files to open, or as the store has them."""
+        """Return the names of some images: files to open, or paths as the store has them."""
         if self.joined is None:
             return [record.file.as_posix() for record in self.records[images]]
         return [str(path) for path in self.joined.images.path[images]]
 
 
-def prepare_prediction(  # noqa: PLR0913  flat, as on the command line
-    inputs: Inputs,
-    *,
-    model: Path | str | Model = "model.skops",
-    codes: Inputs | None = None,
-    trust: bool = False,
-    top: int | None = None,
-    output: Path | str | None = None,
-    overwrite: bool = False,
-    weights: str | None = None,
-    precision: Precision | None = None,
-    device: str = "auto",
-) -> PredictionJob:
-    """Check everything that a prediction needs; TensorFlow is not imported.
-
-    Parameters and errors are those of `predict`.
+@takes_fields_of(PredictionSettings)
+def prepare_prediction(settings: PredictionSettings) -> PredictionJob:
+    """Check the settings of a prediction and plan its work; TensorFlow is not imported.
 
     Returns
     -------
     PredictionJob
+        For `run_prediction`.
+
+    Raises
+    ------
+    OptionError
+        A setting has a value that is not allowed.
+    ImagesError, StoreError, ModelError, WeightsError
+        The images, stores, model or weights cannot be found or used.
+    RecipeMismatchError
+        The codes or the weights differ from those that the model was fitted on.
+    ExistsError
+        The table exists.
     """
-    target = None
-    if output is not None:
-        target = check_output(output, overwrite=overwrite, suffixes=FORMATS)
-    check_device(device)
-    if top is not None and top < 1:
-        message = f"Cannot give {top} labels an image. Expected --top 1 or more."
+    output = None
+    if settings.output is not None:
+        output = check_output(settings.output, overwrite=settings.overwrite, suffixes=FORMATS)
+    check_device(settings.device)
+    if settings.top is not None and settings.top < 1:
+        message = f"--top must be 1 or more, but it is {settings.top}."
         raise OptionError(message)
-    bundle = open_model(model, codes, trust=trust)
-    found = find_inputs(inputs, bundle)
-    job = prepare_job(found, bundle, weights=weights, precision=precision, device=device)
-    return dataclasses.replace(job, top=top, output=target)
+    model = open_model(settings)
+    job = prepare_job(find_inputs(settings.inputs, model), model, settings)
+    return dataclasses.replace(job, top=settings.top, output=output)
 
 
-def open_model(
-    model: Path | str | Model, codes: Inputs | None = None, *, trust: bool = False
-) -> Model:
-    """Return a bundle that is ready to classify: parameters and errors are those of `predict`."""
-    if isinstance(model, Model):
-        bundle = model
-    elif Path(model).suffix == ".keras":
-        bundle = tuned_model(model)
+def open_model(settings: ModelSettings) -> Model:
+    """Return the model of the settings, ready to classify."""
+    if isinstance(settings.model, Model):
+        model = settings.model
+    elif Path(settings.model).suffix == ".keras":
+        model = tuned_model(settings.model)
     else:
-        bundle = load_model(model, trust=trust)
-    if codes and (bundle.span is None or hasattr(bundle.span, "codes_")):
-        logger.warning("--codes was not needed: the bundle holds all that its classifier uses.")
-    bundle.open_codes(codes or None)
-    return bundle
+        model = load_model(settings.model, trust=settings.trust)
+    if settings.codes and (model.span is None or hasattr(model.span, "codes_")):
+        logger.warning("--codes was not needed: the model holds everything that it uses.")
+    model.open_codes(settings.codes or None)
+    return model
 
 
-def find_inputs(inputs: Inputs, bundle: Model) -> JoinedStores | tuple[ImageRecord, ...]:
-    """Return the stores, or the images, that were given.
+def find_inputs(inputs: Inputs, model: Model) -> JoinedStores | tuple[ImageRecord, ...]:
+    """Return the stores or the images of an input.
 
     Parameters
     ----------
     inputs : Path, str or sequence of them
         Images and folders of images; or one or several stores.
-    bundle : Model
-        Says which layers of the stores are read.
+    model : Model
+        The model, which knows the layers that are needed from the stores.
 
     Raises
     ------
     ImagesError, OptionError, StoreError
-        There are none, or they do not go together.
+        Nothing was found, or stores and images are mixed.
     RecipeMismatchError
-        The stores hold other codes than the classifier's.
+        The stores hold codes of another recipe than the model's.
     """
     files = [as_file(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     if not files:
@@ -172,58 +168,56 @@ def find_inputs(inputs: Inputs, bundle: Model) -> JoinedStores | tuple[ImageReco
     if len(stores) < len(files):
         other = next(file for file in files if file not in stores)
         message = (
-            f"Stores and images cannot be mixed: {stores[0]} is a store, and {other} is not. Give "
-            "one kind at a time."
+            f"Stores and images cannot be mixed, but {stores[0]} is a store and {other} is not. "
+            "Use one kind of input at a time."
         )
         raise OptionError(message)
-    return _joined(stores, bundle)
+    return _joined(stores, model)
 
 
 def prepare_job(
-    found: JoinedStores | tuple[ImageRecord, ...],
-    bundle: Model,
-    *,
-    weights: str | None = None,
-    precision: Precision | None = None,
-    device: str = "auto",
+    found: JoinedStores | tuple[ImageRecord, ...], model: Model, settings: ModelSettings
 ) -> PredictionJob:
-    """Return the job of classifying what was found, which writes nothing.
+    """Return a job that classifies an input and writes nothing.
 
     Parameters
     ----------
     found : JoinedStores or tuple of ImageRecord
-        What `find_inputs` returns.
-    bundle : Model
-        The classifier.
-    weights, precision, device : optional
-        See `predict`.
+        The result of `find_inputs`.
+    model : Model
+        The model.
+    settings : ModelSettings
+        Weights, precision, device and progress.
 
     Raises
     ------
     RecipeMismatchError, WeightsError
-        The weights are not those of the classifier's codes, or not there.
+        The weights cannot be found, or differ from those that the model was fitted with.
     """
+    device, progress = settings.device, settings.progress
     if isinstance(found, JoinedStores):
-        return PredictionJob(bundle, (), found, None, found.recipe, device)
-    recipe = dataclasses.replace(bundle.recipe, precision=precision or bundle.recipe.precision)
-    bundle.check_recipe(recipe, "This run")
-    return PredictionJob(bundle, found, None, _source(bundle, weights), recipe, device)
+        return PredictionJob(model, (), found, None, found.recipe, device, progress=progress)
+    precision = settings.precision or model.recipe.precision
+    recipe = dataclasses.replace(model.recipe, precision=precision)
+    model.check_recipe(recipe, "This run")
+    source = _source(model, settings.weights)
+    return PredictionJob(model, found, None, source, recipe, device, progress=progress)
 
 
-def _joined(paths: Sequence[Path], bundle: Model) -> JoinedStores:
-    """Join stores that hold the classifier's layers between them."""
+def _joined(paths: Sequence[Path], model: Model) -> JoinedStores:
+    """Join stores that together hold the layers of the model."""
     stores = [open_store(path) for path in paths]
-    held = tuple(layer for store in stores for layer in store.recipe.layers)
+    layers = tuple(layer for store in stores for layer in store.recipe.layers)
     for store in stores:
-        bundle.check_recipe(store.recipe.narrowed(held), str(store.path))
-    joined = join_stores(paths, bundle.recipe.layers)
+        model.check_recipe(store.recipe.narrowed(layers), str(store.path))
+    joined = join_stores(paths, model.recipe.layers)
     for note in joined.notes if len(joined.stores) > 1 else ():
         logger.warning("%s", note)
     return joined
 
 
 def _records(inputs: Sequence[File]) -> Iterator[ImageRecord]:
-    """Yield images with names that the user can open."""
+    """Yield images under names that the user can open."""
     for file in inputs:
         path = as_folder(file)
         if isinstance(path, Url) or path.is_dir():
@@ -234,36 +228,35 @@ def _records(inputs: Sequence[File]) -> Iterator[ImageRecord]:
         elif path.exists():
             yield ImageRecord(path.name, path, None, None, None)
         else:
-            message = f"No image, folder or store {path}."
+            message = f"There is no image, folder or store {path}."
             raise ImagesError(message)
 
 
-def _source(bundle: Model, weights: str | None) -> WeightsSource:
-    """Find the weights that the classifier's codes were made with, renamed as they were."""
+def _source(model: Model, weights: str | None) -> WeightsSource:
+    """Find the weights that the codes were extracted with, with the same renamed layers."""
     try:
-        extraction = bundle.provenance["extraction"]
+        extraction = model.provenance["extraction"]
         spec, rename = weights or str(extraction["weights"]), extraction.get("rename")
     except (AttributeError, LookupError, TypeError) as error:
         message = (
-            "The bundle does not say which weights its codes were made with. It was changed. Make "
-            "it again: featx fit --overwrite"
+            "The model does not record the weights of its codes, so it was changed. Fit it again: "
+            "featx fit --overwrite"
         )
         raise ModelError(message) from error
     try:
-        source = find_weights(spec, bundle.recipe.layers, rename=rename)
+        source = find_weights(spec, model.recipe.layers, rename=rename)
     except (WeightsError, OptionError) as error:
         if not rename:
             raise
         message = (
-            f"{error}\nThese renames are those of the classifier's codes. Use --weights with the "
-            "file that extract had."
+            f"{error}\nThe model's codes were extracted with these renamed layers. Use --weights "
+            "with the file of that extraction."
         )
         raise WeightsError(message) from error
-    if source.identity != bundle.recipe.weights:
+    if source.identity != model.recipe.weights:
         message = (
-            f"The weights {spec} are not those of the classifier's codes: {source.identity[:12]}, "
-            f"expected {bundle.recipe.weights[:12]}. "
-            "Use --weights with the file that extract had."
+            f"The weights {spec} are {source.identity[:12]}, but the model's codes were extracted "
+            f"with {model.recipe.weights[:12]}. Use --weights with the file of that extraction."
         )
         raise RecipeMismatchError(message)
     return source

@@ -1,143 +1,89 @@
-"""Predictions: images or stores and a bundle in, a table of probabilities out.
+"""The table of predictions: a job comes in, rows go out and are written as they come.
 
-Rows are written as they come: however many images there are, a batch of them is in
-memory.
+However many images there are, one batch of them is in memory.
 """
 
 import contextlib
-from collections.abc import Callable, Generator
+import json
+import math
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from featx.choices import Precision
 from featx.cluster import Cluster
-from featx.fitting import Model
 from featx.outputs import whole_file
-from featx.workflows.predicting.classifying import Progress, probability_blocks
-from featx.workflows.predicting.prepare import Inputs, PredictionJob, prepare_prediction
-from featx.workflows.predicting.tables import WRITERS, Columns, columns_of
+from featx.signatures import prepared_by
+from featx.text import printable
+from featx.workflows.predicting.classifying import probability_blocks
+from featx.workflows.predicting.prepare import PredictionJob, prepare_prediction
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["predict", "predictions", "run_prediction"]
 
+# A Parquet file of many small row groups is slow to read.
+_CELLS_PER_GROUP = 1_000_000
 
-def predict(  # noqa: PLR0913  flat, as on the command line
-    inputs: Inputs,
-    *,
-    model: Path | str | Model = "model.skops",
-    codes: Inputs | None = None,
-    trust: bool = False,
-    top: int | None = None,
-    output: Path | str | None = None,
-    overwrite: bool = False,
-    weights: str | None = None,
-    precision: Precision | None = None,
-    device: str = "auto",
-    progress: Progress | None = None,
-) -> "pd.DataFrame":
+_Columns = dict[str, NDArray[Any]]
+
+
+@prepared_by(prepare_prediction)
+def predict(job: PredictionJob) -> "pd.DataFrame":
     """Predict labels and probabilities.
 
-    The table is in memory as a whole. For more images than that allows, iterate
-    over `featx.workflows.predictions`, which yields it batch by batch.
-
-    Parameters
-    ----------
-    inputs : Path, str or sequence of them
-        Images and folders of images, which may be archives or URLs; or a store, or
-        several of the same images, which are joined.
-    model : Path, str or Model, default="model.skops"
-        What `featx fit` made, or the tuned.keras of `featx finetune`.
-    codes : Path, str or sequence of them, optional
-        The stores that the classifier was fitted on, if it compares with their
-        codes and they lie elsewhere now.
-    trust : bool, default=False
-        Whether to open a .joblib bundle, which can run any code of its maker.
-    top : int, optional
-        Give this many labels an image, the most probable first, rather than the
-        probability of every class.
-    output : Path or str, optional
-        Where to write the table, NAME.csv, NAME.parquet or NAME.jsonl (one JSON
-        object a line); not written by default.
-    overwrite : bool, default=False
-        Whether a file of that name may be replaced.
-    weights : str, optional
-        Where the weights lie now, if not where they lay at extraction.
-    precision : {"float32", "tf32", "bfloat16"}, optional
-        Arithmetic of the network, if not that of the extraction; probabilities
-        then differ a little.
-    device : str, default="auto"
-        "auto" (a GPU if there is one), "cpu", "gpu" or "gpu:N".
-    progress : callable, optional
-        Called with (images done, images in all).
+    The whole table is in memory. For more images than that allows, iterate over
+    `featx.workflows.predictions`, which yields it batch by batch.
 
     Returns
     -------
     DataFrame of shape (n_images, 2 + n_classes)
-        Columns path, label, and p_CLASS for each class; with `top`, path, label,
-        p, label_2, p_2 and so on. Images that cannot be read have no label, and
-        NaN for probabilities.
-
-    Raises
-    ------
-    OptionError, ExistsError, ModelError, StoreError, ImagesError
-        Checked before work starts.
-    RecipeMismatchError
-        Codes or weights are not those that the bundle was fitted on.
+        Columns path, label, and p_CLASS for each class; with `top`, path, label, p,
+        label_2, p_2 and so on. Images that cannot be read have no label and the
+        probability NaN.
     """
-    job = prepare_prediction(
-        inputs,
-        model=model,
-        codes=codes,
-        trust=trust,
-        top=top,
-        output=output,
-        overwrite=overwrite,
-        weights=weights,
-        precision=precision,
-        device=device,
-    )
-    return run_prediction(job, progress=progress)
-
-
-def run_prediction(
-    job: PredictionJob, *, progress: Progress | None = None, cluster: Cluster | None = None
-) -> "pd.DataFrame":
-    """Run a job; parameters are those of `predictions`, the result that of `predict`."""
     import pandas as pd
 
-    parts = list(_written(job, progress, cluster))
-    none = columns_of(job, slice(0, 0), np.empty((0, len(job.bundle.classes))))
-    columns = {name: np.concatenate([none[name], *(part[name] for part in parts)]) for name in none}
-    return pd.DataFrame(columns)
+    parts = [_no_rows(job), *_written(job, None)]
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
-def predictions(
-    job: PredictionJob, *, progress: Progress | None = None, cluster: Cluster | None = None
-) -> "Generator[pd.DataFrame, None, None]":
-    """Yield the table of a job, batch by batch, in the order of the images.
+@prepared_by(prepare_prediction)
+def predictions(job: PredictionJob) -> "Generator[pd.DataFrame, None, None]":
+    """Predict labels and probabilities, batch by batch.
 
-    The job's output gets its name when all was yielded; a caller who ends
-    earlier leaves no file.
-
-    Parameters
-    ----------
-    job : PredictionJob
-        What `prepare_prediction` returns.
-    progress : callable, optional
-        Called with (images done, images in all).
-    cluster : Cluster, optional
-        Whose workers compute codes and classify them; they load the job's
-        weights, and see the images under the same paths. See
-        `featx.cluster.connected`.
+    The settings are checked at once, and images are read as the batches are requested. The
+    output appears when all batches were yielded; if the iteration ends earlier, no file
+    remains.
 
     Yields
     ------
     DataFrame of shape (n_images, n_columns)
-        Columns as `predict` returns them.
+        Rows in the order of the images, with the columns of `featx.predict`.
+    """
+    return run_prediction(job)
+
+
+def run_prediction(
+    job: PredictionJob, *, cluster: Cluster | None = None
+) -> "Generator[pd.DataFrame, None, None]":
+    """Run a job, and yield its table batch by batch.
+
+    Parameters
+    ----------
+    job : PredictionJob
+        The result of `prepare_prediction`.
+    cluster : Cluster, optional
+        Its workers compute and classify codes, instead of this process. They load the job's
+        weights, and see the images under the same paths. See `featx.cluster.connected`.
+
+    Yields
+    ------
+    DataFrame of shape (n_images, n_columns)
+        Rows in the order of the images, with the columns of `featx.predict`.
 
     Raises
     ------
@@ -146,27 +92,116 @@ def predictions(
     OutputError
         The table cannot be written.
     ClusterError
-        The cluster is lost, or a worker ended with an error.
+        The cluster is lost, or a worker failed.
     """
     import pandas as pd
 
-    for columns in _written(job, progress, cluster):
+    for columns in _written(job, cluster):
         yield pd.DataFrame(columns)
 
 
-def _written(
-    job: PredictionJob, progress: Progress | None, cluster: Cluster | None
-) -> Generator[Columns, None, None]:
-    """Yield rows batch by batch, each after it was written."""
+def _written(job: PredictionJob, cluster: Cluster | None) -> Generator[_Columns, None, None]:
+    """Yield rows batch by batch, after each batch was written."""
     with contextlib.ExitStack() as stack:
-        write: Callable[[Columns], None] | None = None
+        write: Callable[[_Columns], None] | None = None
         if job.output is not None:
-            none = columns_of(job, slice(0, 0), np.empty((0, len(job.bundle.classes))))
             temporary = stack.enter_context(whole_file(job.output))
-            write = stack.enter_context(WRITERS[job.output.suffix](temporary, none))
-        blocks = stack.enter_context(contextlib.closing(probability_blocks(job, progress, cluster)))
+            write = stack.enter_context(_WRITERS[job.output.suffix](temporary, _no_rows(job)))
+        blocks = stack.enter_context(
+            contextlib.closing(probability_blocks(job, job.progress, cluster))
+        )
         for images, probabilities in blocks:
-            columns = columns_of(job, images, probabilities)
+            columns = _columns_of(job, images, probabilities)
             if write is not None:
                 write(columns)
             yield columns
+
+
+def _no_rows(job: PredictionJob) -> _Columns:
+    return _columns_of(job, slice(0, 0), np.empty((0, len(job.model.classes))))
+
+
+def _columns_of(job: PredictionJob, images: slice, probabilities: NDArray[np.float64]) -> _Columns:
+    """Return the columns of some images' rows."""
+    names = np.array([printable(name) for name in job.names(images)], dtype=object)
+    classes = np.array([printable(name) for name in job.model.classes], dtype=object)
+    readable = ~np.isnan(probabilities).any(axis=1)
+    # A stable sort of -p puts the first of equal classes first, as argmax does.
+    n_labels = 1 if job.top is None else min(job.top, len(classes))
+    best = (
+        probabilities.argmax(axis=1)[:, None]
+        if n_labels == 1
+        else np.argsort(-probabilities, axis=1, kind="stable")[:, :n_labels]
+    )
+    labels = np.full(best.shape, None, dtype=object)
+    labels[readable] = classes[best[readable]]
+    columns: _Columns = {"path": names, "label": labels[:, 0]}
+    if job.top is None:
+        return columns | {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
+    highest = np.take_along_axis(probabilities, best, axis=1)
+    columns["p"] = highest[:, 0]
+    for k in range(1, n_labels):
+        columns |= {f"label_{k + 1}": labels[:, k], f"p_{k + 1}": highest[:, k]}
+    return columns
+
+
+# The files that a table is written to.
+
+
+@contextlib.contextmanager
+def _csv(path: Path, no_rows: _Columns) -> Iterator[Callable[[_Columns], None]]:
+    import pandas as pd
+
+    with path.open("w", encoding="utf-8", newline="") as file:
+        pd.DataFrame(no_rows).to_csv(file, index=False)
+        yield lambda columns: pd.DataFrame(columns).to_csv(file, index=False, header=False)
+
+
+@contextlib.contextmanager
+def _jsonl(path: Path, no_rows: _Columns) -> Iterator[Callable[[_Columns], None]]:
+    with path.open("w", encoding="utf-8", newline="") as file:
+
+        def write(columns: _Columns) -> None:
+            for cells in zip(*(column.tolist() for column in columns.values()), strict=True):
+                # JSON has no NaN.
+                row = [None if isinstance(x, float) and math.isnan(x) else x for x in cells]
+                file.write(json.dumps(dict(zip(no_rows, row, strict=True)), ensure_ascii=False))
+                file.write("\n")
+
+        yield write
+
+
+@contextlib.contextmanager
+def _parquet(path: Path, no_rows: _Columns) -> Iterator[Callable[[_Columns], None]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            (name, pa.string() if column.dtype == object else pa.float64())
+            for name, column in no_rows.items()
+        ]
+    )
+    kept: list[pa.RecordBatch] = []
+
+    def flush() -> None:
+        if kept:
+            table = pa.Table.from_batches(kept, schema)
+            writer.write_table(table, row_group_size=len(table))
+            kept.clear()
+
+    def write(columns: _Columns) -> None:
+        arrays = [
+            pa.array(column, field.type, from_pandas=True)  # NaN becomes a missing value
+            for field, column in zip(schema, columns.values(), strict=True)
+        ]
+        kept.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        if sum(len(batch) for batch in kept) * len(schema) >= _CELLS_PER_GROUP:
+            flush()
+
+    with path.open("wb") as file, pq.ParquetWriter(file, schema) as writer:
+        yield write
+        flush()
+
+
+_WRITERS = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}

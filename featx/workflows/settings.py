@@ -1,0 +1,134 @@
+"""The settings of the verbs that classify images with a model: each is listed here, once.
+
+Values come in as a user types them; frozen values go out that `predict`, `evaluate`,
+`explain` and the command line share. `prepare_prediction`, `prepare_evaluation` and
+`prepare_explanation` check what the values allow.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featx.choices import Precision, Split
+from featx.fitting import Model
+
+__all__ = [
+    "EvaluationSettings",
+    "ExplanationSettings",
+    "Inputs",
+    "ModelSettings",
+    "PredictionSettings",
+    "Progress",
+]
+
+Inputs = Path | str | Sequence[Path | str]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The model, and how it classifies images.
+
+    Parameters
+    ----------
+    model : Path, str or Model, default="model.skops"
+        The file that `featx fit` wrote, the tuned.keras of `featx finetune`, or a model in
+        memory.
+    codes : Path, str or sequence of them, optional
+        The stores that the classifier was fitted on, if it compares images with their codes
+        and the files have moved.
+    trust : bool, default=False
+        Allow a .joblib model, which can run any code when it is opened.
+    weights : str, optional
+        Where the weights file is now, if it has moved since the extraction.
+    precision : {"float32", "tf32", "bfloat16"}, optional
+        Arithmetic of the network, if not that of the extraction; probabilities then differ
+        slightly.
+    device : str, default="auto"
+        "auto" (a GPU if there is one), "cpu", "gpu" or "gpu:N".
+    progress : callable, optional
+        Called with (images done, images in total) after each batch.
+    """
+
+    model: Path | str | Model = "model.skops"
+    codes: Inputs | None = None
+    trust: bool = False
+    weights: str | None = None
+    precision: Precision | None = None
+    device: str = "auto"
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionSettings(ModelSettings):
+    """What `predict` reads and writes.
+
+    Parameters
+    ----------
+    inputs : Path, str or sequence of them
+        Images and folders of images, which may be archives or URLs; or a store, or several
+        stores of the same images, which are joined.
+    top : int, optional
+        Number of labels for each image, the most probable first, instead of the
+        probabilities of all classes.
+    output : Path or str, optional
+        Table to write: NAME.csv, NAME.parquet or NAME.jsonl (one JSON object per line).
+        Nothing is written by default.
+    overwrite : bool, default=False
+        Replace the table if it exists.
+    """
+
+    inputs: Inputs = field(kw_only=False)
+    top: int | None = None
+    output: Path | str | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(ModelSettings):
+    """What `evaluate` reads.
+
+    Parameters
+    ----------
+    inputs : Path, str or sequence of them
+        Folders of labelled images; or a store, or several stores of the same images, which
+        are joined.
+    manifest : Path or str, optional
+        A table that lists images and their labels, instead of `inputs`; see
+        `featx.images.list_images`.
+    labels : Path or str, optional
+        A table with other labels, splits or groups, by path, for the images of a store.
+    label_column, split_column, group_column : str, optional
+        Names of the columns in that table.
+    split : {"train", "val", "test"}, optional
+        Evaluate only the images of this split.
+    """
+
+    inputs: Inputs = field(default=(), kw_only=False)
+    manifest: Path | str | None = None
+    labels: Path | str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    group_column: str | None = None
+    split: Split | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplanationSettings(ModelSettings):
+    """What `explain` reads, and how it explains.
+
+    Parameters
+    ----------
+    images : Path, str or sequence of them
+        Images and folders of images. Images that cannot be read are skipped, with a
+        warning.
+    label : str or sequence of str, optional
+        The class whose decision score is explained, or one class for each image; by
+        default the predicted class.
+    cells : int, default=7
+        Number of cells on each side of the grid over which the grey square is moved.
+    """
+
+    images: Inputs = field(kw_only=False)
+    label: str | Sequence[str] | None = None
+    cells: int = 7
