@@ -1,24 +1,24 @@
-"""The error tree: everything featx raises on purpose.
+"""The errors that featx raises on purpose.
 
-Nothing comes in; the names go out to every room. A message answers three
-questions: what happened (with what was received), what was expected, what to
-type next. The command line prints the message alone and exits with 1.
+All of them derive from `FeatxError`. A message says what happened and which value was
+received, what was expected, and what to type next. The command line prints the message
+without a traceback and exits with code 1.
 
 * FeatxError
-    * OptionError           a setting that cannot be (also a ValueError)
-        * UnknownLayerError a layer VGG19 does not have
-    * OutputError           a result that cannot be written
-        * ExistsError       the output is already there
-        * BusyError         another run is writing it
-    * ImagesError           no usable list of images
-    * ImageError            one image that cannot be read
-    * WeightsError          a weights file that is missing, damaged or does not fit
-    * StoreError            a store that cannot be read or written
-        * RecipeMismatchError  codes made by another recipe
-        * CodeRangeError       a code that the store's numbers cannot hold
-    * FitError              labels or codes that no classifier can be fitted on
-    * ModelError           a saved classifier that cannot be read
-    * ClusterError          a cluster that is lost, or a task that failed on it
+    * OptionError             a setting has a value that is not allowed (also a ValueError)
+        * UnknownLayerError   VGG19 has no layer of that name
+    * OutputError             an output file cannot be written
+        * ExistsError         the output exists already
+        * BusyError           another run is writing the output
+    * ImagesError             no images were found
+    * ImageError              one image cannot be read
+    * WeightsError            a weights file is missing, damaged or does not match VGG19
+    * StoreError              a store of codes cannot be read or written
+        * RecipeMismatchError codes were made with other settings
+        * CodeRangeError      a code is too large for the store's data type
+    * FitError                no classifier can be fitted on these codes and labels
+    * ModelError              a saved classifier cannot be read
+    * ClusterError            a cluster was lost, or a task failed on it
 """
 
 __all__ = [
@@ -41,35 +41,35 @@ __all__ = [
 
 
 class FeatxError(Exception):
-    """Base of all errors that featx raises on purpose."""
+    """Base class of all errors that featx raises on purpose."""
 
 
 class OptionError(FeatxError, ValueError):
-    """A setting has a value that it cannot have."""
+    """Raised when a setting has a value that is not allowed."""
 
 
 class UnknownLayerError(OptionError):
-    """VGG19 has no layer of that name."""
+    """Raised when VGG19 has no layer of the requested name."""
 
 
 class OutputError(FeatxError):
-    """A result cannot be written."""
+    """Raised when an output file or folder cannot be written."""
 
 
 class ExistsError(OutputError):
-    """The output exists, and nothing said that it may be replaced."""
+    """Raised when the output exists and replacing it was not allowed."""
 
 
 class BusyError(OutputError):
-    """Another run is writing the output."""
+    """Raised when another run is writing the same output."""
 
 
 class ImagesError(FeatxError):
-    """No usable list of images: a missing folder, a manifest without paths."""
+    """Raised when no images are found, as in a missing folder or a manifest without paths."""
 
 
 class ImageError(FeatxError):
-    """One image cannot be read; the message is the reason.
+    """Raised when one image cannot be read.
 
     Parameters
     ----------
@@ -85,31 +85,31 @@ class ImageError(FeatxError):
 
 
 class WeightsError(FeatxError):
-    """A weights file is missing, damaged, or does not fit VGG19."""
+    """Raised when a weights file is missing, is damaged, or does not match VGG19."""
 
 
 class StoreError(FeatxError):
-    """A store cannot be read or written."""
+    """Raised when a store of codes cannot be read or written."""
 
 
 class RecipeMismatchError(StoreError):
-    """Codes were made by another recipe than the one expected."""
+    """Raised when codes were made with other settings than those expected."""
 
 
 class CodeRangeError(StoreError):
-    """A code is too large for the store's numbers.
+    """Raised when a code is too large for the store's data type.
 
     Parameters
     ----------
     layer : str
-        Of the code.
+        The layer of the code.
     value : float
-        The largest that was met.
+        The largest value found.
     """
 
     def __init__(self, layer: str, value: float) -> None:
         super().__init__(
-            f"A code of {layer} is {value:.6g}; float16 holds at most 65504. "
+            f"A code of {layer} is {value:.6g}, but float16 holds at most 65504. "
             "Use --dtype float32 --overwrite."
         )
         self.layer = layer
@@ -117,12 +117,12 @@ class CodeRangeError(StoreError):
 
 
 class FitError(FeatxError):
-    """No classifier can be fitted: labels, splits or codes are missing."""
+    """Raised when no classifier can be fitted because labels, splits or codes are missing."""
 
 
 class ModelError(FeatxError):
-    """A saved classifier cannot be read."""
+    """Raised when a saved classifier cannot be read."""
 
 
 class ClusterError(FeatxError):
-    """A cluster is lost, or what it was given to do ended with an error."""
+    """Raised when a cluster is lost or one of its tasks fails."""

@@ -1,6 +1,5 @@
 """`featx info`: what a store, a bundle or a weights file holds."""
 
-import dataclasses
 import json
 import zipfile
 from collections import Counter
@@ -11,7 +10,6 @@ import typer
 
 from featx.cli.console import AsJson, Quiet, gigabytes, print_json, print_table
 from featx.errors import OptionError, StoreError
-from featx.layers import LAYERS
 from featx.text import counted, printable
 
 if TYPE_CHECKING:
@@ -138,11 +136,10 @@ def _weights(file: Path) -> dict[str, Any]:
             for group in found.groups
         ],
         "covers": list(found.covers),
-        "how": found.how,
+        "matched_by": found.matched_by,
         "missing": list(found.missing),
         "mismatched": list(found.mismatched),
-        "twice": list(found.twice),
-        "proposals": [{**dataclasses.asdict(p), "flag": p.flag} for p in found.proposals],
+        "repeated": list(found.repeated),
     }
 
 
@@ -190,42 +187,21 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 
 def _print_weights(facts: dict[str, Any]) -> None:
-    """Say what is there, by name, and what could be, by order and shapes."""
-    print(f"weights, {facts['layout']}, told apart {facts['how']}")
-    would = {proposal["old"]: proposal["new"] for proposal in facts["proposals"]}
+    """Print the layers of a weights file, and the layers of VGG19 that it covers."""
+    print(f"weights, {facts['layout']}, layers matched by {facts['matched_by']}")
     rows = [
         (
             group["name"],
             " ".join(map(str, group["shapes"])),
             group["dtype"],
             group["vgg19_layer"] or "",
-            *([would.get(group["name"], "")] if would else []),
         )
         for group in facts["layers"]
     ]
-    header = ("layer", "shapes", "numbers", "in VGG19", *(["would fit"] if would else []))
-    print_table(header, rows)
-    for word in ("covers", "missing", "mismatched", "twice"):
+    print_table(("layer", "shapes", "data type", "layer of VGG19"), rows)
+    for word in ("covers", "missing", "mismatched", "repeated"):
         if facts[word]:
             print(f"{word}: {', '.join(facts[word])}")
-    if not would:
-        return
-    served = {*facts["covers"], *would.values()}
-    left = [x.name for x in LAYERS if x.kind != "pool" and x.name not in served]
-    if left:
-        print(f"nothing would fit: {', '.join(left)}")
-    for proposal in facts["proposals"]:
-        if proposal["other"]:
-            print(f"{proposal['new']}: {proposal['other']} would fit as well")
-    names = [layer.name for layer in LAYERS]
-    stop = names.index(left[0]) if left else len(names)
-    flags = [p["flag"] for p in facts["proposals"] if names.index(p["new"]) < stop]
-    if flags:
-        print(
-            "Compare with your network. With --weights and these flags it would serve layers up "
-            f"to {names[stop - 1]}:"
-        )
-        print("  " + " \\\n  ".join(flags))
 
 
 def _print_lines(facts: dict[str, Any]) -> None:

@@ -22,7 +22,6 @@ from featx.network.devices import (
 from featx.network.precision import arithmetic
 from featx.network.weights import (
     BUNDLED_SHA256,
-    RenameProposal,
     WeightsGroup,
     WeightsInventory,
     WeightsSource,
@@ -37,7 +36,6 @@ __all__ = [
     "BUNDLED_SHA256",
     "Backbone",
     "Device",
-    "RenameProposal",
     "VGG19Backbone",
     "WeightsGroup",
     "WeightsInventory",

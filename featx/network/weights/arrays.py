@@ -1,7 +1,7 @@
 """Arrays of weights by layer name: read from a file, or drawn at random.
 
-A source comes in; float32 kernels and biases go out, for the layers up to the
-cut and no others. This file does not know where a source came from.
+A source comes in; float32 kernels and biases go out, for the layers that the network
+needs and no others. This file does not know how the source was found.
 """
 
 import logging
@@ -16,9 +16,8 @@ from featx.errors import WeightsError
 from featx.hdf5 import check_held, inside
 from featx.layers import LAYERS, weight_shapes
 from featx.network.weights.files import READ_FAILURES
-from featx.network.weights.layouts import Entry, open_layout
+from featx.network.weights.layouts import open_layout
 from featx.network.weights.matching import match_entries, needed_layers, require
-from featx.network.weights.renaming import find_renamed
 from featx.network.weights.sources import WeightsSource
 from featx.text import counted
 
@@ -30,12 +29,12 @@ logger = logging.getLogger(__name__)
 def read_weights(
     source: WeightsSource, layers: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return the weights that the network needs, cut after the deepest of `layers`.
+    """Return the weights of the network up to the deepest of `layers`.
 
     Parameters
     ----------
     source : WeightsSource
-        What `find_weights` found, renames included.
+        The result of `find_weights`, with its renames.
     layers : sequence of str
         Layers that codes are taken from.
 
@@ -48,7 +47,7 @@ def read_weights(
     Raises
     ------
     WeightsError
-        The file is damaged, does not fit, or holds numbers that are not finite.
+        The file is damaged, does not match VGG19, or holds values that are not finite.
 
     Examples
     --------
@@ -58,26 +57,34 @@ def read_weights(
     [('block1_conv1', (3, 3, 3, 64), (64,)), ('block1_conv2', (3, 3, 64, 64), (64,))]
     """
     names = needed_layers(layers)
-    if source.path is None:
+    path = source.path
+    if path is None:
         seed = int(source.identity.removeprefix("random:"))
         return {name: _draw(name, seed) for name in names}
-    with open_layout(source.path) as contents:
-        renamed = find_renamed(contents.entries, source.rename, source.path)
-        match = match_entries(contents.entries, renamed)
-        require(match, contents.entries, layers, source.path)
-        if match.how == "by order and shapes":
+    with open_layout(path) as contents:
+        match = match_entries(contents.entries, source.rename, path)
+        require(match, contents.entries, layers, path)
+        if match.matched_by == "order and shapes":
             logger.warning(
-                "%s names no layer of VGG19: its 16 convolutions were matched by order and shapes.",
-                source.path,
+                "%s has no layer names of VGG19. Its 16 convolutions were matched by their order "
+                "and shapes.",
+                path,
             )
-        return {name: _read(contents.file, match.fits[name], name, source.path) for name in names}
+        weights = {}
+        for name in names:
+            kernel, bias = match.fits[name].datasets
+            weights[name] = (
+                _read_array(contents.file, kernel, name, path),
+                _read_array(contents.file, bias, name, path),
+            )
+        return weights
 
 
 def _draw(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a layer's kernel after He et al. 2015; the bias is zero.
+    """Draw a layer's kernel as in He et al. 2015; the bias is zero.
 
-    Every layer has a stream of its own, so a deeper cut has the same early
-    layers; NumPy draws, so every backend has the same numbers.
+    Every layer has its own random stream, so a deeper network has the same early layers.
+    NumPy draws the numbers, so they are the same on every backend.
     """
     kernel_shape, bias_shape = weight_shapes(name) or ((), ())
     index = [layer.name for layer in LAYERS].index(name)
@@ -87,51 +94,40 @@ def _draw(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return kernel, np.zeros(bias_shape, np.float32)
 
 
-def _read(file: h5py.File, entry: Entry, name: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read a layer's kernel and bias."""
-    kernel, bias = (_read_array(file, dataset, name, path) for dataset in entry.datasets)
-    return kernel, bias
-
-
 def _read_array(file: h5py.File, dataset: str, name: str, path: Path) -> np.ndarray:
-    """Read one array as float32, and refuse what cannot be a trained weight."""
+    """Read one array as float32; refuse integers and values that are not finite."""
     try:
-        numbers = inside(file, dataset)
-        _check_numbers(numbers, name, path)
-        check_held(file, numbers)
-        array = _as_float32(numbers[...])
+        stored = inside(file, dataset)
+        if stored.dtype.kind != "f" and stored.dtype != "V2":
+            message = (
+                f"{name} of {path} has the data type {stored.dtype}. Expected floating point. "
+                "Save the network before quantisation, or use --weights bundled."
+            )
+            raise WeightsError(message)
+        check_held(file, stored)
+        array = _as_float32(stored[...])
     except WeightsError:
         raise
     except READ_FAILURES as error:
         message = (
-            f"{name} of {path} cannot be read: its part of the file is damaged, or packed in a way "
-            "that h5py does not know. Copy or download the file again, or use --weights bundled."
+            f"{name} of {path} cannot be read: that part of the file is damaged, or compressed "
+            "with a filter that h5py lacks. Copy or download the file again, or use --weights "
+            "bundled."
         )
         raise WeightsError(message) from error
-    n_bad = array.size - np.count_nonzero(np.isfinite(array))
+    n_bad = array.size - int(np.count_nonzero(np.isfinite(array)))
     if n_bad:
         message = (
-            f"{name} of {path} holds "
-            f"{counted(int(n_bad), 'number that is', 'numbers that are')} NaN or infinite in "
-            f"float32, of {array.size:,}. Expected finite weights; probably a training diverged. "
-            "Use the weights of an earlier epoch, or --weights bundled."
+            f"{name} of {path} has {counted(n_bad, 'value that is', 'values that are')} NaN or "
+            f"infinite in float32, of {array.size:,}. Expected finite weights; the training may "
+            "have diverged. Use the weights of an earlier epoch, or --weights bundled."
         )
         raise WeightsError(message)
     return array
 
 
-def _check_numbers(dataset: h5py.Dataset, name: str, path: Path) -> None:
-    """Refuse integers."""
-    if dataset.dtype.kind != "f" and dataset.dtype != "V2":
-        message = (
-            f"{name} of {path} holds {dataset.dtype} numbers. Expected floating point. "
-            "Save the network before it is quantised, or use --weights bundled."
-        )
-        raise WeightsError(message)
-
-
 def _as_float32(raw: np.ndarray) -> np.ndarray:
-    if raw.dtype == "V2":  # bfloat16: the upper half of a float32
+    if raw.dtype == "V2":  # bfloat16 is the upper half of a float32
         return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(over="ignore"):  # a float64 too large becomes infinite, and is refused
+    with np.errstate(over="ignore"):  # a float64 that is too large becomes infinite, an error later
         return np.ascontiguousarray(raw, dtype=np.float32)

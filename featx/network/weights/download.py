@@ -1,8 +1,7 @@
-"""Keras's release of VGG19: taken from a cache, or downloaded and verified.
+"""Keras's release of VGG19, from a cache or downloaded and verified.
 
-With or without the fully connected layers, that is all that comes in; a path
-to a file of the right md5 goes out. This file does not know what a weights
-file holds.
+The choice of the file, with or without the fully connected layers, comes in; the path of
+a file with the right md5 goes out. This file does not know what a weights file holds.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ __all__ = ["IMAGENET_URL", "NOTOP", "TOP", "Release", "cached_imagenet", "fetch_
 
 logger = logging.getLogger(__name__)
 
-#: Folder of Keras's release files.
+#: Address of the folder with Keras's release files.
 IMAGENET_URL = "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
 
 
@@ -33,9 +32,9 @@ class Release:
     name : str
         Name of the file.
     md5 : str
-        Its md5 in hexadecimal, as keras.applications.vgg19 has it.
+        Its md5 in hexadecimal, as in keras.applications.vgg19.
     size : str
-        Its size, in words.
+        Its size with a unit, for messages.
     """
 
     name: str
@@ -54,12 +53,12 @@ TOP = Release(
 
 
 def cached_imagenet(*, top: bool) -> Path | None:
-    """Return Keras's release file if a cache has it, of the right md5; nothing is downloaded.
+    """Return Keras's release file if a cache holds it with the right md5; download nothing.
 
     Parameters
     ----------
     top : bool
-        The file that has fc1 and fc2 as well.
+        Return the file that also has fc1 and fc2.
     """
     release = TOP if top else NOTOP
     for file in (_keras_cache() / release.name, _own_cache() / release.name):
@@ -71,44 +70,45 @@ def cached_imagenet(*, top: bool) -> Path | None:
 def fetch_imagenet(*, top: bool, progress: bool = False) -> Path:
     """Return Keras's release file, from a cache or downloaded.
 
-    Keras's own cache comes first, then featx's, which the environment variable
-    FEATX_CACHE may move. What is downloaded gets its name once its md5 is right.
+    Keras's own cache is searched first, then the cache of featx, whose folder the
+    environment variable FEATX_CACHE can set. A downloaded file gets its final name only
+    after its md5 was verified.
 
     Parameters
     ----------
     top : bool
-        The file that has fc1 and fc2 as well.
+        Return the file that also has fc1 and fc2.
     progress : bool, default=False
-        Draw a bar on stderr during a download.
+        Show a progress bar on stderr during a download.
 
     Returns
     -------
     Path
-        The file; its md5 is right.
+        The file, with a verified md5.
 
     Raises
     ------
     WeightsError
-        There is no such file in a cache, and it cannot be downloaded.
+        No cache holds the file, and it cannot be downloaded.
     """
     release = TOP if top else NOTOP
     keras_file = _keras_cache() / release.name
     if keras_file.is_file():
         if _md5(keras_file) == release.md5:
             return keras_file
-        logger.warning("%s is not Keras's release (another md5): not used.", keras_file)
+        logger.warning("%s is not used: its md5 differs from that of Keras's release.", keras_file)
     return _retrieve(release, progress=progress)
 
 
 def _retrieve(release: Release, *, progress: bool) -> Path:
-    """Take a file from featx's cache, or download it there."""
-    import pooch  # lazy: it imports requests, which is slow
+    """Return a file from the cache of featx; download it if necessary."""
+    import pooch  # imported here because it imports requests, which is slow
 
     folder = _own_cache()
     url = IMAGENET_URL + release.name
     if not (folder / release.name).is_file():
         logger.info("Downloading %s (%s) to %s", url, release.size, folder)
-    pooch.get_logger().setLevel(logging.WARNING)  # its news on stderr are ours, said above
+    pooch.get_logger().setLevel(logging.WARNING)  # the log line above replaces its messages
     with ExitStack() as stack:
         bar = stack.enter_context(_Bar(release.name)) if progress else False
         try:
@@ -126,28 +126,28 @@ def _retrieve(release: Release, *, progress: bool) -> Path:
 
 
 def _hang_up(error: Exception) -> None:
-    """Close the answer of a server that refused; pooch leaves it open."""
+    """Close the response of a server that refused; pooch leaves it open."""
     response = getattr(error, "response", None)
     if response is not None:
         response.close()
 
 
 def _failure(error: Exception, url: str, release: Release, folder: Path) -> str:
-    """Say why a download failed, and what else can be done."""
+    """Return the message for a failed download: the reason and the alternatives."""
     response = getattr(error, "response", None)
     if isinstance(error, OSError) and error.strerror:
         reason = f"{folder} cannot be written: {error.strerror}"
     elif response is not None:
-        reason = f"the server answered {response.status_code}"
+        reason = f"the server returned status {response.status_code}"
     elif isinstance(error, OSError):
         reason = f"the connection to {urlsplit(url).netloc} failed ({type(error).__name__})"
     else:
-        reason = "what arrived has another md5, and was deleted"
+        reason = "the downloaded file has another md5 and was deleted"
     only = " with a layer up to block5_pool" if release is TOP else ""
     return (
-        f"Could not download {url}: {reason}. Expected {release.size} of md5 {release.md5}, to be "
-        f"kept in {folder} (FEATX_CACHE moves it). Use --weights bundled{only}, or download the "
-        "file by hand and use --weights FILE."
+        f"Could not download {url}: {reason}. Expected a file of {release.size} with the md5 "
+        f"{release.md5}, to be stored in {folder} (FEATX_CACHE sets another folder). Use --weights "
+        f"bundled{only}, or download the file yourself and use --weights FILE."
     )
 
 
@@ -157,7 +157,7 @@ class _Bar:
     total = 0  # bytes; pooch sets it
 
     def __init__(self, name: str) -> None:
-        from rich.console import Console  # lazy: only drawn for a person
+        from rich.console import Console  # imported here because it is rarely needed
         from rich.progress import DownloadColumn, Progress
 
         columns = (*Progress.get_default_columns(), DownloadColumn())
@@ -189,12 +189,12 @@ def _keras_cache() -> Path:
 
 def _own_cache() -> Path:
     """Return the folder in which featx keeps its downloads."""
-    import pooch  # lazy: it imports requests, which is slow
+    import pooch  # imported here because it imports requests, which is slow
 
     return Path(os.environ.get("FEATX_CACHE") or pooch.os_cache("featx")).expanduser()
 
 
 def _md5(path: Path) -> str:
     with path.open("rb") as file:
-        # A checksum that Keras chose, not a signature: allowed in FIPS mode too.
+        # Keras chose this checksum. It is not used for security, so FIPS mode allows it.
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

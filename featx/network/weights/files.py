@@ -1,9 +1,8 @@
 """A weights file, opened: plain HDF5, or the HDF5 inside a .keras archive.
 
-A path comes in; an open h5py file and the model's config go out. What a file
-is, its first bytes say; its extension is not asked. Nothing of an archive is
-unpacked under a name of its own, and nothing that grows a hundredfold. This file
-knows nothing of layers.
+A path comes in; an open h5py file and the model's config go out. The first bytes decide
+what a file is, not its extension. Archives are unpacked to a temporary file without a
+name, and refused if they would grow a hundredfold. This file does not know about layers.
 """
 
 import json
@@ -23,7 +22,7 @@ from featx.hdf5 import NotInsideError
 
 __all__ = ["READ_FAILURES", "damaged", "open_weights", "read_member"]
 
-#: What h5py, zipfile and json raise on bytes that are not what they should be.
+#: What h5py, zipfile and json raise for damaged files.
 READ_FAILURES = (
     ArithmeticError,
     AttributeError,
@@ -41,8 +40,8 @@ READ_FAILURES = (
 
 _ZIP_SIGNATURE = b"PK\x03\x04"
 _INSIDE = "model.weights.h5"
-# A config is some hundred kB. Trained weights hardly shrink in a zip; what grows more
-# than this was made to fill a disk.
+# A config has a few hundred kB. Trained weights hardly shrink in a zip, so an archive that
+# grows more than this was made to fill the disk.
 _MOST_TEXT = 64_000_000
 _MOST_FREE = 1_000_000_000
 _MOST_PACKED = 100
@@ -55,19 +54,19 @@ def open_weights(path: Path) -> Iterator[tuple[h5py.File, object]]:
     Parameters
     ----------
     path : Path
-        An HDF5 file or a .keras archive, whatever its name ends in.
+        An HDF5 file or a .keras archive, with any extension.
 
     Yields
     ------
     file : h5py.File
         The weights.
     config : object
-        The config of a .keras archive, as json.loads returned it, else None.
+        The config of a .keras archive, as json.loads returned it; None for HDF5.
 
     Raises
     ------
     WeightsError
-        The file cannot be opened, is damaged, or is something else.
+        The file cannot be opened, is damaged, or is not a weights file.
     """
     start = _first_bytes(path)
     with ExitStack() as stack:
@@ -89,7 +88,7 @@ def open_weights(path: Path) -> Iterator[tuple[h5py.File, object]]:
 
 
 def damaged(path: Path, error: Exception) -> WeightsError:
-    """Return the error that says a file was cut short or damaged, or names another."""
+    """Return the error for a file that is incomplete or damaged, or refers to another file."""
     if isinstance(error, NotInsideError):
         message = (
             f"{path} {error}. Expected all weights in one file. Save the model again with Keras, "
@@ -97,23 +96,24 @@ def damaged(path: Path, error: Exception) -> WeightsError:
         )
         return WeightsError(message)
     message = (
-        f"{path} is cut short or damaged: it begins as a weights file, but cannot be read to its "
-        f"end ({path.stat().st_size:,} bytes). Copy or download it again, or use --weights bundled."
+        f"{path} is incomplete or damaged: it starts as a weights file, but cannot be read to "
+        f"the end ({path.stat().st_size:,} bytes). Copy or download it again, or use --weights "
+        "bundled."
     )
     return WeightsError(message)
 
 
 def _first_bytes(path: Path) -> bytes:
-    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe blocks for ever
-        message = f"{path} is no ordinary file. Expected a weights file: --weights FILE"
+    if path.exists() and not path.is_file() and not path.is_dir():  # reading a pipe would block
+        message = f"{path} is not a regular file. Expected a weights file: --weights FILE"
         raise WeightsError(message)
     try:
         with path.open("rb") as file:
             return file.read(24)
     except OSError as error:
         message = (
-            f"{path} cannot be opened: {error.strerror}. Expected a weights file that you may "
-            "read. Use --weights FILE with another file, or --weights bundled."
+            f"{path} cannot be opened: {error.strerror}. Expected a readable weights file. "
+            "Use --weights FILE with another file, or --weights bundled."
         )
         raise WeightsError(message) from error
 
@@ -121,7 +121,7 @@ def _first_bytes(path: Path) -> bytes:
 def _open_hdf5(path: Path, start: bytes, stack: ExitStack) -> h5py.File:
     if not h5py.is_hdf5(path):
         message = (
-            f"{path} is not a weights file: it begins with {start!r}. Expected HDF5 or a .keras "
+            f"{path} is not a weights file: it starts with {start!r}. Expected HDF5 or a .keras "
             "archive. Use --weights FILE with another file, or --weights bundled."
         )
         raise WeightsError(message)
@@ -140,11 +140,11 @@ def _open_archive(path: Path, stack: ExitStack) -> tuple[h5py.File, object]:
     info = archive.getinfo(_INSIDE)
     if info.file_size > max(_MOST_FREE, _MOST_PACKED * info.compress_size):
         message = (
-            f"{path} would unpack {info.compress_size:,} bytes to {info.file_size:,}, as no "
-            "trained weights do. Save the model again with Keras, or use --weights bundled."
+            f"{path} would unpack {info.compress_size:,} bytes to {info.file_size:,}, which "
+            "trained weights never do. Save the model again with Keras, or use --weights bundled."
         )
         raise WeightsError(message)
-    # HDF5 jumps back and forth, which a zip cannot; a copy on disk costs no memory.
+    # HDF5 needs random access, which a zip does not allow; a copy on disk takes no memory.
     copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (the stack closes it)
     with archive.open(_INSIDE) as packed:
         shutil.copyfileobj(packed, copy)
@@ -152,14 +152,14 @@ def _open_archive(path: Path, stack: ExitStack) -> tuple[h5py.File, object]:
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Return a text of an archive, if it is no larger than a text can be.
+    """Return a text file of an archive.
 
     Raises
     ------
     ValueError
-        It is larger.
+        It is larger than 64 MB.
     """
-    size = archive.getinfo(name).file_size  # what is read is never more than it says
+    size = archive.getinfo(name).file_size  # zipfile never reads more than this
     if size > _MOST_TEXT:
         message = f"{name} would unpack to {size:,} bytes"
         raise ValueError(message)

@@ -1,11 +1,13 @@
-"""The layouts in which Keras has saved networks, read as one list of entries.
+"""Every layout in which Keras has saved networks, read as one list of layers.
 
-A path comes in; its layers go out as entries: a name, and where its arrays lie.
-Only headers are read, no array. This file does not know which layers VGG19
-needs, nor their shapes.
+A path comes in; the layers of the file go out as entries: a name, and where the arrays
+are. Only headers are read, no arrays. A model's config is read as data, and nothing in it
+is run. This file does not know which layers VGG19 needs, nor their shapes.
 """
 
 import itertools
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +16,13 @@ from pathlib import Path
 import h5py
 
 from featx.hdf5 import inside, objects_inside
+from featx.layers import LAYERS
 from featx.network.weights.files import READ_FAILURES, damaged, open_weights
-from featx.network.weights.names import config_names, natural_key, owner, vgg19_name
 
-__all__ = ["Contents", "Entry", "open_layout"]
+__all__ = ["WEIGHTED", "Contents", "Entry", "config_names", "open_layout", "vgg19_name"]
+
+#: Names of the VGG19 layers that have weights, in the network's order.
+WEIGHTED = tuple(layer.name for layer in LAYERS if layer.kind != "pool")
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,15 @@ class Entry:
     Parameters
     ----------
     name : str
-        Name of the layer, or of its group where the file holds no name.
+        Name of the layer, or of its group if the file holds no layer name.
     place : str
         Group of the model that holds the layer.
     datasets : tuple of str
-        Paths of its arrays, kernel first.
+        Paths of its arrays, the kernel first.
     shapes : tuple of tuple of int
-        Their shapes.
+        Shapes of its arrays.
     dtype : str
-        Their numbers, in words.
+        Data types of its arrays, joined by commas.
     """
 
     name: str
@@ -47,14 +52,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contents:
-    """An open weights file and what it holds.
+    """An open weights file and its layers.
 
     Parameters
     ----------
     file : h5py.File
-        The file; it closes with the context of `open_layout`.
+        The file. It closes with the context of `open_layout`.
     layout : str
-        Its layout, in words.
+        Name of its layout.
     entries : tuple of Entry
         Its layers that have arrays, in the file's order.
     """
@@ -71,7 +76,7 @@ def open_layout(path: Path) -> Iterator[Contents]:
     Raises
     ------
     WeightsError
-        The file cannot be opened, is damaged, or is something else.
+        The file cannot be opened, is damaged, or is not a weights file.
     """
     with open_weights(path) as (file, config):
         try:
@@ -81,8 +86,78 @@ def open_layout(path: Path) -> Iterator[Contents]:
         yield Contents(file, layout, entries)
 
 
+def vgg19_name(name: str) -> str | None:
+    """Return the VGG19 layer that a name refers to, or None.
+
+    TensorFlow 1 appended a number to a name that was taken, so it saved the second
+    network of a session as block1_conv1_1.
+
+    Examples
+    --------
+    >>> vgg19_name("block1_conv1_1"), vgg19_name("block1_conv11")
+    ('block1_conv1', None)
+    """
+    plain = re.sub(r"_\d+$", "", name)
+    return plain if plain in WEIGHTED else None
+
+
+def config_names(model: object, path: str = "") -> dict[str, str]:
+    """Find the layer of each group of a weights file from the model's config.
+
+    Keras names a group after the class of its layer and numbers it: layers/conv2d,
+    layers/conv2d_1, in the order of the model's layers. Each nested model starts again.
+
+    Parameters
+    ----------
+    model : object
+        The config of a model, as json.loads returned it.
+    path : str, default=""
+        Group of the model itself, with a slash at its end.
+
+    Returns
+    -------
+    dict of str to str
+        Group in the weights file -> name of the layer.
+
+    Examples
+    --------
+    >>> conv = {"class_name": "Conv2D", "config": {"name": "block1_conv1"}}
+    >>> config_names({"class_name": "Functional", "config": {"layers": [conv]}})
+    {'layers/conv2d': 'block1_conv1'}
+    """
+    config = _member(model, "config")
+    layers = _member(config, "layers")
+    names: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    for layer in layers if isinstance(layers, list) else []:
+        kind = _snake_case(str(_member(layer, "class_name")))
+        number = f"_{seen[kind]}" if seen[kind] else ""
+        seen[kind] += 1
+        names |= _layer_names(layer, f"{path}layers/{kind}{number}")
+    wrapped = _member(config, "layer")  # a wrapper such as TimeDistributed holds one layer
+    return names | (_layer_names(wrapped, f"{path}layer") if wrapped else {})
+
+
+def _layer_names(layer: object, group: str) -> dict[str, str]:
+    """Return the name of a layer, and of the layers inside it, by group."""
+    name = str(_member(_member(layer, "config"), "name"))
+    return {group: name} | config_names(layer, f"{group}/")
+
+
+def _member(value: object, key: str) -> object:
+    """Return value[key] if `value` is a JSON object that has the key, else None."""
+    return value.get(key) if isinstance(value, dict) else None
+
+
+def _snake_case(name: str) -> str:
+    """Spell a class as Keras spells its group: MaxPooling2D -> max_pooling2d."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
 def _list_entries(file: h5py.File, config: object) -> tuple[str, tuple[Entry, ...]]:
-    """Tell the layout from what the file holds."""
+    """Recognise the layout of a file and list its layers."""
     if config is not None:
         return ".keras archive", tuple(_keras3(file, config_names(config)))
     if _holds_names(file, "layer_names"):
@@ -101,7 +176,7 @@ def _legacy(file: h5py.File, top: str) -> Iterable[Entry]:
         group = f"{top}{layer}"
         owners = _by_owner(_names(inside(file, group), "weight_names"))
         for label, weights in owners.items():
-            alone = len(owners) == 1  # else the layer is a model, nested
+            alone = len(owners) == 1  # otherwise the layer is a nested model
             inner = label.split("/")[::-1]
             name = _best_name([layer, *inner]) if alone else _best_name(inner) or layer
             place = top.rstrip("/") if alone else group
@@ -109,58 +184,90 @@ def _legacy(file: h5py.File, top: str) -> Iterable[Entry]:
 
 
 def _keras3(file: h5py.File, names: dict[str, str]) -> Iterable[Entry]:
-    """Take every group `vars`: the layer's arrays are 0, 1, ... in it.
+    """Read every group `vars`, in which the arrays of a layer are called 0, 1, and so on.
 
-    The layer's own name is the attribute `name`, which tf.keras and the first
-    releases of Keras 3 did not write; `names` holds what the config says.
+    The name of the layer is the attribute `name`. tf.keras and the first releases of
+    Keras 3 did not write it; then `names`, from the config, has it.
     """
     for path in _paths(file, h5py.Group):
         group, _, last = path.rpartition("/")
         arrays = (k for k in file[path] if _is_array(inside(file, f"{path}/{k}")))
-        weights = sorted(arrays, key=natural_key)
+        weights = sorted(arrays, key=_natural_key)
         if last != "vars" or group == "optimizer" or not weights:
             continue
         place, _, folder = group.rpartition("/")
-        said = _text(file[path].attrs.get("name", ""))
-        name = _best_name([said, names.get(group, ""), folder])
+        attribute = _text(file[path].attrs.get("name", ""))
+        name = _best_name([attribute, names.get(group, ""), folder])
         yield _entry(file, name, place, [f"{path}/{weight}" for weight in weights])
 
 
 def _plain(file: h5py.File) -> Iterable[Entry]:
-    """Take every dataset, and group them by the layer that their paths name."""
+    """Read every dataset, and group them by the layer in their paths."""
     for label, weights in _by_owner(_paths(file, h5py.Dataset)).items():
         yield _entry(file, _best_name(label.split("/")[::-1]), label.rpartition("/")[0], weights)
 
 
 def _entry(file: h5py.File, name: str, place: str, datasets: list[str]) -> Entry:
     found = {path: inside(file, path) for path in datasets}
-    datasets = sorted(datasets, key=lambda path: -found[path].ndim)  # stable: kernel, bias
+    datasets = sorted(datasets, key=lambda path: -found[path].ndim)  # kernel before bias
     dtypes = dict.fromkeys(_dtype(found[path]) for path in datasets)
     shapes = tuple(tuple(found[path].shape) for path in datasets)
     return Entry(name, place, tuple(datasets), shapes, ", ".join(dtypes))
 
 
 def _dtype(dataset: h5py.Dataset) -> str:
-    """Name a dataset's numbers; HDF5 has no bfloat16, and Keras writes two raw bytes."""
+    """Name a data type. HDF5 has no bfloat16, so Keras writes it as two raw bytes."""
     return "bfloat16" if dataset.dtype == "V2" else str(dataset.dtype)
 
 
 def _best_name(labels: list[str]) -> str:
-    """Return the first label that is a VGG19 layer, else the first that is anything."""
+    """Return the first label that is a VGG19 layer, else the first that is not empty."""
     return next(filter(vgg19_name, labels), next(filter(None, labels), ""))
 
 
 def _by_owner(weights: Iterable[str]) -> dict[str, list[str]]:
     owners: dict[str, list[str]] = {}
     for weight in weights:
-        owners.setdefault(owner(weight), []).append(weight)
+        owners.setdefault(_owner(weight), []).append(weight)
     return owners
 
 
+def _owner(weight: str) -> str:
+    """Return the path of the layer that a weight belongs to.
+
+    Keras 2 and 3 put the layer before a slash, Keras 1 before _W or _b. A number that
+    TensorFlow 1 appended is kept, since it may distinguish two networks.
+
+    Examples
+    --------
+    >>> _owner("vgg19/block1_conv1/kernel:0"), _owner("block1_conv1_W_1:0"), _owner("kernel:0")
+    ('vgg19/block1_conv1', 'block1_conv1_1', '')
+    """
+    path = re.sub(r":\d+$", "", weight)
+    without_role = re.sub(r"_[Wb](?=(_\d+)?$)", "", path)
+    if without_role != path:
+        return without_role
+    return path.rpartition("/")[0]
+
+
 def _paths(file: h5py.File, kind: type) -> list[str]:
-    """Return the paths of a kind of object; links to elsewhere are not followed."""
+    """Return the paths of one kind of object; links to other files are not followed."""
     paths = (path for path, item in objects_inside(file) if isinstance(item, kind))
-    return sorted(paths, key=natural_key)
+    return sorted(paths, key=_natural_key)
+
+
+def _natural_key(path: str) -> tuple[list[str | int], ...]:
+    """Return a sorting key that puts conv2d_2 before conv2d_10.
+
+    Examples
+    --------
+    >>> sorted(["conv2d_10", "conv2d_2", "conv2d"], key=_natural_key)
+    ['conv2d', 'conv2d_2', 'conv2d_10']
+    """
+    return tuple(
+        [int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", part)]
+        for part in path.split("/")
+    )
 
 
 def _is_array(item: object) -> bool:
@@ -172,7 +279,7 @@ def _holds_names(group: h5py.Group, attribute: str) -> bool:
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """Read a list of names, which Keras cuts into attribute0, attribute1, ... if it is long."""
+    """Read a list of names. Keras splits a long one into attribute0, attribute1, and so on."""
     if attribute in group.attrs:
         return [_text(name) for name in group.attrs[attribute]]
     pieces = (f"{attribute}{number}" for number in itertools.count())
@@ -181,5 +288,5 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
 
 
 def _text(name: object) -> str:
-    """Keras 1 and 2 wrote names as bytes, Keras 3 writes text."""
+    """Return a name as text: Keras 1 and 2 wrote bytes."""
     return name.decode() if isinstance(name, bytes) else str(name)

@@ -1,172 +1,281 @@
-"""Which entry of a file is which layer of VGG19, with proof.
+"""Which layer of a weights file is which layer of VGG19.
 
-Entries come in; the layers that they cover go out, or an error that says layer
-by layer what does not fit. This file opens nothing and reads no array.
+The layers of a file come in, with the names that the user gave them (`--rename`); the
+layers of VGG19 that they match go out, or an error with a table of both. Layers match by
+name and shape. If a file has no names of VGG19, its 16 convolutions match by their order.
+This file reads no arrays.
 """
 
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from featx.errors import WeightsError
+from featx.errors import OptionError, WeightsError
 from featx.layers import LAYERS, deepest, layers_up_to, weight_shapes
-from featx.network.weights.layouts import Entry
-from featx.network.weights.names import vgg19_name
-from featx.network.weights.renaming import RenameProposal, entry_labels, propose
-from featx.text import counted, nearest
+from featx.network.weights.layouts import WEIGHTED, Entry, open_layout, vgg19_name
+from featx.text import counted, did_you_mean, nearest
 
 __all__ = [
-    "WEIGHTED",
-    "How",
     "Match",
+    "Renames",
+    "WeightsGroup",
+    "WeightsInventory",
+    "check_rename",
+    "inspect_weights",
     "match_entries",
     "needed_layers",
-    "propose_renames",
     "require",
 ]
 
-How = Literal["by name", "by order and shapes"]
-
-#: Names of all layers that have weights, in the network's order.
-WEIGHTED = tuple(layer.name for layer in LAYERS if layer.kind != "pool")
+MatchedBy = Literal["name", "order and shapes"]
+#: Pairs of a name in the file and the VGG19 layer that it is, sorted.
+Renames = tuple[tuple[str, str], ...]
 
 _CONVOLUTIONS = tuple(layer.name for layer in LAYERS if layer.kind == "conv")
 
-#: Names and lines that a message lists before it says "and N more".
-_LISTED = 10
+# Lines of a table in a message: VGG19 has 18 layers with weights, often with as many others.
+_LONGEST_TABLE = 40
+_LONGEST_LIST = 10
 
 
 @dataclass(frozen=True)
 class Match:
-    """The layers of VGG19 that a file covers, and those that it does not.
+    """The layers of VGG19 that a file holds.
 
     Parameters
     ----------
-    how : {"by name", "by order and shapes"}
-        How they were told apart.
+    matched_by : {"name", "order and shapes"}
+        How the layers were recognised.
     fits, misfits : dict of str to Entry
-        Layer -> its entry, of the right shapes and of others.
-    twice : dict of str to list of Entry
-        Layer -> all its entries, where there are several.
+        Layer -> its entry, with the right shapes and with other shapes.
+    repeated : dict of str to list of Entry
+        Layer -> all its entries, for layers that the file holds several times.
     renamed : frozenset of str
-        Layers whose entry the user named.
+        Layers that the user assigned with --rename.
     """
 
-    how: How
+    matched_by: MatchedBy
     fits: dict[str, Entry] = field(default_factory=dict)
     misfits: dict[str, Entry] = field(default_factory=dict)
-    twice: dict[str, list[Entry]] = field(default_factory=dict)
+    repeated: dict[str, list[Entry]] = field(default_factory=dict)
     renamed: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class WeightsGroup:
+    """One layer of a weights file.
+
+    Parameters
+    ----------
+    name : str
+        Name of the layer, or of its group if the file holds no name. If several layers
+        have the same name, the place in the file comes before it.
+    shapes : tuple of tuple of int
+        Shapes of its arrays, the kernel first.
+    dtype : str
+        Data types of its arrays.
+    vgg19_layer : str or None
+        The layer of VGG19 that it is, or has the name of.
+    """
+
+    name: str
+    shapes: tuple[tuple[int, ...], ...]
+    dtype: str
+    vgg19_layer: str | None
+
+
+@dataclass(frozen=True)
+class WeightsInventory:
+    """The contents of a weights file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    layout : str
+        Name of its layout.
+    groups : tuple of WeightsGroup
+        Its layers that have arrays, in the file's order.
+    covers : tuple of str
+        Layers of VGG19 that it holds once, with the right shapes.
+    matched_by : {"name", "order and shapes"}
+        How the layers were recognised.
+    missing : tuple of str
+        Layers of VGG19 that it does not hold.
+    mismatched : tuple of str
+        Layers of VGG19 that it holds with other shapes.
+    repeated : tuple of str
+        Layers of VGG19 that it holds several times. None of them is used.
+    """
+
+    path: Path
+    layout: str
+    groups: tuple[WeightsGroup, ...]
+    covers: tuple[str, ...]
+    matched_by: MatchedBy
+    missing: tuple[str, ...]
+    mismatched: tuple[str, ...]
+    repeated: tuple[str, ...]
+
+
+def inspect_weights(path: str | Path) -> WeightsInventory:
+    """List the layers of a weights file, and the layers of VGG19 that it covers.
+
+    No array is read.
+
+    Raises
+    ------
+    WeightsError
+        The file cannot be opened, is damaged, or is not a weights file.
+    """
+    path = Path(path)
+    with open_layout(path) as contents:
+        entries = contents.entries
+    match = match_entries(entries)
+    layers = {entry: name for name, entry in {**match.fits, **match.misfits}.items()}
+    layers |= {entry: name for name, several in match.repeated.items() for entry in several}
+    return WeightsInventory(
+        path=path,
+        layout=contents.layout,
+        groups=tuple(
+            WeightsGroup(label, entry.shapes, entry.dtype, layers.get(entry))
+            for entry, label in _labels(entries).items()
+        ),
+        covers=tuple(match.fits),
+        matched_by=match.matched_by,
+        missing=tuple(name for name in WEIGHTED if name not in layers.values()),
+        mismatched=tuple(match.misfits),
+        repeated=tuple(match.repeated),
+    )
+
+
 def needed_layers(layers: Iterable[str]) -> tuple[str, ...]:
-    """Return the layers whose weights the network needs, cut after the deepest of `layers`."""
+    """Return the layers whose weights are needed to compute `layers`."""
     return tuple(layer.name for layer in layers_up_to(deepest(layers)) if layer.kind != "pool")
 
 
-def match_entries(entries: Sequence[Entry], renamed: Mapping[str, Entry] | None = None) -> Match:
-    """Match entries to layers: by name, or by order and shapes if there are no names.
+def check_rename(rename: Mapping[str, str] | None) -> Renames:
+    """Return renames as sorted pairs, after the checks that need no file.
 
-    One convolution of VGG19's name, or one that is `renamed`, is enough for
-    names to count; a file is never matched half by name and half by order. An
-    entry that is renamed has its own name no more, and a layer that is the new
-    name of one is no other entry, whatever that is called.
+    Raises
+    ------
+    OptionError
+        A new name is not a layer with weights, or is given twice.
+
+    Examples
+    --------
+    >>> check_rename({"conv_b": "block1_conv2", "conv_a": "block1_conv1"})
+    (('conv_a', 'block1_conv1'), ('conv_b', 'block1_conv2'))
     """
-    renamed = renamed or {}
-    named: dict[str, list[Entry]] = {name: [entry] for name, entry in renamed.items()}
-    moved = set(renamed.values())
+    pairs = tuple(sorted((rename or {}).items()))
+    first: dict[str, str] = {}
+    for old, new in pairs:
+        if weight_shapes(new) is None:
+            message = (
+                f"{_flag(old, new)}: the layer {new} of VGG19 has no weights. Use OLD=NEW with a "
+                "layer that has weights, such as block1_conv1. List all layers with: featx layers"
+            )
+            raise OptionError(message)
+        if new in first:
+            message = (
+                f"{_flag(first[new], new)} and {_flag(old, new)} assign two layers of the file "
+                f"to {new}. Remove one of them."
+            )
+            raise OptionError(message)
+        first[new] = old
+    return pairs
+
+
+def match_entries(
+    entries: Sequence[Entry], rename: Renames = (), path: Path | None = None
+) -> Match:
+    """Match the layers of a file to those of VGG19: by name, or by order if there are no names.
+
+    If one convolution has a name of VGG19, or one is renamed, all layers are matched by
+    name. A file is never matched partly by name and partly by order. A renamed entry loses
+    its own name, and a new name refers to no other entry.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+        Layers of the file, in its order.
+    rename : tuple of (str, str), default=()
+        Name in the file, layer of VGG19.
+    path : Path, optional
+        The file, for messages.
+
+    Raises
+    ------
+    WeightsError
+        The file has no layer of an old name, or several.
+    """
+    labels = _labels(entries)
+    count = Counter(labels.values())
+    by_label = {label: entry for entry, label in labels.items()}
+    for old, new in rename:
+        if count[old] != 1:
+            raise WeightsError(_no_such_layer(old, new, labels, path))
+    named = {new: [by_label[old]] for old, new in rename}
+    renamed, moved = frozenset(named), {by_label[old] for old, _ in rename}
     for entry in entries:
         name = vgg19_name(entry.name)
         if name is not None and name not in renamed and entry not in moved:
             named.setdefault(name, []).append(entry)
     if renamed or not named.keys().isdisjoint(_CONVOLUTIONS):
-        return _sorted_out("by name", named, frozenset(renamed))
+        return _classify("name", named, renamed)
     runs = list(_runs(entries))
     if not runs:
-        return _sorted_out("by name", named)
-    return _sorted_out(
-        "by order and shapes",
-        {name: [run[name] for run in runs if name in run] for name in runs[0]},
-    )
+        return _classify("name", named)
+    candidates = {name: [run[name] for run in runs if name in run] for name in runs[0]}
+    return _classify("order and shapes", candidates)
 
 
 def require(match: Match, entries: Sequence[Entry], layers: Iterable[str], path: Path) -> None:
-    """Raise an error unless a file covers all that the network needs for `layers`.
+    """Raise an error unless a file holds all the weights that `layers` need.
 
     Raises
     ------
     WeightsError
-        A layer is missing, has other shapes, or is there twice.
+        A layer is missing, has other shapes, or is there several times.
     """
     layers = tuple(layers)
     needed = needed_layers(layers)
     for name in needed:
-        if name in match.twice:
-            raise WeightsError(_twice(name, match.twice[name], path))
+        if name in match.repeated:
+            first, second, *_ = (entry.datasets[0] for entry in match.repeated[name])
+            message = (
+                f"{path} holds {name} {len(match.repeated[name])} times: {first} and {second}. "
+                "Expected one VGG19. Save only the network that you mean: "
+                "model.get_layer(NAME).save_weights('one.weights.h5')"
+            )
+            raise WeightsError(message)
     lacking = [name for name in needed if name not in match.fits]
     if lacking:
-        fitting = (
-            f"{len(needed) - len(lacking)} of {counted(len(needed), 'layer')} with weights match."
+        found = f"{len(needed) - len(lacking)} of {counted(len(needed), 'layer')}"
+        message = (
+            f"{path} does not match VGG19 up to {deepest(layers)}: {found} with weights found."
         )
-        lines = [f"{path} does not fit VGG19 up to {deepest(layers)}: {fitting}"]
-        # All layers are walked through, or the ends of a block would seem to be anything.
-        proposals = propose(entries, WEIGHTED, match.fits)
-        proposals = {name: proposals[name] for name in needed if name in proposals}
-        if proposals:
-            lines += _table(needed, match, entries, proposals)
-        else:
-            complaints = [f"{name}: {_complaint(name, match, entries)}" for name in lacking]
-            lines += [f"  {line}" for line in _listed(complaints)]
-        unmatched = [name for name in lacking if name not in proposals]
-        if unmatched:
-            held = ", ".join(_listed([entry.name for entry in entries]))
-            lines.append(f"The file holds: {held or 'no layer'}.")
-        lines += _advice(unmatched, match, proposals)
-        lines += _next_step(needed, unmatched, match, entries, proposals)
-        raise WeightsError("\n".join([*lines, f"Look inside: featx info {path}"]))
+        raise WeightsError("\n".join([message, *_details(match, entries, lacking, path)]))
 
 
-def propose_renames(
-    match: Match, entries: Sequence[Entry], layers: Sequence[str]
-) -> tuple[RenameProposal, ...]:
-    """Return all renames that would make a file fit, as far as its shapes and order allow.
-
-    Parameters
-    ----------
-    match : Match
-        What `match_entries` returns.
-    entries : sequence of Entry
-        Layers of the file, in its order.
-    layers : sequence of str
-        Layers of VGG19, in the network's order.
-
-    Returns
-    -------
-    tuple of RenameProposal
-        In the network's order; among them those of layers that fit already, but
-        not by the file's own names. None if no further layer would fit.
-    """
-    proposals = propose(entries, WEIGHTED, match.fits)
-    if proposals.keys().isdisjoint(layers):
-        return ()
-    labels = dict(zip(entries, entry_labels(entries), strict=True))
-    return tuple(
-        proposals.get(name) or RenameProposal(labels[match.fits[name]], name)
-        for name in layers
-        if name in proposals or (name in match.fits and vgg19_name(match.fits[name].name) != name)
-    )
+def _labels(entries: Sequence[Entry]) -> dict[Entry, str]:
+    """Return the name of each entry for --rename, with its place if others have the same name."""
+    count = Counter(entry.name for entry in entries)
+    return {e: e.name if count[e.name] == 1 else f"{e.place}/{e.name}" for e in entries}
 
 
-def _sorted_out(
-    how: How, candidates: dict[str, list[Entry]], renamed: frozenset[str] = frozenset()
+def _classify(
+    matched_by: MatchedBy, candidates: dict[str, list[Entry]], renamed: frozenset[str] = frozenset()
 ) -> Match:
-    """Sort candidates into those that fit, those of other shapes, and doubles."""
-    match = Match(how, renamed=renamed)
+    """Sort candidates into those that fit, those of other shapes, and repeated ones."""
+    match = Match(matched_by, renamed=renamed)
     for name in filter(candidates.__contains__, WEIGHTED):
         first, *others = candidates[name]
         if others:
-            match.twice[name] = candidates[name]
+            match.repeated[name] = candidates[name]
         elif first.shapes == weight_shapes(name):
             match.fits[name] = first
         else:
@@ -175,10 +284,10 @@ def _sorted_out(
 
 
 def _runs(entries: Sequence[Entry]) -> Iterator[dict[str, Entry]]:
-    """Find VGG19 among unnamed layers: its 16 convolutions, one after the other.
+    """Find the 16 convolutions of VGG19 among unnamed layers, one directly after the other.
 
-    One model at a time, since a nested model counts its layers anew. fc1 and
-    fc2 belong to a run that they follow.
+    Each nested model is searched by itself, since it numbers its layers from the start. fc1
+    and fc2 belong to a run if they follow it directly.
     """
     shapes = [weight_shapes(name) for name in WEIGHTED]
     places: dict[str, list[Entry]] = {}
@@ -186,9 +295,8 @@ def _runs(entries: Sequence[Entry]) -> Iterator[dict[str, Entry]]:
         places.setdefault(entry.place, []).append(entry)
     for inside in places.values():
         for start in range(len(inside) - len(_CONVOLUTIONS) + 1):
-            pairs = zip(WEIGHTED, inside[start:], shapes, strict=False)
             run: dict[str, Entry] = {}
-            for name, entry, expected in pairs:
+            for name, entry, expected in zip(WEIGHTED, inside[start:], shapes, strict=False):
                 if entry.shapes != expected:
                     break
                 run[name] = entry
@@ -196,94 +304,61 @@ def _runs(entries: Sequence[Entry]) -> Iterator[dict[str, Entry]]:
                 yield run
 
 
-def _twice(name: str, entries: Sequence[Entry], path: Path) -> str:
-    places = " and ".join(entry.datasets[0] for entry in entries[:2])
-    return (
-        f"{path} holds {name} {len(entries)} times: {places}. Expected one VGG19. "
-        "Save the one you mean by itself: model.get_layer(NAME).save_weights('one.weights.h5')"
-    )
-
-
-def _complaint(name: str, match: Match, entries: Sequence[Entry]) -> str:
-    """Say in a few words what is wrong with one layer."""
-    if name in match.misfits:
-        found = " + ".join(map(str, match.misfits[name].shapes))
-        expected = " + ".join(map(str, weight_shapes(name) or ()))
-        where = f" in '{match.misfits[name].name}'" if name in match.renamed else ""
-        return f"found {found}{where}, expected {expected}"
+def _details(
+    match: Match, entries: Sequence[Entry], lacking: list[str], path: Path
+) -> Iterator[str]:
+    """Yield what VGG19 needs, what the file holds, and what to do next."""
     strangers = [entry.name for entry in entries if vgg19_name(entry.name) is None]
+    yield "VGG19 needs:"
+    yield from _table(
+        [(x, _shapes(weight_shapes(x)), _complaint(x, match, strangers)) for x in lacking]
+    )
+    used = set(match.fits.values())
+    unused = {entry: label for entry, label in _labels(entries).items() if entry not in used}
+    if unused:
+        yield "The file also holds:" if used else "The file holds:"
+    else:
+        yield "The file holds no other layers." if used else "The file holds no layers."
+    yield from _table([(label, _shapes(entry.shapes)) for entry, label in unused.items()])
+    yield from _explanation(match, lacking)
+    if {entry.shapes for entry in unused} & {weight_shapes(name) for name in lacking}:
+        yield (
+            "If layers of the file are layers of VGG19 under other names, add --rename OLD=NEW "
+            "for each of them."
+        )
+        if match.matched_by != "name":
+            yield "With --rename no layer is matched by order: rename the convolutions too."
+    last = LAYERS[[layer.name for layer in LAYERS].index(lacking[0]) - 1].name
+    if lacking[0] != WEIGHTED[0]:
+        yield f"The file can be used for layers up to {last}: --layer {last}"
+    yield f"List its contents with: featx info {path}"
+
+
+def _complaint(name: str, match: Match, strangers: list[str]) -> str:
+    """Describe in a few words what is wrong with one layer."""
+    if name in match.misfits:
+        entry = match.misfits[name]
+        where = f" in '{entry.name}'" if name in match.renamed else ""
+        return f"found {_shapes(entry.shapes)}{where}"
     near = nearest(name, strangers)
-    return "not in the file" + ("" if near is None else f"; nearest name '{near}'")
+    return "not in the file" + ("" if near is None else f"; the nearest name is '{near}'")
 
 
-def _table(
-    needed: Sequence[str],
-    match: Match,
-    entries: Sequence[Entry],
-    proposals: Mapping[str, RenameProposal],
-) -> Iterator[str]:
-    """Say for each layer that is needed what it is in the file, or could be."""
-    labels = dict(zip(entries, entry_labels(entries), strict=True))
-    rows = [("VGG19", "in the file", "")]
-    for name in needed:
-        if name in match.fits:
-            how = "by --rename" if name in match.renamed else match.how
-            rows.append((name, labels[match.fits[name]], f"fits {how}"))
-        elif name in proposals:
-            found = proposals[name]
-            other = f", and so would {found.other}" if found.other else ""
-            rows.append((name, found.old, f"would fit by order and shapes{other}"))
-        else:
-            rows.append((name, "-", _complaint(name, match, entries)))
-    first, second = (max(len(row[k]) for row in rows) for k in (0, 1))
-    for name, label, remark in rows:
-        yield f"  {name:{first}}  {label:{second}}  {remark}".rstrip()
-
-
-def _next_step(
-    needed: Sequence[str],
-    unmatched: Sequence[str],
-    match: Match,
-    entries: Sequence[Entry],
-    proposals: Mapping[str, RenameProposal],
-) -> Iterator[str]:
-    """Say how far the file serves, as it is or with which renames."""
-    reach = needed[: needed.index(unmatched[0])] if unmatched else needed
-    renames = propose_renames(match, entries, reach)
-    if unmatched and proposals:
-        yield f"Renaming alone does not make it fit: nothing is left for {', '.join(unmatched)}."
-    if unmatched and reach:
-        names = [layer.name for layer in LAYERS]
-        last = names[names.index(unmatched[0]) - 1]
-        served = "With renames it would serve" if renames else "It serves"
-        yield f"{served} layers up to {last}: --layer {last}"
-    if renames:
-        unsure = [rename.new for rename in renames if rename.other]
-        if unsure:
-            yield f"More than one way is possible: see {', '.join(unsure)}."
-        elif not unmatched:
-            yield "The match is complete, and the only one in this order."
-        instead = " in place of those given" if match.renamed else ""
-        yield f"Compare it with your network, then add these flags{instead}:"
-        yield "  " + " \\\n  ".join(rename.flag for rename in renames)
-
-
-def _advice(
-    unmatched: Sequence[str], match: Match, proposals: Mapping[str, RenameProposal]
-) -> Iterator[str]:
-    """Guess why nothing in the file can be some layers."""
-    if not unmatched:
-        return
+def _explanation(match: Match, lacking: list[str]) -> Iterator[str]:
+    """Suggest why a file does not match."""
     if any(_is_channels_first(name, entry) for name, entry in match.misfits.items()):
         yield (
-            "Its kernels are ordered (out, in, height, width), as Theano and PyTorch do; Keras "
-            "orders (height, width, in, out). Save the network from Keras, or use --weights "
+            "Its kernels have the order (out, in, height, width) of Theano and PyTorch; Keras "
+            "uses (height, width, in, out). Save the network with Keras, or use --weights "
             "imagenet."
         )
-    elif unmatched[0] == "block3_conv4" and "block4_conv1" in {**match.fits, **proposals}:
-        yield "Probably it is a VGG16, which has no block3_conv4. Use --weights imagenet."
+    elif lacking[0] == "block3_conv4" and "block4_conv1" in match.fits:
+        yield "This is probably a VGG16, which has no block3_conv4. Use --weights imagenet."
     elif not match.fits and not match.misfits:
-        yield "No layer has a name of VGG19, nor do all 16 convolutions follow in order by shape."
+        yield (
+            "No layer has a name of VGG19, and the file does not hold its 16 convolutions in "
+            "order, one directly after the other."
+        )
 
 
 def _is_channels_first(name: str, entry: Entry) -> bool:
@@ -294,7 +369,36 @@ def _is_channels_first(name: str, entry: Entry) -> bool:
     return entry.shapes[0] == (after, before, height, width)
 
 
-def _listed(items: Sequence[str]) -> list[str]:
-    """Cut a list that would fill the screen."""
-    more = len(items) - _LISTED
-    return [*items[:_LISTED], *([f"and {more} more"] if more > 0 else [])]
+def _no_such_layer(old: str, new: str, labels: Mapping[Entry, str], path: Path | None) -> str:
+    same = [label for entry, label in labels.items() if old in {entry.name, label}]
+    if same:
+        return (
+            f"{_flag(old, new)}: {path} has {len(same)} layers named {old}. Put the place before "
+            f"the name: {' or '.join(same[:2])}"
+        )
+    held = [*labels.values()]
+    more = len(held) - _LONGEST_LIST
+    shown = ", ".join(held[:_LONGEST_LIST]) + (f" and {more} more" if more > 0 else "")
+    return (
+        f"{_flag(old, new)}: {path} has no layer '{old}'.{did_you_mean(old, held)}\n"
+        f"The file holds: {shown or 'no layers'}.\n"
+        f"List its contents with: featx info {path}"
+    )
+
+
+def _flag(old: str, new: str) -> str:
+    """Return a rename as typed in a shell."""
+    return f"--rename {shlex.quote(f'{old}={new}')}"
+
+
+def _shapes(shapes: Sequence[tuple[int, ...]] | None) -> str:
+    return " + ".join(map(str, shapes or ()))
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Yield rows as lines with aligned columns; a long table is cut."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows[:_LONGEST_TABLE]:
+        yield "  " + "  ".join(f"{x:{w}}" for x, w in zip(row, widths, strict=True)).rstrip()
+    if len(rows) > _LONGEST_TABLE:
+        yield f"  and {len(rows) - _LONGEST_TABLE} more"

@@ -1,11 +1,11 @@
-"""Where weights come from: the text after --weights, resolved and verified.
+"""The value of --weights, resolved to a file or to random numbers.
 
-A spec comes in; a path and an identity go out, or an error before any slow
-work. One kind of source never stands in for another. This file knows neither
-arrays nor layouts.
+A text comes in; a path and an identity go out, or an error before any slow work begins.
+One kind of source is never replaced by another. This file reads no arrays.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ from pathlib import Path
 from featx.errors import OptionError, WeightsError
 from featx.layers import find_layer
 from featx.network.weights.download import fetch_imagenet
-from featx.network.weights.inventory import check_weights
-from featx.network.weights.renaming import Renames, check_rename, renamed_identity
+from featx.network.weights.layouts import open_layout
+from featx.network.weights.matching import Renames, check_rename, match_entries, require
 from featx.text import did_you_mean
 
 __all__ = ["BUNDLED_SHA256", "WeightsSource", "find_weights"]
 
-#: sha256 of the file that comes with featx: the Oxford training, 16 convolutions,
-#: every channel scaled to unit mean activation (Gatys et al. 2016).
+#: sha256 of the file that comes with featx: the weights trained in Oxford, 16 convolutions,
+#: every channel scaled to a mean activation of 1 (Gatys et al. 2016).
 BUNDLED_SHA256 = "6c5d5d327e01d4a392aa1946d3a1d4804308cdfd538965a2e3735511603f58e0"
 
 _BUNDLED = Path(__file__).parents[1] / "vgg19_oxford_normalised.h5"
@@ -28,18 +28,19 @@ _BUNDLED = Path(__file__).parents[1] / "vgg19_oxford_normalised.h5"
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Weights that were found, and not yet read.
+    """Weights that were found and are not read yet.
 
     Parameters
     ----------
     spec : str
-        What the user typed: "bundled", "imagenet", "random:SEED", or a file.
+        The value of --weights: "bundled", "imagenet", "random:SEED", or a file.
     path : Path or None
-        The file; None if the weights are random.
+        The file. None if the weights are random.
     identity : str
-        sha256 of the file in hexadecimal, or "random:SEED": a recipe's `weights`.
-        With renames, the sha256 of the JSON text ``["DIGEST", [["OLD", "NEW"], ...]]``
-        of the file's sha256 and the sorted pairs.
+        sha256 of the file in hexadecimal, or "random:SEED"; a recipe's `weights`. With
+        renames it is the sha256 of the JSON text ``["DIGEST", [["OLD", "NEW"], ...]]``
+        of the file's sha256 and the sorted pairs, because the same file then has other
+        weights for the same layers.
     rename : tuple of (str, str), default=()
         Names in the file and the layers of VGG19 that they are, sorted.
     """
@@ -57,36 +58,35 @@ def find_weights(
     rename: Mapping[str, str] | None = None,
     progress: bool = False,
 ) -> WeightsSource:
-    """Find the weights that `layers` need, and verify them.
+    """Find the weights that `layers` need, and check them.
 
     Parameters
     ----------
     spec : str
-        "bundled", the file that comes with featx; "imagenet", Keras's release,
-        downloaded once; "random:SEED"; else a file.
+        "bundled" for the file that comes with featx; "imagenet" for Keras's release,
+        which is downloaded once; "random:SEED"; or a file.
     layers : iterable of str
         Layers that codes are taken from.
     rename : mapping of str to str, optional
-        Name in the file -> layer of VGG19 that it is, where a file's names are
-        its maker's own. All other layers are then found by their names, none by
-        its order. Shapes are proven as ever.
+        Name of a layer in the file -> name of the layer in VGG19. All other layers are
+        then matched by name and none by order. Shapes are checked in any case.
     progress : bool, default=False
-        Draw a bar on stderr if "imagenet" is downloaded.
+        Show a progress bar on stderr if "imagenet" is downloaded.
 
     Returns
     -------
     WeightsSource
-        The weights, not yet read.
+        The weights, not read yet.
 
     Raises
     ------
     WeightsError
-        The weights are missing, damaged, or do not cover these layers; or the
-        file has no layer that is to be renamed.
+        The weights are missing, are damaged or do not cover these layers, or the file
+        does not have a renamed layer.
     UnknownLayerError
-        VGG19 has no such layer.
+        VGG19 does not have one of the layers.
     OptionError
-        A rename cannot be.
+        A rename is not allowed.
 
     Examples
     --------
@@ -99,8 +99,8 @@ def find_weights(
     if renames and (spec in {"bundled", "imagenet"} or spec.startswith("random:")):
         old, new = renames[0]
         message = (
-            f"--rename {old}={new}: the layers of {spec} have VGG19's names already. Renames are "
-            "for a file of your own: --weights FILE"
+            f"--rename {old}={new} cannot be used with --weights {spec}, whose layers already "
+            "have the names of VGG19. Use --rename with a file of your own: --weights FILE"
         )
         raise OptionError(message)
     if spec == "bundled":
@@ -116,15 +116,15 @@ def find_weights(
 def _bundled(spec: str, dense: list[str]) -> WeightsSource:
     if dense:
         message = (
-            f"The bundled weights hold the 16 conv layers of VGG19 only; {dense[0]} was asked for. "
+            f"The bundled weights hold only the 16 convolutions of VGG19, not {dense[0]}. "
             "Use --weights imagenet (575 MB, downloaded once), or a layer up to block5_pool."
         )
         raise WeightsError(message)
     found = _sha256(_BUNDLED) if _BUNDLED.is_file() else "missing"
     if found != BUNDLED_SHA256:
         message = (
-            f"The installation of featx is damaged: sha256 of {_BUNDLED} is {found}, "
-            f"expected {BUNDLED_SHA256}. Install again: pip install --force-reinstall featx"
+            f"The installation of featx is damaged: the sha256 of {_BUNDLED} is {found}, "
+            f"expected {BUNDLED_SHA256}. Install it again: pip install --force-reinstall featx"
         )
         raise WeightsError(message)
     return WeightsSource(spec, _BUNDLED, found)
@@ -134,7 +134,7 @@ def _seed(spec: str) -> int:
     text = spec.removeprefix("random:")
     if not (text.isascii() and text.isdecimal()):
         message = (
-            f"No such weights: {spec!r}. Expected a seed that is a whole number, 0 or more. "
+            f"The seed in --weights {spec} is not a whole number, 0 or greater. "
             "Use --weights random:0"
         )
         raise WeightsError(message)
@@ -145,19 +145,24 @@ def _own_file(spec: str, layers: Iterable[str], rename: Renames) -> WeightsSourc
     path = Path(spec).expanduser()
     if path.is_dir():
         message = (
-            f"{spec} is a folder. Expected a weights file, .h5 or .keras. "
-            "Use --weights FILE; a SavedModel must be saved again as .keras first."
+            f"{spec} is a folder. Expected a weights file, .h5 or .keras: --weights FILE. "
+            "If it is a SavedModel, save it again as .keras."
         )
         raise WeightsError(message)
     if not path.exists():
         guess = did_you_mean(spec, ["bundled", "imagenet", "random:0"])
         message = (
-            f"No weights file {spec}.{guess} Expected bundled, imagenet, random:SEED or a file. "
-            "Use --weights bundled, which needs no file."
+            f"There is no weights file {spec}.{guess} Expected bundled, imagenet, random:SEED or "
+            "a file. Use --weights bundled, which needs no file."
         )
         raise WeightsError(message)
-    check_weights(path, layers, rename)
-    return WeightsSource(spec, path, renamed_identity(_sha256(path), rename), rename)
+    with open_layout(path) as contents:
+        entries = contents.entries
+    require(match_entries(entries, rename, path), entries, layers, path)
+    digest = _sha256(path)
+    if rename:
+        digest = hashlib.sha256(json.dumps([digest, rename]).encode()).hexdigest()
+    return WeightsSource(spec, path, digest, rename)
 
 
 def _sha256(path: Path) -> str:
