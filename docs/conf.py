@@ -136,7 +136,6 @@ def link_types_of_featx_alone(app: Sphinx) -> None:
 
 #: Files outside docs/, as pages link to them for readers of the repository -> their pages here.
 PAGES = {
-    "README.md": "tour.md",
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
     "docs/": "",

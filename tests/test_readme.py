@@ -1,4 +1,4 @@
-"""The README is true: its commands run, and print what it shows, numbers aside."""
+"""README.md and docs/tour.md are true: their commands run, and print the lines that they show."""
 
 import json
 import re
@@ -10,6 +10,7 @@ from transcripts import ROOT, blocks, check_commands, folder_with_data, run_pyth
 import featx
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
 #: Commands that are run elsewhere, and where.
 ELSEWHERE = {
     "pip install '.[test]' && pytest -n auto": "this very run, and .ci/run as it stands",
@@ -19,10 +20,18 @@ ELSEWHERE = {
 
 @pytest.mark.slow
 def test_every_command_runs_and_prints_what_is_shown(tmp_path):
-    """In a folder with data/ the commands run in order; "…" stands for lines left out."""
+    """In a folder with data/ the commands run in order; "…" stands for omitted lines."""
     folder = folder_with_data(tmp_path)
-    assert check_commands(README, folder, frozenset(ELSEWHERE)) >= 8
+    assert check_commands(README, folder, frozenset(ELSEWHERE)) >= 1
     run_python(blocks(README, "python"), folder)
+
+
+@pytest.mark.slow
+def test_the_tour_runs_and_prints_what_is_shown(tmp_path):
+    """In a folder with data/ the commands of docs/tour.md run in order."""
+    folder = folder_with_data(tmp_path)
+    assert check_commands(TOUR, folder, frozenset(ELSEWHERE)) >= 20
+    run_python(blocks(TOUR, "python"), folder)
 
 
 @pytest.mark.slow
@@ -51,9 +60,9 @@ def test_the_json_keys_of_an_explanation_are_documented():
     assert {"model", "explanations", "figure", *found.to_dict()} <= documented
 
 
-def test_every_verb_is_in_the_readme():
+def test_every_verb_is_in_the_tour():
     """Each verb of the command line is shown by an example."""
-    shown = " ".join(command for command, _ in transcripts(README))
+    shown = " ".join(command for command, _ in transcripts(TOUR))
     verbs = ("plan", "extract", "fit", "sweep", "finetune", "evaluate", "predict", "export")
     verbs += ("layers", "info")
     for verb in (*verbs, "explain", "report", "weights fetch"):
