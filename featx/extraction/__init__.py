@@ -1,7 +1,7 @@
-"""From images to a store: the pipeline, the job, its price, and codes as a transformer."""
+"""Extraction of codes: the pipeline, jobs, plans, presets and a scikit-learn transformer."""
 
 from featx.extraction.batching import settle_batch_size, whole_batches
-from featx.extraction.leases import ask_workers, backbone_here
+from featx.extraction.executors import cached_backbone, describe_workers
 from featx.extraction.pipeline import CodeBatch, Failure, stream_codes
 from featx.extraction.plan import (
     ExtractionPlan,
@@ -33,8 +33,8 @@ __all__ = [
     "Timings",
     "VGG19Codes",
     "anonymous_bytes",
-    "ask_workers",
-    "backbone_here",
+    "cached_backbone",
+    "describe_workers",
     "extract",
     "extraction_of",
     "find_preset",

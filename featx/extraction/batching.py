@@ -1,7 +1,7 @@
-"""Batches for the network: how many images at once, padded to one number, fewer if memory ends.
+"""Batches for the network: their size, padding, and smaller batches if memory runs out.
 
-A recipe and a device come in and a batch size goes out; images come in and
-their codes go out. This file knows neither files nor stores.
+A recipe and a device come in, and a batch size goes out; images come in, and their codes go
+out. This module knows neither files nor stores.
 """
 
 import logging
@@ -34,48 +34,48 @@ logger = logging.getLogger(__name__)
 #: One image at one or several sizes.
 Views = tuple[NDArray[np.uint8], ...]
 
-#: Batches that are in the network at once. While one waits for its last
-#: thread, or for its codes to be copied, the other computes.
+#: Number of batches in the network at once. While one waits for its last thread, or for its
+#: codes to be copied, the other one computes.
 IN_NETWORK = 2
 
-# Measured on two cores: with two batches in the network, two images in each are as fast as 32,
-# and take less memory; four leave little between batches. A GPU needs more to be full.
-_PIXELS_A_PROCESSOR = 2 * 224 * 224
-_PIXELS_A_GPU = 64 * 224 * 224
+# Measured on two cores: with two batches in the network, batches of two images are as fast as
+# batches of 32, and need less memory. A GPU needs more images to be busy.
+_PIXELS_PER_PROCESSOR = 2 * 224 * 224
+_PIXELS_PER_GPU = 64 * 224 * 224
 _LARGEST = {"cpu": 64, "gpu": 512}
-# Of images of several shapes, those of one shape are few in a batch, and the last ones are padded.
-# One at a time fills two cores, with two batches in the network, and leaves nothing to pad.
-_OF_ONE_SHAPE = {"cpu": 1, "gpu": 8}
-# What is left is for what else runs, and for what the estimate of a batch misses.
-_SHARE_OF_MEMORY = 0.5
+# If images have several shapes, a batch has few images of each shape, and the rest is padding.
+# On a CPU, one image per batch needs no padding, and two batches keep two cores busy.
+_MAX_OF_ONE_SHAPE = {"cpu": 1, "gpu": 8}
+# The rest is left for other programs, and for errors of the estimate.
+_FRACTION_OF_MEMORY = 0.5
 
 
 def check_batch_size(batch_size: BatchSize) -> None:
-    """Refuse a batch size that is neither "auto" nor a number from 1.
+    """Check that a batch size is "auto" or at least 1.
 
     Raises
     ------
     OptionError
-        It is not.
+        It is something else.
     """
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
-        message = f"No such batch size: {batch_size}. Expected --batch-size auto, or 1 and more."
+        message = f"--batch-size must be auto, or an integer from 1, but it is {batch_size!r}."
         raise OptionError(message)
 
 
 class Memory(Protocol):
-    """A device, as far as its memory goes."""
+    """A device with a known amount of free memory."""
 
     @property
     def kind(self) -> str:
-        """A processor, "cpu" or "gpu"."""
+        """Kind of processor: "cpu" or "gpu"."""
 
     def free_bytes(self) -> int | None:
-        """Return the memory that is free there; None where that is not known."""
+        """Return the free memory in bytes; None if unknown."""
 
 
 def whole_batches(n_images: int, batch_size: int) -> int:
-    """Return the images of as many whole batches as there are in `n_images`, one at least.
+    """Return the largest multiple of a batch size up to `n_images`, but at least one batch.
 
     Examples
     --------
@@ -88,48 +88,53 @@ def whole_batches(n_images: int, batch_size: int) -> int:
 def settle_batch_size(
     batch_size: BatchSize, recipe: Recipe, n_images: int, device: Memory | None = None
 ) -> int:
-    """Return how many images to give the network at once, at most `n_images`.
+    """Return the number of images per batch, at most `n_images`.
 
-    "auto" takes as many as keep the device busy, fewer where two such batches
-    would fill more than half of its free memory.
+    "auto" is the number that keeps the device busy, or fewer if two such batches would fill
+    more than half of its free memory.
 
     Parameters
     ----------
     batch_size : int or "auto"
-        What was asked for.
+        The requested size.
     recipe : Recipe
-        Says how much an image takes.
+        Recipe of the codes, which determines the memory per image.
     n_images : int
-        Images in all.
+        Number of images in total.
     device : Memory, optional
-        Where the network runs, such as a `Device`; a CPU by default.
+        Device of the network, such as a `Device`; a CPU by default.
+
+    Returns
+    -------
+    int
+        Images per batch, at least 1.
     """
     check_batch_size(batch_size)
     if batch_size != "auto":
         return max(1, min(batch_size, n_images))
     kind = device.kind if device is not None else "cpu"
-    pixels = _PIXELS_A_GPU if kind == "gpu" else _PIXELS_A_PROCESSOR * joblib.cpu_count()
-    fitting = pixels // (recipe.size[0] * recipe.size[1] * recipe.n_views)
+    pixels = _PIXELS_PER_GPU if kind == "gpu" else _PIXELS_PER_PROCESSOR * joblib.cpu_count()
+    size = pixels // (recipe.size[0] * recipe.size[1] * recipe.n_views)
     if recipe.scales and kind == "cpu":
-        fitting = _OF_ONE_SHAPE["cpu"]
+        size = _MAX_OF_ONE_SHAPE["cpu"]
     free = device.free_bytes() if device is not None else None
     if free is not None:
-        room = _SHARE_OF_MEMORY * free / (IN_NETWORK * activation_bytes(recipe))
-        fitting = min(fitting, int(room))
-    return max(1, min(fitting, _LARGEST[kind], n_images))
+        affordable = _FRACTION_OF_MEMORY * free / (IN_NETWORK * activation_bytes(recipe))
+        size = min(size, int(affordable))
+    return max(1, min(size, _LARGEST[kind], n_images))
 
 
 class Batcher:
-    """Runs lists of images through a backbone, padded to one number; from several threads.
+    """Run lists of images through a backbone in padded batches; several threads may call it.
 
     Parameters
     ----------
     backbone : Backbone
         Turns images into codes.
     batch_size : int
-        Images at once; of a recipe with scales, whose images have several shapes, one
-        on a CPU and eight of a shape on a GPU at most. Where memory ends it is halved,
-        for this list and all that follow.
+        Images per batch. If the recipe has scales, images have several shapes, and a batch
+        has at most one image on a CPU and eight of a shape on a GPU. If memory runs out,
+        the size is halved for this list and all later ones.
     """
 
     def __init__(self, backbone: Backbone, batch_size: int) -> None:
@@ -138,47 +143,50 @@ class Batcher:
         if backbone.recipe.scales:
             device = getattr(backbone, "device", None)
             kind = device.kind if device is not None else "cpu"
-            self.batch_size = min(batch_size, _OF_ONE_SHAPE[kind])
+            self.batch_size = min(batch_size, _MAX_OF_ONE_SHAPE[kind])
         self._lock = threading.Lock()
 
     def __call__(self, images: Sequence[Views]) -> dict[str, NDArray[np.floating]]:
-        """Return the codes of images, an array for each layer.
+        """Return the codes of images, one array for each layer.
 
         Parameters
         ----------
         images : sequence of tuple of ndarray, each of shape (height, width, 3), uint8
             Each image at the recipe's `view_size`, or at each of its scales.
 
+        Returns
+        -------
+        dict of str to ndarray
+            Codes by layer, in the order of the images.
+
         Raises
         ------
         OptionError
-            Memory ends with a single image.
+            Memory runs out with a single image.
         """
-        of_scales = [self._of_all_shapes(each) for each in zip(*images, strict=True)]
+        of_scales = [self._codes(each) for each in zip(*images, strict=True)]
         if not self.backbone.recipe.scales:
             return of_scales[0]
         codes = {name: [each[name] for each in of_scales] for name in of_scales[0]}
-        # Of the backbones VGG19 alone has scales.
+        # Only the backbone of VGG19 has scales.
         return cast("VGG19Backbone", self.backbone).join_scales(codes)
 
-    def _of_all_shapes(
-        self, images: Sequence[NDArray[np.uint8]]
-    ) -> dict[str, NDArray[np.floating]]:
+    def _codes(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.floating]]:
         """Return the codes of images of any shapes, in order."""
-        places: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-        for place, image in enumerate(images):
-            places[image.shape].append(place)
-        if len(places) == 1:
-            return self._of_one_shape(images)
+        by_shape: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for k, image in enumerate(images):
+            by_shape[image.shape].append(k)
+        if len(by_shape) == 1:
+            return self._codes_of_one_shape(images)
         found: dict[str, NDArray[np.floating]] = {}
-        for own in places.values():
-            for name, codes in self._of_one_shape([images[place] for place in own]).items():
+        for indices in by_shape.values():
+            for name, codes in self._codes_of_one_shape([images[k] for k in indices]).items():
                 if name not in found:
                     found[name] = np.empty((len(images), *codes.shape[1:]), codes.dtype)
-                found[name][own] = codes
+                found[name][indices] = codes
         return found
 
-    def _of_one_shape(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.floating]]:
+    def _codes_of_one_shape(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.floating]]:
         while True:
             size = self.batch_size
             try:
@@ -203,15 +211,13 @@ class Batcher:
 
     def _halve(self, size: int, error: MemoryError) -> None:
         with self._lock:
-            if self.batch_size < size:  # the other batch in the network met the same
+            if self.batch_size < size:  # the other batch in the network has halved it already
                 return
             if size == 1:
                 message = (
-                    "Memory ends with one image at a time in the network. Use a smaller --size, "
-                    "a layer that comes earlier, or --device cpu."
+                    "Memory runs out with a single image in the network. Use a smaller --size, an "
+                    "earlier --layer, or --device cpu."
                 )
                 raise OptionError(message) from error
             self.batch_size = size // 2
-        logger.warning(
-            "memory ended with %d images at a time: going on with %d", size, self.batch_size
-        )
+        logger.warning("out of memory: batch size reduced from %d to %d", size, self.batch_size)

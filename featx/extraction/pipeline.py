@@ -1,11 +1,10 @@
-"""The pipeline: image files in, batches of codes out, a few in memory at a time.
+"""The pipeline from image files to batches of codes, with a few batches in memory at a time.
 
-Files and a backbone come in; batches go out, each with the codes of its
-readable images and the reasons of the others. Images are decoded ahead in
-threads, and two batches are in the network at once, so that it never waits for
-one of its own threads. A batch enters only when an earlier one was taken, so a
-slow taker holds up the network, not the memory. This file does not know what
-becomes of the batches.
+Files and a backbone come in. Batches go out, with the codes of the readable images and the
+reasons why others could not be read. Threads decode images ahead, and two batches are in the
+network at once, so that all its threads stay busy. A new batch starts only when an earlier one
+is taken, so a slow consumer slows the network down instead of filling the memory. This module
+does not know what happens to the batches.
 """
 
 from collections import deque
@@ -27,9 +26,9 @@ from featx.network import Backbone
 
 __all__ = ["CodeBatch", "Failure", "n_decoders", "stream_codes"]
 
-# Batches that are decoded, or about to be, beside those in the network.
+# Batches that are decoded or waiting to be, in addition to those in the network.
 _AHEAD = 3
-# Threads for each processor where images come from a server.
+# Threads per processor if images come from a server.
 _FETCHERS = 4
 
 
@@ -40,11 +39,11 @@ class Failure:
     Parameters
     ----------
     row : int
-        Its position among the files.
+        Index of the file.
     reason : str
-        Why, in words.
+        Why it could not be read.
     sha256 : str or None
-        Of its bytes, where there were any.
+        SHA-256 of the file, if it could be opened.
     """
 
     row: int
@@ -59,31 +58,30 @@ class CodeBatch:
     Parameters
     ----------
     rows : ndarray of int, shape (m,)
-        Positions of the readable images among the files, ascending.
+        Indices of the readable images among the files, ascending.
     codes : dict of str to ndarray, shape (m, ...)
-        One array for each layer, in the recipe's dtype; empty where no image
-        was readable.
-    pictures : tuple of DecodedImage, length m
-        The images themselves.
+        One array for each layer, in the recipe's dtype; empty if no image was readable.
+    images : tuple of DecodedImage, length m
+        The readable images.
     failures : tuple of Failure
-        The images of the batch that could not be read.
+        The other images of the batch.
     """
 
     rows: NDArray[np.integer]
     codes: dict[str, NDArray[np.floating]]
-    pictures: tuple[DecodedImage, ...]
+    images: tuple[DecodedImage, ...]
     failures: tuple[Failure, ...]
 
     @property
     def n_images(self) -> int:
-        """Images of the batch, readable or not."""
+        """Number of images, readable or not."""
         return len(self.rows) + len(self.failures)
 
 
 def n_decoders(files: Iterable[File]) -> int:
-    """Return how many threads read and decode: one for each processor that this process may use.
+    """Return the number of decoding threads: one per available processor, or more.
 
-    Threads that fetch images from a server wait most of their time, so there are more.
+    There are more if images come from a server, since most threads wait for it then.
     """
     waits = any(local_file(file) is None for file in files)
     return int(joblib.cpu_count()) * (_FETCHERS if waits else 1)
@@ -98,27 +96,28 @@ def stream_codes(
     max_pixels: int = MAX_PIXELS,
     pace: Pace | None = None,
 ) -> Generator[CodeBatch, None, None]:
-    """Yield the codes of image files, batch by batch, in order.
+    """Yield the codes of image files in batches, in order.
 
     Parameters
     ----------
     files : sequence of Path or Url
-        Images.
+        Image files.
     backbone : Backbone
         Turns images into codes; it is called from two threads.
     batch_size : int
-        Images at a time. The last batch is padded, so that the network sees
-        one shape. Where memory ends the network gets half as many.
+        Images per batch. The last batch is padded, so that the network always gets the
+        same shape. If memory runs out, batches are halved.
     rows : sequence of int, optional
-        Positions of the files to use; all by default.
+        Indices of the files to use; all by default.
     max_pixels : int, default=178956970
-        Larger images are refused, as images that cannot be read.
+        An image with more pixels counts as unreadable.
     pace : Pace, optional
-        Told how long the stages work.
+        Records how long the stages work.
 
     Yields
     ------
     CodeBatch
+        Codes of `batch_size` images, except in the last batch.
     """
     recipe = backbone.recipe
     rows = range(len(files)) if rows is None else rows
@@ -148,14 +147,14 @@ def stream_codes(
             decode_next()
         while decoded or inside:
             while decoded and len(inside) < IN_NETWORK:
-                inside.append(network.submit(_coded, *decoded.popleft(), batcher, pace))
+                inside.append(network.submit(_compute, *decoded.popleft(), batcher, pace))
                 decode_next()
             yield inside.popleft().result()
 
 
 @contextmanager
 def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that, at the end, leave what they have not begun."""
+    """Make a pool of threads that drops waiting tasks when the block ends."""
     pool = ThreadPoolExecutor(number)
     try:
         yield pool
@@ -168,19 +167,19 @@ def _timed(pace: Pace, read: Callable[[File], DecodedImage], file: File) -> Deco
         return read(file)
 
 
-def _coded(
-    rows: Sequence[int], pictures: Sequence[Future[DecodedImage]], batcher: Batcher, pace: Pace
+def _compute(
+    rows: Sequence[int], decoded: Sequence[Future[DecodedImage]], batcher: Batcher, pace: Pace
 ) -> CodeBatch:
-    """Wait for the pictures of a batch and give the readable ones to the network."""
-    readable, found, failures = [], [], []
-    for row, picture in zip(rows, pictures, strict=True):
+    """Wait for the images of a batch and compute the codes of the readable ones."""
+    readable, images, failures = [], [], []
+    for row, future in zip(rows, decoded, strict=True):
         try:
-            found.append(picture.result())
+            images.append(future.result())
             readable.append(row)
         except ImageError as error:
             failures.append(Failure(row, str(error), error.sha256))
     codes = {}
-    if found:
+    if images:
         with pace.network.work():
-            codes = batcher([picture.views for picture in found])
-    return CodeBatch(np.array(readable, np.int64), codes, tuple(found), tuple(failures))
+            codes = batcher([image.views for image in images])
+    return CodeBatch(np.array(readable, np.int64), codes, tuple(images), tuple(failures))

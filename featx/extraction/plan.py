@@ -1,8 +1,8 @@
-"""The price of an extraction, before it is paid: disk, memory and time.
+"""The cost of an extraction, estimated before it starts: disk, memory and time.
 
-A job comes in; its plan goes out. Disk follows from the recipe and the number
-of images; memory and time are measured, by running a few batches of the job's
-own images, through the same pipeline, into a store that is thrown away.
+A job comes in, and its plan goes out. The disk space follows from the recipe and the number
+of images. Memory and time are measured: a few batches of the job's own images run through the
+same pipeline into a temporary store.
 """
 
 import dataclasses
@@ -32,41 +32,41 @@ __all__ = [
     "plan_extraction",
 ]
 
-# The network compiles in the first batches; the pipeline is in its stride after them.
-# Batches come out together that were in the network together, so these are multiples.
+# The first batches include the compilation of the network. Batches that were in the network
+# together finish together, so these numbers are multiples.
 _WARM_UP = 2 * IN_NETWORK
 _MEASURED = 4 * IN_NETWORK
-_SECONDS_BETWEEN_LOOKS = 0.01
-# Copies are not tried: a fair disk reads and writes so much.
-_COPIED_BYTES_A_SECOND = 500e6
+_SECONDS_BETWEEN_SAMPLES = 0.01
+# Copying is not measured: this is what an ordinary disk reads and writes.
+_COPIED_BYTES_PER_SECOND = 500e6
 
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """What an extraction will cost.
+    """The estimated cost of an extraction.
 
     Parameters
     ----------
     n_images : int
-        Images in the list.
+        Number of images in the list.
     n_computed : int
-        Images that will go through the network; the others are done, or copied.
+        Images that will go through the network; the others are done or copied.
     n_copied : int
-        Images whose codes will be copied from the store that stands there.
+        Images whose codes will be copied from the existing store.
     code_sizes : dict of str to int
-        Numbers an image, for each layer.
+        Features per image, for each layer.
     new_bytes, free_bytes : int
-        Bytes that the store, or its second copy, will add, and bytes that are free there.
+        Bytes that the store or its second copy will need, and free bytes on that disk.
     peak_bytes : int
-        Anonymous memory of the process at its height.
+        Peak of the anonymous memory of the process, in bytes.
     seconds : float
-        From the first image to the last, as an extraction's own.
+        Time from the first image to the last one.
     images_per_second : float
-        Once the network is compiled.
+        Speed after the network is compiled.
     device : str
-        Where the network runs; empty where it has nothing to do.
+        Device of the network; empty if nothing is computed.
     batch_size : int
-        Images that it sees at once.
+        Images per batch.
     """
 
     n_images: int
@@ -83,7 +83,7 @@ class ExtractionPlan:
 
 
 class Forecast:
-    """How long a run will take, told by its first batches; call it as its progress.
+    """Estimate of the duration of a run from its first batches; use it as `progress`.
 
     Examples
     --------
@@ -96,57 +96,57 @@ class Forecast:
         self._points: list[tuple[float, int]] = []
 
     def start(self) -> None:
-        """Begin to count; otherwise it begins when it is made."""
-        self._began = time.perf_counter()
+        """Start the clock again; it also starts when the object is created."""
+        self._started = time.perf_counter()
 
     def __call__(self, done: int, total: int) -> None:
-        """Take note of a batch, until there are enough."""
+        """Record a batch, unless enough are recorded."""
         if not self.ready:
-            self._points.append((time.perf_counter() - self._began, done))
+            self._points.append((time.perf_counter() - self._started, done))
 
     @property
     def ready(self) -> bool:
-        """Whether as many batches have passed as a forecast needs."""
+        """Whether enough batches are recorded for a forecast."""
         return len(self._points) >= _WARM_UP + _MEASURED
 
     @property
     def images_per_second(self) -> float:
-        """Images a second at full pace; of a run too short for one, those of its whole time."""
+        """Images per second after the warm-up, or of the whole time if the run is short."""
         if len(self._points) < 2:
             return 0.0
-        # Batches that were in the network together come out together: between them is no pace.
+        # Batches that were in the network together finish together, so the time between them
+        # says nothing.
         short = len(self._points) < _WARM_UP + IN_NETWORK
         since, before = (0.0, 0) if short else self._points[_WARM_UP - 1]
         until, after = self._points[-1]
         return (after - before) / (until - since)
 
     def seconds(self, n_images: int) -> float:
-        """Return how long `n_images` take from the first to the last."""
+        """Return the duration of a run of `n_images`, from the first image to the last one."""
         if not self.images_per_second:
             return self._points[0][0] if self._points else 0.0
-        if n_images <= self._points[-1][1]:  # all of them have been
+        if n_images <= self._points[-1][1]:  # all of them are done
             return next(at for at, done in self._points if done >= n_images)
-        began, first = self._points[0]
-        return began + max(0, n_images - first) / self.images_per_second
+        first_at, n_first = self._points[0]
+        return first_at + max(0, n_images - n_first) / self.images_per_second
 
 
 class PeakMemory:
-    """The largest anonymous memory of this process while the block ran; a context manager.
+    """The peak anonymous memory of this process during a block; a context manager.
 
-    Anonymous memory is what the process has for itself: not the files that it
-    maps, its own programs among them. Where the system does not say it, all
-    resident memory is taken.
+    Anonymous memory is what the process has for itself, without mapped files such as its own
+    programs. On systems that do not report it, resident memory is measured instead.
 
     Attributes
     ----------
     n_bytes : int
-        The largest so far.
+        The peak so far, in bytes.
     """
 
     def __init__(self) -> None:
         self.n_bytes = 0
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> "PeakMemory":
         self.n_bytes = anonymous_bytes()
@@ -157,15 +157,15 @@ class PeakMemory:
         self._ended.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         while True:
             self.n_bytes = max(self.n_bytes, anonymous_bytes())
-            if self._ended.wait(_SECONDS_BETWEEN_LOOKS):
+            if self._ended.wait(_SECONDS_BETWEEN_SAMPLES):
                 return
 
 
 def plan_extraction(job: ExtractionJob) -> ExtractionPlan:
-    """Say what a job will cost.
+    """Estimate the cost of a job.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def plan_extraction(job: ExtractionJob) -> ExtractionPlan:
     Returns
     -------
     ExtractionPlan
-        Nothing is left on the disk.
+        The estimate; nothing is left on the disk.
     """
     forecast, device, size = Forecast(), "", 0
     with PeakMemory() as peak:
@@ -184,17 +184,17 @@ def plan_extraction(job: ExtractionJob) -> ExtractionPlan:
             device = backbone.device.description
             size = settle_batch_size(job.batch_size, job.recipe, job.n_to_compute, backbone.device)
             _run_sample(job, backbone, size, forecast)
-    copied = len(job.rest.copies) * job.recipe.code_bytes() / _COPIED_BYTES_A_SECOND
-    n_images = job.n_images
+    n_copied = len(job.remaining.copied)
+    copying = n_copied * job.recipe.code_bytes() / _COPIED_BYTES_PER_SECOND
     return ExtractionPlan(
-        n_images=n_images,
+        n_images=job.n_images,
         n_computed=job.n_to_compute,
-        n_copied=len(job.rest.copies),
+        n_copied=n_copied,
         code_sizes={layer: job.recipe.code_size(layer) for layer in job.recipe.layers},
         new_bytes=job.new_bytes,
         free_bytes=shutil.disk_usage(job.output.absolute().parent).free,
         peak_bytes=peak.n_bytes,
-        seconds=forecast.seconds(job.n_to_compute) + copied,
+        seconds=forecast.seconds(job.n_to_compute) + copying,
         images_per_second=forecast.images_per_second,
         device=device,
         batch_size=size,
@@ -205,7 +205,7 @@ def plan_extraction(job: ExtractionJob) -> ExtractionPlan:
 def plan(job: ExtractionJob) -> ExtractionPlan:
     """Estimate the disk space, memory and time of an extraction.
 
-    A few batches of the images are run; nothing is left on disk.
+    A few batches of the images are run; nothing is left on the disk.
 
     Returns
     -------
@@ -216,7 +216,7 @@ def plan(job: ExtractionJob) -> ExtractionPlan:
 
 
 def anonymous_bytes() -> int:
-    """Return the memory that this process has for itself, in bytes."""
+    """Return the anonymous memory of this process, in bytes."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
@@ -229,15 +229,16 @@ def anonymous_bytes() -> int:
 def _run_sample(
     job: ExtractionJob, backbone: Backbone, batch_size: int, forecast: Forecast
 ) -> None:
-    """Run a few batches of the job's images into a store that goes again."""
-    rows = np.array([*job.rest.rows, *(e.row for e in job.rest.extended)], np.int64)
-    # Some more than are measured, so that the pipeline is full to the end of that.
+    """Extract a few batches of the job's images into a temporary store."""
+    remaining = job.remaining
+    rows = np.array([*remaining.rows, *(each.row for each in remaining.extended)], np.int64)
+    # A few more than are measured, so that the pipeline stays full to the end.
     n_sample = min(len(rows), batch_size * (_WARM_UP + _MEASURED + IN_NETWORK + 1))
-    # Spread over the list, along which the images may change in size.
+    # Spread over the list, since the size of the images may change along it.
     chosen = np.sort(rows)[np.linspace(0, len(rows) - 1, n_sample).astype(int)]
     records = tuple(job.listing.records[row] for row in chosen)
-    # On the disk that the store will be on, so that writing is measured there.
-    folder = job.rest.standing.output.absolute().parent
+    # On the disk of the output, so that its speed is measured.
+    folder = remaining.existing.output.absolute().parent
     with tempfile.TemporaryDirectory(prefix=".featx-plan-", dir=folder) as temporary:
         output = Path(temporary) / "sample.h5"
         sample = dataclasses.replace(
@@ -246,7 +247,7 @@ def _run_sample(
             batch_size=batch_size,
             output=output,
             progress=forecast,
-            rest=RemainingWork(
+            remaining=RemainingWork(
                 find_existing(output), output, resumes=False, rows=tuple(range(n_sample))
             ),
         )

@@ -1,8 +1,7 @@
-"""The extraction job: checked and priced before the first image is read.
+"""Preparing an extraction: settings are checked before the first image is read.
 
-Settings come in; a job goes out that knows what it will make, and what of it is
-there already. Everything that can be refused is refused here. This file does
-not know what the codes are for.
+Settings come in. A job goes out that knows what it will compute and which rows exist
+already. This module does not know what the codes are used for.
 """
 
 import dataclasses
@@ -31,29 +30,28 @@ _COLUMNS = ("path", "label", "split", "group")
 
 @dataclass(frozen=True)
 class ExtractionJob:
-    """What an extraction will make; `prepare_extraction` makes it.
+    """A checked extraction that is ready to run; `prepare_extraction` makes it.
 
     Parameters
     ----------
     listing : Listing
         The images.
     recipe : Recipe
-        Of the codes.
+        Recipe of the codes.
     source : WeightsSource
-        Where the weights come from.
+        Weights of the network.
     device : str
-        Where the network is to run, as `extract` takes it.
+        Device of the network, as `extract` takes it.
     batch_size : int or "auto"
-        Images that the network is to see at once.
+        Images per batch.
     max_pixels : int
-        Larger images are refused.
+        An image with more pixels is recorded as unreadable.
     output : Path
         The store.
-    rest : RemainingWork
-        What is left to do there.
+    remaining : RemainingWork
+        What remains to be done.
     progress : callable, optional
-        Called with (images done, images in total) after each batch that is safe in the
-        store.
+        Called with (images done, images in total) after each batch is safe in the store.
     """
 
     listing: Listing
@@ -63,36 +61,36 @@ class ExtractionJob:
     batch_size: BatchSize
     max_pixels: int
     output: Path
-    rest: RemainingWork
+    remaining: RemainingWork
     progress: Progress | None = None
 
     @property
     def n_images(self) -> int:
-        """Images in the store."""
+        """Number of images in the store."""
         return len(self.listing.records)
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that the store takes, within one per cent of a megabyte."""
+        """Size of the store in bytes, exact to one per cent and a few kilobytes."""
         return store_bytes(self.recipe, self.columns())
 
     @property
     def new_bytes(self) -> int:
-        """Bytes that the run will add: none in place, all for a store or a second copy."""
-        return 0 if self.rest.resumes else self.n_bytes
+        """Bytes that the run adds: none in place, otherwise those of a whole store."""
+        return 0 if self.remaining.resumes else self.n_bytes
 
     @property
     def files(self) -> list[File]:
-        """Where the images lie, in order."""
+        """Image files, in order."""
         return [record.file for record in self.listing.records]
 
     @property
     def n_to_compute(self) -> int:
-        """Images that go through the network."""
-        return len(self.rest.rows) + len(self.rest.extended)
+        """Number of images that go through the network."""
+        return len(self.remaining.rows) + len(self.remaining.extended)
 
     def columns(self) -> dict[str, list[str | None]]:
-        """Return the facts of the images that are known before they are read."""
+        """Return what is known of the images before they are read."""
         return {name: [getattr(r, name) for r in self.listing.records] for name in _COLUMNS}
 
 
@@ -151,12 +149,10 @@ def prepare_extraction(settings: ExtractionSettings) -> ExtractionJob:
         batch_size=settings.batch_size,
         max_pixels=settings.max_pixels,
         output=output,
-        rest=RemainingWork(
-            existing, output, resumes=False, rows=tuple(range(len(listing.records)))
-        ),
+        remaining=RemainingWork(existing, output, resumes=False, rows=()),
         progress=settings.progress,
     )
-    return _resumed(job, existing)
+    return _with_remaining_work(job, existing)
 
 
 def extraction_of(
@@ -167,33 +163,39 @@ def extraction_of(
     *,
     overwrite: bool = False,
 ) -> ExtractionJob:
-    """Return an extraction of a job's images by another recipe, into another store.
+    """Return an extraction of the same images with another recipe, into another store.
 
     Parameters
     ----------
     job : ExtractionJob
-        Of the images.
+        An extraction of the images.
     recipe : Recipe
-        Of the codes.
+        Recipe of the codes.
     source : WeightsSource
-        Where the weights come from.
+        Weights of the network.
     output : Path
-        The store; one that is begun there is gone on with.
+        The store; an unfinished one is resumed.
     overwrite : bool, default=False
-        Whether to begin anew.
+        Replace the store if it exists, instead of resuming it.
+
+    Returns
+    -------
+    ExtractionJob
+        For `run_extraction`.
 
     Raises
     ------
     RecipeMismatchError, ExistsError, StoreError
-        What stands there cannot be gone on with.
+        The output exists and cannot be resumed.
     """
-    standing = find_existing(output, ignored=overwrite)
-    return _resumed(dataclasses.replace(job, recipe=recipe, source=source, output=output), standing)
+    existing = find_existing(output, ignored=overwrite)
+    job = dataclasses.replace(job, recipe=recipe, source=source, output=output)
+    return _with_remaining_work(job, existing)
 
 
-def _resumed(job: ExtractionJob, standing: ExistingStore) -> ExtractionJob:
-    """Return the job with what is left to do of it."""
-    rest = remaining_work(standing, job.recipe, job.columns(), job.files, job.max_pixels)
-    if rest.resumes or rest.copies or rest.extended:
-        logger.info("%s: going on, %d of %d to do", job.output, len(rest.rows), job.n_images)
-    return dataclasses.replace(job, rest=rest)
+def _with_remaining_work(job: ExtractionJob, existing: ExistingStore) -> ExtractionJob:
+    """Find out what remains to be done."""
+    found = remaining_work(existing, job.recipe, job.columns(), job.files, job.max_pixels)
+    if found.resumes or found.copied or found.extended:
+        logger.info("%s: resumed, %d of %d to do", job.output, len(found.rows), job.n_images)
+    return dataclasses.replace(job, remaining=found)

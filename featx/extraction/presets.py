@@ -1,7 +1,7 @@
-"""Named recipes: a word for settings that go well together.
+"""Presets: names for settings that work well together.
 
-A name comes in and settings of `featx.extract` go out. Nothing else knows the names:
-a store records the settings.
+A name comes in, and settings of `featx.extract` go out. A store records the settings, not the
+name of the preset.
 
 References
 ----------
@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from featx.errors import OptionError
-from featx.text import did_you_mean
+from featx.choices import check_choice
 
 __all__ = ["PRESETS", "Preset", "find_preset"]
 
@@ -27,39 +26,39 @@ _LATE = ("block2_pool", "block3_pool", "block4_pool", "block5_pool")
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings under a name.
+    """Settings of `featx.extract` that have a name.
 
     Parameters
     ----------
-    words : str
-        What it is.
+    description : str
+        What the preset is for.
     settings : mapping of str to object
-        Of `featx.extract`.
+        The settings by name.
     """
 
-    words: str
+    description: str
     settings: Mapping[str, Any]
 
 
-#: Read-only, in the order in which they are listed. ``featx.extract("data",
-#: **featx.PRESETS["fast"].settings)`` is ``featx extract --recipe fast``.
+#: The presets, read-only and in the order in which they are listed. ``featx.extract("data",
+#: **featx.PRESETS["fast"].settings)`` does the same as ``featx extract --preset fast``.
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "fast": Preset(
-            "one pass of one layer, in the middle of the network",
+            "one layer in the middle of the network, one forward pass",
             {"layer": ("block4_pool",), "pool": "avg"},
         ),
         "best": Preset(
-            "what did best where it was measured (docs/recipes.md)",
+            "the most accurate settings in our benchmarks (docs/recipes.md)",
             {"layer": _LATE, "pool": "avg", "scale": (384,)},
         ),
         "texture": Preset(
-            "mean products of channels [2]_, for textures",
+            "bilinear pooling [2]_, for textures",
             {"layer": ("block4_pool",), "pool": "bilinear"},
         ),
         "vgg-paper": Preset(
-            "three scales side by side and mirror images, as VGG's authors did [1]_, from the last "
-            "layer that takes any size",
+            "three concatenated scales and mirror images, as in the VGG paper [1]_, at the last "
+            "layer that takes images of any size",
             {
                 "layer": ("block5_pool",),
                 "pool": "avg",
@@ -73,20 +72,17 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 
 
 def find_preset(name: str) -> Preset:
-    """Return a recipe by its name.
+    """Return a preset by its name.
 
     Raises
     ------
     OptionError
-        There is none of that name.
+        There is no preset of that name.
 
     Examples
     --------
     >>> find_preset("fast").settings["pool"]
     'avg'
     """
-    if name in PRESETS:
-        return PRESETS[name]
-    guess = did_you_mean(name, PRESETS)
-    message = f"No recipe '{name}'.{guess} Expected --recipe with one of {', '.join(PRESETS)}."
-    raise OptionError(message)
+    check_choice("preset", name, tuple(PRESETS))
+    return PRESETS[name]

@@ -1,14 +1,14 @@
-"""What stands at the output already, and what is left to do there.
+"""What exists at the output already, and what remains to be done.
 
-An output and, later, the recipe and images of a run come in; out goes what of
-an earlier run is kept, what is copied, and what is still to be made, or an error
-that names what differs. Nothing is written here.
+The output, and then the recipe and images of a run, come in. The remaining work comes out:
+rows to keep, to copy and to compute; or an error that names the settings that differ. This
+module writes nothing.
 
-A store that has just the recipe and images of the run is gone on with in place.
-With other images, or with further layers, it is made anew beside the old one, as
-OUTPUT.part, in the order of a straight run: rows whose file has the same bytes
-are copied, wherever that file lies now, and only the rest is computed. An image that a
-server does not give now is taken for what it was: that a server is down undoes nothing.
+A store with the same recipe and images is completed in place. With other images or more
+layers, a new store is built beside it, as OUTPUT.part, in the row order of a single run:
+rows whose file has the same bytes are copied, even if the file was moved, and only the
+others are computed. If a server does not return an image now, the image is assumed to be
+unchanged, so an unreachable server never discards finished rows.
 """
 
 import dataclasses
@@ -34,61 +34,61 @@ _Stamp = tuple[int, int, int] | None
 
 @dataclass(frozen=True)
 class ExistingStore:
-    """The stores that stand at an output: `find_existing` finds them.
+    """What exists at an output; `find_existing` makes it.
 
     Parameters
     ----------
     output : Path
-        The store to be; a link is resolved.
-    finished : Store or None
-        What has that name, complete or not.
+        The output; a symbolic link is resolved.
+    store : Store or None
+        The store at the output, complete or not.
     part : Store or None
-        What a run that updates it has left beside it.
+        The unfinished store that an interrupted update left beside it.
     stamps : tuple
-        By which a change of either file is seen.
+        Inode, size and modification time of both files, to detect a change.
     replaces : bool
-        Whether what stands there is to go.
+        Whether both files will be replaced.
     """
 
     output: Path
-    finished: Store | None
+    store: Store | None
     part: Store | None
     stamps: tuple[_Stamp, _Stamp]
     replaces: bool = False
 
     @property
     def part_path(self) -> Path:
-        """Where an update is made."""
+        """File in which an update is built."""
         return _part_path(self.output)
 
     def check_unchanged(self) -> None:
-        """Make sure that no other run has been here meanwhile.
+        """Check that no other run has changed the files since.
 
         Raises
         ------
         StoreError
-            One has.
+            Another run has changed them.
         """
         if self.stamps != _stamps(self.output):
             message = (
-                f"{self.output} was changed by another run meanwhile. "
-                "Run the same command again: it goes on from there."
+                f"Another run has changed {self.output} since this one started. Run the same "
+                "command again: it resumes from there."
             )
             raise StoreError(message)
 
 
 @dataclass(frozen=True)
 class ReusableRow:
-    """A row whose codes, of all layers or of some, lie in an earlier store.
+    """A row whose codes, of all layers or of some, are in an earlier store.
 
     Parameters
     ----------
     row : int
-        In the store to be.
+        Row of the new store.
     store : Store
-        The earlier one.
+        The earlier store.
     source_row : int
-        Its row there.
+        Row of the earlier store.
     """
 
     row: int
@@ -97,136 +97,146 @@ class ReusableRow:
 
     @property
     def sha256(self) -> str:
-        """Of the image's bytes."""
+        """SHA-256 of the image file."""
         return str(self.store.images.sha256[self.source_row])
 
 
 @dataclass(frozen=True)
 class RemainingWork:
-    """What is left to do.
+    """What remains to be done.
 
     Parameters
     ----------
-    standing : ExistingStore
-        What stands at the output.
+    existing : ExistingStore
+        What exists at the output.
     target : Path
-        The file that is written: the output, or the part beside it.
+        The file to write: the output, or the part beside it.
     resumes : bool
-        Whether that file exists and is gone on with.
+        Whether `target` exists and is completed in place.
     rows : tuple of int
         Rows whose images are read and go through the network.
-    copies : tuple of ReusableRow
+    copied : tuple of ReusableRow
         Rows that are copied.
     extended : tuple of ReusableRow
-        Rows of which some layers are copied, and the others computed.
+        Rows of which some layers are copied and the others are computed.
     n_kept : int
-        Rows that are done in `target`.
+        Finished rows of `target`.
     n_edited : int
-        Rows that were done, until their file was changed.
+        Rows that were finished, but whose file has changed since.
     n_dropped : int
-        Images of the store at the output that are not in the list.
+        Images of the existing store that are not in the list.
     """
 
-    standing: ExistingStore
+    existing: ExistingStore
     target: Path
     resumes: bool
     rows: tuple[int, ...]
-    copies: tuple[ReusableRow, ...] = ()
+    copied: tuple[ReusableRow, ...] = ()
     extended: tuple[ReusableRow, ...] = ()
     n_kept: int = 0
     n_edited: int = 0
     n_dropped: int = 0
 
     @property
-    def nothing(self) -> bool:
-        """Whether the output is what it should be."""
-        finished = self.standing.finished
+    def is_empty(self) -> bool:
+        """Whether the output is complete and up to date."""
+        store = self.existing.store
         return (
-            finished is not None
-            and finished.complete
-            and self.target == self.standing.output
+            store is not None
+            and store.complete
+            and self.target == self.existing.output
             and self.resumes
             and not self.rows
         )
 
 
 def find_existing(output: Path, *, ignored: bool = False) -> ExistingStore:
-    """Return the stores at `output` and beside it.
+    """Find the stores at an output and beside it.
 
     Parameters
     ----------
     output : Path
-        The store to be.
+        The store to write.
     ignored : bool, default=False
-        Whether what stands there will be replaced, whatever it is.
+        Whether existing files will be replaced, whatever they are.
+
+    Returns
+    -------
+    ExistingStore
+        The stores, opened; none if `ignored`.
 
     Raises
     ------
     ExistsError
-        What stands there is no store.
+        A file exists and is not a store.
     """
     output = output.resolve() if output.is_symlink() else output
     stamps = _stamps(output)
     if ignored:
         return ExistingStore(output, None, None, stamps, replaces=True)
-    return ExistingStore(output, _opened(output), _opened(_part_path(output)), stamps)
+    return ExistingStore(output, _open(output), _open(_part_path(output)), stamps)
 
 
 def remaining_work(
-    standing: ExistingStore,
+    existing: ExistingStore,
     recipe: Recipe,
     columns: Columns,
     files: Sequence[File],
     max_pixels: int,
 ) -> RemainingWork:
-    """Return what a run has to do, given what stands at its output.
+    """Return what a run has to do, given what exists at its output.
 
-    Files are hashed, to see whether they have changed; not those that a store which is gone
-    on with in place has not come to.
+    Files are hashed to find out whether they have changed, except the files of unfinished
+    rows of a store that is completed in place.
 
     Parameters
     ----------
-    standing : ExistingStore
+    existing : ExistingStore
         See `find_existing`.
     recipe : Recipe
-        Of the run.
+        Recipe of the codes.
     columns : mapping of str to sequence of str or None
-        The run's images, as `create_store` takes them.
+        The images, as `create_store` takes them.
     files : sequence of Path or Url
-        Where they lie.
+        The image files.
     max_pixels : int
-        Of an image; rows that failed under another limit are tried again.
+        Pixel limit; rows that failed under another limit are tried again.
+
+    Returns
+    -------
+    RemainingWork
+        Rows to keep, to copy and to compute.
 
     Raises
     ------
     RecipeMismatchError
         The store was made with other settings.
     ExistsError
-        The store holds other images, none of them in the list.
+        None of the images of the store is in the list.
     """
-    finished, part = standing.finished, standing.part
-    if finished is not None:
-        _check_settings(finished, recipe)
+    store, part = existing.store, existing.part
+    if store is not None:
+        _check_settings(store, recipe)
     if part is not None and _differences(part, recipe):
-        part = None  # of an update that was given up; it is not in the way
-    stores = [store for store in (finished, part) if store is not None]
-    if not any(store.images.done.any() for store in stores):
-        stores = [store for store in stores if _same(store, recipe, columns)]
-    everything = tuple(range(len(files)))
+        part = None  # left by an abandoned update with other settings; it is replaced
+    stores = [each for each in (store, part) if each is not None]
+    if not any(each.images.done.any() for each in stores):
+        stores = [each for each in stores if _matches(each, recipe, columns)]
+    all_rows = tuple(range(len(files)))
     if not stores:
-        return RemainingWork(standing, standing.output, resumes=False, rows=everything)
-    same = [store for store in stores if _same(store, recipe, columns)]
-    seen: Sequence[int] = everything
-    if same and same[0] is finished:
-        seen = np.flatnonzero(same[0].images.status != Status.PENDING).tolist()
-    digests = _digests(files, columns["path"], stores, seen)
-    if same:
-        rest = _in_place(standing, same[0], digests, max_pixels)
+        return RemainingWork(existing, existing.output, resumes=False, rows=all_rows)
+    matching = [each for each in stores if _matches(each, recipe, columns)]
+    hashed: Sequence[int] = all_rows
+    if matching and matching[0] is store:
+        hashed = np.flatnonzero(matching[0].images.status != Status.PENDING).tolist()
+    digests = _digests(files, columns["path"], stores, hashed)
+    if matching:
+        remaining = _resume_in_place(existing, matching[0], digests, max_pixels)
     else:
-        rest = RemainingWork(standing, standing.part_path, resumes=False, rows=everything)
-    if rest.target == standing.output:
-        return rest
-    return _with_copies(rest, stores, recipe, columns, digests)
+        remaining = RemainingWork(existing, existing.part_path, resumes=False, rows=all_rows)
+    if remaining.target == existing.output:
+        return remaining
+    return _reuse_rows(remaining, stores, recipe, columns, digests)
 
 
 def _part_path(output: Path) -> Path:
@@ -245,19 +255,19 @@ def _stamp(path: Path) -> _Stamp:
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def _opened(path: Path) -> Store | None:
+def _open(path: Path) -> Store | None:
     if not path.exists():
         return None
     try:
         return open_store(path)
     except StoreError as error:
         reason = str(error).rstrip(".")
-        message = f"{path} exists, and cannot be gone on with. {reason}. Or use another -o."
+        message = f"{path} exists and cannot be resumed. {reason}. Or choose another -o."
         raise ExistsError(message) from error
 
 
 def _differences(store: Store, recipe: Recipe) -> list[Difference]:
-    """Return how a run differs from a store; it may have further layers, but not fewer."""
+    """Return how a run differs from a store; the run may add layers, but not leave any out."""
     both = {*recipe.layers, *store.recipe.layers}
     return recipe.differences(store.recipe.narrowed(both))
 
@@ -266,18 +276,17 @@ def _check_settings(store: Store, recipe: Recipe) -> None:
     found = _differences(store, recipe)
     if found:
         message = (
-            f"{store.path} was made with other settings: {'; '.join(map(str, found))}. "
-            f"Go on with {' '.join(d.flag for d in found)}, or use --overwrite, or another -o."
+            f"{store.path} was made with other settings: {'; '.join(map(str, found))}. To resume "
+            f"it, use {' '.join(each.flag for each in found)}. Otherwise use --overwrite or "
+            "another -o."
         )
         raise RecipeMismatchError(message)
 
 
-def _same(store: Store | None, recipe: Recipe, columns: Columns) -> bool:
-    """Say whether a store has just these layers and images."""
-    return (
-        store is not None
-        and store.recipe.layers == recipe.layers
-        and all(list(getattr(store.images, name)) == list(columns[name]) for name in columns)
+def _matches(store: Store, recipe: Recipe, columns: Columns) -> bool:
+    """Return whether a store has exactly these layers and images."""
+    return store.recipe.layers == recipe.layers and all(
+        list(getattr(store.images, name)) == list(columns[name]) for name in columns
     )
 
 
@@ -285,16 +294,17 @@ def _digests(
     files: Sequence[File],
     paths: Sequence[str | None],
     stores: Sequence[Store],
-    seen: Sequence[int],
+    rows: Sequence[int],
 ) -> list[str]:
-    """Return what the bytes of files are now, or were where a server does not give them."""
+    """Hash the files of some rows; use the stored hash of an image that cannot be fetched."""
     digests = [""] * len(files)
     with ThreadPoolExecutor(n_decoders(files)) as pool:
-        for row, digest in zip(seen, pool.map(read_digest, [files[k] for k in seen]), strict=True):
+        found = pool.map(read_digest, [files[row] for row in rows])
+        for row, digest in zip(rows, found, strict=True):
             digests[row] = digest
-    missing = [row for row in seen if not digests[row] and isinstance(files[row], Url)]
+    missing = [row for row in rows if not digests[row] and isinstance(files[row], Url)]
     if missing:
-        known = {
+        stored = {
             path: digest
             for store in stores
             for path, digest, done in zip(
@@ -303,74 +313,71 @@ def _digests(
             if done
         }
         for row in missing:
-            digests[row] = known.get(paths[row], "")
+            digests[row] = stored.get(paths[row], "")
     return digests
 
 
-def _in_place(
-    standing: ExistingStore, store: Store, digests: Sequence[str], max_pixels: int
+def _resume_in_place(
+    existing: ExistingStore, store: Store, digests: Sequence[str], max_pixels: int
 ) -> RemainingWork:
-    """Go on with a store: with what is pending, or was changed since, or may be read by now."""
+    """Complete a store: compute pending and edited rows, and failed rows that may succeed now."""
     images = store.images
     failed, pending = images.status == Status.FAILED, images.status == Status.PENDING
     changed = np.array(digests, object) != images.sha256
-    again = failed if store.provenance.get("max_pixels") != max_pixels else failed & changed
+    retried = failed if store.provenance.get("max_pixels") != max_pixels else failed & changed
     edited = images.done & changed
-    rows = np.flatnonzero(pending | again | edited)
     return RemainingWork(
-        standing,
+        existing,
         store.path,
         resumes=True,
-        rows=tuple(rows.tolist()),
+        rows=tuple(np.flatnonzero(pending | retried | edited).tolist()),
         n_kept=int(np.sum(images.done & ~edited)),
         n_edited=int(np.sum(edited)),
     )
 
 
-def _with_copies(
-    rest: RemainingWork,
+def _reuse_rows(
+    remaining: RemainingWork,
     stores: Sequence[Store],
     recipe: Recipe,
     columns: Columns,
     digests: Sequence[str],
 ) -> RemainingWork:
-    """Find the rows that an earlier store holds: all their layers, or some."""
-    finished = rest.standing.finished
-    places: dict[str, tuple[Store, int]] = {}
-    for store in stores:  # the part comes last, and wins where it has all layers
-        whole = store.recipe.layers == recipe.layers
-        # A new part takes the place of the old one, which can only be copied whole before.
-        if whole or store is finished:
-            for row in np.flatnonzero(store.images.done).tolist():
-                places[store.images.sha256[row]] = (store, row)
+    """Find the rows whose codes, of all layers or of some, are in an earlier store."""
+    store = remaining.existing.store
+    stored: dict[str, tuple[Store, int]] = {}
+    for each in stores:  # the part comes last and takes precedence if it has all layers
+        # The new part replaces the old one, whose rows are copied first, and only whole rows.
+        if each.recipe.layers == recipe.layers or each is store:
+            for row in np.flatnonzero(each.images.done).tolist():
+                stored[each.images.sha256[row]] = (each, row)
     rows: list[int] = []
-    copies: list[ReusableRow] = []
+    copied: list[ReusableRow] = []
     extended: list[ReusableRow] = []
-    for row in rest.rows:
-        if digests[row] in places:
-            earlier = ReusableRow(row, *places[digests[row]])
-            whole = earlier.store.recipe.layers == recipe.layers
-            (copies if whole else extended).append(earlier)
+    for row in remaining.rows:
+        if digests[row] in stored:
+            found = ReusableRow(row, *stored[digests[row]])
+            whole = found.store.recipe.layers == recipe.layers
+            (copied if whole else extended).append(found)
         else:
             rows.append(row)
-    if finished is not None and not (rest.n_kept or copies or extended):
-        message = (
-            f"{finished.path} holds {counted(len(finished.images), 'other image')}: none of them "
-            "is in this list. Use another -o, or --overwrite to replace it."
-        )
-        raise ExistsError(message)
-    here, listed = set(digests), set(columns["path"])
-    dropped = 0
-    if finished is not None:
-        images = finished.images
-        dropped = sum(
-            path not in listed and digest not in here
-            for path, digest in zip(images.path, images.sha256, strict=True)
+    n_dropped = 0
+    if store is not None:
+        if not (remaining.n_kept or copied or extended):
+            message = (
+                f"{store.path} holds {counted(len(store.images), 'image')}, none of which is in "
+                "this list. Use another -o, or --overwrite to replace the store."
+            )
+            raise ExistsError(message)
+        current, listed = set(digests), set(columns["path"])
+        n_dropped = sum(
+            path not in listed and digest not in current
+            for path, digest in zip(store.images.path, store.images.sha256, strict=True)
         )
     return dataclasses.replace(
-        rest,
+        remaining,
         rows=tuple(rows),
-        copies=tuple(copies),
+        copied=tuple(copied),
         extended=tuple(extended),
-        n_dropped=dropped,
+        n_dropped=n_dropped,
     )

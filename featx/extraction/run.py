@@ -1,8 +1,8 @@
-"""Running extractions: images go through the network once, for as many stores as they serve.
+"""Running extractions: images go through the network once, for one or several stores.
 
-Jobs come in and stores are left, each filled by what it lacks: rows that an
-earlier store has are copied, the others computed, and written while the next are
-on their way. This file does not know what the codes are for.
+Jobs come in, and each store is completed: rows of earlier stores are copied, the others are
+computed, and each batch is written while the next one is computed. This module does not know
+what the codes are used for.
 """
 
 import contextlib
@@ -23,14 +23,12 @@ import PIL
 
 from featx.cluster import Cluster
 from featx.errors import OptionError
-from featx.extraction.computing import Computing, Here
-from featx.extraction.copying import copy_into, copy_rows
-from featx.extraction.leases import Leases
-from featx.extraction.passes import Pass, load_for, passes_of
+from featx.extraction.executors import ClusterExecutor, Executor, LocalExecutor
+from featx.extraction.filling import copy_into, copy_rows
+from featx.extraction.passes import Pass, divide_into_passes, load_pass_backbone
 from featx.extraction.pipeline import n_decoders
 from featx.extraction.prepare import ExtractionJob, prepare_extraction
 from featx.extraction.resuming import ReusableRow
-from featx.extraction.settings import Progress
 from featx.extraction.timings import Pace, Timings
 from featx.network import Backbone, WeightsSource, load_backbone
 from featx.outputs import remove_leftovers, sole_writer
@@ -45,22 +43,22 @@ LoadBackbone = Callable[[Recipe], Backbone]
 
 @dataclass(frozen=True)
 class Extraction:
-    """What an extraction has made.
+    """Result of an extraction.
 
     Parameters
     ----------
     path : Path
         The store.
     n_done, n_failed : int
-        Images of the store with codes, and images that could not be read.
+        Number of images with codes, and of images that could not be read.
     n_computed : int
-        Images that went through the network in this run.
+        Number of images that went through the network in this run.
     seconds : float
-        Time from the first image to the last.
+        Time from the first image to the last one.
     images_per_second : float
-        Of this run; 0 where it computed nothing.
-    shares : Timings
-        How the time was spent.
+        Speed of this run; 0 if nothing was computed.
+    timings : Timings
+        How the time was spent; all 0 on a cluster.
     """
 
     path: Path
@@ -69,7 +67,7 @@ class Extraction:
     n_computed: int
     seconds: float
     images_per_second: float
-    shares: Timings
+    timings: Timings
 
 
 @prepared_by(prepare_extraction)
@@ -100,126 +98,117 @@ def run_extraction(
     job : ExtractionJob
         See `prepare_extraction`.
     load : callable, optional
-        Makes the backbone of a recipe; by default VGG19 with the job's weights.
+        Returns the backbone of a recipe; by default VGG19 with the job's weights.
     cluster : Cluster, optional
-        Whose workers compute and write the rows, instead of this process; they
-        load the job's weights, and share the file system. See
-        `featx.cluster.connected`.
+        Compute on its workers instead of this process. The workers load the job's weights and
+        share the file system; see `featx.cluster.connected`.
 
     Returns
     -------
     Extraction
-        Its `shares` are 0 on a cluster: what workers wait for, Dask's dashboard
-        shows.
+        Where the store is, and how the run went.
 
     Raises
     ------
     OptionError
-        The workers are not of this featx, or do not see the files.
+        The workers have another version of featx, or cannot read the files.
     ClusterError
-        The scheduler or all workers are gone, or a worker ended with an error.
-        The rows that are done are kept.
+        The scheduler or all workers are gone, or a worker failed. Finished rows are kept.
     WeightsError
         The weights do not fit VGG19.
     BusyError
         Another run is writing the store.
     StoreError
-        The disk is full, or a code does not fit the store's dtype.
+        The disk is full, or a code does not fit the dtype of the store.
     """
     load = load or partial(load_backbone, source=job.source, device=job.device)
-    here = Here(lambda each: load(*each.recipes))
-    (found,) = _fill_stores([job], job.progress, here if cluster is None else Leases(cluster))
+    local = LocalExecutor(lambda each: load(*each.recipes))
+    (found,) = _fill_stores([job], local if cluster is None else ClusterExecutor(cluster))
     return found
 
 
 def run_extractions(
-    jobs: Sequence[ExtractionJob],
-    *,
-    progress: Progress | None = None,
-    cluster: Cluster | None = None,
+    jobs: Sequence[ExtractionJob], *, cluster: Cluster | None = None
 ) -> list[Extraction]:
-    """Run jobs of the same images side by side: each image goes through the network once.
+    """Run jobs of the same images together, so that each image goes through the network once.
 
-    A job that was begun goes on; images that only some of the jobs lack go
-    through the network for those alone.
+    Unfinished stores are resumed. Images that only some of the stores lack are computed for
+    those stores only.
 
     Parameters
     ----------
     jobs : sequence of ExtractionJob
-        They differ in layers, pooling, dtype and output, and in nothing else.
-    progress : callable, optional
-        Called with (images done, images in all) after each batch that is safe
-        in the stores.
+        Jobs that differ only in layers, pooling, dtype and output. The `progress` of the
+        first one is called.
     cluster : Cluster, optional
         See `run_extraction`.
 
     Returns
     -------
     list of Extraction
-        In the order of the jobs.
+        The results, in the order of the jobs.
 
     Raises
     ------
     OptionError
-        The jobs are not of one pass.
+        The jobs differ in other settings.
     WeightsError, BusyError, StoreError, ClusterError
         See `run_extraction`.
     """
     _check_one_pass(jobs)
     first = jobs[0]
-    here = Here(lambda each: load_for(each.recipes, first.source, first.device))
-    return _fill_stores(jobs, progress, here if cluster is None else Leases(cluster))
+    local = LocalExecutor(
+        lambda each: load_pass_backbone(each.recipes, first.source, first.device)
+    )
+    return _fill_stores(jobs, local if cluster is None else ClusterExecutor(cluster))
 
 
 def _check_one_pass(jobs: Sequence[ExtractionJob]) -> None:
-    """Refuse jobs that differ in more than what one pass can give."""
+    """Check that one forward pass can compute the codes of all jobs."""
     first = jobs[0]
     for job in jobs:
-        alike = (
-            dataclasses.replace(job, recipe=first.recipe, output=first.output, rest=first.rest)
-            == first
+        same_job = dataclasses.replace(
+            job, recipe=first.recipe, output=first.output, remaining=first.remaining
         )
-        recipe = dataclasses.replace(
+        same_recipe = dataclasses.replace(
             job.recipe,
             layers=first.recipe.layers,
             pool=first.recipe.pool,
             dtype=first.recipe.dtype,
         )
-        if not alike or recipe != first.recipe:
+        if same_job != first or same_recipe != first.recipe:
             message = (
-                f"{job.output} and {first.output} cannot be made in one pass. Expected the same "
-                "images and settings, but for layers, pooling and dtype."
+                f"{job.output} and {first.output} cannot be made in one pass: their settings may "
+                "differ only in layers, pooling, dtype and output."
             )
             raise OptionError(message)
 
 
-def _fill_stores(
-    jobs: Sequence[ExtractionJob], progress: Progress | None, computing: Computing
-) -> list[Extraction]:
-    """Run jobs of one pass; see `run_extractions`."""
-    pace, began = Pace(n_decoders(jobs[0].files)), time.perf_counter()
-    undone = [job for job in jobs if not job.rest.nothing]
-    if undone:
-        with contextlib.ExitStack() as outputs:
-            for job in undone:
-                outputs.enter_context(sole_writer(job.output))
-                job.rest.standing.check_unchanged()
-                remove_leftovers(job.rest.standing.output)
-            passes = passes_of(undone)
-            computing.begin(undone, passes)
-            began = time.perf_counter()
-            _fill(undone, passes, computing, pace, progress or (lambda done, total: None))
-            for job in undone:
-                rest = job.rest
-                if rest.target != rest.standing.output:
-                    rest.target.replace(rest.standing.output)
-                elif rest.standing.replaces:
-                    rest.standing.part_path.unlink(missing_ok=True)
-    seconds = time.perf_counter() - began
-    return [_made(job, pace, seconds) for job in jobs]
+def _fill_stores(jobs: Sequence[ExtractionJob], executor: Executor) -> list[Extraction]:
+    """Run jobs that one pass can serve; see `run_extractions`."""
+    pace, started = Pace(n_decoders(jobs[0].files)), time.perf_counter()
+    unfinished = [job for job in jobs if not job.remaining.is_empty]
+    if unfinished:
+        with contextlib.ExitStack() as locks:
+            for job in unfinished:
+                locks.enter_context(sole_writer(job.output))
+                job.remaining.existing.check_unchanged()
+                remove_leftovers(job.remaining.existing.output)
+            passes = divide_into_passes(unfinished)
+            facts = executor.start(unfinished, passes) if passes else {}
+            started = time.perf_counter()
+            _fill(unfinished, passes, executor, facts, pace)
+            for job in unfinished:
+                target, existing = job.remaining.target, job.remaining.existing
+                if target != existing.output:
+                    target.replace(existing.output)
+                elif existing.replaces:
+                    existing.part_path.unlink(missing_ok=True)
+    seconds = time.perf_counter() - started
+    return [_result(job, pace, seconds) for job in jobs]
 
 
-def _made(job: ExtractionJob, pace: Pace, seconds: float) -> Extraction:
+def _result(job: ExtractionJob, pace: Pace, seconds: float) -> Extraction:
     status = open_store(job.output).images.status
     return Extraction(
         path=job.output,
@@ -228,59 +217,62 @@ def _made(job: ExtractionJob, pace: Pace, seconds: float) -> Extraction:
         n_computed=job.n_to_compute,
         seconds=seconds,
         images_per_second=job.n_to_compute / seconds,
-        shares=pace.shares(seconds),
+        timings=pace.timings(seconds),
     )
 
 
 def _fill(
     jobs: Sequence[ExtractionJob],
     passes: Sequence[Pass],
-    computing: Computing,
+    executor: Executor,
+    facts: dict[str, Any],
     pace: Pace,
-    progress: Progress,
 ) -> None:
-    """Bring the targets to their end: created, copied into, computed, finished."""
-    n_images = jobs[0].n_images
-    to_compute = {row for each in passes for row in each.rows}
-    copied = {copy.row for job in jobs for copy in job.rest.copies} - to_compute
-    n_seen = n_images - len(to_compute) - len(copied)
+    """Create the target of each job, copy rows, compute the others, and mark it complete."""
+    progress, n_images = jobs[0].progress or (lambda done, total: None), jobs[0].n_images
+    computed = {row for each in passes for row in each.rows}
+    copied = {each.row for job in jobs for each in job.remaining.copied} - computed
+    n_done = n_images - len(computed) - len(copied)
     with contextlib.ExitStack() as files:
         writers = []
         for job in jobs:
-            given = _created(job, computing.facts() if passes else {})
-            writer = files.enter_context(StoreWriter(job.rest.target))
+            remaining = job.remaining
+            present = _create_target(job, facts)
+            writer = files.enter_context(StoreWriter(remaining.target))
             writers.append(writer)
-            todo = [*job.rest.rows, *(e.row for e in (*job.rest.copies, *job.rest.extended))]
-            if job.rest.resumes:
-                writer.forget(np.sort(np.array(todo, np.int64)))
-            for n_copied in copy_rows(writer, [c for c in job.rest.copies if c not in given]):
-                progress(n_seen + min(len(given) + n_copied, len(copied)), n_images)
-        n_seen += len(copied)
+            if remaining.resumes:
+                reused = (each.row for each in (*remaining.copied, *remaining.extended))
+                writer.forget(np.sort(np.array([*remaining.rows, *reused], np.int64)))
+            to_copy = [each for each in remaining.copied if each not in present]
+            for n_copied in copy_rows(writer, to_copy):
+                progress(n_done + min(len(present) + n_copied, len(copied)), n_images)
+        n_done += len(copied)
         for each in passes:
-            with contextlib.closing(computing.fill(jobs, each, writers, pace)) as filled:
-                for n_written in filled:
-                    n_seen += n_written
-                    progress(n_seen, n_images)
+            with contextlib.closing(executor.fill(each, writers, pace)) as written:
+                for n_written in written:
+                    n_done += n_written
+                    progress(n_done, n_images)
         for writer in writers:
             writer.finish()
 
 
-def _created(job: ExtractionJob, facts: dict[str, Any]) -> list[ReusableRow]:
-    """Create the target, unless it is gone on with; return the rows that it has from the start."""
-    rest = job.rest
-    if rest.resumes:
+def _create_target(job: ExtractionJob, facts: dict[str, Any]) -> list[ReusableRow]:
+    """Create the target unless it is resumed; return the rows that it has from the start."""
+    remaining = job.remaining
+    if remaining.resumes:
         return []
-    # An update that was left, of other images: it gives its rows before it is replaced.
-    part = rest.standing.part
-    given = [c for c in rest.copies if part is not None and c.store.path == part.path]
+    # The part of an interrupted update of other images: its rows are copied before the new
+    # part replaces it.
+    part = remaining.existing.part
+    present = [x for x in remaining.copied if part is not None and x.store.path == part.path]
     create_store(
-        rest.target,
+        remaining.target,
         job.recipe,
         job.columns(),
         _provenance(job) | facts,
-        fill=partial(copy_into, copies=given),
+        fill=partial(copy_into, rows=present),
     )
-    return given
+    return present
 
 
 def _provenance(job: ExtractionJob) -> dict[str, Any]:
@@ -288,7 +280,7 @@ def _provenance(job: ExtractionJob) -> dict[str, Any]:
         "featx": version("featx"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "root": str(job.listing.root.absolute()),
-        "weights": _lasting_spec(job.source),
+        "weights": _absolute_spec(job.source),
         "max_pixels": job.max_pixels,
         "pillow": PIL.__version__,
         "numpy": np.__version__,
@@ -300,8 +292,8 @@ def _provenance(job: ExtractionJob) -> dict[str, Any]:
     return facts
 
 
-def _lasting_spec(source: WeightsSource) -> str:
-    """Return what to type for the same weights from another folder."""
+def _absolute_spec(source: WeightsSource) -> str:
+    """Return the value of --weights that works from any folder."""
     if source.path is None or source.spec in {"bundled", "imagenet"}:
         return source.spec
     return os.fspath(source.path.absolute())

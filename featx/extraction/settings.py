@@ -1,10 +1,11 @@
-"""The settings of an extraction: each is listed here, once.
+"""The settings of an extraction, each of which is listed once.
 
-Values come in as a user types them; a frozen value goes out that `extract`, `plan`, the
-transformer and the command line share. What the values allow is checked by
-`featx.recipe.Recipe` and by `prepare_extraction`.
+Values come in as a user types them. A frozen value goes out that `extract`, `plan`, the
+transformer and the command line share. `featx.recipe.Recipe` and `prepare_extraction` check
+the values.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,21 +155,9 @@ class CodeSettings(NetworkSettings, _LayerSettings):
         OptionError
             A value is not allowed, or two values contradict each other.
         """
-        return Recipe(
-            weights=weights,
-            layers=self.layers,
-            pool=self.pool,
-            size=image_size(self.size),
-            resize=self.resize,
-            jpeg=self.jpeg,
-            preprocess=self.preprocess,
-            precision=self.precision,
-            dtype=dtype,
-            flip=self.flip,
-            crops=self.crops,
-            scales=self.scales,
-            scales_join=self.scales_join,
-        )
+        given = {"weights": weights, "dtype": dtype, "size": image_size(self.size)}
+        names = {each.name for each in dataclasses.fields(Recipe)} - given.keys()
+        return Recipe(**given, **{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)

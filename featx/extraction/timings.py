@@ -1,8 +1,7 @@
-"""The pace of a run: how long each of its stages worked, and how long nothing did.
+"""How long each stage of a run works, to show which one limits its speed.
 
-Stages that several threads enter and leave come in; shares of the run's time go
-out, so that a user sees which stage is the wall. This file does not know what
-the stages do.
+Stages that threads enter and leave come in; fractions of the run's time go out. This module
+does not know what the stages do.
 """
 
 import threading
@@ -16,18 +15,18 @@ __all__ = ["Pace", "Stage", "Timings"]
 
 @dataclass(frozen=True)
 class Timings:
-    """How a run's time was spent, each from 0 to 1; stages overlap.
+    """How the time of a run was spent, as fractions from 0 to 1; stages overlap.
 
     Parameters
     ----------
     decode : float
-        Of the time of all decoding threads, the part in which they worked.
+        Fraction of the time of all decoding threads in which they worked.
     network : float
-        Part of the time in which the network had a batch.
+        Fraction of the time in which the network had a batch.
     write : float
-        Part of the time in which the writer wrote.
+        Fraction of the time in which codes were written.
     waiting : float
-        Part of the time in which the network had nothing: 1 - network.
+        Fraction of the time in which the network had no batch: 1 - network.
     """
 
     decode: float
@@ -37,39 +36,39 @@ class Timings:
 
 
 class Stage:
-    """One stage of a run; its workers enter and leave it, from any thread.
+    """One stage of a run; threads enter and leave it.
 
     Attributes
     ----------
     worked : float
-        Seconds of all workers together.
+        Seconds of all threads together.
     covered : float
-        Seconds in which at least one worker was inside.
+        Seconds in which at least one thread was in the stage.
     """
 
     def __init__(self) -> None:
         self.worked = self.covered = 0.0
         self._lock = threading.Lock()
-        self._inside = 0
-        self._since = 0.0
+        self._n_inside = 0
+        self._started = 0.0
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """Count the block as work."""
-        began = time.perf_counter()
+        """Count the time of the block."""
+        entered = time.perf_counter()
         with self._lock:
-            if self._inside == 0:
-                self._since = began
-            self._inside += 1
+            if self._n_inside == 0:
+                self._started = entered
+            self._n_inside += 1
         try:
             yield
         finally:
-            ended = time.perf_counter()
+            left = time.perf_counter()
             with self._lock:
-                self._inside -= 1
-                self.worked += ended - began
-                if self._inside == 0:
-                    self.covered += ended - self._since
+                self._n_inside -= 1
+                self.worked += left - entered
+                if self._n_inside == 0:
+                    self.covered += left - self._started
 
 
 class Pace:
@@ -78,19 +77,19 @@ class Pace:
     Parameters
     ----------
     n_decoders : int
-        Threads that decode.
+        Number of decoding threads.
     """
 
     def __init__(self, n_decoders: int) -> None:
         self.n_decoders = n_decoders
         self.decode, self.network, self.write = Stage(), Stage(), Stage()
 
-    def shares(self, seconds: float) -> Timings:
+    def timings(self, seconds: float) -> Timings:
         """Return how a run of so many seconds was spent."""
-        busy = min(1.0, self.network.covered / seconds)
+        network = min(1.0, self.network.covered / seconds)
         return Timings(
             decode=min(1.0, self.decode.worked / (seconds * self.n_decoders)),
-            network=busy,
+            network=network,
             write=min(1.0, self.write.covered / seconds),
-            waiting=1.0 - busy,
+            waiting=1.0 - network,
         )

@@ -1,7 +1,7 @@
-"""Codes as a scikit-learn transformer, for pipelines of the user's own.
+"""A scikit-learn transformer from images to codes.
 
-Paths or arrays come in; a matrix of codes goes out. Nothing is stored: for
-more images than memory holds codes, `featx.extract` writes a store.
+Paths or arrays come in, and a matrix of codes goes out. Nothing is stored: if the codes do not
+fit into memory, use `featx.extract`, which writes a store.
 """
 
 import dataclasses
@@ -37,15 +37,15 @@ Codes = NDArray[np.float32]
 
 @documented_by(TransformerSettings)
 class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Turns images into CNN codes of VGG19.
+    """Transform images into CNN codes of VGG19.
 
-    The network is that of [1]_. It learns nothing from the images; `fit` checks the
+    The network [1]_ is pretrained and learns nothing from the images: `fit` only checks the
     settings and finds the weights.
 
     Attributes
     ----------
     recipe_ : Recipe
-        What determines the codes' numbers.
+        Settings that determine the codes; set by `fit`.
 
     References
     ----------
@@ -77,12 +77,12 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         VGG19Codes
-            Itself.
+            The transformer itself.
 
         Raises
         ------
         OptionError, WeightsError
-            A setting cannot be, or there are no such weights.
+            A setting has a value that is not allowed, or the weights cannot be found.
         """
         _as_images(X)
         settings = TransformerSettings(**self.get_params(deep=False))
@@ -98,21 +98,21 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like
-            Paths or URLs, of shape (n,) or (n, 1); or uint8 images, of shape
-            (n, h, w, 3) in RGB, (n, h, w) in grey, or a list of such of any
-            sizes. They are not changed.
+            Paths or URLs, of shape (n,) or (n, 1); or uint8 images of shape (n, h, w, 3)
+            in RGB or (n, h, w) in grey, or a list of images of different sizes. X is not
+            changed.
 
         Returns
         -------
         ndarray of float32, shape (n, code_size)
-            All layers side by side.
+            Codes of all layers, concatenated.
 
         Raises
         ------
         ImageError
             A file cannot be read.
         OptionError
-            X is something else.
+            X contains something else.
         """
         check_is_fitted(self)
         images = _as_images(X)
@@ -120,9 +120,9 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         size = settle_batch_size(self.batch_size, self.recipe_, len(images), backbone.device)
         out = np.empty((len(images), self.recipe_.width), "f4")
         if isinstance(images, tuple):
-            self._of_files(images, backbone, size, out)
+            self._fill_from_files(images, backbone, size, out)
         else:
-            self._of_arrays(images, Batcher(backbone, size), out)
+            self._fill_from_arrays(images, Batcher(backbone, size), out)
         return out
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
@@ -136,12 +136,12 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         ndarray of str, shape (code_size,)
-            One for each number of a code.
+            One name for each feature.
         """
         check_is_fitted(self)
         return np.array(self.recipe_.code_names(), dtype=object)
 
-    def _of_files(
+    def _fill_from_files(
         self, files: Sequence[File], backbone: Backbone, batch_size: int, out: Codes
     ) -> None:
         for batch in stream_codes(files, backbone, batch_size):
@@ -150,14 +150,14 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 raise ImageError(message, failure.sha256)
             self._put(batch.codes, out[batch.rows[0] : batch.rows[-1] + 1])
 
-    def _of_arrays(self, images: Sequence[NDArray[np.uint8]], batcher: Batcher, out: Codes) -> None:
+    def _fill_from_arrays(self, images: Sequence[NDArray[np.uint8]], batcher: Batcher, out: Codes) -> None:
         recipe, step = self.recipe_, batcher.batch_size
         for start in range(0, len(images), step):
             part = images[start : start + step]
-            fitting = [
+            views = [
                 array_views(image, recipe.view_size, recipe.resize, recipe.scales) for image in part
             ]
-            self._put(batcher(fitting), out[start : start + step])
+            self._put(batcher(views), out[start : start + step])
 
     def _put(self, codes: dict[str, NDArray[np.floating]], out: Codes) -> None:
         start = 0
@@ -177,7 +177,7 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class _LazyBackbone:
-    """A backbone that is built when it is first needed, and again after a pickle."""
+    """A backbone that is built on first use, and again after unpickling."""
 
     def __init__(self, recipe: Recipe, source: WeightsSource, device: str) -> None:
         self._recipe, self._source, self._device = recipe, source, device
@@ -197,9 +197,9 @@ def _as_images(X: Any) -> tuple[File, ...] | list[NDArray[np.uint8]]:
     items = X if isinstance(X, list | tuple | np.ndarray) else np.asarray(X)
     if isinstance(items, np.ndarray) and items.ndim == 2 and items.shape[1] == 1:
         items = items[:, 0]
-    # A list of arrays of several shapes is no array: NumPy is not asked for its shape.
+    # NumPy cannot stack images of different shapes, so lists are not converted.
     if (isinstance(items, np.ndarray) and items.ndim == 0) or len(items) == 0:
-        message = f"Found no images in X. Expected paths or uint8 images, received {X!r}."
+        message = f"X must contain paths or uint8 images, but it is {X!r}."
         raise OptionError(message)
     if all(isinstance(item, str | Path) for item in items):
         return tuple(check_file(as_file(item)) for item in items)
@@ -210,9 +210,9 @@ def _as_rgb(item: Any) -> NDArray[np.uint8]:
     image = np.asarray(item)
     if image.dtype != np.uint8 or image.ndim not in {2, 3} or image.shape[2:] not in {(), (3,)}:
         message = (
-            f"Expected paths, or uint8 images of shape (n, height, width, 3). Received an item of "
-            f"shape {image.shape} and dtype {image.dtype}. Images from 0 to 1 become uint8 by "
-            "(255 * X).round().astype('uint8')."
+            "X must contain paths, or uint8 images of shape (n, height, width, 3), but it has an "
+            f"item of shape {image.shape} and dtype {image.dtype}. Convert images with values from "
+            "0 to 1 by (255 * X).round().astype('uint8')."
         )
         raise OptionError(message)
     return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)

@@ -1,0 +1,358 @@
+"""Executors compute the rows of passes, in this process or on the workers of a cluster.
+
+Passes and the writers of stores come in; the rows are written. Both executors write the same
+bytes. Workers share the file system: each worker opens the stores, writes the rows of its
+chunk without a lock, and marks them done when they are on the disk. Rows that are done
+therefore survive any crash, and a chunk that two workers compute is written twice with the
+same bytes.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx.cluster import Cluster, Task, given_out
+from featx.errors import FeatxError, OptionError, StoreError
+from featx.extraction.batching import settle_batch_size, whole_batches
+from featx.extraction.filling import fill_rows
+from featx.extraction.passes import Pass, load_pass_backbone
+from featx.extraction.pipeline import n_decoders
+from featx.extraction.prepare import ExtractionJob
+from featx.extraction.timings import Pace
+from featx.images import File, local_file
+from featx.network import Backbone, WeightsSource, find_device, find_weights, joint_recipe
+from featx.recipe import Recipe
+from featx.store import Status, StoreWriter, open_store
+from featx.text import counted
+
+__all__ = [
+    "ClusterExecutor",
+    "Executor",
+    "LocalExecutor",
+    "WorkerInfo",
+    "cached_backbone",
+    "describe_workers",
+]
+
+# The smallest chunk. Chunks are whole batches, so that batches are those of a local run.
+_MIN_CHUNK = 32
+# The largest chunk on GPUs: a scheduler hands out only some hundred tasks per second.
+_MAX_CHUNK_ON_GPU = 1024
+# Each GPU gets at least so many chunks, so that all workers finish at about the same time.
+_CHUNKS_PER_GPU = 8
+_KEPT = "Finished rows are kept, and the same command resumes the run."
+
+
+class LocalExecutor:
+    """Compute in this process.
+
+    Parameters
+    ----------
+    load : callable
+        Returns the backbone of a pass.
+    """
+
+    def __init__(self, load: Callable[[Pass], Backbone]) -> None:
+        self._load = load
+        self._loaded: dict[tuple[int, ...], tuple[Backbone, int]] = {}
+
+    def start(self, jobs: Sequence[ExtractionJob], passes: Sequence[Pass]) -> dict[str, Any]:
+        """Load the backbones; return the device, batch size and backend of the first pass."""
+        import keras
+
+        self._job = jobs[0]
+        for each in passes:
+            backbone = self._load(each)
+            device = getattr(backbone, "device", None)
+            n_images = len(each.rows)
+            size = settle_batch_size(self._job.batch_size, backbone.recipe, n_images, device)
+            self._loaded[each.rows] = backbone, size
+        backbone, size = self._loaded[passes[0].rows]
+        device = getattr(backbone, "device", None)
+        return {
+            "batch_size": size,
+            "device": device.description if device is not None else "",
+            "backend": keras.backend.backend(),
+            "keras": keras.__version__,
+        }
+
+    def fill(
+        self, each: Pass, writers: Sequence[StoreWriter], pace: Pace
+    ) -> Generator[int, None, None]:
+        """Write the rows of a pass; yield the number of rows of each written batch."""
+        backbone, size = self._loaded[each.rows]
+        job = self._job
+        return fill_rows(each, backbone, size, job.files, job.max_pixels, writers, pace)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Rows for one worker, and everything that it needs to compute and write them."""
+
+    part: Pass
+    files: Mapping[int, File]
+    targets: tuple[Path, ...]
+    source: WeightsSource
+    device: str
+    batch_size: int
+    max_pixels: int
+
+
+class ClusterExecutor:
+    """Compute on the workers of a cluster.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        See `featx.cluster.connected`.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._sizes: dict[tuple[int, ...], int] = {}
+
+    def start(self, jobs: Sequence[ExtractionJob], passes: Sequence[Pass]) -> dict[str, Any]:
+        """Check the workers and load the network there; return their device and backend."""
+        job = jobs[0]
+        self._job, self._targets = job, tuple(each.remaining.target.absolute() for each in jobs)
+        target = self._targets[0]
+        # A file of this run: the same folder name on another disk does not contain it.
+        marker = target.with_name(f".{target.name}.{os.getpid()}.seen")
+        marker.touch()
+        try:
+            image = local_file(job.files[passes[0].rows[0]])
+            self._cluster.check([marker] if image is None else [marker, image])
+        finally:
+            marker.unlink()
+        layers = [layer for each in passes for recipe in each.recipes for layer in recipe.layers]
+        workers = describe_workers(self._cluster, job.source, layers, job.device)
+        self._n_gpus = workers.n_workers if workers.kind == "gpu" else 0
+        for each in passes:
+            size = settle_batch_size(job.batch_size, each.recipe, len(each.rows), workers)
+            self._sizes[each.rows] = size
+        # Loaded before the clock starts, as in a local run. Workers that join later load then.
+        self._cluster.ask(_load_network, self._chunk(passes[0], ()))
+        return {
+            "batch_size": self._sizes[passes[0].rows],
+            "device": f"{workers.description}, {counted(workers.n_workers, 'worker')}",
+            "backend": workers.backend,
+            "keras": workers.keras,
+        }
+
+    def fill(
+        self,
+        each: Pass,
+        writers: Sequence[StoreWriter],  # noqa: ARG002  workers open the stores themselves
+        pace: Pace,  # noqa: ARG002
+    ) -> Generator[int, None, None]:
+        """Hand out chunks until all rows are written; yield the rows of each finished chunk."""
+        step = whole_batches(images_per_chunk(len(each.rows), self._n_gpus), self._sizes[each.rows])
+        starts = range(0, len(each.rows), step)
+        # Chunks are made one by one: those of a hundred million images would fill the memory.
+        chunks = (self._chunk(each, each.rows[k : k + step]) for k in starts)
+        tasks = (
+            Task(partial(_fill_chunk, chunk), f"Rows {chunk.part.rows[0]} to {chunk.part.rows[-1]}")
+            for chunk in chunks
+        )
+        with contextlib.closing(given_out(self._cluster, tasks, kept=_KEPT, results=False)) as done:
+            for number, _ in done:
+                yield min(step, len(each.rows) - starts[number])
+        for target in self._targets:
+            _check_arrived(target, each.rows)
+
+    def _chunk(self, each: Pass, rows: Sequence[int]) -> _Chunk:
+        job = self._job
+        return _Chunk(
+            part=each.narrowed(rows),
+            files={row: job.files[row].absolute() for row in rows},
+            targets=self._targets,
+            source=job.source,
+            device=job.device,
+            batch_size=self._sizes[each.rows],
+            max_pixels=job.max_pixels,
+        )
+
+
+Executor = LocalExecutor | ClusterExecutor
+
+
+def images_per_chunk(n_images: int, n_gpus: int) -> int:
+    """Return the number of images of a chunk, before it is rounded to whole batches."""
+    share = n_images // (_CHUNKS_PER_GPU * n_gpus) if n_gpus else 0
+    return max(_MIN_CHUNK, min(_MAX_CHUNK_ON_GPU, share))
+
+
+def _check_arrived(target: Path, rows: Sequence[int]) -> None:
+    """Check that every row is marked: some file systems lose what several machines write."""
+    status = open_store(target).images.status[list(rows)]
+    n_lost = int((status == Status.PENDING).sum())
+    if n_lost:
+        message = (
+            f"{n_lost:,} of {counted(len(rows), 'row')} that workers wrote are missing in {target}. "
+            "This file system loses data when several machines write to the same file. Write to "
+            "another file system, or use --cluster local:N. The same command computes the missing "
+            "rows."
+        )
+        raise StoreError(message)
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """The device of the workers: the same for all, with the smallest free memory.
+
+    Parameters
+    ----------
+    kind : {"cpu", "gpu"}
+        Kind of processor.
+    description : str
+        Name of the device, for messages.
+    backend, keras : str
+        Backend and version of Keras.
+    free : int or None
+        Free memory in bytes; None if unknown.
+    n_workers : int
+        Number of workers.
+    """
+
+    kind: str
+    description: str
+    backend: str
+    keras: str
+    free: int | None
+    n_workers: int
+
+    def free_bytes(self) -> int | None:
+        """Return the free memory of each worker, in bytes; None if unknown."""
+        return self.free
+
+
+def describe_workers(
+    cluster: Cluster, source: WeightsSource, layers: Sequence[str], device: str
+) -> WorkerInfo:
+    """Check that all workers would compute the same codes, and describe their device.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        See `featx.cluster.connected`.
+    source : WeightsSource
+        Weights of the network.
+    layers : sequence of str
+        Layers of the codes.
+    device : str
+        See `find_device`.
+
+    Returns
+    -------
+    WorkerInfo
+        Their common device.
+
+    Raises
+    ------
+    OptionError
+        A worker lacks the device or has other weights, or workers differ in the kind of
+        device or the version of Keras.
+    """
+    found = cluster.ask(_describe, source, tuple(layers), device)
+    for worker, each in found.items():
+        if each["error"]:
+            message = f"Worker {worker} cannot compute these codes: {each['error']}"
+            raise OptionError(message)
+        if each["weights"] != source.identity:
+            message = (
+                f"Worker {worker} has other weights for {source.spec}: {each['weights'][:12]}, but "
+                f"{source.identity[:12]} was expected. Use --weights with a file that all workers "
+                "share."
+            )
+            raise OptionError(message)
+    if len({(each["kind"], each["backend"], each["keras"]) for each in found.values()}) > 1:
+        message = (
+            "The workers would compute different codes: some of them have a GPU and some do not, "
+            "or their versions of Keras differ. Use --device cpu, or workers of one kind."
+        )
+        raise OptionError(message)
+    first = next(iter(found.values()))
+    known = [each["free"] for each in found.values() if each["free"] is not None]
+    return WorkerInfo(
+        kind=first["kind"],
+        description=first["device"],
+        backend=first["backend"],
+        keras=first["keras"],
+        free=min(known, default=None),
+        n_workers=len(found),
+    )
+
+
+# The functions below run on the workers.
+
+
+def _describe(source: WeightsSource, layers: Sequence[str], device: str) -> dict[str, Any]:
+    """Describe the device and the weights of this worker."""
+    import keras
+
+    try:
+        found, weights = find_device(device), _find_local_weights(source, layers).identity
+    except FeatxError as error:
+        return {"error": str(error)}
+    return {
+        "error": "",
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+        "kind": found.kind,
+        "device": found.description,
+        "weights": weights,
+        "free": found.free_bytes(),
+    }
+
+
+def _find_local_weights(source: WeightsSource, layers: Sequence[str]) -> WeightsSource:
+    """Find weights on this machine, which keeps bundled and downloaded ones in its own folders."""
+    named = source.path is None or source.spec in {"bundled", "imagenet"}
+    spec = source.spec if named else os.fspath(source.path.absolute())  # type: ignore[union-attr]
+    return find_weights(spec, layers, rename=dict(source.rename))
+
+
+_lock = threading.Lock()
+_loaded: dict[tuple[Any, ...], Backbone] = {}
+
+
+def _fill_chunk(chunk: _Chunk) -> None:
+    """Compute and write the rows of a chunk."""
+    backbone = cached_backbone(chunk.part.recipes, chunk.source, chunk.device)
+    with contextlib.ExitStack() as files:
+        writers = [files.enter_context(StoreWriter(path)) for path in chunk.targets]
+        for _ in fill_rows(
+            chunk.part,
+            backbone,
+            chunk.batch_size,
+            chunk.files,  # type: ignore[arg-type]  # only indexed by row
+            chunk.max_pixels,
+            writers,
+            Pace(n_decoders(chunk.files.values())),
+        ):
+            pass
+
+
+def _load_network(chunk: _Chunk) -> None:
+    """Load and compile the network that chunks need."""
+    backbone = cached_backbone(chunk.part.recipes, chunk.source, chunk.device)
+    backbone(np.zeros((chunk.batch_size, *backbone.recipe.view_size, 3), np.uint8))
+
+
+def cached_backbone(recipes: tuple[Recipe, ...], source: WeightsSource, device: str) -> Backbone:
+    """Return the backbone of some recipes on this worker; the last one is kept in memory."""
+    key = (recipes, source, device)
+    with _lock:
+        if key not in _loaded:
+            _loaded.clear()
+            layers = joint_recipe(recipes).layers
+            local_source = _find_local_weights(source, layers)
+            _loaded[key] = load_pass_backbone(recipes, local_source, device)
+        return _loaded[key]
