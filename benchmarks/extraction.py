@@ -125,7 +125,7 @@ def featx_whole(images: str, setting: Setting) -> dict:
 
     with tempfile.TemporaryDirectory() as folder:
         made = run_extraction(prepared(images, setting, Path(folder) / "codes.h5"))
-    return {"seconds": 1 / made.images_per_second, "shares": made.shares}
+    return {"seconds": 1 / made.images_per_second, "shares": made.timings}
 
 
 def keras_script(images: str, setting: Setting) -> dict:

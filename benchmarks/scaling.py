@@ -9,7 +9,7 @@ price of a fit are asked of featx itself.
 
 import math
 
-from featx.extraction.leases import _images_of_lease
+from featx.extraction.executors import images_per_chunk
 from featx.fitting.solvers import price
 from featx.layers import gflop
 from featx.recipe import Recipe
@@ -51,7 +51,7 @@ def walls(recipe: Recipe, n_gpus: int, n_images: int = 10**7) -> dict[str, float
         "cores": n_gpus * CORES / (1 / DECODED + code / WRITTEN),
         "link": n_gpus * LINK / max(JPEG, code),
         "file system": DISK / (JPEG + code),
-        "scheduler": LEASES * _images_of_lease(n_images, n_gpus),
+        "scheduler": LEASES * images_per_chunk(n_images, n_gpus),
     }
 
 
@@ -124,7 +124,7 @@ def example() -> str:
     """Return one case with all its terms."""
     n_gpus, recipe = 16, recipe_of("block2_pool", "none", "float16")
     code, found = recipe.code_bytes(), walls(recipe, n_gpus)
-    lease = _images_of_lease(10**7, n_gpus)
+    lease = images_per_chunk(10**7, n_gpus)
     cost = gflop("block2_pool", recipe.size)
     wall = min(found, key=found.__getitem__)
     terms = [

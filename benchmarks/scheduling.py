@@ -42,8 +42,8 @@ import psutil
 
 from featx.cluster import Cluster, Task, given_out
 from featx.cluster import tasks as giving_out
-from featx.extraction import leases as leasing
-from featx.extraction.passes import Pass, Share
+from featx.extraction import executors
+from featx.extraction.passes import Pass, PassOutput
 from featx.images import ImageRecord
 from featx.network import WeightsSource, find_weights
 from featx.recipe import Recipe
@@ -64,16 +64,18 @@ COSTS = (0.8, 1.5)
 def leases_of(n: int, rows: int = ROWS) -> Iterator[Task[None]]:
     """Yield leases as `featx extract --layer block5_pool --pool avg` makes them."""
     recipe = Recipe(weights="random:0", layers=(LAYER,), pool="avg")
-    share = Share(0, {LAYER: LAYER}, {})
+    share = PassOutput(0, {LAYER: LAYER}, {})
     whole = Pass((recipe,), (0,), (share,))
     source = find_weights("random:0", (LAYER,))
     for k in range(n):
         lease = _lease(whole, source, range(k * rows, (k + 1) * rows))
-        yield Task(partial(leasing._fill, lease), f"Rows {k * rows} to {(k + 1) * rows - 1}")
+        yield Task(
+            partial(executors._fill_chunk, lease), f"Rows {k * rows} to {(k + 1) * rows - 1}"
+        )
 
 
-def _lease(whole: Pass, source: WeightsSource, rows: range) -> leasing._Lease:
-    return leasing._Lease(
+def _lease(whole: Pass, source: WeightsSource, rows: range) -> executors._Chunk:
+    return executors._Chunk(
         part=whole.narrowed(rows),
         files={row: Path(f"/shared/images/train/class/n{row:08}.jpg") for row in rows},
         targets=(Path("/shared/codes.h5.part"),),
@@ -108,7 +110,7 @@ def _workers(address: str, n: int, seconds: float, slept: object, said: object) 
 
     own = threading.local()
 
-    def sleep(lease: leasing._Lease) -> None:
+    def sleep(lease: executors._Chunk) -> None:
         # A thread is a worker: its speed stays.
         if not hasattr(own, "pace"):
             own.pace = drawn.lognormvariate(0, SPREAD)
@@ -118,7 +120,7 @@ def _workers(address: str, n: int, seconds: float, slept: object, said: object) 
             slept.value += time.perf_counter() - began
 
     # Sent by name, so that the process that gives leases out sends what it always sends.
-    leasing._fill = sleep
+    executors._fill_chunk = sleep
     drawn = random.Random(0)
 
     async def run() -> None:

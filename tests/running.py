@@ -1,5 +1,7 @@
 """Running extractions without a network, for several test files and the processes they start."""
 
+import dataclasses
+
 import numpy as np
 
 from featx.extraction import prepare_extraction, run_extraction
@@ -31,9 +33,10 @@ def job_in(folder, **settings):
     )
 
 
-def run(job, backbone=None, **settings):
-    """Run a job with a backbone of its own, or the one given."""
-    return run_extraction(job, load=lambda recipe: backbone or MeanColour(recipe), **settings)
+def run(job, backbone=None, progress=None):
+    """Run a job with the backbone, or with a MeanColour."""
+    job = dataclasses.replace(job, progress=progress or job.progress)
+    return run_extraction(job, load=lambda recipe: backbone or MeanColour(recipe))
 
 
 def stop_after(n_images):

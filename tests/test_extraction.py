@@ -86,8 +86,8 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_store(folder):
         assert list(file["images/status"][:9]) == [Status.DONE] * 8 + [Status.PENDING]
         assert file["complete"][0] == 0
     again = job_in(folder, batch_size=4)
-    assert again.rest.resumes
-    assert again.rest.rows == tuple(range(8, 27))
+    assert again.remaining.resumes
+    assert again.remaining.rows == tuple(range(8, 27))
     backbone = MeanColour(again.recipe)
     made = run(again, backbone)
     assert made.n_done == 27
@@ -127,7 +127,7 @@ def test_a_run_that_goes_on_notices_other_pictures(folder):
     edited = folder / "data" / job.listing.records[3].path
     edited.write_bytes((folder / "data/val/red/2.png").read_bytes())
     again = job_in(folder, batch_size=4)
-    assert again.rest.rows == (3, *range(8, 27))
+    assert again.remaining.rows == (3, *range(8, 27))
     run(again)
     store = open_store(job.output)
     assert np.array_equal(store.codes("block1_pool"), expected_codes(folder, job.recipe))

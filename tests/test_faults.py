@@ -92,7 +92,7 @@ def test_a_limit_that_comes_during_the_run_keeps_what_is_done(folder):
     n_done = int(open_store(job.output).images.done.sum())
     assert 12 <= n_done < 27
     again = job_in(folder, batch_size=3, pool="none", size=64)
-    assert len(again.rest.rows) == 27 - n_done
+    assert len(again.remaining.rows) == 27 - n_done
     run(again)
     straight = job_in(folder, pool="none", size=64, output=folder / "straight.h5")
     run(straight)

@@ -65,7 +65,7 @@ def test_a_complete_store_has_nothing_to_do(folder):
     """The same command again computes nothing, writes nothing, and says what is there."""
     before = (folder / "codes.h5").stat()
     job, n_computed = gone_on(folder)
-    assert job.rest.nothing
+    assert job.remaining.is_empty
     assert n_computed == 0
     after = (folder / "codes.h5").stat()
     assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
@@ -76,7 +76,7 @@ def test_an_edited_image_is_noticed(folder):
     """Only the image whose bytes changed is read again, in place."""
     a_new_image(folder / "data/val/red/1.png")
     job, n_computed = gone_on(folder)
-    assert (job.rest.n_edited, n_computed) == (1, 1)
+    assert (job.remaining.n_edited, n_computed) == (1, 1)
     assert open_store(job.output).digests() == straight_digests(folder)
     assert names(folder) == ["codes.h5", "data"]
 
@@ -88,7 +88,7 @@ def test_an_image_that_was_mended_is_read(folder):
     file.write_bytes(whole[:60])
     run(job_in(folder))
     assert open_store(folder / "codes.h5").images.reason.any()
-    assert gone_on(folder)[0].rest.nothing
+    assert gone_on(folder)[0].remaining.is_empty
     file.write_bytes(whole)
     assert gone_on(folder)[1] == 1
     assert open_store(folder / "codes.h5").digests() == straight_digests(folder)
@@ -111,8 +111,8 @@ def test_images_added_removed_and_renamed(folder):
     (data / "val/green/0.png").rename(data / "train/green/moved.png")
     job, n_computed = gone_on(folder)
     assert n_computed == 1
-    assert len(job.rest.copies) == 26
-    assert job.rest.n_dropped == 1
+    assert len(job.remaining.copied) == 26
+    assert job.remaining.n_dropped == 1
     assert job.new_bytes == job.n_bytes  # a second copy, for a while
     store = open_store(job.output)
     assert store.complete
@@ -127,7 +127,7 @@ def test_new_labels_cost_nothing(folder, tmp_path):
     table.write_text("path,label\n" + "".join(f"{p},{i % 2}\n" for i, p in enumerate(paths)))
     job, n_computed = gone_on(folder, images=None, manifest=table)
     assert n_computed == 0
-    assert len(job.rest.copies) == 27
+    assert len(job.remaining.copied) == 27
     store = open_store(job.output)
     assert store.classes == ("0", "1")
     assert store.complete
@@ -147,7 +147,7 @@ def test_a_further_layer_is_added(folder):
     job = job_in(folder, layer=layers)
     run_extraction(job, load=load)
     assert sorted(seen) == [("block1_conv1",), ("block1_conv1", "block1_pool")]
-    assert len(job.rest.extended) == 27
+    assert len(job.remaining.extended) == 27
     assert open_store(job.output).digests() == straight_digests(folder, layer=layers)
 
 
@@ -164,8 +164,8 @@ def test_an_update_that_was_stopped_goes_on(folder, layers):
     assert names(folder) == ["codes.h5", "codes.h5.part", "data"]
     assert open_store(folder / "codes.h5").digests() == before
     job, n_computed = gone_on(folder, layer=layers, batch_size=2)
-    assert job.rest.resumes
-    assert job.rest.n_kept == 29
+    assert job.remaining.resumes
+    assert job.remaining.n_kept == 29
     assert n_computed <= 3
     assert open_store(job.output).digests() == digests
     assert names(folder) == ["codes.h5", "data"]
@@ -179,7 +179,7 @@ def test_an_update_of_again_other_images_keeps_what_the_part_has(folder):
         run(job_in(folder, batch_size=2), progress=stop_after(29))
     a_new_image(folder / "data/train/blue/another.png", seed=77)
     job, n_computed = gone_on(folder, batch_size=2)
-    assert not job.rest.resumes
+    assert not job.remaining.resumes
     assert n_computed <= 6 - 2
     assert open_store(job.output).digests() == straight_digests(folder)
     assert names(folder) == ["codes.h5", "data"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from featx.extraction.leases import _images_of_lease
+from featx.extraction.executors import images_per_chunk
 
 HOME = Path(__file__).parents[1]
 
@@ -101,4 +101,4 @@ def test_no_lease_waits_for_another_when_there_are_no_workers(benchmarks, monkey
     [(10**6, 0, 32), (10**6, 1, 1024), (10**6, 200, 625), (1000, 4, 32), (10, 1, 32)],
 )
 def test_leases_are_larger_on_gpus(n_images, n_gpus, expected):
-    assert _images_of_lease(n_images, n_gpus) == expected
+    assert images_per_chunk(n_images, n_gpus) == expected

@@ -71,9 +71,9 @@ def digests(jobs):
 
 def test_each_store_is_as_if_it_were_alone_and_each_image_goes_through_once(prepare, alone, seen):
     seen.clear()
-    jobs = prepare("together")
     told = []
-    made = run_extractions(jobs, progress=lambda *n: told.append(n))
+    jobs = prepare("together", progress=lambda *n: told.append(n))
+    made = run_extractions(jobs)
     assert digests(jobs) == alone
     assert sum(seen) == 28  # 27 images in batches of 4
     assert told[-1] == (27, 27)
@@ -87,9 +87,9 @@ def test_what_was_stopped_goes_on(prepare, alone, seen):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_extractions(prepare("stopped"), progress=stop)
+        run_extractions(prepare("stopped", progress=stop))
     jobs = prepare("stopped")
-    kept = [job.rest.n_kept for job in jobs]
+    kept = [job.remaining.n_kept for job in jobs]
     assert min(kept) >= 12
     assert max(kept) < 27
     seen.clear()
@@ -109,10 +109,10 @@ def test_a_store_that_is_there_is_left_alone_and_one_that_lacks_rows_gets_those(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_extraction(prepare("some", ["max"])[0], progress=stop)
+        run_extraction(prepare("some", ["max"], progress=stop)[0])
     jobs = prepare("some")
     stamp = jobs[0].output.stat().st_mtime_ns
-    lacking = 27 - jobs[1].rest.n_kept
+    lacking = 27 - jobs[1].remaining.n_kept
     assert 0 < lacking < 27
     seen.clear()
     run_extractions(jobs)
@@ -124,7 +124,7 @@ def test_a_store_that_is_there_is_left_alone_and_one_that_lacks_rows_gets_those(
 def test_a_store_gets_the_layers_that_it_lacks(prepare, alone):
     run_extraction(prepare("layers", ["avg"], layer="block2_pool")[0])
     jobs = prepare("layers")
-    assert len(jobs[0].rest.extended) == 27
+    assert len(jobs[0].remaining.extended) == 27
     run_extractions(jobs)
     assert digests(jobs) == alone
 

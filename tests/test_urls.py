@@ -259,13 +259,13 @@ def test_images_are_added_to_an_archive(folder):
     kept.write_bytes(data)
     zipped(folder / "data", archive)
     job = job_in(folder, images=archive)
-    assert [job.listing.records[row].path for row in job.rest.rows] == [
+    assert [job.listing.records[row].path for row in job.remaining.rows] == [
         "train/red/bad.png",
         "val/red/2.png",
     ]
     run_job(job)
     assert digests(job.output) == digests(folder / "straight.h5")
-    assert job_in(folder, images=archive).rest.nothing
+    assert job_in(folder, images=archive).remaining.is_empty
 
 
 # buckets
@@ -284,17 +284,19 @@ def test_a_stopped_run_goes_on_and_sees_what_was_added_and_edited(folder, bucket
     with pytest.raises(KeyboardInterrupt):
         run_job(job_in(folder, images=images, batch_size=4), progress=stop_after(8))
     again = job_in(folder, images=images, batch_size=4)
-    assert again.rest.resumes
-    assert again.rest.rows == tuple(range(8, 28))
+    assert again.remaining.resumes
+    assert again.remaining.rows == tuple(range(8, 28))
     run_job(again)
     assert digests(again.output) == digests(folder / "straight.h5")
     new = (folder / "data/val/red/1.png").read_bytes()
     bucket.pipe("/bucket/photos/val/blue/0.png", new)
     edited = job_in(folder, images=images)
-    assert (edited.rest.n_edited, len(edited.rest.rows)) == (1, 1)
+    assert (edited.remaining.n_edited, len(edited.remaining.rows)) == (1, 1)
     bucket.pipe("/bucket/photos/val/blue/7.png", (folder / "data/val/blue/0.png").read_bytes())
     added = job_in(folder, images=images)
-    assert len(added.rest.copies) == 28 - 1 + 1  # all but the bad one; the new one is an old one
+    assert (
+        len(added.remaining.copied) == 28 - 1 + 1
+    )  # all but the bad one; the new one is an old one
 
 
 def test_an_archive_in_a_bucket(folder, bucket):
@@ -355,7 +357,7 @@ def test_images_are_fetched_once_in_a_run_that_goes_on(folder, server):
         run_job(job_in(folder, **settings), progress=stop_after(4))
     server.got.clear()
     job = job_in(folder, **settings)
-    assert len(server.got) == 12 - len(job.rest.rows)
+    assert len(server.got) == 12 - len(job.remaining.rows)
     run_job(job)
     assert set(server.got.values()) == {1}
     assert len(server.got) == 12
@@ -370,13 +372,13 @@ def test_a_server_that_is_down_undoes_nothing(folder, server):
     before = open_store(job.output).codes("block1_pool")[:2].copy()
     server.cut.clear()
     again = job_in(folder, images=None, manifest=folder / "table.csv")
-    assert again.rest.rows == (2,)
+    assert again.remaining.rows == (2,)
     server.stop()
-    assert job_in(folder, images=None, manifest=folder / "table.csv").rest.rows == ()
+    assert job_in(folder, images=None, manifest=folder / "table.csv").remaining.rows == ()
     paths.append("data/val/red/0.png")
     more = job_in(folder, images=None, manifest=manifest_of(paths, folder))
-    assert [copy.row for copy in more.rest.copies] == [0, 1]
-    assert more.rest.rows == (2, 3)
+    assert [copy.row for copy in more.remaining.copied] == [0, 1]
+    assert more.remaining.rows == (2, 3)
     run_job(more)
     store = open_store(job.output)
     assert list(store.images.status) == [Status.DONE, Status.DONE, Status.FAILED, Status.DONE]

@@ -14,7 +14,7 @@ from featx.codes.gram import gram_matrix
 from featx.codes.gram_tiles import gram_on_cluster
 from featx.codes.matrix import CodeMatrix
 from featx.errors import ClusterError, ImagesError, OptionError
-from featx.extraction import leases, prepare_extraction, run_extractions
+from featx.extraction import executors, prepare_extraction, run_extractions
 from featx.fitting import prepare_fit, run_fit
 from featx.fitting.sgd import fit_streamed
 from featx.fitting.single_fit import SearchSpace
@@ -168,7 +168,7 @@ def test_streamed_is_the_same_bits(mapped, threads, n_classes):
 
 
 def test_several_stores_of_one_pass(home, threads, tmp_path, monkeypatch):
-    monkeypatch.setattr(leases, "_LEASE", 8)
+    monkeypatch.setattr(executors, "_MIN_CHUNK", 8)
     outputs = {}
     for where, cluster in (("here", None), ("there", threads)):
         (tmp_path / where).mkdir()

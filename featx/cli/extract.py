@@ -95,7 +95,7 @@ def command(
         overwrite=overwrite,
     )
     on = cluster if job.n_to_compute else None
-    with stoppable(job.rest.target), options.on_cluster(on, quiet=quiet) as workers:
+    with stoppable(job.remaining.target), options.on_cluster(on, quiet=quiet) as workers:
         made = _run(job, workers, quiet=quiet)
     _report(job, made, strict=strict, quiet=quiet)
     say(_next(job, made), quiet=quiet)
@@ -156,7 +156,7 @@ def _report(job: "ExtractionJob", made: "Extraction", *, strict: bool, quiet: bo
         message = f"Of {counted(made.n_failed, 'image')} none could be read. Reasons: {bad}"
         raise ImagesError(message)
     failed = f" {made.n_failed} could not be read: {bad}" if made.n_failed else ""
-    if job.rest.nothing:
+    if job.remaining.is_empty:
         print(f"{made.path}: codes of {counted(made.n_done, 'image')}, nothing to do.{failed}")
     elif not made.n_computed:
         print(
@@ -168,7 +168,7 @@ def _report(job: "ExtractionJob", made: "Extraction", *, strict: bool, quiet: bo
             f"{made.path}: codes of {counted(made.n_done, 'image')} in {made.seconds:.0f} s, "
             f"{made.images_per_second:.1f} images/s.{failed}"
         )
-        shares = made.shares
+        shares = made.timings
         if shares.network == 0:  # workers computed, whose time is not ours
             return
         say(

@@ -348,7 +348,7 @@ def _job_lines(job: "ExtractionJob") -> list[str]:
     """Say what will be made, before it is."""
     from featx.images import as_typed
 
-    records, recipe, rest = job.listing.records, job.recipe, job.rest
+    records, recipe, rest = job.listing.records, job.recipe, job.remaining
     splits = {s: sum(r.split == s for r in records) for s in ("train", "val", "test")}
     counts = [f"{s} {n}" for s, n in splits.items() if n]
     n_classes = len({r.label for r in records if r.label is not None})
@@ -384,7 +384,7 @@ def _job_lines(job: "ExtractionJob") -> list[str]:
 
 def _earlier_lines(job: "ExtractionJob") -> list[str]:
     """Say what of an earlier run is kept."""
-    rest, lines = job.rest, []
+    rest, lines = job.remaining, []
     if rest.resumes:
         done = f"{rest.n_kept:,} of {counted(job.n_images, 'image is', 'images are')} done"
         lines.append(f"going on with {rest.target}: {done}")
@@ -392,9 +392,9 @@ def _earlier_lines(job: "ExtractionJob") -> list[str]:
         lines.append(
             counted(rest.n_edited, "image was", "images were") + " edited since: read anew"
         )
-    if rest.copies:
+    if rest.copied:
         lines.append(
-            counted(len(rest.copies), "image is", "images are")
+            counted(len(rest.copied), "image is", "images are")
             + " copied from the store that is there"
         )
     if rest.extended:

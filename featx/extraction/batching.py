@@ -186,7 +186,9 @@ class Batcher:
                 found[name][indices] = codes
         return found
 
-    def _codes_of_one_shape(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.floating]]:
+    def _codes_of_one_shape(
+        self, images: Sequence[NDArray[np.uint8]]
+    ) -> dict[str, NDArray[np.floating]]:
         while True:
             size = self.batch_size
             try:

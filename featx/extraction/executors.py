@@ -149,8 +149,8 @@ class ClusterExecutor:
     def fill(
         self,
         each: Pass,
-        writers: Sequence[StoreWriter],  # noqa: ARG002  workers open the stores themselves
-        pace: Pace,  # noqa: ARG002
+        writers: Sequence[StoreWriter],
+        pace: Pace,
     ) -> Generator[int, None, None]:
         """Hand out chunks until all rows are written; yield the rows of each finished chunk."""
         step = whole_batches(images_per_chunk(len(each.rows), self._n_gpus), self._sizes[each.rows])
@@ -195,7 +195,7 @@ def _check_arrived(target: Path, rows: Sequence[int]) -> None:
     n_lost = int((status == Status.PENDING).sum())
     if n_lost:
         message = (
-            f"{n_lost:,} of {counted(len(rows), 'row')} that workers wrote are missing in {target}. "
+            f"{target} lacks {n_lost:,} of {counted(len(rows), 'row')} that workers wrote. "
             "This file system loses data when several machines write to the same file. Write to "
             "another file system, or use --cluster local:N. The same command computes the missing "
             "rows."

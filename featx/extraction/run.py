@@ -157,9 +157,7 @@ def run_extractions(
     """
     _check_one_pass(jobs)
     first = jobs[0]
-    local = LocalExecutor(
-        lambda each: load_pass_backbone(each.recipes, first.source, first.device)
-    )
+    local = LocalExecutor(lambda each: load_pass_backbone(each.recipes, first.source, first.device))
     return _fill_stores(jobs, local if cluster is None else ClusterExecutor(cluster))
 
 

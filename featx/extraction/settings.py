@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from featx.choices import Dtype, Jpeg, Pool, Precision, Preprocess, Resize, ScalesJoin
 from featx.images import MAX_PIXELS
@@ -155,7 +155,7 @@ class CodeSettings(NetworkSettings, _LayerSettings):
         OptionError
             A value is not allowed, or two values contradict each other.
         """
-        given = {"weights": weights, "dtype": dtype, "size": image_size(self.size)}
+        given: dict[str, Any] = {"weights": weights, "dtype": dtype, "size": image_size(self.size)}
         names = {each.name for each in dataclasses.fields(Recipe)} - given.keys()
         return Recipe(**given, **{name: getattr(self, name) for name in names})
 

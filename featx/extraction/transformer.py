@@ -150,7 +150,9 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 raise ImageError(message, failure.sha256)
             self._put(batch.codes, out[batch.rows[0] : batch.rows[-1] + 1])
 
-    def _fill_from_arrays(self, images: Sequence[NDArray[np.uint8]], batcher: Batcher, out: Codes) -> None:
+    def _fill_from_arrays(
+        self, images: Sequence[NDArray[np.uint8]], batcher: Batcher, out: Codes
+    ) -> None:
         recipe, step = self.recipe_, batcher.batch_size
         for start in range(0, len(images), step):
             part = images[start : start + step]

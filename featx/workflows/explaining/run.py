@@ -129,7 +129,7 @@ class _Explainer:
         label = self.job.labels[row]
         k = best if label is None else classes.index(label)
         decision = float(model_decision_scores(self.model, code[None])[0, k])
-        views = batch.pictures[place].views
+        views = batch.images[place].views
         explained = (
             self._exact(code, codes, k, views)
             if self.job.method == "exact"
@@ -142,7 +142,7 @@ class _Explainer:
             label=classes[k],
             decision=decision,
             probability=float(probabilities[k]),
-            pixels=batch.pictures[place].pixels,
+            pixels=batch.images[place].pixels,
             **explained,
         )
 

@@ -17,8 +17,8 @@ from featx.cluster import Cluster, Task, given_out
 from featx.codes.joining import JoinedStores
 from featx.errors import ImagesError, OptionError, StoreError
 from featx.extraction import (
-    ask_workers,
-    backbone_here,
+    cached_backbone,
+    describe_workers,
     settle_batch_size,
     stream_codes,
     whole_batches,
@@ -160,7 +160,7 @@ class _WorkerTask:
 
     def classify(self, model: Model) -> list[_ClassifiedBatch]:
         """Classify the images, batch by batch."""
-        backbone = backbone_here((self.recipe,), self.source, self.device)
+        backbone = cached_backbone((self.recipe,), self.source, self.device)
         return list(_classified(self.files, backbone, self.batch_size, model, self.start))
 
 
@@ -194,7 +194,7 @@ def _on_workers(
     source = cast("WeightsSource", job.source)
     image = local_file(files[0])
     cluster.check([] if image is None else [image])
-    found = ask_workers(cluster, source, job.recipe.layers, job.device)
+    found = describe_workers(cluster, source, job.recipe.layers, job.device)
     batch_size = settle_batch_size("auto", job.recipe, len(files), found)
     step = whole_batches(_IMAGES_PER_TASK, batch_size)
 

@@ -194,7 +194,8 @@ def _extract(
             break
         jobs = [each for (own, _), each in job.extractions.items() if own == size]
         told.stage(f"images at {size_text(size)}: one pass for {', '.join(_names(jobs))}")
-        made = run_extractions(jobs, progress=told.images, cluster=cluster)
+        jobs = [dataclasses.replace(each, progress=told.images) for each in jobs]
+        made = run_extractions(jobs, cluster=cluster)
         n_computed = max(each.n_computed for each in made)
         seconds[size] = known.get(size_text(size))
         if n_computed:
