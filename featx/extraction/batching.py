@@ -31,6 +31,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+#: Codes by layer.
+Codes = dict[str, NDArray[np.floating]]
 #: One image at one or several sizes.
 Views = tuple[NDArray[np.uint8], ...]
 
@@ -146,7 +148,7 @@ class Batcher:
             self.batch_size = min(batch_size, _MAX_OF_ONE_SHAPE[kind])
         self._lock = threading.Lock()
 
-    def __call__(self, images: Sequence[Views]) -> dict[str, NDArray[np.floating]]:
+    def __call__(self, images: Sequence[Views]) -> Codes:
         """Return the codes of images, one array for each layer.
 
         Parameters
@@ -171,14 +173,14 @@ class Batcher:
         # Only the backbone of VGG19 has scales.
         return cast("VGG19Backbone", self.backbone).join_scales(codes)
 
-    def _codes(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.floating]]:
+    def _codes(self, images: Sequence[NDArray[np.uint8]]) -> Codes:
         """Return the codes of images of any shapes, in order."""
         by_shape: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for k, image in enumerate(images):
             by_shape[image.shape].append(k)
         if len(by_shape) == 1:
             return self._codes_of_one_shape(images)
-        found: dict[str, NDArray[np.floating]] = {}
+        found: Codes = {}
         for indices in by_shape.values():
             for name, codes in self._codes_of_one_shape([images[k] for k in indices]).items():
                 if name not in found:
@@ -186,9 +188,7 @@ class Batcher:
                 found[name][indices] = codes
         return found
 
-    def _codes_of_one_shape(
-        self, images: Sequence[NDArray[np.uint8]]
-    ) -> dict[str, NDArray[np.floating]]:
+    def _codes_of_one_shape(self, images: Sequence[NDArray[np.uint8]]) -> Codes:
         while True:
             size = self.batch_size
             try:
@@ -203,9 +203,7 @@ class Batcher:
                     return parts[0]
                 return {layer: np.concatenate([p[layer] for p in parts]) for layer in parts[0]}
 
-    def _padded(
-        self, images: Sequence[NDArray[np.uint8]], size: int
-    ) -> dict[str, NDArray[np.floating]]:
+    def _padded(self, images: Sequence[NDArray[np.uint8]], size: int) -> Codes:
         batch = np.zeros((size, *images[0].shape), np.uint8)
         for i, image in enumerate(images):
             batch[i] = image
