@@ -1,8 +1,8 @@
-"""The classifiers that `--clf` names, as a table.
+"""The table of classifiers that `--clf` chooses from.
 
-A name comes in; a scikit-learn estimator, the values to search and what must
-not be set go out. Those that are exact are blind to rotations: on the exact
-span they give what they would give on the codes.
+The name of a classifier goes in; a scikit-learn estimator, the values to search and the
+settings to refuse come out. A classifier that is invariant to rotations gives the same
+predictions on the coordinates of the Gram matrix as on the codes.
 """
 
 import ast
@@ -24,7 +24,6 @@ from featx.fitting.estimators import Centroids, StableNeighbours
 from featx.text import did_you_mean
 
 __all__ = [
-    "AUTO",
     "CLASSIFIERS",
     "ClassifierKind",
     "check_settings",
@@ -33,45 +32,44 @@ __all__ = [
     "read_settings",
 ]
 
-#: The name that stands for all of `ClassifierKind.in_auto`.
-AUTO = "auto"
 Parameters = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class ClassifierKind:
-    """One line of the table.
+    """One row of the table of classifiers.
 
     Parameters
     ----------
     name : str
-        As `--clf` spells it.
+        The value of `--clf`.
     make : callable
-        From a seed to an estimator.
+        Returns a new estimator; its argument is the random seed.
     parameter : str, optional
         The estimator's parameter that is searched.
     values : tuple, optional
-        Values to try, simplest first: of equal scores the first wins. None
-        where `parameter` is a penalty, searched on `penalty_grid`.
+        Values to try, simplest model first; of equal scores, the first wins. None if
+        `parameter` is a penalty, which is searched on `penalty_grid`.
     to_parameter : callable
-        From C and the number of training rows to the value of `parameter`,
-        where that is a penalty.
-    is_linear : bool
-        Whether its decisions are a weighted sum of the columns.
-    is_rotation_invariant : bool
-        Whether it is blind to rotations, so that the span serves it.
-    warm_starts : bool
-        Whether a fit may begin where one with another value ended.
-    has_class_weight : bool
-        Whether classes can be weighted.
-    needs_training_rows : bool
-        Whether predictions need the rows that it was fitted on.
-    supports_sgd : bool
-        Whether stochastic gradient descent can stand for it on the streamed road.
-    in_auto : bool
+        Converts C and the number of training rows to the value of `parameter`, if that
+        is a penalty.
+    is_linear : bool, default=False
+        Whether decision scores are weighted sums of the columns.
+    is_rotation_invariant : bool, default=True
+        Whether predictions stay the same if all rows are rotated.
+    warm_starts : bool, default=False
+        Whether a fit can start from the coefficients of a fit with another value.
+    has_class_weight : bool, default=True
+        Whether the estimator has the parameter class_weight.
+    needs_training_rows : bool, default=False
+        Whether predictions compare a row with the training rows.
+    supports_sgd : bool, default=False
+        Whether the streamed solver can fit it, by stochastic gradient descent.
+    in_auto : bool, default=True
         Whether `--clf auto` tries it.
     axis_dependent : mapping of str to callable
-        For each setting that can make it depend on the axes, whether a value does.
+        For each parameter that can make the estimator depend on the axes: a function
+        that returns whether a value does.
     """
 
     name: str
@@ -94,16 +92,16 @@ class ClassifierKind:
         return self.parameter is not None and self.values is None
 
     def data_parameters(self, X: Matrix) -> dict[str, Any]:
-        """Return parameters that follow from the training rows."""
+        """Return the parameters that are computed from the training rows."""
         return {"gamma": _gamma(X)} if self.name == "svm-rbf" else {}
 
 
 def _gamma(X: Matrix) -> float:
-    """Return 1 / the mean squared distance of different rows: a number, not a look at columns."""
+    """Return 1 / the mean squared distance of two rows, which rotations do not change."""
     n = len(X)
     square = np.einsum("ij,ij->", X, X) / n
     spread = square - np.sum(X.mean(axis=0) ** 2)
-    # Of all pairs, those of a row with itself left out; rows that are all the same have no scale.
+    # The mean is over pairs of different rows. Equal rows have no scale.
     return float((n - 1) / (2 * n * spread)) if n > 1 and spread > 1e-12 * square else 1.0
 
 
@@ -115,12 +113,12 @@ def _not(*values: object) -> Callable[[Any], bool]:
     return lambda value: value not in values
 
 
-# All have the seed that can: solvers that --set names may draw.
+# The seed is set wherever possible, since a solver chosen with --set may be random.
 _KINDS = (
     ClassifierKind(
         "logistic",
-        # Tighter than scikit-learn's 1e-4, at which a fit that goes on from a stronger
-        # penalty ends before it began.
+        # With scikit-learn's 1e-4, a fit that starts from the coefficients of a stronger
+        # penalty stops at once.
         lambda seed: LogisticRegression(max_iter=10_000, tol=1e-6, random_state=seed),
         "C",
         supports_sgd=True,
@@ -139,7 +137,7 @@ _KINDS = (
     ),
     ClassifierKind(
         "linear-svm",
-        # The primal problem: the dual one takes for ever where classes overlap and C is large.
+        # The dual problem takes very long if classes overlap and C is large.
         lambda seed: LinearSVC(dual=False, max_iter=10_000, random_state=seed),
         "C",
         supports_sgd=True,
@@ -160,7 +158,7 @@ _KINDS = (
         "knn",
         lambda seed: StableNeighbours(),
         "n_neighbors",
-        # More neighbours are the simpler model.
+        # More neighbours make a simpler model.
         (25, 15, 9, 5, 3, 1),
         has_class_weight=False,
         needs_training_rows=True,
@@ -204,14 +202,14 @@ CLASSIFIERS: dict[str, ClassifierKind] = {kind.name: kind for kind in _KINDS}
 
 
 def find_classifiers(name: str) -> list[ClassifierKind]:
-    """Return the lines of the table that a name stands for.
+    """Return the classifiers for a value of `--clf`; several for "auto".
 
     Raises
     ------
     OptionError
-        There are none.
+        There is no classifier of that name.
     """
-    if name == AUTO:
+    if name == "auto":
         return [kind for kind in _KINDS if kind.in_auto]
     check_choice("clf", name, choices_of(Classifier))
     return [CLASSIFIERS[name]]
@@ -220,8 +218,8 @@ def find_classifiers(name: str) -> list[ClassifierKind]:
 def penalty_grid(X: Matrix) -> list[float]:
     """Return values of C to try, strongest penalty first.
 
-    28 of them, from 1e-3 to 1e6, three a decade, divided by the mean squared
-    length of the rows: on rows twice as long, a fourth of C is as strong.
+    These are 28 values from 1e-3 to 1e6, three for each decade, divided by the mean
+    squared length of the rows. If rows are twice as long, C / 4 is as strong a penalty.
 
     Examples
     --------
@@ -234,12 +232,12 @@ def penalty_grid(X: Matrix) -> list[float]:
 
 
 def read_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """Read NAME=VALUE; a value that is no Python literal is text.
+    """Parse texts of the form NAME=VALUE; a value that is not a Python literal is a string.
 
     Raises
     ------
     OptionError
-        A text of another form.
+        A text has another form.
 
     Examples
     --------
@@ -250,7 +248,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            message = f"Cannot read --set {text}. Expected --set NAME=VALUE, as in --set C=10."
+            message = f"Cannot parse --set {text}. Use --set NAME=VALUE, such as --set C=10."
             raise OptionError(message)
         try:
             settings[name] = ast.literal_eval(value)
@@ -260,26 +258,25 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def check_settings(kind: ClassifierKind, settings: Parameters, *, on_gram: bool) -> None:
-    """Make sure that an estimator takes settings, and on the span stays blind to rotations.
+    """Check that an estimator has these parameters and, `on_gram`, stays rotation invariant.
 
     Raises
     ------
     OptionError
-        It has no such parameter, or the value makes it depend on the axes.
+        The estimator has no such parameter, or the value makes it depend on the axes.
     """
     known = kind.make(0).get_params()
     for name, value in settings.items():
         if name not in known:
             message = (
                 f"{kind.name} has no parameter '{name}'.{did_you_mean(name, known)} "
-                f"Expected --set with one of "
-                f"{', '.join(known)}."
+                f"Use --set with one of: {', '.join(known)}."
             )
             raise OptionError(message)
         if on_gram and kind.axis_dependent.get(name, lambda _: False)(value):
             message = (
-                f"--set {name}={value} makes {kind.name} depend on the axes of the codes, which "
-                "the exact span turns. Leave it out, or use --road primal on narrow codes "
-                "(--pool avg)."
+                f"With --set {name}={value}, {kind.name} depends on the axes of the codes, which "
+                "the Gram matrix does not preserve. Leave it out, or use --solver primal with "
+                "short codes (--pool avg)."
             )
             raise OptionError(message)

@@ -387,7 +387,9 @@ def _mean_ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArr
 
 def _bootstrap(sums: csr_array, k: int, seed: int) -> dict[str, Score]:
     """Return the scores of all groups, with intervals from resampled groups."""
-    blocks = [_scores(counts @ sums, k) for counts in bootstrap_counts(sums.shape[0], sums.shape[1], seed)]
+    blocks = [
+        _scores(counts @ sums, k) for counts in bootstrap_counts(sums.shape[0], sums.shape[1], seed)
+    ]
     return {
         name: Score.of_resamples(
             value,
