@@ -109,7 +109,7 @@ def tuned(path: str) -> dict:
     from featx.workflows.heads import tuned_model
 
     opened = tuned_model(path)
-    opened.predict_proba(np.ones((2, opened.recipe.width), np.float32))
+    opened.predict_proba(np.ones((2, opened.recipe.n_features), np.float32))
     return {"classes": opened.classes}
 
 
@@ -120,7 +120,7 @@ def bundle(path: str) -> dict:
     import featx
 
     opened = featx.load_model(path)
-    found = opened.predict_proba(np.ones((2, opened.recipe.width), np.float32))
+    found = opened.predict_proba(np.ones((2, opened.recipe.n_features), np.float32))
     return {"classes": opened.classes, "shape": found.shape}
 
 

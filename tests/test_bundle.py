@@ -618,5 +618,5 @@ def test_the_same_recipe_passes_also_with_further_layers(caplog):
     bundle = Model(Pipeline([]), RECIPE)
     with caplog.at_level(logging.INFO):
         bundle.check_recipe(RECIPE, "new.h5")
-        bundle.check_recipe(RECIPE.narrowed(["block1_conv1", "block2_pool"]), "new.h5")
+        bundle.check_recipe(RECIPE.with_layers(["block1_conv1", "block2_pool"]), "new.h5")
     assert not caplog.records

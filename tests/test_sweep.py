@@ -169,7 +169,7 @@ def test_every_row_is_judged_as_its_store_alone(home, made):
         )
         alone = cross_validate(job).evaluation()
         assert abs(alone.accuracy.value - row.accuracy.value) < 0.2  # it searches more finely
-        assert row.width == job.joined.recipe.width
+        assert row.width == job.joined.recipe.n_features
         assert row.bytes_per_image == 4 * row.width
     assert made.best.accuracy.value == max(row.accuracy.value for row in made.rows)
     assert made.final is None

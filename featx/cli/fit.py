@@ -163,7 +163,7 @@ def _job_lines(job: "FitJob") -> list[str]:
     exact = "exact" if solver.is_exact else "not exact: stochastic gradient descent"
     lines = [
         f"{counted(len(job.y), 'image')}, {n_classes} classes, "
-        f"{counted(job.joined.recipe.width, 'number')} each",
+        f"{counted(job.joined.recipe.n_features, 'number')} each",
         f"solver {solver.name} ({exact}): about {duration(solver.seconds)} and "
         f"{gigabytes(solver.n_bytes)} of memory",
     ]

@@ -28,7 +28,7 @@ def print_layers(size: tuple[int, int], pool: str, dtype: str) -> None:
 
 def _row(name: str, settings: Recipe) -> tuple[str, ...]:
     try:
-        recipe = settings.narrowed((name,))
+        recipe = settings.with_layers((name,))
     except OptionError:  # the layer does not exist at this size, or is too small for the grid
         return name, "-", "-", "-", "-"
     return (

@@ -116,7 +116,7 @@ def join_stores(codes: Codes, layer: str | Sequence[str] | None = None) -> Joine
         raise OptionError(message)
     held = [name for store in stores for name in store.recipe.layers]
     wanted = _wanted(stores, held, layer or None)
-    recipe = stores[0].recipe.narrowed(wanted)
+    recipe = stores[0].recipe.with_layers(wanted)
     stores = [store for store in stores if set(store.recipe.layers) & set(wanted)]
     first = stores[0]
     for other in stores[1:]:

@@ -98,7 +98,7 @@ def divide_into_passes(jobs: Sequence[ExtractionJob]) -> list[Pass]:
             names = {name: joint_name(place, name) if joint else name for name in layers}
             earlier = {row: reusable[k][row] for row in rows if row in reusable[k]}
             outputs.append(PassOutput(k, names, earlier))
-        recipes = tuple(jobs[k].recipe.narrowed(layers) for k, layers in layers_of_jobs)
+        recipes = tuple(jobs[k].recipe.with_layers(layers) for k, layers in layers_of_jobs)
         passes.append(Pass(recipes, tuple(rows), tuple(outputs)))
     return passes
 

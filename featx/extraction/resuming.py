@@ -269,7 +269,7 @@ def _open(path: Path) -> Store | None:
 def _differences(store: Store, recipe: Recipe) -> list[Difference]:
     """Return how a run differs from a store; the run may add layers, but not leave any out."""
     both = {*recipe.layers, *store.recipe.layers}
-    return recipe.differences(store.recipe.narrowed(both))
+    return recipe.differences(store.recipe.with_layers(both))
 
 
 def _check_settings(store: Store, recipe: Recipe) -> None:

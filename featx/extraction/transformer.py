@@ -118,7 +118,7 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         images = _as_images(X)
         backbone = self._backbone.load()
         size = settle_batch_size(self.batch_size, self.recipe_, len(images), backbone.device)
-        out = np.empty((len(images), self.recipe_.width), "f4")
+        out = np.empty((len(images), self.recipe_.n_features), "f4")
         if isinstance(images, tuple):
             self._fill_from_files(images, backbone, size, out)
         else:

@@ -149,8 +149,8 @@ def read_tuned(path: Path | str) -> TunedNetwork:
         _check_kinds(facts)
         recipe = Recipe.from_json(json.dumps(facts["recipe"]))
         head = _read_head(path, facts)
-        if head.code_size != recipe.width:
-            message = f"its head takes {head.code_size} numbers, its codes have {recipe.width}"
+        if head.code_size != recipe.n_features:
+            message = f"its head takes {head.code_size} numbers, its codes have {recipe.n_features}"
             raise ValueError(message)
         return TunedNetwork(
             path=path,

@@ -200,7 +200,7 @@ class Model:
             They were made otherwise. Another precision is only logged.
         """
         if set(self.recipe.layers) <= set(recipe.layers):
-            recipe = recipe.narrowed(self.recipe.layers)
+            recipe = recipe.with_layers(self.recipe.layers)
         found = recipe.differences(self.recipe)
         for difference in [d for d in found if d.field == "precision"]:
             logger.warning("%s: %s; codes differ a little.", what, difference)

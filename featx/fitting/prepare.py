@@ -144,7 +144,7 @@ def prepare_fit(settings: FitSettings) -> FitJob:
     groups = group_numbers(images.group[rows], pairs=pairs)
     notes += [*label_notes, *row_notes, *split_notes, *leak_notes(y, groups, split)]
     notes += _duplicate_notes(duplicates, images.path[rows], y)
-    width, components = joined.recipe.width, settings.components
+    width, components = joined.recipe.n_features, settings.components
     if components is not None:
         splits = [split, *_scored_splits(settings, split, y, groups)]
         fewest = _fewest_fitted(splits, y, groups, settings.seed)

@@ -67,7 +67,7 @@ def export(
     """
     output = check_output(output, overwrite=overwrite, suffixes=tuple(_WRITERS))
     store = open_store(codes)
-    width = store.recipe.width
+    width = store.recipe.n_features
     if output.suffix == ".csv" and width > WIDEST_TABLE:
         message = (
             f"A CSV of {width:,} columns opens nowhere; the limit is {WIDEST_TABLE:,}. "
@@ -85,7 +85,7 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
 
     number = pa.from_numpy_dtype(np.dtype(store.recipe.dtype))
     widths = {layer: store.recipe.code_size(layer) for layer in store.recipe.layers}
-    as_lists = store.recipe.width > WIDEST_TABLE
+    as_lists = store.recipe.n_features > WIDEST_TABLE
     if as_lists:
         columns = [(layer, pa.list_(number, width)) for layer, width in widths.items()]
     else:

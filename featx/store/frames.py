@@ -113,7 +113,7 @@ def read_frame(
         [pd.Index(level, dtype=object) for level in levels],
         names=["path", "label", "split", "group", "status"],
     )
-    columns = pd.Index(store.recipe.narrowed(layers).code_names(), dtype=object)
+    columns = pd.Index(store.recipe.with_layers(layers).code_names(), dtype=object)
     return pd.DataFrame(codes, index=index, columns=columns, copy=False)
 
 
@@ -168,7 +168,7 @@ def read_arrays(
         return (codes if columns is None else codes[:, _index(columns)]), labels
     if columns is None:
         return store.read_codes(layers, chosen), labels
-    positions = np.arange(store.recipe.narrowed(layers).width)[_index(columns)]
+    positions = np.arange(store.recipe.with_layers(layers).n_features)[_index(columns)]
     return _read_columns(store, layers, chosen, positions), labels
 
 

@@ -272,7 +272,7 @@ class Store:
                     "Use --layer with one of them."
                 )
                 raise OptionError(message)
-        return self.recipe.narrowed(wanted).layers
+        return self.recipe.with_layers(wanted).layers
 
     def digests(self) -> dict[str, str]:
         """Return the sha256 of the recipe, of the images' facts and of the codes.

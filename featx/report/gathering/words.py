@@ -107,7 +107,7 @@ def recipe_facts(recipe: Recipe, provenance: Mapping[str, Any]) -> tuple[tuple[s
     found = [
         ("layer" if len(recipe.layers) == 1 else "layers", " + ".join(recipe.layers)),
         ("pooling", f"{recipe.pool}: {_pool(recipe.pool)}"),
-        ("numbers an image", f"{recipe.width:,} ({recipe.dtype})"),
+        ("numbers an image", f"{recipe.n_features:,} ({recipe.dtype})"),
         ("image size", _size(recipe)),
         ("weights", weights),
         ("colours", colours),
@@ -261,7 +261,7 @@ def _codes(recipe: Recipe) -> str:
     return (
         f"codes of {layers} at {'+'.join(map(str, recipe.scales)) or size_text(recipe.size)} "
         f"pixels ({_pool(recipe.pool)}, "
-        f"{recipe.width:,} numbers an image)"
+        f"{recipe.n_features:,} numbers an image)"
     )
 
 

@@ -191,7 +191,7 @@ class _Explainer:
         images = list(zip(*(_occluded(each, self.job.cells) for each in views), strict=True))
         size = settle_batch_size("auto", self.recipe, len(images), self.backbone.device)
         batcher = Batcher(self.backbone, size)
-        step = max(size, _CODE_BYTES // (8 * self.recipe.width))
+        step = max(size, _CODE_BYTES // (8 * self.recipe.n_features))
         scores = []
         for start in range(0, len(images), step):
             block = images[start : start + step]

@@ -235,7 +235,7 @@ def _network(job: FinetuneJob, probe: Model) -> Network:
 def _head(job: FinetuneJob, probe: Model) -> Head:
     if job.head_init == "probe":
         return head_of(probe)
-    return random_head(probe.classes, job.recipe.width, job.hidden, job.tuning.seed)
+    return random_head(probe.classes, job.recipe.n_features, job.hidden, job.tuning.seed)
 
 
 def _train(

@@ -90,7 +90,7 @@ def probability_blocks(
 
 def _of_stores(joined: JoinedStores, model: Model) -> Iterator[_Block]:
     n_images, n_classes = len(joined.images), len(model.classes)
-    step = min(_CODE_BYTES // (8 * joined.recipe.width), _PROBABILITY_BYTES // (8 * n_classes))
+    step = min(_CODE_BYTES // (8 * joined.recipe.n_features), _PROBABILITY_BYTES // (8 * n_classes))
     for start in range(0, n_images, max(1, step)):
         images = slice(start, min(start + max(1, step), n_images))
         rows = np.flatnonzero(joined.images.done[images])
@@ -106,7 +106,7 @@ def _read_codes(joined: JoinedStores, images: NDArray[np.integer]) -> NDArray[np
     A memory map is not used, since its pages would count as memory of this process.
     """
     recipe = joined.recipe
-    block = np.empty((len(images), recipe.width), recipe.dtype)
+    block = np.empty((len(images), recipe.n_features), recipe.dtype)
     start = 0
     for layer in recipe.layers:
         store, rows = joined.find_layer(layer)

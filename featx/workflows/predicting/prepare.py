@@ -209,7 +209,7 @@ def _joined(paths: Sequence[Path], model: Model) -> JoinedStores:
     stores = [open_store(path) for path in paths]
     layers = tuple(layer for store in stores for layer in store.recipe.layers)
     for store in stores:
-        model.check_recipe(store.recipe.narrowed(layers), str(store.path))
+        model.check_recipe(store.recipe.with_layers(layers), str(store.path))
     joined = join_stores(paths, model.recipe.layers)
     for note in joined.notes if len(joined.stores) > 1 else ():
         logger.warning("%s", note)

@@ -111,7 +111,7 @@ class SweepJob:
 
     def recipe(self, candidate: Candidate) -> Recipe:
         """Return the recipe of a candidate's codes."""
-        return self.extraction(candidate).recipe.narrowed(candidate.layers)
+        return self.extraction(candidate).recipe.with_layers(candidate.layers)
 
 
 def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
@@ -235,7 +235,7 @@ def prepare_sweep(  # noqa: PLR0913  flat, as on the command line
     candidates.sort(
         key=lambda each: (
             round(each.gflop, 6),
-            extractions[each.size, each.pool].recipe.narrowed(each.layers).code_bytes(),
+            extractions[each.size, each.pool].recipe.with_layers(each.layers).code_bytes(),
             order.get(each.pool, len(order)),
         )
     )

@@ -280,7 +280,7 @@ def _row(job: SweepJob, candidate: Candidate, judged: Judged, seconds: float | N
     )
     return SweepRow(
         candidate=candidate,
-        width=recipe.width,
+        width=recipe.n_features,
         accuracy=evaluation.accuracy,
         balanced_accuracy=evaluation.balanced_accuracy,
         bytes_per_image=recipe.code_bytes(),
