@@ -438,7 +438,7 @@ def test_a_bundle_needs_no_codes_and_is_small(stores, tmp_path, clf, make_store)
     store.unlink()
     after = load_model(path)
     further = codes_of("wide", 30, seed=5)
-    assert after.span is None
+    assert after.gram is None
     assert np.array_equal(after.predict_proba(further), found.model.predict_proba(further))
     size = 8192 * (4 * K + 8)
     assert size < path.stat().st_size < size + 100_000

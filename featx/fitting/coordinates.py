@@ -63,7 +63,7 @@ class CodeCoordinates:
         if span is not None and compares:
             # Of the rows that it was fitted on alone: others are none of its business.
             narrow = span.take(final.rows)
-            steps.append(("span", narrow))
+            steps.append(("gram", narrow))
             own = Problem({choice.normalise: narrow.coordinates_}, self.problem.y[final.rows])
             model = train(own, np.arange(len(final.rows)), choice, space)
         elif choice.normalise != "none":

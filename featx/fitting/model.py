@@ -1,14 +1,13 @@
-"""The bundle: a fitted classifier together with the recipe of its codes.
+"""The model: a fitted classifier with the recipe of the codes that it classifies.
 
-A pipeline and a recipe come in; one file goes out, and comes back. It is
-written with skops, which opens without running code: the types it may hold are
-listed here, and a file that asks for others is refused. A name that ends in
-.joblib is pickled instead, which runs code when it is opened. A bundle knows
-codes, never images.
+A pipeline and a recipe come in; one file goes out, and is read again. It is written with skops,
+which runs no code of a file when it opens it: the types that a model may contain are listed
+here, and a file with other types is refused. A file NAME.joblib is pickled instead, which can
+run code when it is opened. This module does not know images.
 
-Some classifiers compare a code with those they were fitted on. The bundle
-holds these where they are few; else it names the store, and finds them there by
-the content of the images.
+Some classifiers compare codes with those of their training images. The model contains these
+codes if they are small; otherwise it contains the path of their store, and finds the rows by
+the SHA-256 of the images.
 """
 
 import copy
@@ -27,15 +26,16 @@ from sklearn.pipeline import Pipeline
 from featx.codes.gram import GramCoordinates
 from featx.codes.joining import join_stores
 from featx.errors import FeatxError, ModelError, OptionError, RecipeMismatchError
+from featx.fitting.old_models import OLD_FORMAT, renamed_archive, renamed_content
 from featx.outputs import whole_file
 from featx.recipe import Recipe
 from featx.text import counted
 
 __all__ = ["Model", "load_model"]
 
-FORMAT = "featx-bundle"
-FORMAT_VERSION = 2
-#: Types beyond plain NumPy and scikit-learn estimators that a bundle may hold.
+FORMAT = "featx-model"
+FORMAT_VERSION = 3
+#: Types that a model may contain, apart from those of NumPy and scikit-learn that skops trusts.
 TRUSTED_TYPES = (
     "featx.fitting.calibration.PrecomputedScores",
     "featx.fitting.calibration.DecisionScores",
@@ -52,29 +52,12 @@ TRUSTED_TYPES = (
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 )
-#: Types in files of 0.1, and their present names.
-RENAMED_TYPES = {
-    "featx.classification.calibration.Decided": "featx.fitting.calibration.PrecomputedScores",
-    "featx.classification.calibration.Decisions": "featx.fitting.calibration.DecisionScores",
-    "featx.classification.calibration.Temperature": "featx.fitting.calibration.TemperatureScaling",
-    "featx.classification.codes.CodeMatrix": "featx.codes.matrix.CodeMatrix",
-    "featx.classification.components.PrincipalComponents": (
-        "featx.codes.components.PrincipalComponents"
-    ),
-    "featx.classification.estimators.Centroids": "featx.fitting.estimators.Centroids",
-    "featx.classification.estimators.StableNeighbours": (
-        "featx.fitting.estimators.StableNeighbours"
-    ),
-    "featx.classification.span.CentredRows": "featx.codes.gram.CentredRows",
-    "featx.classification.span.ExactSpan": "featx.codes.gram.GramCoordinates",
-    "featx.classification.span.UnitRows": "featx.codes.gram.UnitRows",
-}
 _BLOCK_BYTES = 128_000_000
-# Codes that a classifier compares with are kept up to here; above, the store is named.
+# Training codes of at most this size are stored in the model.
 _KEPT_BYTES = 200_000_000
-# An archive that unpacks to more than both was made to fill the memory.
-_MOST_FREE = 100_000_000
-_MOST_PACKED = 20
+# skops does not compress, so a file that unpacks to more than both limits is an attack.
+_MOST_UNPACKED_BYTES = 100_000_000
+_MOST_UNPACKED_RATIO = 20
 
 logger = logging.getLogger(__name__)
 
@@ -86,15 +69,15 @@ class Model:
     Parameters
     ----------
     classifier : sklearn.pipeline.Pipeline
-        From codes, (n, d), all layers side by side, to labels.
+        Predicts labels from codes of shape (n, d), all layers side by side.
     recipe : Recipe
-        Of the codes it was fitted on.
+        How the codes it was fitted on were made.
     provenance : dict
-        Where the weights came from, who fitted it, when and with what.
+        The stores, their extraction, the settings of the fit, versions and the date.
     summary : dict
-        What was fitted on what, and how it scored.
+        How the classifier was chosen and scored; `featx fit --json` prints it.
     fitted_on : tuple of str
-        Of the images that it was fitted on, the sha256 of their files.
+        SHA-256 of the files of the training images.
     """
 
     classifier: Pipeline
@@ -104,51 +87,56 @@ class Model:
     fitted_on: tuple[str, ...] = ()
 
     @property
-    def span(self) -> GramCoordinates | None:
-        """What needs the codes that the classifier was fitted on; None where nothing does."""
-        step: GramCoordinates | None = self.classifier.named_steps.get("span")
+    def gram(self) -> GramCoordinates | None:
+        """The step that requires the training codes; None if no step does."""
+        step: GramCoordinates | None = self.classifier.named_steps.get("gram")
         return step
 
+    @property
+    def lacks_codes(self) -> bool:
+        """Whether the classifier needs training codes that the model does not contain."""
+        return self.gram is not None and not hasattr(self.gram, "codes_")
+
     def open_codes(self, codes: Path | str | Sequence[Path | str] | None = None) -> None:
-        """Find the codes that the classifier compares with, where the bundle does not hold them.
+        """Open the training codes, if the classifier needs them and does not contain them.
 
         Parameters
         ----------
         codes : Path, str or sequence of them, optional
-            The stores that it was fitted on; by default, where they were then.
+            The stores that the classifier was fitted on; by default, where they were then.
 
         Raises
         ------
         ModelError
-            They are not there, or hold other images.
+            A store does not exist, or lacks training images.
         RecipeMismatchError
-            They hold codes of another recipe.
+            The stores have codes of another recipe.
         """
-        span = self.span
-        if span is None or hasattr(span, "codes_"):
+        gram = self.gram
+        if gram is None or not self.lacks_codes:
             return
         paths = self.provenance.get("codes", ()) if codes is None else codes
         paths = [paths] if isinstance(paths, str | Path) else list(paths)
+        named = ", ".join(map(str, paths))
         missing = [str(path) for path in paths if not Path(path).is_file()]
         if missing:
             message = (
-                f"This classifier compares with the codes it was fitted on, which are not in the "
-                f"bundle, since they are large, and {', '.join(missing)} is not there. Say where "
-                "the store is now: --codes FILE"
+                "This classifier needs the codes of its training images, which are too large to "
+                f"be stored in the model, and {', '.join(missing)} does not exist. Give the path "
+                "of the store: --codes FILE"
             )
             raise ModelError(message)
         joined = join_stores(paths, self.recipe.layers)
-        self.check_recipe(joined.recipe, ", ".join(map(str, paths)))
-        places = {joined.images.sha256[row]: row for row in np.flatnonzero(joined.images.done)}
-        lost = sum(digest not in places for digest in self.fitted_on)
-        if lost:
+        self.check_recipe(joined.recipe, named)
+        row_of = {joined.images.sha256[row]: row for row in np.flatnonzero(joined.images.done)}
+        n_lost = sum(digest not in row_of for digest in self.fitted_on)
+        if n_lost:
             message = (
-                f"{', '.join(map(str, paths))} lacks {lost} of the "
-                f"{counted(len(self.fitted_on), 'image')} that the classifier was fitted on. Say "
-                "where the store is now: --codes FILE"
+                f"{named} lacks {n_lost} of the {counted(len(self.fitted_on), 'image')} that the "
+                "classifier was fitted on. Give the path of the store that has them: --codes FILE"
             )
             raise ModelError(message)
-        span.codes_ = joined.matrix(np.array([places[digest] for digest in self.fitted_on]))
+        gram.codes_ = joined.matrix(np.array([row_of[digest] for digest in self.fitted_on]))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -161,65 +149,72 @@ class Model:
         Parameters
         ----------
         codes : ndarray of shape (n, d)
-            May be memory-mapped; a block of rows is in memory at a time.
+            Codes of the recipe. A memory-mapped array is read in blocks of rows.
 
         Returns
         -------
         ndarray of shape (n, n_classes)
-            Columns in the order of `classes`; rows add up to 1.
+            Columns are in the order of `classes`; each row sums to 1.
+
+        Raises
+        ------
+        ModelError
+            The classifier is damaged, or its training codes cannot be found.
         """
         self.open_codes()
         step = max(1, _BLOCK_BYTES // (8 * codes.shape[1]))
         blocks = [codes[start : start + step] for start in range(0, len(codes), step)]
         try:
-            parts = [self.classifier.predict_proba(block) for block in blocks]
-            return np.concatenate([np.empty((0, len(self.classes))), *parts])
+            found = [self.classifier.predict_proba(block) for block in blocks]
+            return np.concatenate([np.empty((0, len(self.classes))), *found])
         except FeatxError:
             raise
-        # Whatever parts that do not belong together lead scikit-learn to.
+        # scikit-learn raises any of these for steps that do not fit together.
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             message = (
-                f"The bundle's classifier cannot classify these codes: {error}. It was damaged or "
-                "changed. Make it again: featx fit --overwrite"
+                f"The classifier of the model cannot predict these codes: {error}. The model is "
+                "damaged or was changed. Fit it again: featx fit --overwrite"
             )
             raise ModelError(message) from error
 
     def check_recipe(self, recipe: Recipe, what: str) -> None:
-        """Make sure that codes of another source may be classified.
+        """Check that the model can classify codes of a recipe.
+
+        Another precision is only logged.
 
         Parameters
         ----------
         recipe : Recipe
-            Of the codes; it may have further layers.
+            Recipe of the codes, which may have other layers too.
         what : str
-            Their name, for the message.
+            Name of the codes, for the message.
 
         Raises
         ------
         RecipeMismatchError
-            They were made otherwise. Another precision is only logged.
+            The codes were made with other settings.
         """
         if set(self.recipe.layers) <= set(recipe.layers):
             recipe = recipe.with_layers(self.recipe.layers)
         found = recipe.differences(self.recipe)
         for difference in [d for d in found if d.field == "precision"]:
-            logger.warning("%s: %s; codes differ a little.", what, difference)
+            logger.warning("%s: %s; codes differ slightly.", what, difference)
         wrong = [d for d in found if d.field != "precision"]
         if wrong:
             message = (
-                f"{what} holds codes of another recipe than the classifier's: "
+                f"{what} has codes of another recipe than the model's: "
                 f"{'; '.join(map(str, wrong))}. "
                 f"Extract again with {' '.join(d.flag for d in wrong)}."
             )
             raise RecipeMismatchError(message)
 
     def save(self, path: Path | str) -> None:
-        """Write the bundle; a file of that name is replaced at the end, at once.
+        """Write the model; an existing file is only replaced once the new one is complete.
 
         Parameters
         ----------
         path : Path or str
-            NAME.skops, or NAME.joblib, which runs code when it is opened.
+            NAME.skops, or NAME.joblib, which can run code when it is opened.
 
         Raises
         ------
@@ -247,140 +242,163 @@ class Model:
                 skops.io.dump(content, temporary)
 
     def _saved_classifier(self) -> Pipeline:
-        """Return the classifier with the codes that it compares with, or without them."""
-        if self.span is None:
+        """Return the classifier with its training codes, or without them if they are large."""
+        if self.gram is None:
             return self.classifier
-        span = copy.copy(self.span)
-        if hasattr(span, "codes_"):
-            if span.codes_.nbytes <= _KEPT_BYTES:
-                span.codes_ = span.codes_.in_memory()
+        gram = copy.copy(self.gram)
+        if hasattr(gram, "codes_"):
+            if gram.codes_.nbytes <= _KEPT_BYTES:
+                gram.codes_ = gram.codes_.in_memory()
             else:
-                del span.codes_
-        return Pipeline([("span", span), *self.classifier.steps[1:]])
+                del gram.codes_
+        return Pipeline([("gram", gram), *self.classifier.steps[1:]])
 
 
 def load_model(path: Path | str = "model.skops", *, trust: bool = False) -> Model:
-    """Read a bundle. No code of the file is run, unless you trust it.
+    """Read a model. No code of the file runs, unless you trust it.
 
     Parameters
     ----------
     path : Path or str, default="model.skops"
         A file that `featx fit` wrote.
     trust : bool, default=False
-        Whether to open a .joblib file, which can run any code of its maker.
+        Open a .joblib file, which can run any code.
 
     Returns
     -------
     Model
-        Ready to classify codes of its recipe.
+        The model, ready to classify codes of its recipe.
 
     Raises
     ------
     ModelError
-        There is no such file, or it is no bundle that this featx can read.
+        The file does not exist, or is not a model that this version of featx can read.
     """
     path = Path(path)
-    named = path.suffix in {".skops", ".joblib"}
-    if path.is_file() and not named and not zipfile.is_zipfile(path):
-        message = f"{path} is no bundle. Expected a file that featx fit wrote, such as model.skops."
+    has_suffix = path.suffix in {".skops", ".joblib"}
+    if path.is_file() and not has_suffix and not zipfile.is_zipfile(path):
+        message = f"{path} is not a model. Use a file that featx fit wrote, such as model.skops."
         raise ModelError(message)
     if not path.is_file():
-        message = f"No bundle {path}. Make one first: featx fit CODES -o {path}"
+        message = f"The model {path} does not exist. Fit one first: featx fit CODES -o {path}"
         raise ModelError(message)
     try:
-        return _unpack(_load_joblib(path, trust=trust) if path.suffix == ".joblib" else _load(path))
+        content = _read_joblib(path, trust=trust) if path.suffix == ".joblib" else _read(path)
+        return _model_of(_checked(path, content))
     except OptionError as error:  # of the recipe
         message = f"{path} cannot be read: {error}"
         raise ModelError(message) from error
     except FeatxError:
         raise
-    # Whatever a damaged or foreign file makes the reader stumble over, the answer is the same.
+    # A damaged or foreign file can make the reader raise anything.
     except Exception as error:
         first = str(error).strip().split("\n", maxsplit=1)[0]
         message = (
-            f"{path} cannot be read as a bundle: {first or type(error).__name__}. It is damaged, "
-            "truncated, or was not written by featx fit. Make it again: featx fit --overwrite"
+            f"{path} cannot be read as a model: {first or type(error).__name__}. The file is "
+            "damaged, truncated, or was not written by featx fit. Fit it again: featx fit "
+            "--overwrite"
         )
         raise ModelError(message) from error
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Any:
     import skops.io
 
     _check_size(path)
-    foreign = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
+    renamed = renamed_archive(path)
+    source = {"file": path} if renamed is None else {"data": renamed}
+    foreign = set(skops.io.get_untrusted_types(**source)) - set(TRUSTED_TYPES)
     if foreign:
         message = (
-            f"{path} holds types that no bundle of featx holds: {', '.join(sorted(foreign))}. "
-            "It was not loaded, since that could run code of its maker."
+            f"{path} contains types that a model of featx does not contain: "
+            f"{', '.join(sorted(foreign))}. It was not opened, because it could run code."
         )
         raise ModelError(message)
-    return _checked(path, skops.io.load(path, trusted=list(TRUSTED_TYPES)))
+    trusted = list(TRUSTED_TYPES)
+    return (
+        skops.io.load(path, trusted=trusted)
+        if renamed is None
+        else skops.io.loads(renamed, trusted=trusted)
+    )
 
 
 def _check_size(path: Path) -> None:
-    """Refuse an archive that would unpack to far more than it is; skops packs nothing."""
+    """Refuse an archive that would unpack to far more bytes than it has."""
     with zipfile.ZipFile(path) as archive:
         n_bytes = sum(info.file_size for info in archive.infolist())
-    if n_bytes > max(_MOST_FREE, _MOST_PACKED * path.stat().st_size):
+    if n_bytes > max(_MOST_UNPACKED_BYTES, _MOST_UNPACKED_RATIO * path.stat().st_size):
         message = (
-            f"{path} would unpack {path.stat().st_size:,} bytes to {n_bytes:,}, as no bundle of "
-            "featx does. It was not loaded."
+            f"{path} would unpack {path.stat().st_size:,} bytes to {n_bytes:,}, which no model of "
+            "featx does. It was not opened."
         )
         raise ModelError(message)
 
 
-def _load_joblib(path: Path, *, trust: bool) -> dict[str, Any]:
+def _read_joblib(path: Path, *, trust: bool) -> Any:
     if not trust:
         message = (
-            f"{path} is a joblib file, which runs code of its maker when it is opened. If you "
-            "made it, or trust who did, say --trust. Bundles that run no code: featx fit -o "
+            f"{path} is a joblib file, which can run code when it is opened. If you made it, or "
+            "trust whoever did, add --trust. To make a model that runs no code: featx fit -o "
             "NAME.skops"
         )
         raise ModelError(message)
     import joblib
 
-    return _checked(path, joblib.load(path))
+    try:
+        return joblib.load(path)
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("featx."):
+            raise
+        message = (
+            f"{path} was written by another version of featx, whose joblib files this version "
+            f"cannot open. Fit it again: featx fit CODES -o {path} --overwrite"
+        )
+        raise ModelError(message) from error
 
 
 def _checked(path: Path, content: Any) -> dict[str, Any]:
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    """Return the content of a model in the present format."""
+    if not isinstance(content, dict) or content.get("format") not in {FORMAT, OLD_FORMAT[0]}:
         message = (
-            f"{path} is a {path.suffix[1:]} file, but no bundle of featx. Make one: featx fit CODES"
+            f"{path} is a {path.suffix[1:]} file, but not a model of featx. Fit one: featx fit "
+            "CODES"
         )
         raise ModelError(message)
-    if content["format_version"] != FORMAT_VERSION:
+    version = content["format_version"]
+    if (content["format"], version) == OLD_FORMAT:
+        return renamed_content(content)
+    if version != FORMAT_VERSION:
         remedy = (
-            "Use a newer one: pip install --upgrade featx"
-            if content["format_version"] > FORMAT_VERSION
-            else "Make it again: featx fit --overwrite"
+            "Use a newer featx: pip install --upgrade featx"
+            if version > FORMAT_VERSION
+            else "Fit it again: featx fit --overwrite"
         )
         message = (
-            f"{path} has format {content['format_version']}; this featx reads format "
+            f"{path} has format {version}, but this version of featx reads format "
             f"{FORMAT_VERSION}. {remedy}"
         )
         raise ModelError(message)
     return content
 
 
-def _unpack(content: dict[str, Any]) -> Model:
-    bundle = Model(
+def _model_of(content: dict[str, Any]) -> Model:
+    model = Model(
         classifier=content["classifier"],
         recipe=Recipe.from_json(content["recipe"]),
         provenance=json.loads(content["provenance"]),
         summary=json.loads(content["summary"]),
         fitted_on=tuple(json.loads(content["fitted_on"])),
     )
-    kinds = {"classifier": Pipeline, "provenance": dict, "summary": dict}
-    for name, kind in kinds.items():
-        if not isinstance(getattr(bundle, name), kind):
-            message = f"its {name} is no {kind.__name__}"
+    types = {"classifier": Pipeline, "provenance": dict, "summary": dict}
+    for name, expected in types.items():
+        if not isinstance(getattr(model, name), expected):
+            message = f"its {name} is not a {expected.__name__}"
             raise TypeError(message)
-    codes = bundle.provenance.get("codes", [])
+    codes = model.provenance.get("codes", [])
     if not isinstance(codes, list) or not all(isinstance(each, str) for each in codes):
-        message = "its provenance names no stores"
+        message = "its provenance does not list the stores"
         raise TypeError(message)
-    if not bundle.classes:
-        message = "its classifier knows no class"
+    if not model.classes:
+        message = "its classifier has no classes"
         raise ValueError(message)
-    return bundle
+    return model

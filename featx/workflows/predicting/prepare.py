@@ -133,7 +133,7 @@ def open_model(settings: ModelSettings) -> Model:
         model = tuned_model(settings.model)
     else:
         model = load_model(settings.model, trust=settings.trust)
-    if settings.codes and (model.span is None or hasattr(model.span, "codes_")):
+    if settings.codes and not model.lacks_codes:
         logger.warning("--codes was not needed: the model holds everything that it uses.")
     model.open_codes(settings.codes or None)
     return model

@@ -151,14 +151,14 @@ def test_a_linear_bundle_holds_coefficients_and_no_training_images(saved, name):
     codes = make_codes()
     # lda has the covariance of the columns, and every class its mean: no code of one image
     assert not any(np.isin(codes[:24], array).any() for array in arrays if array.size)
-    assert found[name].model.span is None
+    assert found[name].model.gram is None
 
 
 @pytest.mark.parametrize("name", ["logistic", "ridge", "linear-svm", "centroid"])
 def test_a_linear_bundle_of_wide_codes_is_small(wide, name):
     """The span is not saved: coefficients of codes stand for it."""
     bundle, path = wide(name, solver="gram")
-    assert bundle.span is None
+    assert bundle.gram is None
     assert path.stat().st_size < 3 * 8192 * 8 + 100_000
     assert not [array for array in arrays_of(path) if 27 in array.shape or 36 in array.shape]
 
@@ -192,15 +192,15 @@ def test_many_codes_are_named_and_found_again(wide, large, name, suffix):
     further = wide_codes(20, seed=1).reshape(20, -1)
     assert path.stat().st_size < 100_000  # of 27 * 8192 * 4
     after = load_model(path, trust=suffix == "joblib")
-    assert getattr(after.span, "codes_", None) is None
+    assert getattr(after.gram, "codes_", None) is None
     assert np.array_equal(after.predict_proba(further), bundle.predict_proba(further))
-    assert len(after.span.codes_) == len(after.fitted_on) == 27
+    assert len(after.gram.codes_) == len(after.fitted_on) == 27
 
 
 def test_saving_does_not_take_the_codes_from_the_bundle(wide, large):
     """What `fit` returned still knows its codes."""
     bundle, _ = wide("knn", solver="gram")
-    assert len(bundle.span.codes_) == 27
+    assert len(bundle.gram.codes_) == 27
 
 
 def test_a_loaded_bundle_without_its_codes_may_be_saved_again(wide, large, tmp_path):

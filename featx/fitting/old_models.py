@@ -1,0 +1,97 @@
+"""Models that featx 0.1 saved, in the words of today.
+
+A file of format 2 comes in; its content goes out as format 3 has it. Types, settings and
+results were renamed between the two, and nothing else changed.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+
+__all__ = ["OLD_FORMAT", "RENAMED_TYPES", "renamed_archive", "renamed_content", "renamed_summary"]
+
+#: Format and version of the models of 0.1.
+OLD_FORMAT = ("featx-bundle", 2)
+#: Types in these files, and their present names.
+RENAMED_TYPES = {
+    "featx.classification.calibration.Decided": "featx.fitting.calibration.PrecomputedScores",
+    "featx.classification.calibration.Decisions": "featx.fitting.calibration.DecisionScores",
+    "featx.classification.calibration.Temperature": "featx.fitting.calibration.TemperatureScaling",
+    "featx.classification.codes.CodeMatrix": "featx.codes.matrix.CodeMatrix",
+    "featx.classification.components.PrincipalComponents": (
+        "featx.codes.components.PrincipalComponents"
+    ),
+    "featx.classification.estimators.Centroids": "featx.fitting.estimators.Centroids",
+    "featx.classification.estimators.StableNeighbours": (
+        "featx.fitting.estimators.StableNeighbours"
+    ),
+    "featx.classification.span.CentredRows": "featx.codes.gram.CentredRows",
+    "featx.classification.span.ExactSpan": "featx.codes.gram.GramCoordinates",
+    "featx.classification.span.UnitRows": "featx.codes.gram.UnitRows",
+}
+_SCHEMA = "schema.json"
+_STEPS = {"span": "gram"}
+_SUMMARY = {"road": "solver", "copies": "duplicates", "without_copies": "without_duplicates"}
+_SETTINGS = {"road": "solver"}
+_TRIED = {"share": "fraction"}
+
+
+def renamed_archive(path: Path) -> bytes | None:
+    """Return a .skops file with the present names of types; None if it has no old ones.
+
+    Nothing of the file is run.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if b"featx.classification." not in archive.read(_SCHEMA):
+            return None
+        renamed = io.BytesIO()
+        with zipfile.ZipFile(renamed, "w") as target:
+            for member in archive.infolist():
+                content = archive.read(member)
+                if member.filename == _SCHEMA:
+                    schema = json.loads(content, object_hook=_renamed_type)
+                    content = json.dumps(schema).encode()
+                target.writestr(member.filename, content)
+    return renamed.getvalue()
+
+
+def renamed_content(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a model of format 2 as format 3 has it."""
+    provenance = json.loads(content["provenance"])
+    provenance["settings"] = _renamed(provenance.get("settings", {}), _SETTINGS)
+    classifier = content["classifier"]
+    if isinstance(classifier, Pipeline):
+        classifier = Pipeline([(_STEPS.get(name, name), step) for name, step in classifier.steps])
+    return {
+        **content,
+        "classifier": classifier,
+        "provenance": json.dumps(provenance),
+        "summary": json.dumps(renamed_summary(json.loads(content["summary"]))),
+    }
+
+
+def renamed_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the results of a fit of 0.1 under their present names."""
+    renamed = _renamed(summary, _SUMMARY)
+    if "tried" in renamed:
+        renamed["tried"] = [_renamed(each, _TRIED) for each in renamed["tried"]]
+    return renamed
+
+
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    renamed = {names.get(name, name): value for name, value in values.items()}
+    if renamed.get("solver") == "span":
+        renamed["solver"] = "gram"
+    return renamed
+
+
+def _renamed_type(node: dict[str, Any]) -> dict[str, Any]:
+    present = RENAMED_TYPES.get(f"{node.get('__module__')}.{node.get('__class__')}")
+    if present is not None:
+        node["__module__"], node["__class__"] = present.rsplit(".", 1)
+    return node
