@@ -22,10 +22,10 @@ CUT = "block5_pool"
 def epochs(frozen: str, cached: bool, n: int, size: int) -> dict:
     """Train for a few epochs, and return the seconds of each but the first, and the losses."""
     from featx.finetuning.heads import random_head
-    from featx.finetuning.image_loading import Activations, Pixels
+    from featx.finetuning.inputs import Activations, Pixels
     from featx.finetuning.network import build_network
-    from featx.finetuning.settings import Tuning
-    from featx.finetuning.steps import Labels
+    from featx.finetuning.settings import TrainingSettings
+    from featx.finetuning.trainer import Labels
     from featx.finetuning.training import train
     from featx.network import build_backbone, find_device, find_weights, read_weights
     from featx.recipe import Recipe
@@ -35,7 +35,7 @@ def epochs(frozen: str, cached: bool, n: int, size: int) -> dict:
     recipe = Recipe(weights="bundled", layers=(CUT,), pool="avg", size=(size, size))
     weights = read_weights(find_weights("bundled", [CUT]), [CUT])
     classes = tuple("abcdefghij")
-    tuning = Tuning(freeze_until=frozen, augment="none", epochs=4, patience=9)
+    tuning = TrainingSettings(freeze_until=frozen, augment="none", epochs=4, patience=9)
     head = random_head(classes, recipe.code_size(CUT), (), 0, "l2")
     network = build_network(recipe, weights, head, tuning, find_device("cpu"))
     shown: Pixels | Activations = Pixels(images)
@@ -45,7 +45,9 @@ def epochs(frozen: str, cached: bool, n: int, size: int) -> dict:
         backbone = build_backbone(first, needed)
         parts = [backbone(images[k : k + 16])[frozen] for k in range(0, n, 16)]
         shown = Activations(np.concatenate(parts))
-    labels = Labels(rng.integers(0, 10, n), np.ones(n), fitted=np.arange(n), stopping=np.arange(16))
+    labels = Labels(
+        rng.integers(0, 10, n), np.ones(n), train_rows=np.arange(n), stopping_rows=np.arange(16)
+    )
     with tempfile.TemporaryDirectory() as folder:
         found = train(network, shown, labels, tuning, Path(folder) / "c.h5", identity={})
     return {

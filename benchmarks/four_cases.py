@@ -48,7 +48,7 @@ def early(folder: Path, size: int, run: Path) -> dict:
         featx.extract(folder, layer=EARLY, pool="avg", size=size, output=codes)
         fit = featx.fit(
             codes,
-            labels=run / "parts.csv",
+            labels=run / "split.csv",
             split_column="split",
             group_column="group",
             output=bundle,

@@ -18,7 +18,7 @@ import featx
 from featx.codes import UnitRows
 from featx.codes.gram import CentredRows
 from featx.errors import ExistsError, ImagesError, OptionError, OutputError
-from featx.finetuning.settings import Tuning
+from featx.finetuning.settings import TrainingSettings
 from featx.finetuning.tuned import save_tuned
 from featx.fitting import CLASSIFIERS, Model
 from featx.fitting.attribution import (
@@ -508,13 +508,13 @@ def test_a_tuned_network_is_explained(tmp_path, hidden, method):
     """Its head is linear, or has a hidden layer; decisions are its logits."""
     recipe = small_recipe(pool="avg")
     head = small_head(recipe, hidden=hidden, normalise="centre")
-    network = small_network(Tuning(freeze_until="block1_pool"), recipe, head)
+    network = small_network(TrainingSettings(freeze_until="block1_pool"), recipe, head)
     whole, _ = save_tuned(network, tmp_path, (), {"layers": ["block2_pool"]})
     images = noise_images(2)
     for i, pixels in enumerate(images):
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     found = featx.explain([tmp_path / "0.png", tmp_path / "1.png"], model=whole)
-    expected = np.asarray(network.whole(images, training=False))
+    expected = np.asarray(network.model(images, training=False))
     for each, logits in zip(found, expected, strict=True):
         assert (each.method, each.label) == (method, head.classes[logits.argmax()])
         assert each.decision == pytest.approx(logits.max(), rel=1e-4)

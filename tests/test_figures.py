@@ -13,7 +13,7 @@ from matplotlib.colors import same_color, to_rgb
 from matplotlib.patches import Rectangle
 
 from featx import errors
-from featx.finetuning.steps import Epoch
+from featx.finetuning.history import EpochRecord
 from featx.metrics.evaluation import score_predictions
 from featx.metrics.intervals import Score, wilson
 from featx.report import (
@@ -53,10 +53,10 @@ def row(*layers: str, pool: str = "avg", size: int = 224, accuracy: float = 0.8)
     return SimpleNamespace(layers=layers, pool=pool, size=(size, size), accuracy=score)
 
 
-def history() -> list[Epoch]:
+def history() -> list[EpochRecord]:
     trained = [(1, 0.7, 0.75), (2, 0.8, 0.82), (3, 0.9, 0.79)]
-    later = [Epoch(n, 1e-3, 0.5, own, 0.6, stop, 9.0, 30.0) for n, own, stop in trained]
-    return [Epoch(0, 0.0, None, None, 1.0, 0.6, 3.0, 0.0), *later]
+    later = [EpochRecord(n, 1e-3, 0.5, own, 0.6, stop, 9.0, 30.0) for n, own, stop in trained]
+    return [EpochRecord(0, 0.0, None, None, 1.0, 0.6, 3.0, 0.0), *later]
 
 
 def all_figures():

@@ -114,7 +114,7 @@ def events(folder, facts):
         for value in event.summary.value:
             found[event.step, value.tag] = value.simple_value
     for epoch in facts["history"]:
-        for name in ("loss", "accuracy", "stop_loss", "stop_accuracy", "rate"):
+        for name in ("loss", "accuracy", "stopping_loss", "stopping_accuracy", "rate"):
             if epoch[name] is None:
                 assert (epoch["epoch"], name) not in found
             else:
@@ -219,7 +219,7 @@ def test_a_bad_image_is_left_out_by_name(run, home):
     _, named, _ = run("--bad", verb="info", images="bad/codes.h5")
     assert "train/red/0.png" in named
     assert "val/blue/1.png" in named
-    table = (home / "bad/parts.csv").read_text()
+    table = (home / "bad/split.csv").read_text()
     assert "train/red/1.png" in table
     assert "train/red/0.png" not in table
     assert "val/blue/1.png" not in table
@@ -250,7 +250,7 @@ def draw(folder, n_images):
         (["--freeze-until", "block9"], "block9"),
         (["--freeze-until", "block3_pool"], "lies behind --layer block2_pool"),
         (["--clf", "knn"], "No probe 'knn'. Use --clf logistic, ridge or linear-svm."),
-        (["--from-bundle", "no.skops"], "no.skops"),
+        (["--from-model", "no.skops"], "no.skops"),
         (["--head", "mlp"], "No such head: mlp"),
         (["--head", "mlp:0"], "No such head: mlp:0"),
         (["--head", "deep:3"], "No such head: deep:3"),

@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from featx.workflows.finetuning.comparing import advice_of
 from PIL import Image
 
 import featx
@@ -24,7 +25,6 @@ from featx.metrics.intervals import Score
 from featx.network import find_weights, read_weights
 from featx.store import open_store
 from featx.workflows.finetuning import Progress, prepare_finetune, run_finetune
-from featx.workflows.finetuning.comparing import advice_of
 from featx.workflows.heads import tuned_model
 
 # Keras reads TensorFlow's variables in a way that NumPy 2 will not take for ever.
@@ -68,8 +68,8 @@ def begin(images, output, **settings):
 
 
 def parts_of(folder):
-    with (folder / "parts.csv").open(encoding="utf-8", newline="") as file:
-        return {row["path"]: row["part"] for row in csv.DictReader(file)}
+    with (folder / "split.csv").open(encoding="utf-8", newline="") as file:
+        return {row["path"]: row["set"] for row in csv.DictReader(file)}
 
 
 def digests(root, parts, *names):
@@ -109,14 +109,14 @@ def test_val_is_untouched_and_a_seventh_of_train_stops(made, data):
     """Of train and val, val is compared on; what stops is taken from train, of every class."""
     folder, done = made
     parts = parts_of(folder)
-    assert with_part(parts, "untouched") == {p for p in parts if p.startswith("val/")}
+    assert with_part(parts, "test") == {p for p in parts if p.startswith("val/")}
     assert len(parts) == 66
-    stopping = with_part(parts, "stopping")
+    stopping = with_part(parts, "early-stopping")
     assert Counter(path.split("/")[1] for path in stopping) == dict.fromkeys(COLOURS, 2)
     assert done.facts["parts"] == {
-        "fitted": 36,
-        "stopping": 6,
-        "untouched": 24,
+        "train": 36,
+        "early-stopping": 6,
+        "test": 24,
         "where": "val",
     }
 
@@ -125,12 +125,12 @@ def test_nothing_that_is_fitted_has_seen_the_untouched_part(made, data):
     """The probe has seen what is trained on alone; the network also what stops; neither val."""
     folder, _ = made
     parts = parts_of(folder)
-    fitted = digests(data, parts, "fitted")
-    seen = digests(data, parts, "fitted", "stopping")
+    fitted = digests(data, parts, "train")
+    seen = digests(data, parts, "train", "early-stopping")
     for name in ("probe.skops", "fit_on_tuned.skops"):
         assert set(featx.load_model(folder / name).fitted_on) == fitted
     assert set(tuned_model(folder / "tuned.keras").fitted_on) == seen
-    assert not seen & digests(data, parts, "untouched")
+    assert not seen & digests(data, parts, "test")
 
 
 def test_with_three_splits_val_stops_and_test_is_untouched(tmp_path):
@@ -138,10 +138,10 @@ def test_with_three_splits_val_stops_and_test_is_untouched(tmp_path):
     for seed, name in enumerate(("train", "val", "test")):
         draw(tmp_path / "data" / name, 4, seed=seed)
     parts, probe = begin(tmp_path / "data", tmp_path / "out")
-    expected = {"train": "fitted", "val": "stopping", "test": "untouched"}
+    expected = {"train": "train", "val": "early-stopping", "test": "test"}
     assert parts == {path: expected[path.split("/")[0]] for path in parts}
     assert len(parts) == 36
-    assert set(probe.fitted_on) == digests(tmp_path / "data", parts, "fitted")
+    assert set(probe.fitted_on) == digests(tmp_path / "data", parts, "train")
 
 
 def test_without_splits_a_fold_is_untouched(tmp_path):
@@ -149,10 +149,10 @@ def test_without_splits_a_fold_is_untouched(tmp_path):
     draw(tmp_path / "data", 15)
     parts, probe = begin(tmp_path / "data", tmp_path / "out")
     counts = Counter((path.split("/")[0], part) for path, part in parts.items())
-    assert all(counts[name, "untouched"] == 3 for name in COLOURS)
-    assert 5 <= sum(counts[name, "stopping"] for name in COLOURS) <= 7
+    assert all(counts[name, "test"] == 3 for name in COLOURS)
+    assert 5 <= sum(counts[name, "early-stopping"] for name in COLOURS) <= 7
     assert len(parts) == 45
-    assert set(probe.fitted_on) == digests(tmp_path / "data", parts, "fitted")
+    assert set(probe.fitted_on) == digests(tmp_path / "data", parts, "train")
 
 
 def grouped(folder):
@@ -177,7 +177,7 @@ def test_groups_and_copies_are_never_on_two_sides(tmp_path, seed):
     """Images of a group are in one part, and so are files with the same bytes."""
     table, groups = grouped(tmp_path / "data")
     parts, _ = begin(None, tmp_path / "out", manifest=table, seed=seed)
-    assert set(parts.values()) == {"fitted", "stopping", "untouched"}
+    assert set(parts.values()) == {"train", "early-stopping", "test"}
     sides = defaultdict(set)
     for path, part in parts.items():
         sides[hashlib.sha256((tmp_path / "data" / path).read_bytes()).hexdigest()].add(part)
@@ -240,16 +240,16 @@ def test_a_bundle_says_how_and_what_it_has_seen_is_not_compared_on(tmp_path):
         for path in (tmp_path / "more" / name).iterdir():
             shutil.move(path, images / name)
     tuning = {"layer": None, "size": None, "init": None}
-    parts, probe = begin(images, tmp_path / "out", from_bundle=model, **tuning)
+    parts, probe = begin(images, tmp_path / "out", from_model=model, **tuning)
     own = featx.load_model(model)
     assert probe.recipe == own.recipe
     assert set(own.fitted_on) == known
     for name in ("classifier", "normalise", "parameters"):
         assert probe.summary[name] == own.summary[name]
-    untouched = digests(images, parts, "untouched")
+    untouched = digests(images, parts, "test")
     assert untouched
     assert not untouched & known
-    assert known <= digests(images, parts, "fitted", "stopping")
+    assert known <= digests(images, parts, "train", "early-stopping")
 
 
 def refused(kind, message):
@@ -273,7 +273,7 @@ def test_what_contradicts_a_bundle_is_refused(tmp_path, bundles, flag, value):
     """The bundle says it; a flag beside it is refused rather than ignored, and nothing is made."""
     with refused(OptionError, f"The bundle says --{flag}. Leave that out, or leave out --from"):
         prepare_finetune(
-            bundles, from_bundle=bundles / "../ridge.skops", output=tmp_path / "o", **{flag: value}
+            bundles, from_model=bundles / "../ridge.skops", output=tmp_path / "o", **{flag: value}
         )
     assert not (tmp_path / "o").exists()
 
@@ -307,7 +307,7 @@ def bundles(tmp_path_factory):
 def test_a_bundle_that_no_head_can_begin_as_is_refused(tmp_path, bundles, name, what):
     """Two layers, or a classifier that is no weighted sum, are refused in words."""
     with refused(OptionError, what):
-        prepare_finetune(bundles, from_bundle=bundles.parent / name, output=tmp_path / "o")
+        prepare_finetune(bundles, from_model=bundles.parent / name, output=tmp_path / "o")
     assert not (tmp_path / "o").exists()
 
 
@@ -319,7 +319,7 @@ def test_codes_that_no_network_can_go_on_from_are_refused(tmp_path, bundles):
     )  # fmt: skip
     featx.fit(tmp_path / "views.h5", output=tmp_path / "views.skops", baselines=False)
     with refused(OptionError, "cannot go on from codes of --scale, --flip"):
-        prepare_finetune(bundles, from_bundle=tmp_path / "views.skops", output=tmp_path / "o")
+        prepare_finetune(bundles, from_model=tmp_path / "views.skops", output=tmp_path / "o")
     with refused(OptionError, "cannot go on from codes of --pool bilinear"):
         prepare_finetune(bundles, pool="bilinear", size=32, output=tmp_path / "o")
     assert not (tmp_path / "o").exists()
@@ -330,13 +330,13 @@ def test_a_bundle_of_other_weights_is_refused(tmp_path, bundles, monkeypatch):
     bundle = featx.load_model(bundles.parent / "ridge.skops")
     bundle.provenance["extraction"]["weights"] = "random:7"
     with refused(RecipeMismatchError, "random:7, expected random:0"):
-        prepare_finetune(bundles, from_bundle=bundle, output=tmp_path / "o")
+        prepare_finetune(bundles, from_model=bundle, output=tmp_path / "o")
     assert not (tmp_path / "o").exists()
 
 
 def test_a_bundle_that_has_seen_all_leaves_nothing_to_compare_on(tmp_path, bundles):
     """Fitted on val too, it is refused, and what helps is said."""
-    job = prepare_finetune(bundles, from_bundle=bundles.parent / "all.skops", output=tmp_path / "o")
+    job = prepare_finetune(bundles, from_model=bundles.parent / "all.skops", output=tmp_path / "o")
     with refused(FitError, "The bundle was fitted on all images of val, so nothing is left"):
         run_finetune(job)
 
@@ -378,7 +378,7 @@ def test_the_training_changed_the_network(made, data):
     probe = featx.predict(data, model=folder / "probe.skops").filter(like="p_").to_numpy()
     tuned = featx.predict(data, model=folder / "tuned.keras").filter(like="p_").to_numpy()
     assert np.abs(probe - tuned).max() > 1e-3
-    assert done.trained.best > 0
+    assert done.training.best > 0
 
 
 def test_codes_of_the_tuned_weights_are_the_tuned_networks(made, data, tmp_path):
@@ -401,7 +401,7 @@ def test_codes_of_the_tuned_weights_are_the_tuned_networks(made, data, tmp_path)
         own_probabilities(folder, files),
         atol=1e-4,
     )
-    again = featx.fit(codes, labels=folder / "parts.csv", split_column="split", baselines=False)
+    again = featx.fit(codes, labels=folder / "split.csv", split_column="split", baselines=False)
     assert again.evaluation.accuracy.value == done.scores["fit_on_tuned"].value
 
 
@@ -422,7 +422,7 @@ def test_the_facts_are_of_the_files_beside_them(made, data):
     folder, done = made
     facts = json.loads((folder / "run.json").read_text())
     assert facts == json.loads(json.dumps(done.facts))
-    untouched = [data / path for path in sorted(with_part(parts_of(folder), "untouched"))]
+    untouched = [data / path for path in sorted(with_part(parts_of(folder), "test"))]
     truth = [path.parent.name for path in untouched]
     for name, model in (("probe", "probe.skops"), ("tuned", "tuned.keras")):
         found = featx.predict(untouched, model=folder / model)["label"]
@@ -436,8 +436,10 @@ def test_the_facts_are_of_the_files_beside_them(made, data):
         assert facts[name]["low"] <= facts[name]["value"] <= facts[name]["high"]
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
     assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
-    assert [float(row["stop_loss"]) for row in rows] == [e["stop_loss"] for e in facts["history"]]
-    best = min(facts["history"], key=lambda epoch: epoch["stop_loss"])
+    assert [float(row["stopping_loss"]) for row in rows] == [
+        e["stopping_loss"] for e in facts["history"]
+    ]
+    best = min(facts["history"], key=lambda epoch: epoch["stopping_loss"])
     assert facts["best_epoch"] == best["epoch"]
 
 
@@ -467,9 +469,9 @@ def test_a_cache_without_augmentation_changes_no_loss(made, data, tmp_path):
     assert job.tuning.augment == "none"
     assert "nothing is augmented" in job.notes[0]
     done = run_finetune(job)
-    for name in ("loss", "stop_loss"):
+    for name in ("loss", "stopping_loss"):
         one, two = (
-            np.array([getattr(epoch, name) for epoch in found.trained.history], float)
+            np.array([getattr(epoch, name) for epoch in found.training.history], float)
             for found in (straight, done)
         )
         np.testing.assert_allclose(one, two, atol=1e-4)
@@ -514,8 +516,8 @@ def test_augmented_copies_are_kept_and_used_again(data, tmp_path):
     stamps = [(folder / f"frozen-{k}.h5").stat().st_mtime_ns for k in range(3)]
     again = featx.finetune(images, overwrite=True, **settings, **TINY)
     assert [(folder / f"frozen-{k}.h5").stat().st_mtime_ns for k in range(3)] == stamps
-    assert [e.loss for e in again.trained.history] == [e.loss for e in done.trained.history]
-    assert again.trained.resumed == 0
+    assert [e.loss for e in again.training.history] == [e.loss for e in done.training.history]
+    assert again.training.resumed == 0
 
 
 def test_augmented_copies_are_the_same_where_their_extraction_was_stopped(data, tmp_path):
@@ -597,10 +599,10 @@ def test_a_finished_run_is_read_again(made, data):
     again = run_finetune(job, progress=Progress(stage=said.append))
     assert files_of(folder) == before
     assert again.scores == done.scores
-    assert (again.gain, again.advice, again.trained.history) == (
+    assert (again.gain, again.advice, again.training.history) == (
         done.gain,
         done.advice,
-        done.trained.history,
+        done.training.history,
     )
     assert said == [f"{folder} has all of this run already; --overwrite begins anew"]
 
@@ -608,4 +610,4 @@ def test_a_finished_run_is_read_again(made, data):
 def test_no_bundle_is_refused(tmp_path):
     """A model that is not there is named."""
     with refused(ModelError, "No bundle no.skops"):
-        prepare_finetune(tmp_path, from_bundle="no.skops", output=tmp_path / "o")
+        prepare_finetune(tmp_path, from_model="no.skops", output=tmp_path / "o")

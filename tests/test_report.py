@@ -277,18 +277,18 @@ def test_a_sweep_has_its_curves_its_table_and_the_images_of_the_best(sweep):
 def tuning_facts(evaluation):
     recipe = {"weights": "random:0", "layers": ["block1_pool"], "pool": "avg", "size": [32, 32]}
     epoch = {
-        "epoch": 0, "rate": 0.0, "loss": None, "accuracy": None, "stop_loss": 1.0,
-        "stop_accuracy": 0.5, "seconds": 1.0, "images_per_second": 0.0,
+        "epoch": 0, "rate": 0.0, "loss": None, "accuracy": None, "stopping_loss": 1.0,
+        "stopping_accuracy": 0.5, "seconds": 1.0, "images_per_second": 0.0,
     }  # fmt: skip
     scores = {name: score(0.6) for name in ("majority", "probe", "tuned", "fit_on_tuned")}
     return {
-        "format": "featx-finetuning", "recipe": recipe, **scores, "gain": score(0.0),
+        "format": "featx-finetuning", "format_version": 2, "recipe": recipe, **scores, "gain": score(0.0),
         "advice": "Ship the <probe>.", "tuned_scores": evaluation.to_dict(),
         "history": [epoch, {**epoch, "epoch": 1, "accuracy": 0.7, "loss": 0.9}],
-        "best_epoch": 1, "ended": "all epochs are done", "seconds": 9.0, "notes": [],
-        "parts": {"fitted": 9, "stopping": 2, "untouched": 4, "where": "val"},
+        "best_epoch": 1, "resumed_epochs": 0, "micro_batch": 32, "ended": "all epochs are done", "seconds": 9.0, "notes": [],
+        "split": {"train": 9, "early_stopping": 2, "test": 4, "test_from": "val"},
         "head": {"hidden": [], "init": "probe"}, "identity": {"probe": "{}"},
-        "tuning": {"freeze_until": None, "augment": "flip", "lr": None, "epochs": 1, "seed": 0},
+        "training": {"freeze_until": None, "augment": "flip", "lr": None, "epochs": 1, "seed": 0},
     }  # fmt: skip
 
 

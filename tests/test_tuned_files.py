@@ -16,11 +16,9 @@ from tuning import CLASSES, noise_images, small_head, small_network, small_recip
 
 from featx.errors import ImagesError, ModelError, OutputError, WeightsError
 from featx.finetuning.heads import custom_layers
-from featx.finetuning.history import TensorBoardLog, write_history
-from featx.finetuning.image_loading import Activations, read_pixels
-from featx.finetuning.settings import Tuning
-from featx.finetuning.steps import Epoch
-from featx.finetuning.training import Trained
+from featx.finetuning.history import EpochRecord, TensorBoardLog, write_history
+from featx.finetuning.inputs import Activations, read_pixels
+from featx.finetuning.settings import TrainingSettings
 from featx.finetuning.tuned import read_tuned, save_tuned
 from featx.images import read_image
 from featx.network import find_device, find_weights, read_weights
@@ -35,7 +33,7 @@ DIGESTS = ("0" * 64, "a" * 64)
 def make_network(*, hidden=(), normalise="none", freeze_until="block1_pool", **recipe):
     """Return a network of which every weight has moved since it was built."""
     made = small_recipe(**{"pool": "avg", **recipe})
-    tuning = Tuning(freeze_until=freeze_until, augment="lecture", dropout=0.5)
+    tuning = TrainingSettings(freeze_until=freeze_until, augment="lecture", dropout=0.5)
     network = small_network(tuning, made, small_head(made, hidden=hidden, normalise=normalise))
     rng = np.random.default_rng(5)
     for layer in (*network.layers.values(), *network.head_layers):
@@ -85,7 +83,7 @@ def test_a_tuned_network_comes_back(settings, tmp_path):
     tuned = read_tuned(str(whole))
     assert (tuned.path, tuned.recipe) == (whole, network.recipe)
     assert (tuned.fitted_on, tuned.summary) == (DIGESTS, SUMMARY)
-    now = network.head_now()
+    now = network.current_head()
     assert (tuned.head.classes, tuned.head.normalise) == (CLASSES, now.normalise)
     codes = np.random.default_rng(0).random((4, now.code_size))
     np.testing.assert_array_equal(tuned.head.logits(codes), now.logits(codes))
@@ -108,7 +106,7 @@ def test_keras_opens_the_whole_which_gives_probabilities(saved):
     model = keras.models.load_model(whole)
     with find_device("cpu").scope():
         found = model.predict(images, verbose=0)
-        expected = softmax(network.whole.predict(images, verbose=0), axis=1)
+        expected = softmax(network.model.predict(images, verbose=0), axis=1)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert not any(layer.name.startswith("augment") for layer in model.layers)
 
@@ -124,7 +122,7 @@ def test_keras_opens_the_whole_at_any_pooling(pool, tmp_path):
     images = noise_images(3)
     with find_device("cpu").scope():
         found = keras.models.load_model(whole).predict(images, verbose=0)
-        expected = softmax(network.whole.predict(images, verbose=0), axis=1)
+        expected = softmax(network.model.predict(images, verbose=0), axis=1)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -163,7 +161,7 @@ def test_no_config_is_run_or_believed(config, saved, tmp_path, monkeypatch):
     contents = members(whole) | {"config.json": json.dumps(config)}
     path = write_members(tmp_path / "other.keras", contents)
     found = read_tuned(path)
-    for array, other in zip(found.head.kernels, network.head_now().kernels, strict=True):
+    for array, other in zip(found.head.kernels, network.current_head().kernels, strict=True):
         np.testing.assert_array_equal(array, other)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -338,14 +336,16 @@ def test_copies_are_used_in_turn_and_plain_ones_in_epoch_0():
 
 def make_history(n=9):
     """Losses as of a training that overfits: best at two thirds."""
-    history = [Epoch(0, 0.0, None, None, 0.9, 0.7, 1.5, 0.0)]
+    history = [EpochRecord(0, 0.0, None, None, 0.9, 0.7, 1.5, 0.0)]
     for k in range(1, n):
         stop = 0.45 + 0.4 * (k / (n - 1) - 0.66) ** 2 + 0.02 * (k % 2)
         history.append(
-            Epoch(k, 1e-3 / k, 1.1 * 0.7**k, 1 - 0.4 * 0.7**k, stop, 0.95 - stop / 5, 2.0, 64.5)
+            EpochRecord(
+                k, 1e-3 / k, 1.1 * 0.7**k, 1 - 0.4 * 0.7**k, stop, 0.95 - stop / 5, 2.0, 64.5
+            )
         )
-    best = int(np.argmin([epoch.stop_loss for epoch in history]))
-    return Trained(tuple(history), best, "no gain in 3 epochs", resumed=0, micro_batch=32)
+    best = int(np.argmin([epoch.stopping_loss for epoch in history]))
+    return TrainingResult(tuple(history), best, "no gain in 3 epochs", resumed=0, micro_batch=32)
 
 
 def test_history_has_a_row_an_epoch(tmp_path):
@@ -353,7 +353,7 @@ def test_history_has_a_row_an_epoch(tmp_path):
     write_history(tmp_path, trained)
     with (tmp_path / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == [field.name for field in dataclasses.fields(Epoch)]
+    assert list(rows[0]) == [field.name for field in dataclasses.fields(EpochRecord)]
     assert len(rows) == 9
     for row, epoch in zip(rows, trained.history, strict=True):
         expected = {k: "" if v is None else str(v) for k, v in dataclasses.asdict(epoch).items()}

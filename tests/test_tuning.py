@@ -29,9 +29,9 @@ from tuning import (
 from featx.errors import OptionError, StoreError
 from featx.finetuning import training
 from featx.finetuning.checkpoints import load_checkpoint, save_checkpoint
-from featx.finetuning.image_loading import Activations, Pixels
-from featx.finetuning.settings import Tuning
-from featx.finetuning.steps import logits, settle_micro_batch
+from featx.finetuning.inputs import Activations, Pixels
+from featx.finetuning.settings import TrainingSettings
+from featx.finetuning.trainer import choose_micro_batch, logits
 from featx.finetuning.training import train
 from featx.network import activation_bytes
 
@@ -53,7 +53,7 @@ class Watch:
 
 
 def all_weights(network):
-    return {v.path: np.array(v.numpy()) for v in network.whole.weights if "seed" not in v.path}
+    return {v.path: np.array(v.numpy()) for v in network.model.weights if "seed" not in v.path}
 
 
 def same_bits(found, expected):
@@ -105,7 +105,7 @@ def slope64(array, k, loss):
 
 def test_a_step_is_rate_times_scale_times_gradient(tmp_path):
     images, numbers = noise_images(3, size=8), np.array([4, 0, 2])
-    tuning = Tuning(
+    tuning = TrainingSettings(
         freeze_until="block1_conv1",
         augment="none",
         optimizer="sgd",  # its first step knows no momentum
@@ -144,7 +144,7 @@ def test_a_step_is_rate_times_scale_times_gradient(tmp_path):
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_weight_decay_shrinks_kernels_by_their_layers_rate_and_no_bias(optimizer, tmp_path):
     images, labels = noise_images(4), labels_of([0, 1, 2, 3], range(4))
-    settings = Tuning(
+    settings = TrainingSettings(
         freeze_until="block1_pool",
         augment="none",
         optimizer=optimizer,
@@ -174,7 +174,9 @@ def test_weight_decay_shrinks_kernels_by_their_layers_rate_and_no_bias(optimizer
 
 
 def test_frozen_layers_keep_every_bit_and_the_others_move(tmp_path):
-    tuning = Tuning(freeze_until="block2_conv1", augment="flip", lr=1e-3, epochs=2, batch_size=4)
+    tuning = TrainingSettings(
+        freeze_until="block2_conv1", augment="flip", lr=1e-3, epochs=2, batch_size=4
+    )
     labels = labels_of(np.arange(8) % 5, range(8))
     network, trained, weights = run(tuning, Pixels(noise_images(8)), labels, tmp_path)
     assert trained.best > 0
@@ -190,7 +192,7 @@ def test_frozen_layers_keep_every_bit_and_the_others_move(tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_blocks_that_are_not_thawed_yet_keep_every_bit(optimizer, tmp_path):
-    tuning = Tuning(
+    tuning = TrainingSettings(
         freeze_until="none",
         augment="none",
         optimizer=optimizer,
@@ -214,7 +216,7 @@ def test_blocks_that_are_not_thawed_yet_keep_every_bit(optimizer, tmp_path):
 
 def test_a_block_that_thaws_late_begins_with_steps_of_the_usual_size(tmp_path):
     """AdamW remembers the slopes from before: its first step is about the rate."""
-    tuning = Tuning(
+    tuning = TrainingSettings(
         freeze_until="none",
         augment="none",
         gradual=True,
@@ -239,10 +241,13 @@ def test_products_are_rounded_where_that_was_asked_for_alone(precision, rounded,
 
     enabled = tf.config.experimental.tensor_float_32_execution_enabled
     tf.config.experimental.enable_tensor_float_32_execution(not rounded)
-    tuning = Tuning(**HEAD_ALONE, epochs=1, batch_size=4)
+    tuning = TrainingSettings(**HEAD_ALONE, epochs=1, batch_size=4)
     network = small_network(tuning, small_recipe(precision=precision))
     seen = []
-    for model, name in ((network.augmented, "train_on_batch"), (network.whole, "predict_on_batch")):
+    for model, name in (
+        (network.training_model, "train_on_batch"),
+        (network.model, "predict_on_batch"),
+    ):
         run_model = getattr(model, name)
         setattr(
             model,
@@ -265,7 +270,7 @@ def test_products_are_rounded_where_that_was_asked_for_alone(precision, rounded,
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("size", [1, 3, 4])  # of 8: as many parts, and one that is filled up
 def test_a_batch_in_parts_is_the_same_step(size, optimizer, tmp_path, monkeypatch):
-    tuning = Tuning(
+    tuning = TrainingSettings(
         freeze_until="block1_pool", augment="none", optimizer=optimizer, epochs=2, batch_size=8
     )
     tuning = dataclasses.replace(tuning, lr=1e-2 if optimizer == "sgd" else 1e-4)
@@ -274,13 +279,13 @@ def test_a_batch_in_parts_is_the_same_step(size, optimizer, tmp_path, monkeypatc
     labels = labels_of(np.arange(10) % 5, range(10), weights=weights)
     found = []
     for parts in (8, size):
-        monkeypatch.setattr(training, "settle_micro_batch", lambda *_, parts=parts, **__: parts)
+        monkeypatch.setattr(training, "choose_micro_batch", lambda *_, parts=parts, **__: parts)
         folder = tmp_path / str(parts)
         folder.mkdir()
         found.append(run(tuning, images, labels, folder))
     (_, whole, expected), (_, divided, arrays) = found
     for one, two in zip(whole.history[1:], divided.history[1:], strict=True):
-        for name in ("rate", "loss", "accuracy", "stop_loss", "stop_accuracy"):
+        for name in ("rate", "loss", "accuracy", "stopping_loss", "stopping_accuracy"):
             assert getattr(two, name) == pytest.approx(getattr(one, name), rel=1e-4, abs=1e-6)
     for path in expected[-1]:
         moved = np.abs(expected[-1][path] - expected[0][path]).max()
@@ -315,7 +320,7 @@ def test_where_memory_ends_the_epoch_begins_again_with_fewer_images_at_once(
     tuning = dataclasses.replace(RESUMED["adamw"], epochs=3)
     images, labels = Pixels(noise_images(10)), labels_of(np.arange(10) % 5, range(10))
     network = small_network(tuning)
-    too_small_for(network.augmented, 1, after=4)  # an epoch has three batches
+    too_small_for(network.training_model, 1, after=4)  # an epoch has three batches
     for name in ("halved", "stopped"):
         (tmp_path / name).mkdir()
     _, found, weights = run(tuning, images, labels, tmp_path / "halved", network=network)
@@ -331,10 +336,10 @@ def test_where_memory_ends_the_epoch_begins_again_with_fewer_images_at_once(
 
     with pytest.raises(KeyboardInterrupt):
         run(tuning, images, labels, tmp_path / "stopped", progress=stop)
-    monkeypatch.setattr(training, "settle_micro_batch", lambda *_, **__: 1)
+    monkeypatch.setattr(training, "choose_micro_batch", lambda *_, **__: 1)
     _, expected, arrays = run(tuning, images, labels, tmp_path / "stopped")
     assert (found.micro_batch, expected.micro_batch) == (1, 1)
-    assert [e.stop_loss for e in found.history] == [e.stop_loss for e in expected.history]
+    assert [e.stopping_loss for e in found.history] == [e.stopping_loss for e in expected.history]
     assert same_bits(weights[-1], arrays[-1])
 
 
@@ -351,17 +356,17 @@ def test_a_run_goes_on_where_less_memory_is_free(tmp_path, monkeypatch):
     _, straight, _ = run(tuning, images, labels, tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
         run(tuning, images, labels, tmp_path, progress=stop)
-    monkeypatch.setattr(training, "settle_micro_batch", lambda *_, **__: 2)
+    monkeypatch.setattr(training, "choose_micro_batch", lambda *_, **__: 2)
     _, found, _ = run(tuning, images, labels, tmp_path)
     assert (found.resumed, found.micro_batch) == (2, 2)
-    losses = [epoch.stop_loss for epoch in straight.history]
-    assert [epoch.stop_loss for epoch in found.history] == pytest.approx(losses, rel=1e-4)
+    losses = [epoch.stopping_loss for epoch in straight.history]
+    assert [epoch.stopping_loss for epoch in found.history] == pytest.approx(losses, rel=1e-4)
 
 
 def test_memory_that_ends_with_one_image_is_said(tmp_path):
     tuning = RESUMED["adamw"]
     network = small_network(tuning)
-    too_small_for(network.augmented, 0)
+    too_small_for(network.training_model, 0)
     labels = labels_of([0, 1, 2, 3], range(4))
     with pytest.raises(OptionError, match=r"one image at a time.*--size"):
         run(tuning, Pixels(noise_images(4)), labels, tmp_path, network=network)
@@ -382,11 +387,11 @@ class Narrow:
 )
 def test_as_many_images_at_once_as_memory_holds(free, expected):
     """Two blocks at 16 pixels keep maps of 64 x 256 and 128 x 64, twice each, and the pools."""
-    tuning = Tuning(freeze_until="none", batch_size=32)
+    tuning = TrainingSettings(freeze_until="none", batch_size=32)
     network = dataclasses.replace(small_network(tuning), device=Narrow(free))
     kept = 4 * (2 * 64 * 256 + 64 * 64 + 2 * 128 * 64 + 128 * 16)
     needed = kept + activation_bytes(network.recipe)
-    found = settle_micro_batch(network, tuning, activations=False)
+    found = choose_micro_batch(network, tuning, activations=False)
     assert found == expected
     if free is not None:
         assert found == 1 or found * needed <= free / 2
@@ -399,7 +404,7 @@ def test_it_memorises_twenty_images_whatever_their_labels(seed, tmp_path):
     images = noise_images(30)
     rows = rng.permutation(30)[:20]  # among others, whose labels are not to be learned
     numbers = rng.permutation(np.arange(30) % 5)
-    tuning = Tuning(
+    tuning = TrainingSettings(
         freeze_until="block2_conv1",
         augment="none",
         lr=1e-3,
@@ -411,9 +416,9 @@ def test_it_memorises_twenty_images_whatever_their_labels(seed, tmp_path):
     labels = labels_of(numbers, rows)
     network, trained, _ = run(tuning, Pixels(images), labels, tmp_path)
     best = trained.history[trained.best]
-    assert (best.accuracy, best.stop_accuracy) == (1, 1)
-    assert trained.history[0].stop_accuracy < 0.6
-    found = network.whole.predict(images, verbose=0)
+    assert (best.accuracy, best.stopping_accuracy) == (1, 1)
+    assert trained.history[0].stopping_accuracy < 0.6
+    found = network.model.predict(images, verbose=0)
     np.testing.assert_array_equal(found[rows].argmax(axis=1), numbers[rows])
     others = np.setdiff1d(np.arange(30), rows)
     assert (found[others].argmax(axis=1) != numbers[others]).any()
@@ -439,7 +444,7 @@ def test_weights_of_a_batch_add_up_to_one_and_what_fills_it_up_weighs_nothing(tm
     probabilities = softmax(head.logits(codes.reshape(5, -1)), axis=1)
     share = (weights / weights.sum())[:, None]
     slope = (share * (probabilities - np.eye(5)[numbers])).sum(axis=0)
-    tuning = Tuning(**HEAD_ALONE, lr=1e-2, schedule="constant", weight_decay=0, epochs=1)
+    tuning = TrainingSettings(**HEAD_ALONE, lr=1e-2, schedule="constant", weight_decay=0, epochs=1)
     moves = []
     for batch_size, factor in ((5, 1.0), (8, 1.0), (8, 10.0)):
         folder = tmp_path / f"{batch_size}-{factor}"
@@ -452,10 +457,10 @@ def test_weights_of_a_batch_add_up_to_one_and_what_fills_it_up_weighs_nothing(tm
         assert history[1].loss == pytest.approx(expected, rel=1e-5)
         # The part that stops counts images, not weights.
         plain = weighted_loss(head, codes, numbers, np.ones(5))
-        assert history[0].stop_loss == pytest.approx(plain, rel=1e-5)
+        assert history[0].stopping_loss == pytest.approx(plain, rel=1e-5)
         own = probabilities.argmax(axis=1) == numbers
         assert history[1].accuracy == pytest.approx(np.average(own, weights=weights))
-        assert history[0].stop_accuracy == np.mean(own)
+        assert history[0].stopping_accuracy == np.mean(own)
         moved = found[1]["head_logits/bias"] - found[0]["head_logits/bias"]
         np.testing.assert_allclose(moved, -1e-2 * slope, rtol=1e-3, atol=1e-7)
         moves.append(found[1]["head_logits/kernel"])
@@ -466,11 +471,11 @@ def test_weights_of_a_batch_add_up_to_one_and_what_fills_it_up_weighs_nothing(tm
 def test_the_loss_of_an_epoch_is_the_mean_of_its_images(tmp_path):
     """Two batches, five images and two, at a rate so small that nothing moves."""
     numbers, codes = np.arange(7) % 5, codes_of(7)
-    tuning = Tuning(**HEAD_ALONE, lr=1e-20, epochs=1, batch_size=5)
+    tuning = TrainingSettings(**HEAD_ALONE, lr=1e-20, epochs=1, batch_size=5)
     _, trained, _ = run(tuning, Activations(codes), labels_of(numbers, range(7)), tmp_path)
     expected = weighted_loss(small_head(small_recipe()), codes, numbers, np.ones(7))
     assert trained.history[1].loss == pytest.approx(expected, rel=1e-5)
-    assert trained.history[1].accuracy == pytest.approx(trained.history[0].stop_accuracy)
+    assert trained.history[1].accuracy == pytest.approx(trained.history[0].stopping_accuracy)
 
 
 # Rates
@@ -489,7 +494,7 @@ RATES = {  # of eight steps, two an epoch; the first epoch leads in
 def test_rates_of_every_step(schedule, tmp_path):
     """Codes of zeros have no gradient, so that kernels shrink by rate times decay alone."""
     decay, rate = 0.25, 0.1
-    tuning = Tuning(
+    tuning = TrainingSettings(
         **HEAD_ALONE, schedule=schedule, lr=rate, weight_decay=decay, epochs=4, batch_size=2
     )
     # What stops is of a class that training makes less likely: no epoch gains.
@@ -523,12 +528,14 @@ def test_a_plateau_is_two_epochs_without_gain_and_a_gain_starts_the_count_again(
     kernel[:, 0] = 1 / 2048  # the larger an activation, the likelier is class 0
     head = dataclasses.replace(zero_head(), kernels=(kernel,))
     shown = Designed(np.ones((2, 4, 4, 128), "f4"), [1, 0, 0, 2, 1, 1, 1, 1, 3])
-    tuning = Tuning(**HEAD_ALONE, schedule="plateau", lr=1e-20, epochs=8, patience=5, batch_size=1)
+    tuning = TrainingSettings(
+        **HEAD_ALONE, schedule="plateau", lr=1e-20, epochs=8, patience=5, batch_size=1
+    )
     labels = labels_of([0, 0], [0], [1])
     network = small_network(tuning, head=head)
     _, trained, _ = run(tuning, shown, labels, tmp_path, network=network)
     losses = [np.log(np.exp(x) + 4) - x for x in (1, 0, 0, 2, 1, 1, 1, 1, 3)]
-    assert [epoch.stop_loss for epoch in trained.history] == pytest.approx(losses)
+    assert [epoch.stopping_loss for epoch in trained.history] == pytest.approx(losses)
     shares = [0, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
     assert [epoch.rate * 1e20 for epoch in trained.history] == pytest.approx(shares)
     assert trained.best == 8
@@ -538,7 +545,9 @@ def test_a_plateau_is_two_epochs_without_gain_and_a_gain_starts_the_count_again(
 
 
 def test_a_training_that_only_harms_gives_back_epoch_0_and_ends(tmp_path):
-    tuning = Tuning(freeze_until="block1_pool", augment="none", lr=1e-3, epochs=9, patience=3)
+    tuning = TrainingSettings(
+        freeze_until="block1_pool", augment="none", lr=1e-3, epochs=9, patience=3
+    )
     tuning = dataclasses.replace(tuning, batch_size=8)
     numbers = np.arange(8) % 5
     labels = labels_of([*numbers, *(numbers + 1) % 5], range(8), range(8, 16))
@@ -549,7 +558,7 @@ def test_a_training_that_only_harms_gives_back_epoch_0_and_ends(tmp_path):
     assert trained.best == 0
     assert trained.ended == "no gain in 3 epochs"
     assert [epoch.epoch for epoch in trained.history] == [0, 1, 2, 3]
-    assert trained.history[0].stop_loss == pytest.approx(np.log(5))
+    assert trained.history[0].stopping_loss == pytest.approx(np.log(5))
     assert not same_bits(weights[-1], weights[0])
     assert same_bits(all_weights(network), weights[0])
     # Going on with what has ended does nothing.
@@ -560,11 +569,11 @@ def test_a_training_that_only_harms_gives_back_epoch_0_and_ends(tmp_path):
 
 
 def test_the_weights_are_those_of_the_least_loss_on_the_part_that_stops(tmp_path):
-    tuning = Tuning(freeze_until="block1_pool", augment="none", optimizer="sgd", lr=1e-2)
+    tuning = TrainingSettings(freeze_until="block1_pool", augment="none", optimizer="sgd", lr=1e-2)
     tuning = dataclasses.replace(tuning, epochs=4, batch_size=8)
     labels = labels_of(np.arange(20) % 5, range(20))
     network, trained, weights = run(tuning, Pixels(noise_images(20)), labels, tmp_path)
-    losses = [epoch.stop_loss for epoch in trained.history]
+    losses = [epoch.stopping_loss for epoch in trained.history]
     assert trained.ended == "all 4 epochs are done"
     assert trained.best == np.argmin(losses)
     assert 0 < trained.best < 4
@@ -578,7 +587,7 @@ def test_the_weights_are_those_of_the_least_loss_on_the_part_that_stops(tmp_path
 
 
 def test_activations_give_the_losses_that_pixels_give(tmp_path):
-    tuning = Tuning(
+    tuning = TrainingSettings(
         freeze_until="block1_pool", augment="none", lr=1e-3, epochs=3, batch_size=4, dropout=0.2
     )
     images, labels = noise_images(10), labels_of(np.arange(10) % 5, range(7), range(7, 10))
@@ -587,7 +596,7 @@ def test_activations_give_the_losses_that_pixels_give(tmp_path):
     start = small_network(tuning).start
     activations = Activations(start.predict(images.astype("f4"), verbose=0))
     tail, found, _ = run(tuning, activations, labels, tmp_path / "other")
-    for name in ("loss", "stop_loss"):
+    for name in ("loss", "stopping_loss"):
         of_tail, of_pixels = ([getattr(e, name) for e in t.history[1:]] for t in (found, trained))
         np.testing.assert_allclose(of_tail, of_pixels, atol=1e-4)
     for path, array in all_weights(network).items():
@@ -597,7 +606,7 @@ def test_activations_give_the_losses_that_pixels_give(tmp_path):
 def test_copies_are_trained_on_in_turn_and_the_part_that_stops_is_plain(tmp_path):
     """At a rate so small that nothing moves each copy has a loss of its own."""
     plain, copies = codes_of(6), [codes_of(6, seed=seed) for seed in (1, 2)]
-    tuning = Tuning(**HEAD_ALONE, lr=1e-20, epochs=3, batch_size=6)
+    tuning = TrainingSettings(**HEAD_ALONE, lr=1e-20, epochs=3, batch_size=6)
     numbers = np.arange(6) % 5
     _, trained, _ = run(tuning, Activations(plain, copies), labels_of(numbers, range(6)), tmp_path)
     head = small_head(small_recipe())
@@ -606,7 +615,7 @@ def test_copies_are_trained_on_in_turn_and_the_part_that_stops_is_plain(tmp_path
         for codes in (plain, copies[0], copies[1], copies[0])
     ]
     assert [epoch.loss for epoch in trained.history[1:]] == pytest.approx(expected[1:], rel=1e-5)
-    assert {round(epoch.stop_loss, 4) for epoch in trained.history} == {round(expected[0], 4)}
+    assert {round(epoch.stopping_loss, 4) for epoch in trained.history} == {round(expected[0], 4)}
 
 
 # Runs that are stopped
@@ -673,7 +682,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
 
 
 def test_a_run_with_other_settings_does_not_go_on(tmp_path):
-    tuning = Tuning(**HEAD_ALONE, lr=1e-3, epochs=1, batch_size=5)
+    tuning = TrainingSettings(**HEAD_ALONE, lr=1e-3, epochs=1, batch_size=5)
     shown, labels = Activations(codes_of(5)), labels_of(range(5), range(5))
     identity = {"weights": "random:0", "parts": [1, 2]}
     run(tuning, shown, labels, tmp_path, identity=identity)
@@ -698,7 +707,7 @@ class Broken(Activations):
 
 
 def test_a_loss_that_is_no_number_ends_with_words_and_the_best_weights(tmp_path):
-    tuning = Tuning(**HEAD_ALONE, lr=1e-4, schedule="constant", epochs=9, batch_size=4)
+    tuning = TrainingSettings(**HEAD_ALONE, lr=1e-4, schedule="constant", epochs=9, batch_size=4)
     labels = labels_of(np.arange(8) % 5, range(8))
     network, trained, weights = run(tuning, Broken(codes_of(8)), labels, tmp_path)
     assert trained.ended.startswith("the loss was no number in epoch 3: the weights are those of")
@@ -716,7 +725,7 @@ def test_a_loss_that_is_no_number_ends_with_words_and_the_best_weights(tmp_path)
 
 
 def test_a_rate_that_is_too_large_gives_back_epoch_0(tmp_path):
-    tuning = Tuning(freeze_until="block1_pool", augment="none", optimizer="sgd", lr=1e30)
+    tuning = TrainingSettings(freeze_until="block1_pool", augment="none", optimizer="sgd", lr=1e30)
     labels = labels_of(np.arange(8) % 5, range(8))
     network, trained, weights = run(tuning, Pixels(noise_images(8)), labels, tmp_path)
     assert "no number in epoch 1" in trained.ended

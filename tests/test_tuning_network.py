@@ -10,7 +10,7 @@ from tuning import noise_images, small_head, small_network, small_recipe, small_
 from featx.errors import OptionError
 from featx.finetuning.augmentation import reseed
 from featx.finetuning.network import build_network
-from featx.finetuning.settings import Tuning
+from featx.finetuning.settings import TrainingSettings
 from featx.network import BUNDLED_SHA256, find_device, find_weights, read_weights
 
 # Keras 3.15 hands NumPy 2.4 arrays in a way that NumPy is about to retire.
@@ -70,28 +70,28 @@ def call(model, x, **how):
 def test_every_model_is_keras_vgg19_with_a_head(settings, freeze_until, head):
     recipe = small_recipe(**settings)
     made = small_head(recipe, **head)
-    tuning = Tuning(freeze_until=freeze_until, augment="lecture", dropout=0.5)
+    tuning = TrainingSettings(freeze_until=freeze_until, augment="lecture", dropout=0.5)
     network = small_network(tuning, recipe, made)
     images = noise_images(3, size=24)[:, : recipe.size[0], : recipe.size[1]]
     expected = made.logits(plain_codes(recipe, small_weights(recipe), images))
     close = functools.partial(
         np.testing.assert_allclose, desired=expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
     )
-    close(call(network.whole, images))
-    close(call(network.augmented, images, training=False))
-    assert np.abs(call(network.augmented, images, training=True) - expected).max() > 1e-3
+    close(call(network.model, images))
+    close(call(network.training_model, images, training=False))
+    assert np.abs(call(network.training_model, images, training=True) - expected).max() > 1e-3
     if freeze_until == "none":
         assert network.tail is None
-        assert network.start is None
+        assert network.frozen_part is None
         return
-    close(call(network.tail, call(network.start, images.astype("f4"))))
-    np.testing.assert_array_equal(call(network.changes, images, training=False), images)
+    close(call(network.tail, call(network.frozen_part, images.astype("f4"))))
+    np.testing.assert_array_equal(call(network.augment, images, training=False), images)
     # One model draws what its parts draw, one after the other.
-    reseed(network.drawing, 0, 1)
-    whole = call(network.augmented, images, training=True)
-    reseed(network.drawing, 0, 1)
-    changed = call(network.changes, images, training=True)
-    parts = call(network.tail, call(network.start, changed), training=True)
+    reseed(network.random_layers, 0, 1)
+    whole = call(network.training_model, images, training=True)
+    reseed(network.random_layers, 0, 1)
+    changed = call(network.augment, images, training=True)
+    parts = call(network.tail, call(network.frozen_part, changed), training=True)
     np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-4 * np.abs(whole).max())
 
 
@@ -101,10 +101,10 @@ def test_real_weights_give_the_codes_that_keras_gives(shared):
     weights = read_weights(find_weights("bundled", recipe.layers), recipe.layers)
     head = small_head(recipe)
     images = noise_images(2)
-    tuning = Tuning(freeze_until="none", augment="none")
+    tuning = TrainingSettings(freeze_until="none", augment="none")
     network = build_network(recipe, weights, head, tuning, find_device("cpu"))
     expected = head.logits(plain_codes(recipe, weights, images))
-    found = call(network.whole, images)
+    found = call(network.model, images)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
 
 
@@ -118,18 +118,20 @@ def test_real_weights_give_the_codes_that_keras_gives(shared):
 )
 def test_layers_behind_the_frozen_ones_can_be_trained(freeze_until, free):
     recipe = small_recipe()
-    network = small_network(Tuning(freeze_until=freeze_until), recipe, small_head(recipe))
+    network = small_network(TrainingSettings(freeze_until=freeze_until), recipe, small_head(recipe))
     expected = [f"{name}/{kind}" for name in [*free, "head_logits"] for kind in ("kernel", "bias")]
-    for model in (network.whole, network.augmented, network.tail):
+    for model in (network.model, network.training_model, network.tail):
         if model is not None:
             assert [variable.path for variable in model.trainable_variables] == expected
 
 
 def test_the_mean_of_a_centred_head_is_not_trained():
     recipe = small_recipe(pool="avg")
-    network = small_network(Tuning(freeze_until="block2_pool"), recipe, small_head(recipe))
+    network = small_network(
+        TrainingSettings(freeze_until="block2_pool"), recipe, small_head(recipe)
+    )
     centred = small_network(
-        Tuning(freeze_until="block2_pool"), recipe, small_head(recipe, normalise="centre")
+        TrainingSettings(freeze_until="block2_pool"), recipe, small_head(recipe, normalise="centre")
     )
     assert len(centred.tail.trainable_variables) == len(network.tail.trainable_variables) == 2
 
@@ -137,12 +139,12 @@ def test_the_mean_of_a_centred_head_is_not_trained():
 def test_weights_and_head_are_read_as_they_were_given():
     recipe = small_recipe(pool="avg")
     head = small_head(recipe, hidden=(4,), normalise="centre")
-    network = small_network(Tuning(freeze_until="block1_pool"), recipe, head)
+    network = small_network(TrainingSettings(freeze_until="block1_pool"), recipe, head)
     for name, arrays in small_weights(recipe).items():
         for found, given in zip(network.weights()[name], arrays, strict=True):
             np.testing.assert_array_equal(found, given)
     assert list(network.weights()) == list(small_weights(recipe))
-    now = network.head_now()
+    now = network.current_head()
     for found, given in zip(
         (now.mean, *now.kernels, *now.biases),
         (head.mean, *head.kernels, *head.biases),
@@ -154,15 +156,17 @@ def test_weights_and_head_are_read_as_they_were_given():
 def test_a_head_in_bfloat16_is_float32():
     recipe = small_recipe(precision="bfloat16", pool="avg")
     head = small_head(recipe)
-    network = small_network(Tuning(freeze_until="block1_pool", augment="none"), recipe, head)
+    network = small_network(
+        TrainingSettings(freeze_until="block1_pool", augment="none"), recipe, head
+    )
     images = noise_images(4)
-    found = call(network.whole, images)
+    found = call(network.model, images)
     assert found.dtype == np.float32
     expected = head.logits(plain_codes(recipe, small_weights(recipe), images))
     assert 1e-6 < np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
-    assert all(variable.dtype == "float32" for variable in network.whole.trainable_variables)
+    assert all(variable.dtype == "float32" for variable in network.model.trainable_variables)
 
 
 def test_what_cannot_be_frozen_is_refused():
     with pytest.raises(OptionError, match="--freeze-until block4_pool lies behind"):
-        small_network(Tuning(freeze_until="block4_pool"))
+        small_network(TrainingSettings(freeze_until="block4_pool"))

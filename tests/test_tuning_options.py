@@ -5,7 +5,7 @@ import re
 import pytest
 
 from featx.errors import OptionError, UnknownLayerError
-from featx.finetuning.settings import Tuning, hidden_sizes
+from featx.finetuning.settings import TrainingSettings, hidden_sizes
 
 CONVOLUTIONS = [
     f"block{block}_conv{conv}"
@@ -36,12 +36,14 @@ CONVOLUTIONS = [
 def test_a_number_that_cannot_be_is_refused_with_its_flag(flag, value):
     name = f"--{flag.replace('_', '-')}"
     with pytest.raises(OptionError, match=f"{name} {re.escape(str(value))}.*Expected {name}"):
-        Tuning(**{flag: value})
+        TrainingSettings(**{flag: value})
 
 
 def test_the_ends_of_the_ranges_are_allowed():
-    Tuning(dropout=0.0, block_decay=1.0, weight_decay=0.0, epochs=1, patience=1, batch_size=1)
-    Tuning(seed=2**32 - 1, dropout=0.999, lr=1e-30)
+    TrainingSettings(
+        dropout=0.0, block_decay=1.0, weight_decay=0.0, epochs=1, patience=1, batch_size=1
+    )
+    TrainingSettings(seed=2**32 - 1, dropout=0.999, lr=1e-30)
 
 
 @pytest.mark.parametrize("flag", ["augment", "optimizer", "schedule", "class_weight"])
@@ -53,36 +55,39 @@ def test_a_word_that_is_none_is_refused_with_those_that_are(flag):
         "class_weight": "--class-weight balanced",
     }
     with pytest.raises(OptionError, match=rf"'adam'\. .*Use .*{words[flag]}"):
-        Tuning(**{flag: "adam"})
+        TrainingSettings(**{flag: "adam"})
 
 
 def test_a_layer_that_is_none_is_refused_with_the_nearest():
     with pytest.raises(UnknownLayerError, match="Did you mean 'block4_pool'"):
-        Tuning(freeze_until="block4_pol")
+        TrainingSettings(freeze_until="block4_pol")
 
 
 def test_rates_by_default():
-    assert Tuning(optimizer="sgd").rate == 1e-3
-    assert Tuning(optimizer="adamw").rate == 1e-4
-    assert Tuning(lr=0.3).rate == 0.3
+    assert TrainingSettings(optimizer="sgd").rate == 1e-3
+    assert TrainingSettings(optimizer="adamw").rate == 1e-4
+    assert TrainingSettings(lr=0.3).rate == 0.3
 
 
 def test_layers_up_to_the_frozen_one_are_frozen():
-    assert Tuning(freeze_until="none").frozen("block5_pool") == ()
-    assert Tuning(freeze_until="block1_conv2").frozen("fc2") == ("block1_conv1", "block1_conv2")
-    frozen = Tuning(freeze_until="block3_pool").frozen("block3_pool")
+    assert TrainingSettings(freeze_until="none").frozen("block5_pool") == ()
+    assert TrainingSettings(freeze_until="block1_conv2").frozen("fc2") == (
+        "block1_conv1",
+        "block1_conv2",
+    )
+    frozen = TrainingSettings(freeze_until="block3_pool").frozen("block3_pool")
     assert [name for name in frozen if "conv" in name] == CONVOLUTIONS[:8]
     assert frozen[-1] == "block3_pool"
 
 
 def test_layers_behind_the_cut_cannot_be_frozen():
-    tuning = Tuning(freeze_until="block4_pool")
+    tuning = TrainingSettings(freeze_until="block4_pool")
     with pytest.raises(OptionError, match="--freeze-until block4_pool lies behind --layer block2"):
         tuning.frozen("block2_pool")
 
 
 def test_each_block_has_a_share_of_the_rate_behind_it():
-    tuning = Tuning(freeze_until="none", block_decay=0.1)
+    tuning = TrainingSettings(freeze_until="none", block_decay=0.1)
     cut = "block5_pool"
     shares = [tuning.scale(name, cut) for name in CONVOLUTIONS]
     by_hand = [1e-5] * 2 + [1e-4] * 2 + [1e-3] * 4 + [1e-2] * 4 + [1e-1] * 4
@@ -95,7 +100,7 @@ def test_each_block_has_a_share_of_the_rate_behind_it():
 
 
 def test_blocks_thaw_one_by_one():
-    tuning = Tuning(freeze_until="none", gradual=True, block_decay=1.0)
+    tuning = TrainingSettings(freeze_until="none", gradual=True, block_decay=1.0)
     thawed = [
         [name for name in CONVOLUTIONS if tuning.scale(name, "block3_pool", epoch)]
         for epoch in range(1, 6)
@@ -103,7 +108,7 @@ def test_blocks_thaw_one_by_one():
     # conv 8 is the last of block 3; blocks 4 and 5 lie behind the cut.
     assert [len([n for n in names if n in CONVOLUTIONS[:8]]) for names in thawed] == [0, 4, 6, 8, 8]
     assert all(tuning.scale("head_logits", "block3_pool", epoch) == 1 for epoch in range(1, 6))
-    assert Tuning(freeze_until="none").scale("block1_conv1", "block3_pool", 1) > 0
+    assert TrainingSettings(freeze_until="none").scale("block1_conv1", "block3_pool", 1) > 0
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from featx.finetuning.heads import Head, random_head
-from featx.finetuning.image_loading import Pixels
+from featx.finetuning.inputs import Pixels
 from featx.finetuning.network import build_network
-from featx.finetuning.settings import Tuning
-from featx.finetuning.steps import Labels
+from featx.finetuning.settings import TrainingSettings
+from featx.finetuning.trainer import Labels
 from featx.finetuning.training import train
 from featx.network import WeightsSource, find_device, read_weights
 from featx.recipe import Recipe
@@ -74,7 +74,7 @@ def labels_of(numbers, fitted, stopping=None, weights=None):
 
 # What is stopped and goes on: all that draws or remembers is on.
 RESUMED = {
-    "adamw": Tuning(
+    "adamw": TrainingSettings(
         freeze_until="block1_pool",
         augment="strong",
         dropout=0.3,
@@ -84,7 +84,7 @@ RESUMED = {
         batch_size=4,
         seed=3,
     ),
-    "sgd": Tuning(
+    "sgd": TrainingSettings(
         freeze_until="block1_pool",
         augment="flip",
         dropout=0.3,
@@ -97,7 +97,7 @@ RESUMED = {
         seed=3,
     ),
     # Long, and most of its time is spent in epochs.
-    "killed": Tuning(
+    "killed": TrainingSettings(
         freeze_until="block1_pool",
         dropout=0.3,
         lr=1e-4,

@@ -1,8 +1,9 @@
 """`featx finetune`: images to a tuned network, and what it is worth beside its probe."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,7 +24,7 @@ from featx.cli.console import (
 from featx.text import counted
 
 if TYPE_CHECKING:
-    from featx.finetuning.steps import Epoch
+    from featx.finetuning.history import EpochRecord
     from featx.workflows.finetuning import Finetuned
 
 NAME = "finetune"
@@ -77,9 +78,9 @@ def command(
             metavar="logistic|ridge|linear-svm", help="The probe.", show_default="logistic"
         ),
     ] = None,
-    from_bundle: Annotated[
+    from_model: Annotated[
         Path | None,
-        typer.Option(metavar="MODEL", help="Begin as the classifier of this bundle."),
+        typer.Option(metavar="MODEL", help="Use the recipe and classifier of this model."),
     ] = None,
     head: Annotated[
         str, typer.Option(metavar="linear|mlp:N,N", help="What stands behind the cut.")
@@ -174,44 +175,44 @@ def command(
     epoch 0 is as good as that. A run that was stopped goes on by the same
     command. All is compared on images that nothing has seen.
     """
-    from featx.workflows.finetuning import Progress, prepare_finetune, run_finetune
+    from featx.workflows.finetuning import FinetuneProgress, prepare_finetune, run_finetune
 
-    job = prepare_finetune(
-        images,
-        layer=layer,
-        pool=pool,
-        size=size,
-        init=init,
-        rename=options.renames(rename),
-        preprocess=preprocess,
-        resize=resize,
-        precision=precision,
-        device=device,
-        clf=clf,  # type: ignore[arg-type]  # it checks the words that mypy cannot
-        from_bundle=from_bundle,
-        head=head,
-        head_init=head_init,  # type: ignore[arg-type]
-        cache=cache,
-        manifest=manifest,
-        group=group,
-        output=output,
-        overwrite=overwrite,
-        freeze_until=freeze_until,
-        augment=augment,
-        dropout=dropout,
-        optimizer=optimizer,
-        lr=lr,
-        block_decay=block_decay,
-        weight_decay=weight_decay,
-        schedule=schedule,
-        gradual=gradual,
-        epochs=epochs,
-        patience=patience,
-        batch_size=options.batch_size(batch_size),
-        class_weight=class_weight,
-        seed=seed,
-    )
-    tuning = job.tuning
+    settings: dict[str, Any] = {
+        "layer": layer,
+        "pool": pool,
+        "size": size,
+        "init": init,
+        "rename": options.renames(rename),
+        "preprocess": preprocess,
+        "resize": resize,
+        "precision": precision,
+        "device": device,
+        "clf": clf,
+        "from_model": from_model,
+        "head": head,
+        "head_init": head_init,
+        "cache": cache,
+        "manifest": manifest,
+        "group": group,
+        "output": output,
+        "overwrite": overwrite,
+        "freeze_until": freeze_until,
+        "augment": augment,
+        "dropout": dropout,
+        "optimizer": optimizer,
+        "lr": lr,
+        "block_decay": block_decay,
+        "weight_decay": weight_decay,
+        "schedule": schedule,
+        "gradual": gradual,
+        "epochs": epochs,
+        "patience": patience,
+        "batch_size": options.batch_size(batch_size),
+        "class_weight": class_weight,
+        "seed": seed,
+    }
+    job = prepare_finetune(images, **settings)
+    tuning = job.settings
     frozen = "nothing" if tuning.freeze_until == "none" else f"all up to {tuning.freeze_until}"
     say(
         f"{counted(job.extraction.n_images, 'image')} in {job.extraction.listing.root}; VGG19 cut "
@@ -224,30 +225,32 @@ def command(
     log = _events(output / "tensorboard") if tensorboard else None
     show = _epochs(quiet)
 
-    def epoch(found: "Epoch", most: int) -> None:
+    def epoch(found: "EpochRecord", most: int) -> None:
         show(found, most)
         if log is not None:
             log(found)
 
     with progress_bar("images", quiet=quiet) as images_done, stoppable(output):
-        told = Progress(stage=lambda text: say(text, quiet=quiet), images=images_done, epoch=epoch)
-        done = run_finetune(job, progress=told)
+        progress = FinetuneProgress(
+            stage=lambda text: say(text, quiet=quiet), images=images_done, epoch=epoch
+        )
+        done = run_finetune(dataclasses.replace(job, progress=progress))
     if as_json:
         print_json(done.facts)
         return
     _print(done, said=job.notes, quiet=quiet)
 
 
-def _events(folder: Path) -> Callable[["Epoch"], None]:
+def _events(folder: Path) -> Callable[["EpochRecord"], None]:
     from featx.finetuning.history import TensorBoardLog
 
     return TensorBoardLog(folder).add
 
 
-def _epochs(quiet: bool) -> Callable[["Epoch", int], None]:
+def _epochs(quiet: bool) -> Callable[["EpochRecord", int], None]:
     """Return what says each epoch in a line, as it ends."""
 
-    def show(epoch: "Epoch", most: int) -> None:
+    def show(epoch: "EpochRecord", most: int) -> None:
         if epoch.loss is None or epoch.accuracy is None:
             say("epoch      loss  accuracy  stop loss  stop accuracy  images/s  left", quiet=quiet)
             trained = f"{'':8}  {'':8}"
@@ -256,8 +259,8 @@ def _epochs(quiet: bool) -> Callable[["Epoch", int], None]:
         left = duration((most - epoch.epoch) * epoch.seconds) if epoch.epoch else ""
         speed = f"{epoch.images_per_second:8.1f}" if epoch.epoch else f"{'':8}"
         say(
-            f"{epoch.epoch:2} of {most:<3} {trained}  {epoch.stop_loss:9.4f}  "
-            f"{epoch.stop_accuracy:13.3f}  {speed}  {left}",
+            f"{epoch.epoch:2} of {most:<3} {trained}  {epoch.stopping_loss:9.4f}  "
+            f"{epoch.stopping_accuracy:13.3f}  {speed}  {left}",
             quiet=quiet,
         )
 
@@ -268,8 +271,8 @@ def _print(done: "Finetuned", *, said: Sequence[str], quiet: bool) -> None:
     facts = done.facts
     say_notes([note for note in facts["notes"] if note not in said], quiet=quiet)
     say(f"{facts['ended']}; best: epoch {facts['best_epoch']}", quiet=quiet)
-    parts = facts["parts"]
-    print(f"accuracy on {counted(parts['untouched'], 'untouched image')} ({parts['where']})")
+    split = facts["split"]
+    print(f"accuracy on {counted(split['test'], 'test image')} ({split['test_from']})")
     print_table(
         ("what", "accuracy", "95 % interval"),
         [

@@ -1,7 +1,6 @@
-"""The state of a training between two epochs, in one file that is whole or not there.
+"""Checkpoints: the state of a training between two epochs, in one file.
 
-Arrays and facts come in and go out again. This file does not know what they
-mean.
+Arrays and facts come in and go out again. The file is written completely or not at all.
 """
 
 import json
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import StoreError
+from featx.finetuning.history import from_version_1
 from featx.outputs import whole_file
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
@@ -22,16 +22,16 @@ Arrays = Mapping[str, Sequence[NDArray[Any]]]
 
 
 def save_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-    """Write a checkpoint; one of that name is replaced at the end, at once.
+    """Write a checkpoint, and replace an existing one when the new file is complete.
 
     Parameters
     ----------
     path : Path
         An HDF5 file.
     arrays : mapping of str to sequence of ndarray
-        By group.
+        Arrays by group.
     facts : mapping of str to object
-        Whatever JSON can hold.
+        Anything that JSON can hold.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def save_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> Non
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, list[NDArray[Any]]], dict[str, Any]]:
-    """Read a checkpoint.
+    """Read a checkpoint, of this version or of featx 0.1.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, list[NDArray[Any]]], dict[str
         with h5py.File(path) as file:
             facts = json.loads(file.attrs["facts"])
             arrays = {name: [np.asarray(group[k]) for k in group] for name, group in file.items()}
+        return arrays, from_version_1(facts) if "tuning" in facts else facts
     except (OSError, KeyError, ValueError) as error:
-        message = f"{path} cannot be read: {error}. Begin anew with --overwrite, or another -o."
+        message = f"{path} cannot be read: {error}. Use --overwrite to start over, or another -o."
         raise StoreError(message) from error
-    return arrays, facts

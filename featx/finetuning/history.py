@@ -1,118 +1,186 @@
-"""The history of a training, for people: a table, a figure and TensorBoard's files.
+"""The history of a training: its records, and the files that show them.
 
-Epochs come in; history.csv and learning-curve.png go out, and events for
-TensorBoard while it runs. This file does not know how they were trained.
+Records of epochs come in; history.csv, learning-curve.png and events for TensorBoard go
+out. This file does not know how the network is trained.
 """
 
 import csv
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from featx.errors import OptionError
-from featx.finetuning.steps import Epoch
-from featx.finetuning.training import Trained
 from featx.outputs import whole_file
 
-__all__ = ["TensorBoardLog", "write_history"]
+__all__ = ["EpochRecord", "TensorBoardLog", "TrainingResult", "from_version_1", "write_history"]
 
 
-def write_history(folder: Path, trained: Trained) -> None:
-    """Write history.csv, a row an epoch, and learning-curve.png.
+@dataclass(frozen=True)
+class EpochRecord:
+    """The results of one epoch; epoch 0 is the network before training.
+
+    Parameters
+    ----------
+    epoch : int
+        Its number.
+    rate : float
+        Learning rate of the head at the end of the epoch; 0 for epoch 0.
+    loss, accuracy : float or None
+        Means over the training batches, with augmentation and before each step; None for
+        epoch 0.
+    stopping_loss, stopping_accuracy : float
+        Log loss and accuracy on the early-stopping set after the epoch.
+    seconds : float
+        Duration.
+    images_per_second : float
+        Training speed; 0 for epoch 0.
+    """
+
+    epoch: int
+    rate: float
+    loss: float | None
+    accuracy: float | None
+    stopping_loss: float
+    stopping_accuracy: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The result of a training.
+
+    Parameters
+    ----------
+    history : tuple of EpochRecord
+        Epoch 0 and all later ones.
+    best : int
+        The epoch with the smallest loss on the early-stopping set; the network has its
+        weights.
+    ended : str
+        Why the training ended.
+    resumed : int
+        Number of epochs that an earlier run had completed.
+    micro_batch : int
+        Images per forward pass at the end.
+    """
+
+    history: tuple[EpochRecord, ...]
+    best: int
+    ended: str
+    resumed: int
+    micro_batch: int
+
+
+def write_history(folder: Path, result: TrainingResult) -> None:
+    """Write history.csv, with a row for each epoch, and learning-curve.png.
 
     Parameters
     ----------
     folder : Path
-        Where to; files of these names are replaced.
-    trained : Trained
-        The epochs, and which of them is the best.
+        The folder to write to; existing files of these names are replaced.
+    result : TrainingResult
+        The epochs.
 
     Raises
     ------
     OutputError
         A file cannot be written.
     """
-    names = [field.name for field in dataclasses.fields(Epoch)]
+    names = [field.name for field in dataclasses.fields(EpochRecord)]
     with (
         whole_file(folder / "history.csv") as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.DictWriter(file, names)
         writer.writeheader()
-        writer.writerows(dataclasses.asdict(epoch) for epoch in trained.history)
+        writer.writerows(dataclasses.asdict(record) for record in result.history)
     with whole_file(folder / "learning-curve.png") as temporary:
-        figure = _figure(trained.history, trained.best)
-        figure.savefig(temporary, format="png", dpi=120)
+        _figure(result).savefig(temporary, format="png", dpi=120)
 
 
-def _figure(history: Sequence[Epoch], best: int) -> Any:
-    """Draw loss and accuracy by epoch: of training, and of the part that stops."""
+def _figure(result: TrainingResult) -> Any:
+    """Draw loss and accuracy of the training set and of the early-stopping set by epoch."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.6), layout="constrained")
-    trained = [epoch for epoch in history if epoch.loss is not None]
-    numbers = [epoch.epoch for epoch in history]
+    history, best = result.history, result.best
+    epochs = [record.epoch for record in history]
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(
-            [epoch.epoch for epoch in trained],
-            [getattr(epoch, name) for epoch in trained],
-            color="0.6",
-            label="part that is trained on",
-        )
-        stop = [getattr(epoch, f"stop_{name}") for epoch in history]
-        axes.plot(numbers, stop, color="C0", label="part that stops")
-        axes.plot(best, stop[best], "o", color="C3", label=f"best: epoch {best}")
-        axes.axhline(stop[0], color="C0", linestyle=":", linewidth=1, label="epoch 0")
+        trained = [getattr(record, name) for record in history if record.loss is not None]
+        axes.plot(epochs[-len(trained) :], trained, color="0.6", label="training set")
+        stopping = [getattr(record, f"stopping_{name}") for record in history]
+        axes.plot(epochs, stopping, color="C0", label="early-stopping set")
+        axes.plot(best, stopping[best], "o", color="C3", label=f"best: epoch {best}")
+        axes.axhline(stopping[0], color="C0", linestyle=":", linewidth=1, label="epoch 0")
         axes.set_xlabel("epoch")
         axes.set_title({"loss": "log loss", "accuracy": "accuracy"}[name])
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
-    # Below both, as no corner of them is free for sure.
+    # The legend is below both axes, because curves may go through any corner.
     lines = figure.axes[0].get_lines()
     figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False)
     return figure
 
 
 class TensorBoardLog:
-    """Writes each epoch's numbers where TensorBoard finds them.
+    """Write the record of each epoch where TensorBoard finds it.
 
     Parameters
     ----------
     folder : Path
-        Of the events: tensorboard --logdir FOLDER.
+        The folder of the events, for tensorboard --logdir FOLDER.
 
     Raises
     ------
     OptionError
-        TensorFlow, which writes them, is not installed.
+        TensorFlow, which writes the events, is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
         try:
             import tensorflow as tf
         except ImportError as error:
-            message = "--tensorboard needs TensorFlow to write its files. pip install tensorflow"
+            message = (
+                "--tensorboard needs TensorFlow, which is not installed. pip install tensorflow"
+            )
             raise OptionError(message) from error
         folder.mkdir(parents=True, exist_ok=True)
-        # Records of events are all that TensorBoard reads; tf.summary needs it to be installed.
+        # tf.summary needs the package tensorboard, which the records of events do without.
         name = f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
         self._event, self._summary = tf.compat.v1.Event, tf.compat.v1.Summary
         self._writer = tf.io.TFRecordWriter(str(folder / name))
         self._write(file_version="brain.Event:2")
 
-    def add(self, epoch: Epoch) -> None:
+    def add(self, record: EpochRecord) -> None:
         """Write one epoch."""
         values = [
             self._summary.Value(tag=name, simple_value=value)
-            for name, value in dataclasses.asdict(epoch).items()
+            for name, value in dataclasses.asdict(record).items()
             if value is not None and name != "epoch"
         ]
-        self._write(step=epoch.epoch, summary=self._summary(value=values))
+        self._write(step=record.epoch, summary=self._summary(value=values))
 
     def _write(self, **facts: Any) -> None:
         event = self._event(wall_time=time.time(), **facts)
         self._writer.write(event.SerializeToString())
         self._writer.flush()
+
+
+def from_version_1(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint or run.json of featx 0.1 with the keys of this version."""
+    names = {"tuning": "training", "parts": "split"}
+    renamed = {names.get(name, name): value for name, value in facts.items()}
+    renamed["history"] = [
+        {name.replace("stop_", "stopping_"): value for name, value in record.items()}
+        for record in facts["history"]
+    ]
+    if "split" in renamed:
+        values = (renamed["split"][name] for name in ("fitted", "stopping", "untouched", "where"))
+        names_now = ("train", "early_stopping", "test", "test_from")
+        renamed["split"] = dict(zip(names_now, values, strict=True))
+    return renamed

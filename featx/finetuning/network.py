@@ -1,9 +1,8 @@
-"""The network that is trained: VGG19 up to a cut, a head, and where training begins.
+"""The network that is trained: VGG19 up to a layer, and a head on its codes.
 
-A recipe, weights and a head come in; Keras models that share their layers go
-out: one from images, which training sees augmented, and one from the last
-frozen layer on, for activations that were computed before. It does not know
-where images come from, and nothing here trains.
+A recipe, weights and a head come in; Keras models that share their layers go out: for
+images, for augmented images, and for activations of the last frozen layer. This file does
+not know where images come from, and does not train.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from featx.finetuning.augmentation import augmentation_layers
 from featx.finetuning.heads import Head, head_layers, read_head
-from featx.finetuning.settings import Tuning
+from featx.finetuning.settings import TrainingSettings
 from featx.layers import layers_up_to
 from featx.network import Device, arithmetic
 from featx.network.backbone import keras_layer, preprocessed
@@ -35,124 +34,124 @@ class Network:
     Parameters
     ----------
     recipe : Recipe
-        Of the codes that the head takes: one layer, where the network is cut.
+        Recipe of the codes that the head takes, of one layer, the last of VGG19.
     head : Head
-        As it was at first.
-    whole : keras.Model
-        From images (n, h, w, 3), uint8 RGB, to logits (n, k), nothing augmented.
-    augmented : keras.Model
-        The same with augmentation first, which works in training only.
+        The initial head.
+    model : keras.Model
+        From images (n, h, w, 3), uint8 RGB, to logits (n, k), without augmentation.
+    training_model : keras.Model
+        The same with augmentation, which changes images in training only.
     tail : keras.Model or None
-        From activations of the last frozen layer to logits; None where no layer
-        is frozen.
-    changes : keras.Model
-        From images, uint8, to what augmentation makes of them in training,
-        float32.
-    start : keras.Model or None
-        From images, float32, to the activations that the tail takes.
+        From activations of the last frozen layer to logits; None if no layer is frozen.
+    augment : keras.Model
+        From images, uint8, to augmented images, float32.
+    frozen_part : keras.Model or None
+        From images, float32, to activations of the last frozen layer.
     layers : mapping of str to keras.Layer
-        VGG19's by name, those with weights.
+        The layers of VGG19 that have weights, by name.
     head_layers : tuple of keras.Layer
-        The head's.
-    drawing : tuple of keras.Layer
-        What draws random numbers: augmentation and dropout.
+        The layers of the head.
+    random_layers : tuple of keras.Layer
+        The layers that draw random numbers: augmentation and dropout.
     device : Device
-        Where it computes.
+        Where the network computes.
     """
 
     recipe: Recipe
     head: Head
-    whole: Any
-    augmented: Any
+    model: Any
+    training_model: Any
     tail: Any
-    changes: Any
-    start: Any
+    augment: Any
+    frozen_part: Any
     layers: Mapping[str, Any]
     head_layers: tuple[Any, ...]
-    drawing: tuple[Any, ...]
+    random_layers: tuple[Any, ...]
     device: Device
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Compute on the network's device, in the recipe's arithmetic, while a call runs."""
+        """Compute on the network's device, with the recipe's precision."""
         with arithmetic(self.recipe.precision), self.device.scope():
             yield
 
     def weights(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Return kernel and bias of each layer of VGG19, as they are now."""
+        """Return the current kernel and bias of each layer of VGG19."""
         found = {}
         for name, layer in self.layers.items():
             kernel, bias = (np.asarray(array, np.float32) for array in layer.get_weights())
             found[name] = (kernel, bias)
         return found
 
-    def head_now(self) -> Head:
-        """Return the head as it is now."""
+    def current_head(self) -> Head:
+        """Return the head with its current weights."""
         return read_head(self.head, self.head_layers)
 
 
 def build_network(
-    recipe: Recipe, weights: Weights, head: Head, tuning: Tuning, device: Device
+    recipe: Recipe, weights: Weights, head: Head, settings: TrainingSettings, device: Device
 ) -> Network:
-    """Build VGG19 up to the layer of a recipe, with a head behind it.
+    """Build VGG19 up to the layer of a recipe, and add a head.
 
     Parameters
     ----------
     recipe : Recipe
-        One layer; size, preprocessing, pooling and arithmetic. In bfloat16 the
-        weights stay float32, products are bfloat16 and the head is float32.
+        Layer, size, preprocessing, pooling and precision. With bfloat16 the weights stay
+        float32, products are bfloat16, and the head is float32.
     weights : mapping of str to (kernel, bias)
-        For every layer with weights up to that one.
+        Weights of every layer that has some, up to the recipe's layer.
     head : Head
-        As wide as the codes.
-    tuning : Tuning
-        Which layers are frozen, augmentation and dropout.
+        A head for codes of the recipe.
+    settings : TrainingSettings
+        Frozen layers, augmentation and dropout.
     device : Device
-        Where it computes.
+        Where the network computes.
 
     Raises
     ------
     OptionError
-        The last frozen layer lies behind the cut.
+        The last frozen layer is behind the recipe's layer.
     """
     import keras
 
     (cut,) = recipe.layers
-    frozen = tuning.frozen(cut)
+    frozen = settings.frozen(cut)
     dtype = "mixed_bfloat16" if recipe.precision == "bfloat16" else "float32"
     with device.scope():
         made = {layer.name: keras_layer(layer, dtype) for layer in layers_up_to(cut)}
-        ends = head_layers(head, tuning.dropout)
-        augment = augmentation_layers(tuning.augment, tuning.seed)
+        of_head = head_layers(head, settings.dropout)
+        of_augmentation = augmentation_layers(settings.augment, settings.seed)
+        first, rest = list(made)[: len(frozen)], list(made)[len(frozen) :]
 
-        def behind(x: Any, names: list[str]) -> Any:
+        def through(x: Any, names: list[str]) -> Any:
             for name in names:
                 if name == "fc1":
                     x = keras.layers.Flatten(data_format="channels_last", dtype=dtype)(x)
                 x = made[name](x)
             return x
 
-        def ended(x: Any) -> Any:
+        def to_logits(x: Any) -> Any:
             x = pooled(x, recipe)
-            for layer in ends:
+            for layer in of_head:
                 x = layer(x)
             return x
 
         images = keras.Input((*recipe.size, 3), dtype="uint8", name="images")
-        names = list(made)
-        activation = behind(preprocessed(images, recipe), names[: len(frozen)])
-        whole = keras.Model(images, ended(behind(activation, names[len(frozen) :])), name="vgg19")
+        activation = through(preprocessed(images, recipe), first)
+        model = keras.Model(images, to_logits(through(activation, rest)), name="vgg19")
         changed = keras.ops.cast(images, "float32")
-        for layer in augment:
+        for layer in of_augmentation:
             changed = layer(changed)
-        changes = keras.Model(images, changed)
-        augmented = keras.Model(images, ended(behind(preprocessed(changed, recipe), names)))
-        tail = first = None
+        augment = keras.Model(images, changed)
+        training_model = keras.Model(
+            images, to_logits(through(preprocessed(changed, recipe), [*first, *rest]))
+        )
+        tail = frozen_part = None
         if frozen:
             given = keras.Input((*recipe.size, 3), dtype="float32", name="changed")
-            first = keras.Model(given, behind(preprocessed(given, recipe), names[: len(frozen)]))
+            frozen_part = keras.Model(given, through(preprocessed(given, recipe), first))
             start = keras.Input(activation.shape[1:], dtype="float32", name=frozen[-1])
-            tail = keras.Model(start, ended(behind(start, names[len(frozen) :])))
+            tail = keras.Model(start, to_logits(through(start, rest)))
         for name, (kernel, bias) in weights.items():
             made[name].set_weights([kernel, bias])
     for name in frozen:
@@ -160,13 +159,13 @@ def build_network(
     return Network(
         recipe=recipe,
         head=head,
-        whole=whole,
-        augmented=augmented,
+        model=model,
+        training_model=training_model,
         tail=tail,
-        changes=changes,
-        start=first,
+        augment=augment,
+        frozen_part=frozen_part,
         layers={name: layer for name, layer in made.items() if layer.weights},
-        head_layers=tuple(ends),
-        drawing=(*augment, *ends),
+        head_layers=tuple(of_head),
+        random_layers=(*of_augmentation, *of_head),
         device=device,
     )

@@ -1,9 +1,9 @@
-"""The training: epochs until no gain, the best weights kept, and a state that survives a kill.
+"""The training: epochs until there is no improvement, with a checkpoint after each of them.
 
-A network, what it is shown and labels come in; the network goes out with the
-weights of its best epoch, and a history. What an epoch draws follows from the
-seed and its number alone, so a run that goes on from its checkpoint does what
-a straight one does. This file knows neither files of images nor classifiers.
+A network, its inputs and labels come in; the network goes out with the weights of its best
+epoch, and the history. Random numbers of an epoch depend only on the seed and the epoch's
+number, so a resumed run gives the same result as an uninterrupted one. This file knows
+neither image files nor classifiers.
 
 References
 ----------
@@ -23,133 +23,101 @@ from numpy.typing import NDArray
 
 from featx.errors import OptionError
 from featx.finetuning.checkpoints import load_checkpoint, save_checkpoint
+from featx.finetuning.history import EpochRecord, TrainingResult
+from featx.finetuning.inputs import TrainingInputs
 from featx.finetuning.network import Network
-from featx.finetuning.settings import Tuning
-from featx.finetuning.steps import Epoch, Labels, Shown, Steps, as_array, settle_micro_batch
+from featx.finetuning.settings import TrainingSettings
+from featx.finetuning.trainer import Labels, Trainer, as_array, choose_micro_batch
 
-__all__ = ["Trained", "check_same", "train"]
+__all__ = ["check_same", "train"]
 
 logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 
-# Of --schedule plateau: epochs without gain, and what the rate is then multiplied by.
+# With --schedule plateau: epochs without improvement, and the factor of the rate after them.
 _PLATEAU_EPOCHS = 2
 _PLATEAU_FACTOR = 0.5
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a training came to.
-
-    Parameters
-    ----------
-    history : tuple of Epoch
-        Epoch 0 and all that followed.
-    best : int
-        The epoch whose weights the network has now: of least loss on the part
-        that stops.
-    ended : str
-        Why it ended, in words.
-    resumed : int
-        Epochs that an earlier run had done.
-    micro_batch : int
-        Images that were in the network at once, at the end.
-    """
-
-    history: tuple[Epoch, ...]
-    best: int
-    ended: str
-    resumed: int
-    micro_batch: int
-
-
-Progress = Callable[[Epoch, int], None]
-
-
 def train(
     network: Network,
-    shown: Shown,
+    inputs: TrainingInputs,
     labels: Labels,
-    tuning: Tuning,
+    settings: TrainingSettings,
     checkpoint: Path,
     *,
     identity: Mapping[str, Any],
-    progress: Progress = lambda epoch, most: None,
-) -> Trained:
-    """Train a network until the part that stops gains no more; go on if it was begun.
+    progress: Callable[[EpochRecord, int], None] = lambda record, most: None,
+) -> TrainingResult:
+    """Train a network until the early-stopping set does not improve, or resume a training.
 
-    As many images of a batch are in the network at once as memory is estimated to
-    hold; where it ends all the same, half of them, and the epoch is begun again.
-    That changes no step, but for what dropout and augmentation draw.
+    The number of images per forward pass is estimated from the free memory. If the memory
+    runs out nevertheless, the number is halved and the epoch starts over. This changes only
+    the random numbers of dropout and augmentation.
 
     Parameters
     ----------
     network : Network
-        It has the weights of the best epoch afterwards.
-    shown : Shown
+        The network; it gets the weights of the best epoch.
+    inputs : TrainingInputs
         Images or activations.
     labels : Labels
-        What the rows are.
-    tuning : Tuning
-        How it is trained.
+        Labels of the rows.
+    settings : TrainingSettings
+        How the network is trained.
     checkpoint : Path
-        Where the state is kept after every epoch. If the file exists, the
-        training goes on from it.
+        File of the state after each epoch. If it exists, the training is resumed.
     identity : mapping of str to object
-        What, beside `tuning`, a run must share with the one that it goes on
-        from: weights, parts and so on, as JSON holds them.
+        What a resumed run must share with the earlier one besides `settings`: weights,
+        images and so on, as JSON holds them.
     progress : callable, optional
-        Called after each epoch with its numbers and the most epochs there are.
-
-    Returns
-    -------
-    Trained
+        Called with (record of the epoch, maximum number of epochs) after each epoch.
 
     Raises
     ------
     OptionError
-        The checkpoint is of a run with other settings; or memory ends with one
-        image at a time.
+        The checkpoint belongs to a run with other settings, or the memory is too small for
+        one image.
     StoreError, OutputError
         The checkpoint cannot be read or written.
     """
-    facts: dict[str, Any] = {"tuning": dataclasses.asdict(tuning), "identity": dict(identity)}
-    size = settle_micro_batch(network, tuning, activations=shown.is_activations)
-    # JAX may have given away the memory of these when it needs more than there is.
-    fixed = [(each, as_array(each)) for each in network.whole.non_trainable_variables]
-    steps = Steps(network, shown, labels, tuning, size)
+    facts: dict[str, Any] = {"training": settings.training_facts(), "identity": dict(identity)}
+    size = choose_micro_batch(network, settings, activations=inputs.is_activations)
+    # When memory runs out, JAX may have freed these variables already.
+    fixed = [(each, as_array(each)) for each in network.model.non_trainable_variables]
+    trainer = Trainer(network, inputs, labels, settings, size)
     if checkpoint.exists():
         state = _load(checkpoint, facts)
     else:
-        weights = steps.weights()
-        state = _State([], 0, 1.0, "", weights, steps.optimizer_state(), weights)
-    steps.restore(state.weights, state.optimizer)
+        weights = trainer.weights()
+        state = _State([], 0, 1.0, "", weights, trainer.optimizer_state(), weights)
+    trainer.restore(state.weights, state.optimizer)
     resumed = max(0, len(state.history) - 1)
-    while not state.ended and len(state.history) <= tuning.epochs:
+    while not state.ended and len(state.history) <= settings.epochs:
         try:
-            found = steps.epoch(len(state.history), state.plateau)
+            record = trainer.epoch(len(state.history), state.plateau)
         except MemoryError as error:
             size = _halved(size, error)
-            steps = Steps(network, shown, labels, tuning, size)
+            trainer = Trainer(network, inputs, labels, settings, size)
             for variable, array in fixed:
                 variable.assign(array)
-            steps.restore(state.weights, state.optimizer)
+            trainer.restore(state.weights, state.optimizer)
             continue
-        _add(state, found, steps, tuning)
+        _add(state, record, trainer, settings)
         _save(checkpoint, facts, state)
-        if found is not None:
-            progress(found, tuning.epochs)
-    ended = state.ended or f"all {tuning.epochs} epochs are done"
-    steps.restore(state.best_weights, [])
-    return Trained(tuple(state.history), state.best, ended, resumed, size)
+        if record is not None:
+            progress(record, settings.epochs)
+    trainer.restore(state.best_weights, [])
+    ended = state.ended or f"all {settings.epochs} epochs completed"
+    return TrainingResult(tuple(state.history), state.best, ended, resumed, size)
 
 
 @dataclass
 class _State:
-    """A training between two epochs, as a checkpoint keeps it."""
+    """The state of a training between two epochs, as a checkpoint holds it."""
 
-    history: list[Epoch]
+    history: list[EpochRecord]
     best: int
     plateau: float
     ended: str
@@ -158,24 +126,26 @@ class _State:
     best_weights: Sequence[Array]
 
 
-def _add(state: _State, found: Epoch | None, steps: Steps, tuning: Tuning) -> None:
-    """Add an epoch, or that its loss was no number, to the state."""
+def _add(
+    state: _State, record: EpochRecord | None, trainer: Trainer, settings: TrainingSettings
+) -> None:
+    """Add an epoch to the state; without a record, end the training."""
     number = len(state.history)
-    if found is None:
+    if record is None:
         state.ended = (
-            f"the loss was no number in epoch {number}: the weights are those of epoch "
-            f"{state.best}. Use a smaller --lr than {tuning.rate:g}"
+            f"the loss was not finite in epoch {number}, so the weights are those of epoch "
+            f"{state.best}. Use a smaller --lr than {settings.rate:g}"
         )
         return
-    state.history.append(found)
-    state.weights, state.optimizer = steps.weights(), steps.optimizer_state()
-    if found.stop_loss < state.history[state.best].stop_loss:
+    state.history.append(record)
+    state.weights, state.optimizer = trainer.weights(), trainer.optimizer_state()
+    if record.stopping_loss < state.history[state.best].stopping_loss:
         state.best, state.best_weights = number, state.weights
     since = number - state.best
-    if tuning.schedule == "plateau" and since and since % _PLATEAU_EPOCHS == 0:
+    if settings.schedule == "plateau" and since and since % _PLATEAU_EPOCHS == 0:
         state.plateau *= _PLATEAU_FACTOR
-    if since >= tuning.patience:
-        state.ended = f"no gain in {since} epochs"
+    if since >= settings.patience:
+        state.ended = f"no improvement in {since} epochs"
 
 
 def _save(path: Path, facts: Mapping[str, Any], state: _State) -> None:
@@ -189,7 +159,7 @@ def _load(path: Path, facts: Mapping[str, Any]) -> _State:
     arrays, known = load_checkpoint(path)
     check_same(path, facts, known)
     return _State(
-        [Epoch(**each) for each in known["history"]],
+        [EpochRecord(**each) for each in known["history"]],
         known["best"],
         known["plateau"],
         known["ended"],
@@ -202,12 +172,12 @@ def _load(path: Path, facts: Mapping[str, Any]) -> _State:
 def _halved(size: int, error: MemoryError) -> int:
     if size == 1:
         message = (
-            "Memory ends with one image at a time in the network. Use a smaller --size, "
-            "--freeze-until a later layer, or --device cpu."
+            "The memory is too small for one image in the network. Use a smaller --size, "
+            "--freeze-until with a later layer, or --device cpu."
         )
         raise OptionError(message) from error
     logger.warning(
-        "memory ended with %d images at a time: going on with %d, whose gradients are added up",
+        "memory ran out with %d images per forward pass: trying %d, with accumulated gradients",
         size,
         size // 2,
     )
@@ -215,16 +185,22 @@ def _halved(size: int, error: MemoryError) -> int:
 
 
 def check_same(path: Path, facts: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
-    """Refuse to go on from a checkpoint whose "tuning" or "identity" differ, and name what does."""
+    """Refuse to resume from a checkpoint with another "training" or "identity".
+
+    Raises
+    ------
+    OptionError
+        A setting differs; the message names it.
+    """
     changed = [
         f"{name.replace('_', '-')} is {facts[part].get(name)}, was {earlier[part].get(name)}"
-        for part in ("tuning", "identity")
+        for part in ("training", "identity")
         for name in {**facts[part], **earlier[part]}
         if facts[part].get(name) != earlier[part].get(name)
     ]
     if changed:
         message = (
-            f"{path.parent} holds a run with other settings: {'; '.join(changed)}. Use the old "
-            "ones to go on, --overwrite to begin anew, or another -o."
+            f"{path.parent} holds a run with other settings: {'; '.join(changed)}. Use the "
+            "previous settings to resume, --overwrite to start over, or another -o."
         )
         raise OptionError(message)

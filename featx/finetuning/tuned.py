@@ -86,7 +86,7 @@ def save_tuned(
     """
     import keras
 
-    head = network.head_now()
+    head = network.current_head()
     facts = {
         "format": _FORMAT,
         "format_version": _FORMAT_VERSION,
@@ -99,13 +99,13 @@ def save_tuned(
     }
     whole, weights = folder / "tuned.keras", folder / "tuned.weights.h5"
     with network.device.scope():
-        images = network.whole.inputs[0]
-        logits = network.whole.outputs[0]
+        images = network.model.inputs[0]
+        logits = network.model.outputs[0]
         probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(logits)
         model = keras.Model(images, probabilities, name="tuned")
         # The cut's activation, before it is pooled: VGG19 alone, as Keras has it.
         (cut,) = network.recipe.layers
-        plain = keras.Model(images, network.whole.get_layer(cut).output, name="vgg19")
+        plain = keras.Model(images, network.model.get_layer(cut).output, name="vgg19")
     with whole_file(whole) as temporary:
         _saved_as(model.save, temporary, ".keras")
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:

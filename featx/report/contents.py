@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.finetuning.steps import Epoch
+from featx.finetuning.history import EpochRecord
 from featx.fitting.model import Model
 from featx.images import File
 from featx.metrics.evaluation import Evaluation
@@ -191,7 +191,7 @@ class SweepPart:
 class TuningPart:
     """What a fine-tuning came to: epochs, the one that was kept, and what to ship."""
 
-    history: tuple[Epoch, ...]
+    history: tuple[EpochRecord, ...]
     best: int | None
     scores: Mapping[str, Score]
     gain: Score

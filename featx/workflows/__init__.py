@@ -18,6 +18,8 @@ from featx.workflows.explaining import (
 from featx.workflows.finetuning import (
     Finetuned,
     FinetuneJob,
+    FinetuneProgress,
+    FinetuneSettings,
     finetune,
     prepare_finetune,
     run_finetune,
@@ -36,6 +38,8 @@ __all__ = [
     "Explanation",
     "ExplanationJob",
     "FinetuneJob",
+    "FinetuneProgress",
+    "FinetuneSettings",
     "Finetuned",
     "ModelEvaluation",
     "PredictionJob",

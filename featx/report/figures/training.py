@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from featx.errors import OptionError
-from featx.finetuning.steps import Epoch
+from featx.finetuning.history import EpochRecord
 from featx.metrics.intervals import Score
 from featx.report.axes import AS_IT_IS, BLUE, VERMILLION, axes_for, ink_of, shown
 from featx.report.figures.drawing import LINES, add_legend, check_some, tidy
@@ -20,7 +20,7 @@ __all__ = ["plot_training"]
 
 
 def plot_training(
-    history: Sequence[Epoch],
+    history: Sequence[EpochRecord],
     best: int | None = None,
     scores: Mapping[str, Score] | None = None,
     ax: "Axes | None" = None,
@@ -29,8 +29,8 @@ def plot_training(
 
     Parameters
     ----------
-    history : sequence of Epoch
-        Those of ``Finetuned.trained.history``.
+    history : sequence of EpochRecord
+        Those of ``Finetuned.training.history``.
     best : int, optional
         The epoch whose weights were kept.
     scores : mapping of str to Score, optional
@@ -52,13 +52,13 @@ def plot_training(
 
     Examples
     --------
-    >>> start, end = Epoch(0, 0, None, None, 1.1, 0.6, 2, 0), Epoch(1, 1e-3, 1, 0.7, 0.8, 0.7, 9, 5)
+    >>> start, end = EpochRecord(0, 0, None, None, 1.1, 0.6, 2, 0), EpochRecord(1, 1e-3, 1, 0.7, 0.8, 0.7, 9, 5)
     >>> ax = plot_training([start, end], best=1, scores={"probe": Score(0.6, 0.5, 0.7)})
     >>> [line.get_label() for line in ax.get_lines()][:2]
     ['part that is trained on', 'part that stops']
     """
     check_some(history, "epochs", "a fine-tuning")
-    stops = {epoch.epoch: epoch.stop_accuracy for epoch in history}
+    stops = {epoch.epoch: epoch.stopping_accuracy for epoch in history}
     if best is not None and best not in stops:
         message = (
             f"Epoch {best} cannot be marked as the best: the history has epochs {min(stops)} to "

@@ -100,8 +100,9 @@ def gather(
     try:
         if source.kind == "classifier":
             return of_bundle(source.path, codes, labels, trust=trust)
-        facts = _read_json(source)
-        return (of_sweep if source.kind == "sweep" else of_tuning)(source.path.parent, facts)
+        if source.kind == "fine-tuning":
+            return of_tuning(source.path)
+        return of_sweep(source.path.parent, _read_json(source))
     except (LookupError, TypeError, AttributeError) as error:
         message = (
             f"{printable(str(source.path))} lacks what a page needs ({error!r}): another featx wrote "
@@ -113,7 +114,7 @@ def gather(
 def _read_json(source: Source) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(source.path.read_text(encoding="utf-8"))
-        if facts["format"] not in {"featx-sweep", "featx-finetuning"}:
+        if facts["format"] != "featx-sweep":
             raise ValueError(facts["format"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         message = (

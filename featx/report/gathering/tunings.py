@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from featx.errors import FeatxError
-from featx.finetuning.steps import Epoch
 from featx.fitting import FitJob, Model, prepare_fit
 from featx.fitting.cross_validation import evaluate_rows
-from featx.metrics import Evaluation, Score
+from featx.metrics import Evaluation
 from featx.recipe import Recipe
 from featx.report.contents import Contents, Missing, Pictures, TuningPart
 from featx.report.gathering.evaluations import evaluation_of
@@ -25,6 +24,7 @@ from featx.report.gathering.words import (
 )
 from featx.store import open_store
 from featx.text import counted, printable
+from featx.workflows.finetuning import read_finetuned
 from featx.workflows.heads import tuned_model
 
 __all__ = ["of_tuning"]
@@ -38,19 +38,13 @@ _COMPARED = {
 }
 
 
-def of_tuning(folder: Path, facts: Mapping[str, Any]) -> Contents:
-    """Return what a page says of a fine-tuning.
-
-    Parameters
-    ----------
-    folder : Path
-        Its files are there.
-    facts : mapping of str to object
-        Of its run.json.
-    """
+def of_tuning(path: Path) -> Contents:
+    """Return the contents of a page about a fine-tuning, from its run.json."""
+    finetuned = read_finetuned(path)
+    folder, facts = finetuned.folder, finetuned.facts
     recipe = Recipe.from_json(json.dumps(facts["recipe"]))
-    scores = {words: Score(**facts[name]) for name, words in _COMPARED.items()}
-    evaluation, parts = evaluation_of(facts["tuned_scores"]), facts["parts"]
+    scores = {words: finetuned.scores[name] for name, words in _COMPARED.items()}
+    evaluation, split = evaluation_of(facts["tuned_scores"]), facts["split"]
     bundle = _classifier(folder)
     pictures = _pictures(folder, facts, evaluation, bundle)
     provenance = _provenance(folder)
@@ -60,17 +54,17 @@ def of_tuning(folder: Path, facts: Mapping[str, Any]) -> Contents:
         lead=tuning_lead(recipe, facts),
         facts=(*recipe_facts(recipe, provenance), *tuning_facts(facts)),
         bars=tuple(scores.items()),
-        scored_on=f"{counted(parts['untouched'], 'untouched image')} ({parts['where']})",
+        scored_on=f"{counted(split['test'], 'test image')} ({split['test_from']})",
         evaluation=evaluation,
         pictures=pictures,
         notes=tuple(printable(note) for note in facts["notes"]),
         commands=tuning_commands(folder, recipe, facts, provenance),
         tuning=TuningPart(
-            history=tuple(Epoch(**epoch) for epoch in facts["history"]),
-            best=facts["best_epoch"],
+            history=finetuned.training.history,
+            best=finetuned.training.best,
             scores=scores,
-            gain=Score(**facts["gain"]),
-            advice=facts["advice"],
+            gain=finetuned.gain,
+            advice=finetuned.advice,
         ),
         classifier=bundle if isinstance(bundle, Model) else None,
     )
@@ -91,7 +85,7 @@ def _pictures(
     bundle: Model | Missing,
 ) -> Pictures | Missing:
     """Predict the untouched images by the network's head, from the codes that it leaves."""
-    store, table = folder / "tuned_codes.h5", folder / "parts.csv"
+    store, table = folder / "tuned_codes.h5", folder / "split.csv"
     if isinstance(bundle, Missing):
         return bundle
     gone = [path for path in (store, table) if not path.is_file()]
@@ -113,7 +107,7 @@ def _pictures(
         shares,
         tuple(str(label) for label in classes),
         evaluate_rows(job, classes, shares, rows),
-        "The untouched images, predicted by the tuned network.",
+        "The test set, predicted by the tuned network.",
     )
     note = ""
     if isinstance(evaluation, Evaluation) and found.evaluation.confusion != evaluation.confusion:
@@ -152,5 +146,5 @@ def _job(store: Path, table: Path, facts: Mapping[str, Any]) -> FitJob:
         split_column="split",
         group_column="group",
         baselines=False,
-        seed=facts["tuning"]["seed"],
+        seed=facts["training"]["seed"],
     )

@@ -79,13 +79,13 @@ def sweep_lead(best: SweepRow, n_rows: int, chosen: Score) -> tuple[str, ...]:
 
 def tuning_lead(recipe: Recipe, facts: Mapping[str, Any]) -> tuple[str, ...]:
     """Say what was tuned, and what to ship."""
-    parts, tuning = facts["parts"], facts["tuning"]
-    frozen = tuning["freeze_until"]
+    split, training = facts["split"], facts["training"]
+    frozen = training["freeze_until"]
     return (
         f"VGG19 cut after {recipe.layers[0]} at {size_text(recipe.size)} pixels"
-        f"{f', all up to {frozen} frozen' if frozen else ''}, trained on {parts['fitted']:,} "
-        f"images, stopped on {parts['stopping']:,}, compared on {parts['untouched']:,} that "
-        f"nothing saw ({parts['where']}).",
+        f"{f', all up to {frozen} frozen' if frozen else ''}, trained on {split['train']:,} "
+        f"images, with {split['early_stopping']:,} for early stopping and {split['test']:,} for "
+        f"the test ({split['test_from']}).",
         facts["advice"],
     )
 
@@ -157,11 +157,11 @@ def tuning_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         "class_weight": "class weight",
         "seed": "seed",
     }
-    tuning, head = facts["tuning"], facts["head"]
+    training, head = facts["training"], facts["head"]
     hidden = " - ".join(map(str, head["hidden"])) or "linear"
     return (
         ("head", f"{hidden}, begun as {'its probe' if head['init'] == 'probe' else 'random'}"),
-        *((words, _number(tuning[name])) for name, words in names.items() if tuning.get(name)),
+        *((words, _number(training[name])) for name, words in names.items() if training.get(name)),
         ("epochs", f"{len(facts['history']) - 1}; kept: {facts['best_epoch']} ({facts['ended']})"),
         ("time", f"{facts['seconds']:g} s"),
     )
@@ -193,9 +193,9 @@ def tuning_commands(
     folder: Path, recipe: Recipe, facts: Mapping[str, Any], provenance: Mapping[str, Any]
 ) -> tuple[Command, ...]:
     """Return what makes such a network, and what to do with it."""
-    tuning, there = facts["tuning"], _typed(str(folder))
+    training, there = facts["training"], _typed(str(folder))
     flags = _flags(recipe, provenance).replace("--weights", "--init")
-    own = flags_of({name: tuning[name] for name in ("freeze_until", "augment", "lr", "epochs")})
+    own = flags_of({name: training[name] for name in ("freeze_until", "augment", "lr", "epochs")})
     model = _typed(str(folder / "tuned.keras"))
     weights = _typed(str(folder / "tuned.weights.h5"))
     return (

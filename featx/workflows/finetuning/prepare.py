@@ -1,7 +1,7 @@
-"""What a fine-tuning will do, checked before an image is read.
+"""The fine-tuning job: checked before the first image is read.
 
-What the user asks for comes in, or a bundle that says it; one job goes out. Nothing
-runs here.
+Settings, or a model that implies them, come in; a job goes out. Everything that can be
+refused before there are codes is refused here.
 """
 
 import dataclasses
@@ -10,20 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featx.choices import HeadInit, ProbeClassifier
 from featx.errors import FitError, OptionError, RecipeMismatchError
 from featx.extraction import ExtractionJob, prepare_extraction
-from featx.finetuning.settings import Tuning, hidden_sizes
+from featx.finetuning.settings import hidden_sizes
 from featx.fitting import Model, load_model
 from featx.layers import find_layer
 from featx.outputs import check_folder, made_folder
-from featx.recipe import Recipe
+from featx.recipe import Recipe, size_text
+from featx.signatures import takes_fields_of
 from featx.store import open_store
+from featx.workflows.finetuning.settings import FinetuneProgress, FinetuneSettings
 from featx.workflows.heads import head_of
 
 __all__ = ["FinetuneJob", "prepare_finetune"]
 
-_DEFAULTS = {
+# The settings that a model implies, and their defaults without a model.
+_NETWORK_DEFAULTS: dict[str, Any] = {
     "layer": "block5_pool",
     "pool": "avg",
     "size": 224,
@@ -31,127 +33,58 @@ _DEFAULTS = {
     "rename": None,
     "preprocess": "caffe",
     "resize": "squash",
-    "jpeg": "reduced",
     "precision": "float32",
 }
 
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """What a fine-tuning will do; `prepare_finetune` makes it, and no image was read yet.
+    """What a fine-tuning will do; `prepare_finetune` makes it.
 
     Parameters
     ----------
+    settings : FinetuneSettings
+        The settings, with defaults that depend on other settings filled in.
     extraction : ExtractionJob
-        Of the codes that the probe is fitted on.
-    tuning : Tuning
-        How the network is trained.
-    hidden : tuple of int
-        Widths of the head's hidden layers.
-    head_init : {"probe", "random"}
-        What the head begins as.
-    probe : dict
-        Settings of `featx.fit` for the probe.
+        The extraction of the codes that the linear probe is fitted on.
+    probe : mapping of str to object
+        Settings of `featx.fit` for the linear probe.
     fitted_before : frozenset of str
-        sha256 of images that a given bundle was fitted on.
-    cache : int or None
-        Augmented copies of the frozen layers' activations to keep; 0 for the
-        images as they are; None to compute them in every epoch.
-    folder : Path
-        Where all goes.
+        sha256 of the images that a given model was fitted on; they cannot be test images.
     notes : tuple of str
-        What the user should know.
+        Warnings and other notes for the user.
+    progress : FinetuneProgress
+        Functions that are called while the fine-tuning runs.
     """
 
+    settings: FinetuneSettings
     extraction: ExtractionJob
-    tuning: Tuning
-    hidden: tuple[int, ...]
-    head_init: HeadInit
-    probe: dict[str, Any]
+    probe: Mapping[str, Any]
     fitted_before: frozenset[str]
-    cache: int | None
-    folder: Path
     notes: tuple[str, ...]
+    progress: FinetuneProgress
 
     @property
     def recipe(self) -> Recipe:
-        """Of the codes that the head takes."""
+        """Recipe of the codes that the head takes."""
         return self.extraction.recipe
 
     @property
     def cut(self) -> str:
-        """The layer after which the network is cut."""
+        """The last layer of the network, after which the head begins."""
         return self.recipe.layers[0]
 
+    @property
+    def folder(self) -> Path:
+        """The folder of all results."""
+        return Path(self.settings.output)
 
-def prepare_finetune(  # noqa: PLR0913  flat, as on the command line
-    images: Path | str | None = None,
-    *,
-    layer: str | None = None,
-    pool: str | None = None,
-    size: int | str | tuple[int, int] | None = None,
-    init: str | None = None,
-    rename: Mapping[str, str] | None = None,
-    preprocess: str | None = None,
-    resize: str | None = None,
-    precision: str | None = None,
-    device: str = "auto",
-    clf: ProbeClassifier | None = None,
-    from_bundle: Path | str | Model | None = None,
-    head: str = "linear",
-    head_init: HeadInit | None = None,
-    cache: int | None = None,
-    manifest: Path | str | None = None,
-    group: str | None = None,
-    output: Path | str = "tuned",
-    overwrite: bool = False,
-    **tuning: Any,
-) -> FinetuneJob:
-    """Check everything that a fine-tuning needs; no image is read.
 
-    Parameters
-    ----------
-    images : Path or str, default="data"
-        A folder.
-    layer : str, default="block5_pool"
-        Where the network is cut; its codes are the head's.
-    pool : {"none", "avg", "max", "avg+max", "grid:N"}, default="avg"
-        What becomes of a map before the head.
-    size : int, str or tuple of int, default=224
-        Image size that the network sees, (height, width) in pixels.
-    init : str, default="bundled"
-        Weights to begin with, as `featx.extract` takes them; "random" is
-        "random:0".
-    rename : mapping of str to str, optional
-        Name in a weights file -> layer of VGG19.
-    preprocess : {"caffe", "unit"}, default="caffe"
-        See `Recipe`.
-    resize : {"squash", "crop", "pad"}, default="squash"
-        See `Recipe`.
-    precision : {"float32", "tf32", "bfloat16"}, default="float32"
-        Of the network; weights stay float32.
-    device : str, default="auto"
-        "auto", "cpu", "gpu" or "gpu:N".
-    clf : {"logistic", "ridge", "linear-svm"}, default="logistic"
-        The probe.
-    from_bundle : Path, str or Model, optional
-        A bundle of one of these, whose recipe, classifier and settings are used.
-    head : str, default="linear"
-        "linear", or as in "mlp:1024,1024", whose numbers begin at random.
-    head_init : {"probe", "random"}, optional
-        What the head begins as: the probe where it is linear, by default [1]_.
-    cache : int, optional
-        Keep activations of the frozen layers: 0 of the images as they are,
-        else of so many augmented copies. By default they are computed anew.
-    manifest, group : optional
-        See `featx.extract`.
-    output : Path or str, default="tuned"
-        A folder. If it holds a run that was stopped, that goes on.
-    overwrite : bool, default=False
-        Whether to begin anew.
-    **tuning
-        Those of `featx.finetuning.settings.Tuning`; from random weights
-        `freeze_until` is "none" and `block_decay` 1 by default.
+@takes_fields_of(FinetuneSettings)
+def prepare_finetune(settings: FinetuneSettings) -> FinetuneJob:
+    """Check the settings of a fine-tuning and plan its work.
+
+    No image is read, and TensorFlow is not imported.
 
     Returns
     -------
@@ -160,151 +93,161 @@ def prepare_finetune(  # noqa: PLR0913  flat, as on the command line
 
     Raises
     ------
-    OptionError, ImagesError, WeightsError
-        See `finetune`.
-
-    References
-    ----------
-    .. [1] A. Kumar, A. Raghunathan, R. Jones, T. Ma and P. Liang, "Fine-Tuning can
-       Distort Pretrained Features and Underperform Out-of-Distribution", 2022.
-       https://arxiv.org/abs/2202.10054
+    OptionError
+        A setting has a value that is not allowed, or the folder holds a run with other
+        settings.
+    ImagesError, WeightsError, ModelError
+        The images, the weights or the model cannot be found.
+    FitError
+        The images belong to fewer than two classes.
+    RecipeMismatchError
+        The model was fitted with other weights.
     """
-    given = {"layer": layer, "pool": pool, "size": size, "init": init, "rename": rename}
-    given |= {"preprocess": preprocess, "resize": resize, "precision": precision, "clf": clf}
-    chosen, probe, fitted_before = _from_bundle(from_bundle, given)
-    hidden, head_init = _head(head, head_init)
-    find_layer(chosen["layer"])
-    settings, notes = _cached(_tuning(tuning, chosen["layer"], chosen["init"]), cache)
-    folder = _folder(Path(output))
+    network, probe, fitted_before = _network_and_probe(settings)
+    identity = network.pop("identity", None)
+    init = network.pop("init")
+    find_layer(network["layer"])
+    settings, notes = _completed(settings, network["layer"], init)
+    folder = _check_own_folder(Path(settings.output))
     with made_folder(folder):
         try:
-            job = prepare_extraction(
-                images,
-                layer=chosen["layer"],
-                pool=chosen["pool"],
-                size=chosen["size"],
-                resize=chosen["resize"],
-                jpeg=chosen["jpeg"],
-                weights=chosen["init"],
-                rename=chosen["rename"],
-                preprocess=chosen["preprocess"],
-                precision=chosen["precision"],
-                device=device,
-                manifest=manifest,
-                group=group,
+            extraction = prepare_extraction(
+                settings.images,
+                weights=init,
+                **network,
+                device=settings.device,
+                manifest=settings.manifest,
+                group=settings.group,
                 output=folder / "codes.h5",
-                overwrite=overwrite,
+                overwrite=settings.overwrite,
             )
         except RecipeMismatchError as error:
             raise _other_run(folder) from error
-        _check_views(job.recipe)
-        _check_images(job, chosen.get("identity"))
-    if overwrite:
+        _check_views(extraction.recipe)
+        _check_images(extraction, identity)
+    if settings.overwrite:
         for name in ("checkpoint.h5", "run.json"):
             (folder / name).unlink(missing_ok=True)
-    return FinetuneJob(
-        extraction=job,
-        tuning=settings,
-        hidden=hidden,
-        head_init=head_init,
-        probe=probe,
-        fitted_before=fitted_before,
-        cache=cache,
-        folder=folder,
-        notes=notes,
-    )
+    progress = settings.progress or FinetuneProgress()
+    return FinetuneJob(settings, extraction, probe, fitted_before, notes, progress)
 
 
-def _head(head: str, init: HeadInit | None) -> tuple[tuple[int, ...], HeadInit]:
-    """Return widths of the head's hidden layers, and what it begins as."""
-    hidden = hidden_sizes(head)
-    init = init or ("random" if hidden else "probe")
-    if init not in {"probe", "random"}:
-        message = f"No head begins as '{init}'. Use --head-init probe or random."
-        raise OptionError(message)
-    if hidden and init == "probe":
+def _network_and_probe(
+    settings: FinetuneSettings,
+) -> tuple[dict[str, Any], dict[str, Any], frozenset[str]]:
+    """Return the settings of the network and of the probe, and what the model was fitted on."""
+    names = [*_NETWORK_DEFAULTS, "clf"]
+    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
+    if given.get("init") == "random":
+        given["init"] = "random:0"
+    if settings.from_model is None:
+        probe = {"clf": given.pop("clf", "logistic")}
+        return _NETWORK_DEFAULTS | given, probe, frozenset()
+    model = settings.from_model
+    if not isinstance(model, Model):
+        model = load_model(model)
+    if given:
+        flags = ", ".join(f"--{name}" for name in given)
         message = (
-            f"--head {head} has layers that no probe has. Use --head-init random, or --head linear."
+            f"--from-model cannot be combined with {flags}, which the model implies. Leave out "
+            "one of them."
         )
         raise OptionError(message)
-    return hidden, init
+    head_of(model)  # raises if the classifier cannot be a head
+    _check_views(model.recipe)
+    recipe, facts, extraction = model.recipe, model.summary, model.provenance["extraction"]
+    network = {
+        "layer": recipe.layers[0],
+        "init": extraction["weights"],
+        "rename": extraction.get("rename"),
+        "identity": recipe.weights,
+        **{name: getattr(recipe, name) for name in ("pool", "size", "preprocess", "resize")},
+        "jpeg": recipe.jpeg,
+        "precision": recipe.precision,
+    }
+    probe = {
+        "clf": facts["classifier"],
+        "normalise": facts["normalise"],
+        "settings": facts["parameters"],
+    }
+    return network, probe, frozenset(model.fitted_on)
 
 
-def _tuning(given: Mapping[str, Any], layer: str, init: str) -> Tuning:
-    """Make the settings; some defaults depend on the cut, and on what the network begins as."""
-    given = {name: value for name, value in given.items() if value is not None}
-    unknown = set(given) - {field.name for field in dataclasses.fields(Tuning)}
-    if unknown:
-        message = f"No such settings: {', '.join(sorted(unknown))}."
-        raise OptionError(message)
-    if given.get("batch_size") == "auto":
-        del given["batch_size"]
-    if init.startswith("random"):
-        # Nothing is worth keeping, and no block is nearer to its end than another.
-        defaults: dict[str, Any] = {"freeze_until": "none", "block_decay": 1.0}
-    else:
-        blocks = ("none", *(f"block{k}_pool" for k in range(1, 6)))
-        # All but the last block that the cut leaves.
-        defaults = {"freeze_until": blocks[int(layer[5]) - 1 if layer.startswith("block") else 5]}
-    tuning = Tuning(**defaults | given)
-    tuning.frozen(layer)
-    return tuning
-
-
-def _cached(tuning: Tuning, cache: int | None) -> tuple[Tuning, tuple[str, ...]]:
-    """Return the settings that a cache allows, with a note if they are others."""
-    if cache is not None and cache < 0:
-        message = f"No such number of copies: --cache {cache}. Expected 0 or more."
-        raise OptionError(message)
-    if cache is not None and tuning.freeze_until == "none":
-        message = "--cache keeps activations of frozen layers, and none is. Use --freeze-until."
-        raise OptionError(message)
-    if cache != 0 or tuning.augment == "none":
-        return tuning, ()
-    note = (
-        "--cache 0 keeps the images as they are: nothing is augmented. For K augmented "
-        "copies: --cache K."
+def _completed(
+    settings: FinetuneSettings, layer: str, init: str
+) -> tuple[FinetuneSettings, tuple[str, ...]]:
+    """Fill in the defaults that depend on other settings, and check what depends on them."""
+    random, hidden = init.startswith("random"), hidden_sizes(settings.head)
+    freeze_until, decay = settings.freeze_until, settings.block_decay
+    if random:
+        # Random weights are not worth keeping, and no block is better than another.
+        freeze_until, decay = freeze_until or "none", 1.0 if decay is None else decay
+    settings = dataclasses.replace(
+        settings,
+        freeze_until=freeze_until or settings.last_frozen(layer),
+        block_decay=settings.decay if decay is None else decay,
+        batch_size=settings.images_per_step,
+        head_init=settings.head_init or ("random" if hidden else "probe"),
     )
-    return dataclasses.replace(tuning, augment="none"), (note,)
-
-
-def _folder(folder: Path) -> Path:
-    """Return a folder that is a fine-tuning's, or may be made for one."""
-    check_folder(folder)
-    if folder.is_dir() and not _is_own(folder):
-        message = f"{folder} holds other files than a fine-tuning's. Choose another -o."
+    settings.frozen(layer)
+    if hidden and settings.head_init == "probe":
+        message = (
+            f"--head {settings.head} has hidden layers, which a linear probe has not. Use "
+            "--head-init random, or --head linear."
+        )
         raise OptionError(message)
+    cache = settings.cache
+    if cache is None:
+        return settings, ()
+    if cache < 0:
+        message = f"--cache must be 0 or more, but it is {cache}."
+        raise OptionError(message)
+    if settings.freeze_until == "none":
+        message = (
+            "--cache stores the activations of the frozen layers, but no layer is frozen. Use "
+            "--freeze-until LAYER, or leave out --cache."
+        )
+        raise OptionError(message)
+    if cache > 0 or settings.augment == "none":
+        return settings, ()
+    note = "--cache 0 turns augmentation off. Use --cache K to store K augmented copies."
+    return dataclasses.replace(settings, augment="none"), (note,)
+
+
+def _check_own_folder(folder: Path) -> Path:
+    """Refuse a folder that holds other files than those of a fine-tuning."""
+    check_folder(folder)
+    if folder.is_dir():
+        names = {path.name for path in folder.iterdir()}
+        # A run that is killed early leaves only codes.h5, or its temporary files.
+        only_codes = all(name.lstrip(".").startswith("codes.h5") for name in names)
+        # parts.csv is the name that 0.1 gave to split.csv.
+        if not only_codes and not ("codes.h5" in names and names & {"split.csv", "parts.csv"}):
+            message = f"{folder} holds files of something else. Choose another -o."
+            raise OptionError(message)
     return folder
 
 
-def _is_own(folder: Path) -> bool:
-    """Return whether a folder is empty, or what a fine-tuning left, were it killed at once."""
-    names = [path.name for path in folder.iterdir()]
-    begun = all(name.lstrip(".").startswith("codes.h5") for name in names)
-    return begun or {"codes.h5", "parts.csv"} <= set(names)
-
-
 def _other_run(folder: Path) -> OptionError:
-    """Return the error of a folder whose codes are not those of this run."""
+    """Return the error of a folder whose codes were extracted with other settings."""
     codes = folder / "codes.h5"
     recipe = open_store(codes).recipe
-    height, width = recipe.size
-    flags = [f"--layer {layer}" for layer in recipe.layers] + [f"--pool {recipe.pool}"]
-    flags.append(f"--size {height}" if height == width else f"--size {height}x{width}")
+    flags = " ".join(f"--layer {layer}" for layer in recipe.layers)
     message = (
-        f"{folder} holds a run with other settings: {' '.join(flags)}, and what featx info {codes} "
-        "says. Use the old ones to go on, --overwrite to begin anew, or another -o."
+        f"{folder} holds a run with other settings: {flags} --pool {recipe.pool} --size "
+        f"{size_text(recipe.size)}; featx info {codes} lists all of them. Use these settings to "
+        "resume, --overwrite to start over, or another -o."
     )
     return OptionError(message)
 
 
 def _check_images(job: ExtractionJob, identity: str | None) -> None:
-    """Refuse what can be known before an image is read; `identity` is of a bundle's weights."""
+    """Refuse weights that differ from a model's, and images of fewer than two classes."""
     if identity not in {None, job.recipe.weights}:
         message = (
-            f"The weights {job.source.spec} are not those that the bundle was fitted with: "
-            f"{job.recipe.weights[:12]}, expected {identity[:12]}. Put them there, or leave out "
-            "--from-bundle."
+            f"The model was fitted with other weights than those of {job.source.spec}: expected "
+            f"{identity[:12]}, found {job.recipe.weights[:12]}. Put the original file there, or "
+            "leave out --from-model."
         )
         raise RecipeMismatchError(message)
     labels = {record.label for record in job.listing.records if record.label}
@@ -317,60 +260,18 @@ def _check_images(job: ExtractionJob, identity: str | None) -> None:
 
 
 def _check_views(recipe: Recipe) -> None:
-    """Refuse codes of several views of an image, of which a network learns from one.
-
-    Nor does it learn through second-order codes: a square root has no slope at 0.
-    """
-    flags = {"--scale": recipe.scales, "--flip": recipe.flip, "--crops": recipe.crops > 1}
+    """Refuse codes of several views, and second-order codes, whose root has no slope at 0."""
+    flags = {
+        "--scale": recipe.scales,
+        "--flip": recipe.flip,
+        "--crops": recipe.crops > 1,
+        "--pool bilinear": recipe.pool == "bilinear",
+    }
     given = [flag for flag, value in flags.items() if value]
-    if recipe.pool == "bilinear":
-        given.append("--pool bilinear")
     if given:
         message = (
-            f"Fine-tuning cannot go on from codes of {', '.join(given)}. Expected codes of one "
-            "view of an image, of --pool none, avg, max, avg+max or grid:N. Use --pool avg; of a "
-            "bundle, extract without, fit, and use that one."
+            f"Fine-tuning does not support codes with {', '.join(given)}. Use --pool none, avg, "
+            "max, avg+max or grid:N. For --from-model, extract codes without these options, fit "
+            "a model on them, and use that one."
         )
         raise OptionError(message)
-
-
-def _from_bundle(
-    bundle: Path | str | Model | None, given: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any], frozenset[str]]:
-    """Return the settings of the network and of the probe, and what a bundle was fitted on."""
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if chosen.get("init") == "random":
-        chosen["init"] = "random:0"
-    if bundle is None:
-        clf = chosen.pop("clf", "logistic")
-        if clf not in {"logistic", "ridge", "linear-svm"}:
-            message = f"No probe '{clf}'. Use --clf logistic, ridge or linear-svm."
-            raise OptionError(message)
-        return _DEFAULTS | chosen, {"clf": clf}, frozenset()
-    if not isinstance(bundle, Model):
-        bundle = load_model(bundle)
-    if chosen:
-        flags = ", ".join(f"--{name}" for name in chosen)
-        message = f"The bundle says {flags}. Leave that out, or leave out --from-bundle."
-        raise OptionError(message)
-    head_of(bundle)  # refuses what no head can begin as
-    _check_views(bundle.recipe)
-    recipe, facts, extraction = bundle.recipe, bundle.summary, bundle.provenance["extraction"]
-    of_bundle = {
-        "layer": recipe.layers[0],
-        "pool": recipe.pool,
-        "size": recipe.size,
-        "init": extraction["weights"],
-        "rename": extraction.get("rename"),
-        "identity": recipe.weights,
-        "preprocess": recipe.preprocess,
-        "resize": recipe.resize,
-        "jpeg": recipe.jpeg,
-        "precision": recipe.precision,
-    }
-    probe = {
-        "clf": facts["classifier"],
-        "normalise": facts["normalise"],
-        "settings": facts["parameters"],
-    }
-    return of_bundle, probe, frozenset(bundle.fitted_on)

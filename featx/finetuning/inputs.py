@@ -1,8 +1,8 @@
-"""What a training is shown: pixels, decoded once, or activations of a store.
+"""The inputs of a training: decoded images, or activations from stores.
 
-Files of images, or stores of codes, come in; batches of rows go out. Pixels lie
-in a file without a name, so that the system holds in memory what is used and a
-killed run leaves nothing.
+Image files, or arrays of activations, come in; batches of rows go out. The decoded pixels
+are in a memory-mapped file without a name: the operating system keeps in memory what is
+used, and a killed run leaves no file behind.
 """
 
 import tempfile
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import joblib
 import numpy as np
@@ -19,16 +20,27 @@ from featx.errors import ImageError, ImagesError
 from featx.images import MAX_PIXELS, File, read_image
 from featx.recipe import Recipe
 
-__all__ = ["Activations", "Pixels", "read_pixels"]
+__all__ = ["Activations", "Pixels", "TrainingInputs", "read_pixels"]
 
 Rows = NDArray[np.integer]
 
-# Decoded pictures that may wait to be written.
+# Number of decoded images that may wait to be written.
 _AHEAD = 64
 
 
+class TrainingInputs(Protocol):
+    """What the network is trained on: images, or activations of its last frozen layer."""
+
+    @property
+    def is_activations(self) -> bool:
+        """Whether rows are activations, for the network's tail."""
+
+    def batch(self, rows: Rows, epoch: int) -> NDArray[Any]:
+        """Return rows for the network; in epoch 0 they are not augmented."""
+
+
 class Pixels:
-    """Images as the network sees them, all of one size.
+    """Images at the size of the network's input.
 
     Parameters
     ----------
@@ -42,19 +54,20 @@ class Pixels:
         self.pixels = pixels
 
     def batch(self, rows: Rows, epoch: int) -> NDArray[np.uint8]:
-        """Return some images; they are augmented on the device."""
+        """Return images; the network augments them on the device."""
         return self.pixels[rows]
 
 
 class Activations:
-    """Activations of the last frozen layer, as stores hold them.
+    """Activations of the last frozen layer.
 
     Parameters
     ----------
     plain : ndarray of shape (n, h, w, c)
-        Of the images as they are, usually memory-mapped.
+        Activations of the images, usually memory-mapped.
     copies : sequence of ndarray, each of shape (n, h, w, c)
-        Of augmented copies, which epochs use in turn; none to train on `plain`.
+        Activations of augmented copies, which the epochs use in turn. Without copies the
+        network is trained on `plain`.
     """
 
     is_activations = True
@@ -65,9 +78,9 @@ class Activations:
         self.plain, self.copies = plain, list(copies)
 
     def batch(self, rows: Rows, epoch: int) -> NDArray[np.float32]:
-        """Return some activations: of a copy in training, plain in epoch 0."""
-        use = self.copies and epoch > 0
-        source = self.copies[(epoch - 1) % len(self.copies)] if use else self.plain
+        """Return activations: of a copy in training, and of the images in epoch 0."""
+        augmented = self.copies and epoch > 0
+        source = self.copies[(epoch - 1) % len(self.copies)] if augmented else self.plain
         return np.asarray(source[rows], np.float32)
 
 
@@ -80,31 +93,31 @@ def read_pixels(
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Pixels:
-    """Decode images, once.
+    """Decode images.
 
     Parameters
     ----------
     files : sequence of Path or Url
-        Images, n of them.
+        The n images.
     rows : ndarray of int
-        Those that were read before; the others stay black.
+        Images to decode; the others stay black.
     recipe : Recipe
-        Their size, and how they get there.
+        The size, and how an image gets it.
     folder : Path
-        Where the file without a name lies, n x h x w x 3 bytes.
+        Folder of the memory-mapped file, which takes n x h x w x 3 bytes.
     max_pixels : int, default=178956970
-        Larger images are refused.
+        An image with more pixels cannot be read.
     progress : callable, optional
-        Called with (images done, images in all).
+        Called with (images done, images in total).
 
     Raises
     ------
     ImagesError
-        One cannot be read, though it could before.
+        An image cannot be read.
     """
     shape = (len(files), *recipe.size, 3)
     with tempfile.TemporaryFile(dir=folder) as file:
-        # The map keeps the file alive after it is closed.
+        # The memory map keeps the file after it is closed.
         pixels = np.memmap(file, np.uint8, "w+", shape=shape)
     read = partial(
         read_image,
@@ -122,8 +135,8 @@ def read_pixels(
                     pixels[row] = future.result().pixels
                 except ImageError as error:
                     message = (
-                        f"{files[row]} could be read before, and cannot now: {error}. Run the same "
-                        "command again."
+                        f"{files[row]} could be read before, but now it cannot: {error}. Run the "
+                        "same command again."
                     )
                     raise ImagesError(message) from error
             progress(start + len(part), len(rows))
