@@ -1,37 +1,36 @@
-"""What each place of a layer's map adds to a decision, exactly, where that is a sum over places.
+"""Exact attribution: the contribution of each position of a feature map to a decision score.
 
-A bundle, the code of one image and the activations that it was pooled from come
-in; a number for each place goes out. With the intercept of the classifier they
-add up to its decision value before calibration. This file does not know where
-activations come from.
+A model, the code of one image and the activations that it was pooled from go in; a number
+for each position comes out. Together with the intercept of the classifier, these numbers
+sum to its decision score before calibration. This module does not compute activations.
 
-A linear classifier gives each number of a code a product, weight times number.
-What remains is to give that product to places:
+A linear classifier multiplies each feature of a code by a weight. Each product is divided
+among positions, depending on how the feature was pooled:
 
-* a flattened code has its places;
-* a mean is divided among the places as their activations share in it;
-* a maximum goes to its place, of several equal ones to the first, row by row;
-* the mean of a grid's cell is divided among the cell's places. Where cells share
-  a row, it gets something of both;
-* of several views, mirror images, crops or scales, each gets the share that it has in
-  the number, and its places lie where they do in the image.
+* A feature of a flattened code has one position.
+* A mean is divided among all positions in proportion to their activations.
+* A maximum goes to the position of the maximum; of equal ones, to the first by row.
+* The mean of a grid cell is divided among the positions of the cell. Where cells share a
+  row, this row gets contributions from both.
+* A mean over several views (mirror images, crops or scales) is first divided among the
+  views in proportion to their codes. The positions of each view are then placed where the
+  view is in the image.
 
-The length that `l2` divides by is this image's: how it would change, if a place did, is
-left out. The mean that `centre` subtracts is subtracted where it belongs: at its place
-(flattened), from all places alike (average, grid), or with the maximum. So what is
-shown is how an image differs from the fitted ones, and no constant but the intercept
-remains. Principal components are sums of a code's numbers: their weights come back to these,
-and the mean that they subtract is subtracted in the same way. A channel that is 0 everywhere
-has no place; what its mean adds is spread evenly.
+Positions do not change the length by which `l2` divides a code. The mean that `centre` or
+principal components subtract is subtracted where its feature belongs: at its position
+(flattened), evenly from all positions (average, grid), or at the maximum. The map
+therefore shows how an image differs from the training images, and the intercept is the
+only constant. Weights of principal components are converted to weights of features. If a
+channel is 0 everywhere, the contribution of its mean is spread evenly.
 
-A square root of a sum is no sum of square roots, so `sqrt-l2` is exact on flattened
-codes alone; and a fully connected layer has no places.
+This is not exact for `sqrt-l2` on pooled codes, since the square root of a sum is not a
+sum of square roots, and fully connected layers have no positions.
 """
 
 import copy
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,14 +58,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ImageView:
-    """A layer's map of an image, or of a part of it.
+    """The feature map of a layer for one view: an image, or a crop of it, or its mirror image.
 
     Parameters
     ----------
     activation : ndarray of float, shape (height, width, channels)
-        Upright: that of a mirror image was turned back. Never negative, as ReLU leaves it.
+        Not negative, because of the ReLU. That of a mirror image is mirrored back.
     box : tuple of float, default=(0, 0, 1, 1)
-        Top, left, bottom and right of the part, as shares of the image's sides.
+        Top, left, bottom and right edge of the view, as fractions of the image's sides.
     """
 
     activation: NDArray[np.floating]
@@ -75,14 +74,14 @@ class ImageView:
 
 @dataclass(frozen=True)
 class Attribution:
-    """A decision value as a sum over places; `explain_code` makes it.
+    """A decision score as a sum over positions; `explain_code` returns it.
 
     Parameters
     ----------
     maps : dict of str to ndarray, shape (height, width)
-        What the places of each layer add.
+        Contribution of each position, by layer.
     intercept : float
-        The rest.
+        The remaining constant.
     """
 
     maps: dict[str, Matrix]
@@ -90,101 +89,101 @@ class Attribution:
 
     @property
     def total(self) -> float:
-        """The decision value."""
+        """The decision score."""
         return float(sum(each.sum() for each in self.maps.values())) + self.intercept
 
 
-def why_not_exact(bundle: Model) -> str | None:
-    """Return why a bundle's decisions are no sum over places; None where they are."""
-    steps = bundle.classifier.named_steps
+def why_not_exact(model: Model) -> str | None:
+    """Return why decision scores of a model are not a sum over positions; None if they are."""
+    steps = model.classifier.named_steps
     estimator = steps["decisions"].estimator
     if not _is_linear(estimator):
         layers = "a network with a hidden layer" if isinstance(estimator, Perceptron) else None
-        return f"{layers or type(estimator).__name__} is no weighted sum of the codes"
-    if bundle.recipe.pool == "bilinear":
-        return "bilinear multiplies activations with each other"
-    if bundle.recipe.pool != "none" and "unit" in steps and steps["unit"].root:
-        return f"square roots are taken after the pooling {bundle.recipe.pool}"
-    flat = [name for name in bundle.recipe.layers if find_layer(name).kind == "dense"]
-    return f"{' and '.join(flat)} has no places" if flat else None
+        return f"{layers or type(estimator).__name__} is not a weighted sum of the features"
+    if model.recipe.pool == "bilinear":
+        return "bilinear pooling multiplies activations with each other"
+    if model.recipe.pool != "none" and "unit" in steps and steps["unit"].root:
+        return f"square roots are taken after the pooling {model.recipe.pool}"
+    dense = [name for name in model.recipe.layers if find_layer(name).kind == "dense"]
+    return f"{' and '.join(dense)} has no positions" if dense else None
 
 
-def model_decision_scores(bundle: Model, codes: Matrix) -> Matrix:
-    """Return the decisions of a bundle before calibration, one column a class.
+def model_decision_scores(model: Model, codes: Matrix) -> Matrix:
+    """Return the decision scores of a model before calibration, one column for each class.
 
-    Of two classes scikit-learn has one number, in favour of the second: the
-    first column is that number with the other sign. An SVM of several classes
-    decides between each two: a column is the mean of the class's decisions against
-    each other class, since scikit-learn's own number counts the votes that these
-    win, and stays as it is until one changes sides. Classifiers that only vote have
-    logarithms of probabilities.
+    scikit-learn has a single score for two classes, that of the second class; the column
+    of the first class is its negative. An SVM with several classes has a score for each
+    pair of classes. The column of a class is its mean score against the other classes,
+    since scikit-learn's own score counts the pairs that the class wins, and stays constant
+    until one pair changes. Classifiers that only vote have logarithms of probabilities.
 
     Parameters
     ----------
-    bundle : Model
-        Its codes are at hand, see `Model.open_codes`.
+    model : Model
+        Its training codes must be available, see `Model.open_codes`.
     codes : ndarray of shape (n, d)
+        Codes of n images.
 
     Returns
     -------
     ndarray of shape (n, n_classes)
     """
-    estimator = bundle.classifier.named_steps["decisions"].estimator
-    if isinstance(estimator, SVC) and len(bundle.classes) > 2:
+    estimator = model.classifier.named_steps["decisions"].estimator
+    if isinstance(estimator, SVC) and len(model.classes) > 2:
         rows = codes
-        for _, step in bundle.classifier.steps[:-2]:  # all before the decisions
+        for _, step in model.classifier.steps[:-2]:  # those before the decision scores
             rows = step.transform(rows)
         return _mean_margins(estimator, rows)
-    found = np.asarray(bundle.classifier[:-1].transform(codes))
-    # Between them, `DecisionScores` divides the one number of two classes.
-    return 2 * found if len(bundle.classes) == 2 and _has_decisions(estimator) else found
+    scores = np.asarray(model.classifier[:-1].transform(codes))
+    # `DecisionScores` gives half of scikit-learn's single score to each of two classes.
+    is_halved = len(model.classes) == 2 and hasattr(estimator, "decision_function")
+    return 2 * scores if is_halved else scores
 
 
 def explain_code(
-    bundle: Model, code: Matrix, views: Mapping[str, Sequence[ImageView]], k: int
+    model: Model, code: Matrix, views: Mapping[str, Sequence[ImageView]], k: int
 ) -> Attribution:
-    """Divide the decision value of a class among the places of the layers' maps.
+    """Divide the decision score of a class among the positions of the feature maps.
 
     Parameters
     ----------
-    bundle : Model
-        One for which `why_not_exact` is None.
+    model : Model
+        A model for which `why_not_exact` is None.
     code : ndarray of shape (d,)
-        Of one image, all layers side by side.
+        Code of one image, all layers side by side.
     views : mapping of str to sequence of ImageView
-        What was pooled, by layer: scale by scale, and of each the recipe's `n_views`. Of
-        a flattened code one, the code itself.
+        The views whose activations were pooled, by layer: for each scale, the recipe's
+        `n_views`. A flattened code has a single view, the code itself.
     k : int
-        The class, as a position in the bundle's classes.
+        Index of the class in the model's classes.
 
     Returns
     -------
     Attribution
     """
-    steps = bundle.classifier.named_steps
+    steps = model.classifier.named_steps
     weights, intercept = _weights_of(steps["decisions"].estimator, k)
-    own, mean = _parts(steps, code)
+    scaled, mean = _scaled_and_mean(steps, code)
     if "components" in steps:
         weights = steps["components"].to_columns(weights)
-    of_code, of_mean = weights * own, weights * mean
+    of_code, of_mean = weights * scaled, weights * mean
     maps = {}
     start = 0
-    for layer in bundle.recipe.layers:
-        part = slice(start, start + bundle.recipe.code_size(layer))
-        shape = bundle.recipe.code_shape(layer)
-        maps[layer] = _given_to_views(
-            bundle.recipe, shape, views[layer], of_code[part], of_mean[part]
-        )
+    for layer in model.recipe.layers:
+        part = slice(start, start + model.recipe.code_size(layer))
+        shape = model.recipe.code_shape(layer)
+        maps[layer] = _to_views(model.recipe, shape, views[layer], of_code[part], of_mean[part])
         start = part.stop
     return Attribution(maps, intercept)
 
 
 def sum_on_finest_map(maps: Mapping[str, Matrix]) -> Matrix:
-    """Sum the maps of several layers on the places of the finest.
+    """Sum the maps of several layers on the positions of the finest one.
 
-    Each place of a coarser map stands for some places of the finest, which get
-    equal parts, so that the sum stays. At sizes that a layer's stride does not divide,
-    its map ends before the image does; what lies beyond gets nothing from it.
+    Each position of a coarser map is several positions of the finest. Its contribution is
+    divided evenly among them, so that the sum stays the same. If the stride of a layer
+    does not divide the image size, its map ends before the image does; positions beyond
+    its end get nothing from it.
 
     Parameters
     ----------
@@ -221,19 +220,15 @@ def _is_linear(estimator: BaseEstimator) -> bool:
 
 
 def _mean_margins(estimator: SVC, rows: Matrix) -> Matrix:
-    """Return the mean of each class's decisions against the others, (n, n_classes)."""
-    each = copy.copy(estimator).set_params(decision_function_shape="ovo")
-    n_classes = len(each.classes_)
-    found = np.zeros((len(rows), n_classes))
+    """Return the mean score of each class against the others, (n, n_classes)."""
+    pairwise = copy.copy(estimator).set_params(decision_function_shape="ovo")
+    n_classes = len(pairwise.classes_)
+    scores = np.zeros((len(rows), n_classes))
     pairs = itertools.combinations(range(n_classes), 2)
-    for (i, j), margin in zip(pairs, each.decision_function(rows).T, strict=True):
-        found[:, i] += margin
-        found[:, j] -= margin
-    return found / (n_classes - 1)
-
-
-def _has_decisions(estimator: BaseEstimator) -> bool:
-    return hasattr(estimator, "decision_function")
+    for (i, j), margin in zip(pairs, pairwise.decision_function(rows).T, strict=True):
+        scores[:, i] += margin
+        scores[:, j] -= margin
+    return scores / (n_classes - 1)
 
 
 def _weights_of(estimator: BaseEstimator, k: int) -> tuple[Matrix, float]:
@@ -243,7 +238,7 @@ def _weights_of(estimator: BaseEstimator, k: int) -> tuple[Matrix, float]:
         if len(coef) == 2:
             coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
     else:
-        # Ridge has one row, without its axis, for two classes; without fit_intercept, one 0.
+        # For two classes, ridge has weights of shape (d,); without fit_intercept, a scalar 0.
         coef = np.atleast_2d(estimator.coef_)
         intercept = np.broadcast_to(np.ravel(estimator.intercept_), len(coef))
     if len(coef) == 1:
@@ -252,34 +247,34 @@ def _weights_of(estimator: BaseEstimator, k: int) -> tuple[Matrix, float]:
     return coef[k], float(intercept[k])
 
 
-def _parts(steps: Mapping[str, Any], code: Matrix) -> tuple[Matrix, Matrix]:
-    """Return a code as its weights have it, as a sum: what the image gives, and the mean."""
+def _scaled_and_mean(steps: Mapping[str, Any], code: Matrix) -> tuple[Matrix, Matrix]:
+    """Return a code as the classifier sees it, as two terms: of the image and of the mean."""
     row = np.asarray(code, dtype=np.float64)[None]
     if "unit" in steps:
         row = steps["unit"].transform(row)
-    own, mean = row[0], np.zeros(row.shape[1])
+    scaled, mean = row[0], np.zeros(row.shape[1])
     if "centre" in steps:
         centre = steps["centre"].mean_
-        length = float(np.linalg.norm(own - centre)) or 1.0
-        own, mean = own / length, -centre / length
+        length = float(np.linalg.norm(scaled - centre)) or 1.0
+        scaled, mean = scaled / length, -centre / length
     if "components" in steps:
         mean = mean - steps["components"].mean_
-    return own, mean
+    return scaled, mean
 
 
-def _given_to_views(
+def _to_views(
     recipe: Recipe,
     shape: tuple[int, ...],
     views: Sequence[ImageView],
     of_code: Matrix,
     of_mean: Matrix,
 ) -> Matrix:
-    """Return what places of the image add, (height, width), from what numbers of a code add."""
+    """Divide the contributions of features among the positions of an image, (height, width)."""
     if len(views) == 1:
-        return _given_to_places(recipe, views[0].activation, of_code, of_mean)
-    apart = len(recipe.scales) if recipe.scales_join == "stack" else 1
-    # Scales stand side by side along the last axis.
-    by_scale = (*shape[:-1], apart, shape[-1] // apart)
+        return _to_positions(recipe, views[0].activation, of_code, of_mean)
+    n_stacked = len(recipe.scales) if recipe.scales_join == "stack" else 1
+    # Stacked scales are side by side along the last axis.
+    by_scale = (*shape[:-1], n_stacked, shape[-1] // n_stacked)
     of_codes, of_means = of_code.reshape(by_scale), of_mean.reshape(by_scale)
     sides = [
         (each.activation.shape[0] / (bottom - top), each.activation.shape[1] / (right - left))
@@ -287,18 +282,18 @@ def _given_to_views(
         for top, left, bottom, right in [each.box]
     ]
     total = np.zeros((round(max(s[0] for s in sides)), round(max(s[1] for s in sides))))
-    of_group = len(views) // apart
-    for i in range(apart):
-        group = views[i * of_group : (i + 1) * of_group]
+    n_views = len(views) // n_stacked
+    for i in range(n_stacked):
+        group = views[i * n_views : (i + 1) * n_views]
         codes = np.stack([_pooled(recipe, each.activation) for each in group])
         sums = codes.sum(axis=0)
-        shares = np.divide(codes, sums, out=np.full_like(codes, 1 / len(group)), where=sums > 0)
-        for view, share in zip(group, shares, strict=True):
-            own = _given_to_places(
+        fractions = np.divide(codes, sums, out=np.full_like(codes, 1 / n_views), where=sums > 0)
+        for view, fraction in zip(group, fractions, strict=True):
+            own = _to_positions(
                 recipe,
                 view.activation,
-                of_codes[..., i, :].ravel() * share,
-                of_means[..., i, :].ravel() / len(group),
+                of_codes[..., i, :].ravel() * fraction,
+                of_means[..., i, :].ravel() / n_views,
             )
             top, left, bottom, right = view.box
             down = _overlaps(top, bottom, len(own), len(total))
@@ -307,26 +302,8 @@ def _given_to_views(
     return total
 
 
-def _pooled(recipe: Recipe, activation: NDArray[np.floating]) -> Matrix:
-    """Return the code of one view, flat."""
-    exact = np.asarray(activation, np.float64)
-    if recipe.grid is not None:
-        cells = [
-            exact[rows, columns].mean(axis=(0, 1))
-            for rows in _cells(len(exact), recipe.grid)
-            for columns in _cells(exact.shape[1], recipe.grid)
-        ]
-        return np.concatenate(cells)
-    ways: dict[str, tuple[Callable[..., Matrix], ...]] = {
-        "avg": (np.mean,),
-        "max": (np.max,),
-        "avg+max": (np.mean, np.max),
-    }
-    return np.concatenate([way(exact, axis=(0, 1)) for way in ways[recipe.pool]])
-
-
 def _overlaps(low: float, high: float, n_own: int, n_whole: int) -> Matrix:
-    """Return which share of each of a view's cells lies in each cell of the whole, along a side.
+    """Return the fraction of each cell of a view that lies in each cell of the image, by side.
 
     Examples
     --------
@@ -340,62 +317,58 @@ def _overlaps(low: float, high: float, n_own: int, n_whole: int) -> Matrix:
     return np.asarray(np.maximum(shared, 0) / np.diff(own))
 
 
-def _given_to_places(
+def _pooled(recipe: Recipe, activation: NDArray[np.floating]) -> Matrix:
+    """Return the code of one view, flat."""
+    exact = np.asarray(activation, np.float64)
+    parts = [
+        np.max(exact[region], axis=(0, 1)) if is_max else np.mean(exact[region], axis=(0, 1))
+        for region, is_max in _regions(recipe, exact.shape)
+    ]
+    return np.concatenate(parts)
+
+
+def _to_positions(
     recipe: Recipe, activation: NDArray[np.floating], of_code: Matrix, of_mean: Matrix
 ) -> Matrix:
-    """Return what places add, (height, width), from what each number of a code adds."""
+    """Divide the contributions of features among the positions of a view, (height, width)."""
     height, width, channels = activation.shape
     if recipe.pool == "none":
         return np.asarray((of_code + of_mean).reshape(activation.shape).sum(axis=2))
-    if recipe.grid is not None:
-        return _to_cells(activation, of_code, of_mean, recipe.grid)
-    places = activation.reshape(-1, channels)
-    ways: dict[str, tuple[Callable[[Matrix, Matrix, Matrix], Matrix], ...]] = {
-        "avg": (_by_share,),
-        "max": (_to_largest,),
-        "avg+max": (_by_share, _to_largest),
-    }
-    total = np.zeros(len(places))
-    for i, way in enumerate(ways[recipe.pool]):
-        part = slice(i * channels, (i + 1) * channels)
-        total += way(places, of_code[part], of_mean[part])
-    return total.reshape(height, width)
-
-
-def _by_share(places: Matrix, of_code: Matrix, of_mean: Matrix) -> Matrix:
-    """Divide what means of channels add among (n, channels) as these share in them."""
-    # Not w·a/n: the code was rounded, to the store's numbers too, and its sum is to stay.
-    sums = places.sum(axis=0, dtype=np.float64)
-    each = np.divide(of_code, sums, out=np.zeros_like(of_code), where=sums > 0)
-    return np.asarray(places @ each + of_mean.sum() / len(places))
-
-
-def _to_largest(places: Matrix, of_code: Matrix, of_mean: Matrix) -> Matrix:
-    """Give what maxima of channels add to their places, of equal ones the first."""
-    of_both = of_code + of_mean
-    somewhere = places.max(axis=0) > 0
-    first = places.argmax(axis=0)
-    total = np.bincount(first[somewhere], of_both[somewhere], minlength=len(places))
-    return np.asarray(total + of_both[~somewhere].sum() / len(places))
-
-
-def _to_cells(
-    activation: NDArray[np.floating], of_code: Matrix, of_mean: Matrix, n_cells: int
-) -> Matrix:
-    """Divide what the means of a grid's cells add among the places of each."""
-    height, width, channels = activation.shape
-    codes, means = (each.reshape(n_cells, n_cells, channels) for each in (of_code, of_mean))
     total = np.zeros((height, width))
-    for i, rows in enumerate(_cells(height, n_cells)):
-        for j, columns in enumerate(_cells(width, n_cells)):
-            cell = activation[rows, columns]
-            shares = _by_share(cell.reshape(-1, channels), codes[i, j], means[i, j])
-            total[rows, columns] += shares.reshape(cell.shape[:2])
+    for i, (region, is_max) in enumerate(_regions(recipe, activation.shape)):
+        part = slice(i * channels, (i + 1) * channels)
+        cell = activation[region]
+        divide = _to_largest if is_max else _in_proportion
+        added = divide(cell.reshape(-1, channels), of_code[part], of_mean[part])
+        total[region] += added.reshape(cell.shape[:2])
     return total
 
 
-def _cells(length: int, n_cells: int) -> list[slice]:
-    """Return the places of each cell along a side, as `featx.network.pooling.pooled` has them."""
-    return [
-        slice(i * length // n_cells, math.ceil((i + 1) * length / n_cells)) for i in range(n_cells)
-    ]
+def _regions(recipe: Recipe, shape: tuple[int, ...]) -> Iterator[tuple[tuple[slice, slice], bool]]:
+    """Yield the regions that are pooled, in the order of the code, and whether by a maximum."""
+    n = recipe.grid or 1
+    for pool in ("avg",) if recipe.grid else recipe.pool.split("+"):
+        for rows, columns in itertools.product(_cells(shape[0], n), _cells(shape[1], n)):
+            yield (rows, columns), pool == "max"
+
+
+def _cells(length: int, n: int) -> list[slice]:
+    """Return the positions of each of n cells along a side, as `featx.network.pooling` does."""
+    return [slice(i * length // n, math.ceil((i + 1) * length / n)) for i in range(n)]
+
+
+def _in_proportion(positions: Matrix, of_code: Matrix, of_mean: Matrix) -> Matrix:
+    """Divide contributions of means of channels among (n, channels) in proportion to these."""
+    # Not w·a/n: the sum of the contributions must equal that of the code, which was rounded.
+    sums = positions.sum(axis=0, dtype=np.float64)
+    each = np.divide(of_code, sums, out=np.zeros_like(of_code), where=sums > 0)
+    return np.asarray(positions @ each + of_mean.sum() / len(positions))
+
+
+def _to_largest(positions: Matrix, of_code: Matrix, of_mean: Matrix) -> Matrix:
+    """Give contributions of maxima of channels to their positions; of equal ones, the first."""
+    of_both = of_code + of_mean
+    somewhere = positions.max(axis=0) > 0
+    first = positions.argmax(axis=0)
+    total = np.bincount(first[somewhere], of_both[somewhere], minlength=len(positions))
+    return np.asarray(total + of_both[~somewhere].sum() / len(positions))
