@@ -1,34 +1,24 @@
-"""Completion in bash, zsh and fish: the words that may stand behind an option.
+"""Shell completion: the words that may follow an option.
 
-A verb comes in; its options learn the words that their help shows, so that what
-a Tab offers and what --help says are written once. This file asks no room for its
-tables: a Tab must be answered before the finger is up.
+The metavar of an option or its fixed choice comes in; the words that a Tab offers go out.
+Nothing heavy is imported, since a Tab must be answered at once.
 """
 
-import inspect
 import re
-from collections.abc import Callable
-from typing import Any
-
-from typer.models import ParameterInfo
+from collections.abc import Callable, Sequence
 
 from featx.layers import FC_SIZE, LAYERS, activation_shape
 
-__all__ = ["CLASSIFIERS", "with_completion", "words_of"]
+__all__ = ["completion_of", "words_of"]
 
-#: What --clf takes, without scikit-learn, which the table of them imports.
-CLASSIFIERS = (
-    *("logistic", "ridge", "linear-svm", "svm-rbf", "knn", "centroid", "lda", "sgd"),
-    *("logistic-l1", "hist-gradient-boosting", "auto"),
-)
+Words = list[tuple[str, str]]
 
-# A placeholder that stands for names, or of which one value serves most.
-_PLACEHOLDERS = {
+# Examples of what a placeholder in a metavar means.
+_PLACEHOLDERS: dict[str, Words] = {
     "LAYER": [
         (x.name, f"{'x'.join(map(str, activation_shape(x.name, FC_SIZE)))} at size {FC_SIZE[0]}")
         for x in LAYERS
     ],
-    "CLASSIFIER": [(name, "") for name in CLASSIFIERS],
     "grid:N": [("grid:2", "means of 2x2 cells")],
     "gpu:N": [("gpu:0", "the first GPU")],
     "random:SEED": [("random:0", "for baselines")],
@@ -37,33 +27,26 @@ _PLACEHOLDERS = {
 }
 
 
-def with_completion(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let each option of a verb complete to the words of its metavar; return the verb."""
-    for parameter in inspect.signature(command).parameters.values():
-        for fact in getattr(parameter.annotation, "__metadata__", ()):
-            if isinstance(fact, ParameterInfo) and (words := words_of(fact.metavar or "")):
-                fact.autocompletion = _always(words)
-    return command
+def completion_of(metavar: str, choices: Sequence[str] = ()) -> Callable[[], Words] | None:
+    """Return a function that returns what a Tab offers, or None if the shell completes files."""
+    words = [(choice, "") for choice in choices] or words_of(metavar)
+    return (lambda: words) if words else None
 
 
-def words_of(metavar: str) -> list[tuple[str, str]]:
-    """Return the words that a metavar stands for, each with its help or an empty text.
+def words_of(metavar: str) -> Words:
+    """Return the words that a metavar lists, each with its help or an empty text.
 
     Examples
     --------
     >>> words_of("auto|cpu|gpu|gpu:N")
     [('auto', ''), ('cpu', ''), ('gpu', ''), ('gpu:0', 'the first GPU')]
-    >>> words_of("FILE")  # the shell knows files
+    >>> words_of("FILE")  # the shell completes files
     []
     """
-    words: list[tuple[str, str]] = []
+    words: Words = []
     for part in metavar.split("|"):
         if part in _PLACEHOLDERS:
             words += _PLACEHOLDERS[part]
         elif part and not re.search("[A-Z]", part):
             words.append((part, ""))
     return words
-
-
-def _always(words: list[tuple[str, str]]) -> Callable[[], list[tuple[str, str]]]:
-    return lambda: words

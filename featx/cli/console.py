@@ -1,6 +1,6 @@
-"""What the verbs share: results on stdout, progress on stderr, common flags.
+"""What the verbs share: text, tables and JSON on stdout, progress on stderr, clusters.
 
-Text and numbers come in; what a person reads, or one JSON object, goes out.
+Text and numbers come in; lines for people, or one JSON object for programs, go out.
 """
 
 import json
@@ -11,22 +11,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from featx.errors import OptionError
+from featx.text import counted
+
 if TYPE_CHECKING:
+    from featx.cluster import Cluster
     from featx.network import Device
 
 __all__ = [
-    "AsJson",
-    "Dtype",
-    "Overwrite",
-    "Pool",
-    "Quiet",
-    "Size",
     "duration",
     "gigabytes",
+    "on_cluster",
+    "place",
     "print_json",
     "print_table",
     "progress_bar",
@@ -36,27 +36,18 @@ __all__ = [
     "stoppable",
 ]
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Dtype = Annotated[str, typer.Option(metavar="float32|float16", help="Numbers in the store.")]
-Pool = Annotated[
-    str, typer.Option(metavar="none|avg|max|avg+max|grid:N|bilinear", help="What becomes of a map.")
-]
-Size = Annotated[str, typer.Option(metavar="224|HxW", help="Image size for the network.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
-
 # Without a terminal, a line of progress now and then is enough for a log.
 _SECONDS_BETWEEN_LINES = 10
 
 
 def say(text: str, *, quiet: bool) -> None:
-    """Print a line for the user on stderr, unless it should be quiet."""
+    """Print a line on stderr, unless `quiet`."""
     if not quiet:
         print(text, file=sys.stderr)
 
 
 def say_notes(notes: Iterable[str], *, quiet: bool) -> None:
-    """Say what the user should know, a line each."""
+    """Print warnings and other notes on stderr, one per line, unless `quiet`."""
     for note in notes:
         say(f"note: {note}", quiet=quiet)
 
@@ -67,7 +58,7 @@ def print_json(content: dict[str, Any]) -> None:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table on stdout; columns of numbers stand to the right."""
+    """Print a table on stdout; columns of numbers are aligned to the right."""
     cells = [list(map(str, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     right = [
@@ -83,7 +74,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def gigabytes(n_bytes: int) -> str:
-    """Spell an amount of bytes.
+    """Return a number of bytes with its unit.
 
     Examples
     --------
@@ -94,7 +85,7 @@ def gigabytes(n_bytes: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Spell a time.
+    """Return a time with its unit.
 
     Examples
     --------
@@ -111,8 +102,8 @@ def duration(seconds: float) -> str:
 def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """Yield a function of (done, total) that shows progress on stderr.
 
-    A bar with the rate and the time left where stderr is a terminal, else a
-    line every ten seconds. Where fewer are done than before, a new round has begun.
+    It shows a bar with the rate and the remaining time if stderr is a terminal, and prints
+    a line every ten seconds otherwise. When `done` decreases, a new round has started.
     """
     if quiet:
         yield lambda done, total: None
@@ -133,20 +124,56 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
 
 @contextmanager
 def stoppable(path: Path) -> Iterator[None]:
-    """Where Ctrl-C stops the block, say what is kept in `path`, and exit with 130."""
+    """Exit with 130 if Ctrl-C stops the block, and print what is kept in `path`."""
     try:
         yield
     except KeyboardInterrupt:
-        kept = "keeps what is done" if path.exists() else "is not there yet"
-        say(f"Stopped. {path} {kept}; the same command goes on.", quiet=False)
+        kept = "keeps the finished work" if path.exists() else "does not exist yet"
+        say(f"Stopped. {path} {kept}. Run the same command again to continue.", quiet=False)
         raise typer.Exit(130) from None
 
 
-def start_backend(device: str) -> tuple["Device", str]:
-    """Import Keras's backend; return the device that it will use, and both in words.
+def place(device: str, cluster: str | None) -> tuple[str, str | None]:
+    """Return the device and the cluster to use; several GPUs are a local cluster.
 
-    TensorFlow greets its user with a dozen lines on stderr that are no
-    concern of featx's user; they are kept back unless the start fails.
+    Raises
+    ------
+    OptionError
+        Both a cluster and all GPUs of this machine are requested.
+    """
+    if device != "gpu:all":
+        return device, cluster
+    if cluster is not None:
+        message = (
+            f"--device gpu:all starts a cluster on this machine, so it cannot be used with "
+            f"--cluster {cluster}. Leave out one of them."
+        )
+        raise OptionError(message)
+    from featx.network import count_gpus
+
+    n_gpus = count_gpus()
+    return "gpu", f"gpus:{n_gpus}" if n_gpus > 1 else None
+
+
+@contextmanager
+def on_cluster(name: str | None, *, quiet: bool) -> Iterator["Cluster | None"]:
+    """Connect to the named cluster, if any, and print the address of its dashboard."""
+    if name is None:
+        yield None
+        return
+    from featx.cluster import connected
+
+    with connected(name, lambda text: say(text, quiet=quiet)) as cluster:
+        n_workers = counted(len(cluster.workers), "worker")
+        say(f"cluster {name}: {n_workers}, dashboard {cluster.dashboard}", quiet=quiet)
+        yield cluster
+
+
+def start_backend(device: str) -> tuple["Device", str]:
+    """Import the backend of Keras; return the device that it will use, and a description of both.
+
+    TensorFlow logs a dozen lines on stderr when it starts, which do not concern users of
+    featx; they are shown only if the start fails.
     """
     with _native_stderr_kept_back():
         from featx.network import find_device
@@ -180,8 +207,8 @@ def _lines(what: str) -> Callable[[int, int], None]:
         if done < before:
             first = None
         before = done
-        # The rate counts from the first batch, in which the network compiles, and
-        # before which a run that goes on has rows of an earlier one.
+        # The rate is measured after the first batch: the network compiles during that batch,
+        # and a resumed run starts with the images of an earlier run.
         if first is None:
             began = last = now
             first = done

@@ -1,27 +1,12 @@
-"""`featx export`: a store to Parquet, CSV or npz."""
+"""`featx export`: from a store to Parquet, CSV or npz."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from featx.cli.console import Overwrite, Quiet, gigabytes
-from featx.cli.options import Split
-
-NAME = "export"
+from featx.cli.console import gigabytes
+from featx.cli.options import ExportOptions, Quiet
 
 
-def command(
-    codes: Annotated[Path, typer.Argument(help="A store.")] = Path("codes.h5"),
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="NAME.parquet, NAME.csv or NAME.npz.")
-    ] = Path("codes.parquet"),
-    split: Split = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write the codes into one file for tools that read no HDF5."""
+def command(options: ExportOptions, quiet: Quiet = False) -> None:
+    """Export codes to one file for tools that do not read HDF5."""
     from featx.store import export
 
-    path = export(codes, output, overwrite=overwrite, split=split)
+    path = export(**options.as_settings())
     print(f"{path}: {gigabytes(path.stat().st_size)}")

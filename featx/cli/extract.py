@@ -1,148 +1,143 @@
-"""`featx extract`: images to a store."""
+"""`featx extract`: from images to a store."""
 
 import dataclasses
+import shlex
+import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featx.cli import options
 from featx.cli.console import (
-    Dtype,
-    Overwrite,
-    Pool,
-    Quiet,
-    Size,
     gigabytes,
+    on_cluster,
+    place,
     progress_bar,
     say,
+    say_notes,
     start_backend,
     stoppable,
 )
+from featx.cli.layers import print_layers
+from featx.cli.options import ClusterName, ExtractionOptions, GpusExtractionOptions, Preset, Quiet
 from featx.errors import ImagesError
+from featx.flags import flags_of
+from featx.layers import deepest, layers_up_to, weight_shapes
 from featx.text import counted
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
     from featx.extraction import Extraction, ExtractionJob
 
-NAME = "extract"
-
 
 def command(
     context: typer.Context,
-    images: options.Images = None,
-    recipe: options.Recipe = None,
-    layer: options.Layers = None,
-    pool: Pool = "none",
-    size: Size = "224",
-    resize: options.ResizeText = "squash",
-    jpeg: options.JpegText = "reduced",
-    weights: options.Weights = "bundled",
-    rename: options.Rename = None,
-    preprocess: options.PreprocessText = "caffe",
-    precision: options.PrecisionText = "float32",
-    device: options.DeviceOrAll = "auto",
-    batch_size: options.BatchSizeText = "auto",
-    dtype: Dtype = "float32",
-    flip: options.Flip = False,
-    crops: options.Crops = 1,
-    scale: options.Scales = None,
-    scales_join: options.ScalesJoinText = "mean",
-    max_pixels: options.MaxPixels = 178_956_970,
-    manifest: options.Manifest = None,
-    group: options.Group = None,
-    output: options.Store = Path("codes.h5"),
-    overwrite: Overwrite = False,
-    cluster: options.ClusterName = None,
+    options: GpusExtractionOptions,
+    preset: Preset = None,
+    cluster: ClusterName = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if an image could not be read.")
+        bool, typer.Option("--strict", help="Exit with code 1 if any image cannot be read.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Extract the codes of images into a store.
+    """Extract codes (features) of images to an HDF5 store.
 
-    Without --layer it lists the layers. A store of that name and with these
-    settings is gone on with: what it holds is not made again.
+    Without --layer, the layers are listed. If the store exists with the same settings,
+    extraction resumes and nothing is recomputed.
     """
-    device, cluster = options.place(device, cluster)
-    job = options.extraction_job(
-        context,
-        images,
-        recipe,
-        quiet=quiet,
-        layer=layer,
-        pool=pool,
-        size=size,
-        resize=resize,
-        jpeg=jpeg,
-        weights=weights,
-        rename=rename,
-        preprocess=preprocess,
-        precision=precision,
-        device=device,
-        batch_size=batch_size,
-        dtype=dtype,
-        flip=flip,
-        crops=crops,
-        scale=scale,
-        scales_join=scales_join,
-        max_pixels=max_pixels,
-        manifest=manifest,
-        group=group,
-        output=output,
-        overwrite=overwrite,
-    )
+    device, cluster = place(options.device, cluster)
+    options = dataclasses.replace(options, device=device)
+    job = checked_job(context, options, preset, quiet=quiet)
     on = cluster if job.n_to_compute else None
-    with stoppable(job.remaining.target), options.on_cluster(on, quiet=quiet) as workers:
-        made = _run(job, workers, quiet=quiet)
-    _report(job, made, strict=strict, quiet=quiet)
-    say(_next(job, made), quiet=quiet)
+    with stoppable(job.remaining.target), on_cluster(on, quiet=quiet) as workers:
+        done = _run(job, workers, quiet=quiet)
+    _report(job, done, strict=strict, quiet=quiet)
+    say(_next(job, done), quiet=quiet)
 
 
-def _next(job: "ExtractionJob", made: "Extraction") -> str:
-    """Say what to type next: without labels there is nothing to fit yet."""
+def checked_job(
+    context: typer.Context, options: ExtractionOptions, preset: str | None, *, quiet: bool
+) -> "ExtractionJob":
+    """Check the options of `extract` or `plan`, and print what will be made.
+
+    Raises
+    ------
+    OptionError
+        A setting has a value that is not allowed.
+    Exit
+        No layer was given; the layers were listed.
+    """
+    from featx.extraction import prepare_extraction
+
+    if preset is not None:
+        options = _with_preset(context, options, preset, quiet=quiet)
+    if not options.layer:
+        print_layers(options.size, options.pool, options.dtype)
+        folder = "" if options.images is None else f" {shlex.quote(options.images)}"
+        verb = context.info_name
+        say(f"No --layer was given. Use: featx {verb}{folder} --layer block2_pool", quiet=False)
+        raise typer.Exit(2)
+    job = prepare_extraction(**options.as_settings(), show_download=not quiet)
+    _say_job(job, quiet=quiet)
+    return job
+
+
+def _with_preset(
+    context: typer.Context, options: ExtractionOptions, name: str, *, quiet: bool
+) -> ExtractionOptions:
+    """Return the options with the settings of a preset, except those that the user typed."""
+    from featx.extraction import find_preset
+
+    # By its name: typer has this kind from click, or from a copy of its own.
+    sources = {setting: context.get_parameter_source(setting) for setting in vars(options)}
+    typed = {name for name, source in sources.items() if source and source.name != "DEFAULT"}
+    added = {k: value for k, value in find_preset(name).settings.items() if k not in typed}
+    say(f"preset {name}: {' '.join(flags_of(added))}", quiet=quiet)
+    return dataclasses.replace(options, **added)
+
+
+def _next(job: "ExtractionJob", done: "Extraction") -> str:
+    """Return the next command to type; images without labels cannot be fitted on yet."""
     if any(record.label is not None for record in job.listing.records):
-        return f"Next: featx fit {made.path} --clf logistic"
+        return f"Next: featx fit {done.path} --clf logistic"
     return (
-        f"Next: featx fit {made.path} --labels TABLE.csv (columns path and label), or "
-        f"featx predict {made.path} --model MODEL"
+        f"Next: featx fit {done.path} --labels TABLE.csv (columns path and label), or "
+        f"featx predict {done.path} --model MODEL"
     )
 
 
 def _run(job: "ExtractionJob", cluster: "Cluster | None", *, quiet: bool) -> "Extraction":
-    """Run a job, and say on what where that is this process."""
+    """Run a job, and print the device if it is of this process."""
     from featx.extraction import run_extraction, settle_batch_size
 
     if job.n_to_compute and cluster is None:
         found, name = start_backend(job.device)
-        at_once = settle_batch_size(job.batch_size, job.recipe, job.n_to_compute, found)
-        say(f"device {name}, {counted(at_once, 'image')} at a time", quiet=quiet)
+        n_images = settle_batch_size(job.batch_size, job.recipe, job.n_to_compute, found)
+        say(f"device {name}, {counted(n_images, 'image')} per batch", quiet=quiet)
     with progress_bar("extract", quiet=quiet) as progress:
-        shown = progress if cluster is not None else _with_price(job, progress, quiet)
+        shown = progress if cluster is not None else _with_forecast(job, progress, quiet)
         return run_extraction(dataclasses.replace(job, progress=shown), cluster=cluster)
 
 
-def _with_price(
+def _with_forecast(
     job: "ExtractionJob", progress: Callable[[int, int], None], quiet: bool
 ) -> Callable[[int, int], None]:
-    """Show progress, and say time and memory once the first batches have told them."""
+    """Show progress, and print the total time and the memory after the first batches."""
     from featx.extraction import Forecast, anonymous_bytes
 
-    forecast, said = Forecast(), False
+    forecast, printed = Forecast(), False
 
     def show(done: int, total: int) -> None:
-        nonlocal said
+        nonlocal printed
         progress(done, total)
-        if said or not job.n_to_compute:
+        if printed or not job.n_to_compute:
             return
         forecast(done, total)
         if forecast.ready:
-            said = True
+            printed = True
             seconds = forecast.seconds(job.n_to_compute)
             say(
-                f"{forecast.images_per_second:.1f} images/s: about {seconds:.0f} s in all, "
+                f"{forecast.images_per_second:.1f} images/s: about {seconds:.0f} s in total, "
                 f"{gigabytes(anonymous_bytes())} of memory",
                 quiet=quiet,
             )
@@ -150,35 +145,83 @@ def _with_price(
     return show
 
 
-def _report(job: "ExtractionJob", made: "Extraction", *, strict: bool, quiet: bool) -> None:
-    bad = f"featx info {made.path} --bad"
-    if not made.n_done:
-        message = f"Of {counted(made.n_failed, 'image')} none could be read. Reasons: {bad}"
+def _report(job: "ExtractionJob", done: "Extraction", *, strict: bool, quiet: bool) -> None:
+    reasons = f"featx info {done.path} --bad"
+    if not done.n_done:
+        message = f"None of {counted(done.n_failed, 'image')} could be read. Reasons: {reasons}"
         raise ImagesError(message)
-    failed = f" {made.n_failed} could not be read: {bad}" if made.n_failed else ""
+    failed = f" {done.n_failed} could not be read: {reasons}" if done.n_failed else ""
+    what = f"{done.path}: codes of {counted(done.n_done, 'image')}"
     if job.remaining.is_empty:
-        print(f"{made.path}: codes of {counted(made.n_done, 'image')}, nothing to do.{failed}")
-    elif not made.n_computed:
-        print(
-            f"{made.path}: codes of {counted(made.n_done, 'image')}, copied in "
-            f"{made.seconds:.0f} s.{failed}"
-        )
+        print(f"{what}, nothing to do.{failed}")
+    elif not done.n_computed:
+        print(f"{what}, copied in {done.seconds:.0f} s.{failed}")
     else:
-        print(
-            f"{made.path}: codes of {counted(made.n_done, 'image')} in {made.seconds:.0f} s, "
-            f"{made.images_per_second:.1f} images/s.{failed}"
-        )
-        shares = made.timings
-        if shares.network == 0:  # workers computed, whose time is not ours
-            return
-        say(
-            f"network {shares.network:.0%} of the time, decoding {shares.decode:.0%}, "
-            f"writing {shares.write:.0%}; the network waited {shares.waiting:.0%}",
-            quiet=quiet,
-        )
-    if strict and made.n_failed:
+        speed = f"{done.images_per_second:.1f} images/s"
+        print(f"{what} in {done.seconds:.0f} s, {speed}.{failed}")
+        times = done.timings
+        if times.network > 0:  # on a cluster, the time of the workers is not known
+            say(
+                f"network busy {times.network:.0%} of the time, waiting for images "
+                f"{times.waiting:.0%}; decoding {times.decode:.0%}, writing {times.write:.0%}",
+                quiet=quiet,
+            )
+    if strict and done.n_failed:
         message = (
-            f"{counted(made.n_failed, 'image')} could not be read, and --strict was given. "
-            f"Reasons: {bad}"
+            f"{counted(done.n_failed, 'image')} could not be read, and --strict was given. "
+            f"Reasons: {reasons}"
         )
         raise ImagesError(message)
+
+
+def _say_job(job: "ExtractionJob", *, quiet: bool) -> None:
+    """Print what will be made: images, codes, disk space, earlier work and weights."""
+    from featx.images import as_typed
+
+    records, recipe, rest = job.listing.records, job.recipe, job.remaining
+    splits = {s: sum(r.split == s for r in records) for s in ("train", "val", "test")}
+    counts = [f"{s} {n}" for s, n in splits.items() if n]
+    n_classes = len({r.label for r in records if r.label is not None})
+    counts.append(counted(n_classes, "class", "classes") if n_classes else "no labels")
+    if groups := {r.group for r in records if r.group is not None}:
+        counts.append(counted(len(groups), "group"))
+    found = f"{counted(len(records), 'image')} in {as_typed(job.listing.root)}"
+    say(f"{found} ({', '.join(counts)})", quiet=quiet)
+    say_notes(job.listing.notes, quiet=quiet)
+    for name in recipe.layers:
+        shape = recipe.code_shape(name)
+        positions = f"{'x'.join(map(str, shape))} = " if len(shape) > 1 else ""
+        width = f"{positions}{recipe.code_size(name):,}"
+        say(f"{name}: {width} features per image, {recipe.dtype}", quiet=quiet)
+    if not rest.resumes:
+        free = gigabytes(shutil.disk_usage(job.output.absolute().parent).free)
+        say(f"{rest.target}: {gigabytes(job.new_bytes)} on disk ({free} free)", quiet=quiet)
+    for line in (*_earlier_lines(job), _weights_line(job)):
+        say(line, quiet=quiet)
+
+
+def _weights_line(job: "ExtractionJob") -> str:
+    source = job.source
+    layers = layers_up_to(deepest(job.recipe.layers))
+    n_layers = counted(sum(weight_shapes(x.name) is not None for x in layers), "layer")
+    what = f"{n_layers} with random weights" if source.path is None else f"{n_layers} found"
+    renamed = f", {len(source.rename)} renamed" if source.rename else ""
+    return f"weights {source.spec} ({source.identity[:12]}): {what}{renamed}"
+
+
+def _earlier_lines(job: "ExtractionJob") -> list[str]:
+    """Return lines on the work of earlier runs that is kept."""
+    rest = job.remaining
+    n_kept = f"{rest.n_kept:,} of {counted(job.n_images, 'image is', 'images are')} done"
+    edited = counted(rest.n_edited, "image has", "images have")
+    dropped = counted(rest.n_dropped, "image of the store is", "images of the store are")
+    lines = {
+        f"resuming {rest.target}: {n_kept}": rest.resumes,
+        f"{edited} changed since the last run and will be read again": rest.n_edited,
+        f"codes of {counted(len(rest.copied), 'image')} are copied from the existing store": (
+            rest.copied
+        ),
+        f"missing layers are computed for {counted(len(rest.extended), 'image')}": rest.extended,
+        f"{dropped} no longer listed and will be removed": rest.n_dropped,
+    }
+    return [line for line, applies in lines.items() if applies]

@@ -1,4 +1,4 @@
-"""`featx info`: what a store, a bundle or a weights file holds."""
+"""`featx info`: what a store, a model or a weights file contains."""
 
 import json
 import zipfile
@@ -8,38 +8,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featx.cli.console import AsJson, Quiet, gigabytes, print_json, print_table
+from featx.cli.console import gigabytes, print_json, print_table
+from featx.cli.options import AsJson, Quiet
 from featx.errors import OptionError, StoreError
 from featx.text import counted, printable
 
 if TYPE_CHECKING:
     from featx.store import Store
 
-NAME = "info"
-
 
 def command(
-    file: Annotated[Path, typer.Argument(help="A store, a bundle or a weights file.")],
+    file: Annotated[Path, typer.Argument(help="A store, a model or a weights file.")],
     bad: Annotated[
-        bool, typer.Option("--bad", help="List the images that could not be read, with reasons.")
+        bool, typer.Option("--bad", help="List the images that could not be read, and why.")
     ] = False,
     digest: Annotated[
-        bool, typer.Option("--digest", help="Hash the recipe, the images' facts and the codes.")
+        bool,
+        typer.Option(
+            "--digest", help="Print hashes of the recipe, the table of images and the codes."
+        ),
     ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say what a store, a bundle or a weights file holds."""
+    """Show what a store, a model or a weights file contains."""
     if not file.is_file():
-        what = f"{file} is a folder." if file.is_dir() else f"No file {file}."
-        message = (
-            f"{what} Expected a store (codes.h5), a bundle (model.skops) or a weights file: "
-            "featx info FILE"
-        )
+        what = f"{file} is a folder." if file.is_dir() else f"{file} does not exist."
+        message = f"{what} Use a store (codes.h5), a model (model.skops) or a weights file."
         raise OptionError(message)
     kind = _kind(file)
     if kind != "store" and (bad or digest):
-        message = f"{file} is no store: --bad and --digest ask about the images and codes of one."
+        message = f"--bad and --digest need a store, but {file} is not a store. Leave them out."
         raise OptionError(message)
     facts = _store(file, digest=digest) if kind == "store" else _FACTS[kind](file)
     if as_json:
@@ -52,7 +51,7 @@ def command(
 
 
 def _kind(file: Path) -> str:
-    """Tell what a file is by its content; its name does not decide."""
+    """Return what a file is, by its content, not by its name."""
     import h5py
 
     from featx.store import FORMAT
@@ -61,18 +60,18 @@ def _kind(file: Path) -> str:
         try:
             with h5py.File(file, "r") as opened:
                 return "store" if str(opened.attrs.get("format")) == FORMAT else "weights"
-        # What h5py makes of damage.
+        # The errors that h5py raises for a damaged file.
         except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            message = f"{file} is an HDF5 file that is cut short or damaged. Make or copy it again."
+            message = f"{file} is a truncated or damaged HDF5 file. Make or copy it again."
             raise StoreError(message) from error
     if zipfile.is_zipfile(file):
         try:
             with zipfile.ZipFile(file) as archive:
-                return "bundle" if "schema.json" in archive.namelist() else "weights"
+                return "model" if "schema.json" in archive.namelist() else "weights"
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-            message = f"{file} is a zip archive that is damaged. Make or copy it again."
+            message = f"{file} is a damaged zip archive. Make or copy it again."
             raise OptionError(message) from error
-    message = f"{file} is no store, no bundle and no weights file. Expected .h5, .keras or .skops."
+    message = f"{file} is not a store, a model or a weights file (.h5, .skops or .keras)."
     raise OptionError(message)
 
 
@@ -108,15 +107,15 @@ def _store(file: Path, *, digest: bool) -> dict[str, Any]:
     return facts
 
 
-def _bundle(file: Path) -> dict[str, Any]:
+def _model(file: Path) -> dict[str, Any]:
     from featx.fitting import load_model
 
-    bundle = load_model(file)
+    model = load_model(file)
     return {
-        "classes": list(bundle.classes),
-        "recipe": json.loads(bundle.recipe.to_json()),
-        "summary": bundle.summary,
-        "provenance": bundle.provenance,
+        "classes": list(model.classes),
+        "recipe": json.loads(model.recipe.to_json()),
+        "summary": model.summary,
+        "provenance": model.provenance,
     }
 
 
@@ -143,13 +142,10 @@ def _weights(file: Path) -> dict[str, Any]:
     }
 
 
-_FACTS = {"bundle": _bundle, "weights": _weights}
+_FACTS = {"model": _model, "weights": _weights}
 
-# What a summary holds that is no line.
-_TABLES = (
-    *("tried", "reliability", "labels", "per_class", "confusion", "confusions", "duplicates"),
-    *("probabilities", "predictions", "notes"),
-)
+# Lists of a summary that fit into a line; the others are left to --json.
+_LINES = {"codes", "layers"}
 
 
 def _counts(store: "Store", column: str) -> dict[str, int]:
@@ -176,14 +172,15 @@ def _print(kind: str, facts: dict[str, Any]) -> None:
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
-    """Print what a fit said of itself; tables of it would fill the screen."""
+    """Print the summary of a fit without its tables, which would fill the screen."""
+    tables = {k for k, value in summary.items() if isinstance(value, list) and k not in _LINES}
     print("summary:")
-    _print_lines({name: value for name, value in summary.items() if name not in _TABLES})
+    _print_lines({name: value for name, value in summary.items() if name not in tables})
     for note in summary.get("notes", ()):
         print(f"  note: {note}")
-    left = [name for name in _TABLES if summary.get(name)]
-    if left:
-        print(f"  more, by --json: {', '.join(left)}")
+    more = [name for name in summary if name in tables and summary[name]]
+    if more:
+        print(f"  more with --json: {', '.join(more)}")
 
 
 def _print_weights(facts: dict[str, Any]) -> None:

@@ -1,28 +1,26 @@
 """`featx layers`: the layers of VGG19 and what their codes cost."""
 
-from featx.cli.console import Dtype, Pool, Quiet, Size, gigabytes, print_table
+from typing import Any
+
+from featx.cli.console import gigabytes, print_table
+from featx.cli.options import LayerOptions, Quiet
 from featx.errors import OptionError
 from featx.layers import LAYERS, gflop
 from featx.recipe import Recipe, image_size
 
-NAME = "layers"
+
+def command(options: LayerOptions, quiet: Quiet = False) -> None:
+    """List the layers with the size and the cost of their codes."""
+    print_layers(options.size, options.pool, options.dtype)
 
 
-def command(
-    size: Size = "224",
-    pool: Pool = "none",
-    dtype: Dtype = "float32",
-    quiet: Quiet = False,
-) -> None:
-    """List the layers, with the width and the cost of their codes."""
-    print_layers(image_size(size), pool, dtype)
-
-
-def print_layers(size: tuple[int, int], pool: str, dtype: str) -> None:
+def print_layers(size: str, pool: str, dtype: Any) -> None:
     """Print the layers as a table on stdout."""
-    # The layer of the largest map checks the settings: what no layer takes is an error, not a dash.
-    recipe = Recipe(weights="", layers=("block1_conv1",), size=size, pool=pool, dtype=dtype)  # type: ignore[arg-type]
-    header = ("layer", "codes", "width", "an image", "GFLOP")
+    # The layer with the largest feature map checks the settings: if it cannot take them, no layer
+    # can, and that is an error instead of a dash.
+    layers = ("block1_conv1",)
+    recipe = Recipe(weights="", layers=layers, size=image_size(size), pool=pool, dtype=dtype)
+    header = ("layer", "codes", "features", "per image", "GFLOP")
     print_table(header, (_row(layer.name, recipe) for layer in LAYERS))
 
 

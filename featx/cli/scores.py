@@ -1,7 +1,7 @@
-"""The scores of an evaluation as a person reads them.
+"""The scores of an evaluation as text.
 
-An evaluation comes in; lines on stdout go out. `fit` and `evaluate` share this
-file, so that the same score stands at the same place.
+An evaluation comes in; lines on stdout go out. `fit` and `evaluate` share this file, so that
+they print the same score in the same place.
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,23 @@ if TYPE_CHECKING:
 
 __all__ = ["print_scores"]
 
-_MOST_CLASSES = 20  # of a confusion matrix that fits into a terminal
+# A larger confusion matrix does not fit into a terminal.
+_MOST_CLASSES = 20
 
 
 def print_scores(
     evaluation: "Evaluation", *, quiet: bool, beside: Sequence[tuple[str, str]] = ()
 ) -> None:
-    """Print the scores of an evaluation, and what is behind them.
+    """Print the scores of an evaluation, its classes and its confusion matrix.
 
     Parameters
     ----------
     evaluation : Evaluation
         The scores.
     quiet : bool
-        Whether to leave out the tables: classes, confusions and their images.
+        Leave out the tables of classes and confusions.
     beside : sequence of (str, str)
-        Names and values that stand below the accuracy, to be compared with it.
+        Names and values to print below the accuracy, to be compared with it.
     """
     lines = [
         ("accuracy", str(evaluation.accuracy)),
@@ -77,7 +78,7 @@ def _print_classes(evaluation: "Evaluation") -> None:
 def _print_confusion(evaluation: "Evaluation") -> None:
     labels = evaluation.labels
     if len(labels) > _MOST_CLASSES:
-        print(f"confusions of {len(labels)} classes: --json has all of them")
+        print(f"confusion matrix of {len(labels)} classes: use --json")
     else:
         rows = zip(labels, evaluation.confusion, strict=True)
         print_table(["true \\ predicted", *labels], [[name, *row] for name, row in rows])
@@ -87,8 +88,8 @@ def _print_confusion(evaluation: "Evaluation") -> None:
 def _print_worst(evaluation: "Evaluation") -> None:
     if not evaluation.confusions:
         return
-    print("taken for another class most often:")
+    print("most frequent confusions:")
     for each in evaluation.confusions:
         where = f": {', '.join(each.paths)}" if each.paths else ""
-        print(f"  {each.n} of {each.true} for {each.predicted}{where}")
+        print(f"  {each.n} of {each.true} predicted as {each.predicted}{where}")
     print()

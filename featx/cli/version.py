@@ -1,7 +1,7 @@
-"""`featx --version`: what runs here, and with what, as a report of a bug needs it.
+"""`featx --version`: the facts that a bug report needs.
 
-Nothing comes in; lines go out, each as soon as it is known. The devices are last:
-only the backend knows them, and it takes seconds to start.
+Nothing comes in; lines go out, each as soon as it is known. The devices come last, because
+only the backend knows them and it takes seconds to start.
 """
 
 import platform
@@ -14,12 +14,12 @@ from featx.text import counted
 
 __all__ = ["version_lines"]
 
-# Of Keras's backends those that are installed are named.
+# Backends of Keras that are not installed are left out.
 _LIBRARIES = ("keras", "tensorflow", "jax", "torch", "h5py", "numpy", "pillow", "scikit-learn")
 
 
 def version_lines() -> Iterator[str]:
-    """Yield what is printed."""
+    """Yield the lines to print."""
     yield f"featx {version('featx')}"
     yield _versions()
     yield _weights()
@@ -31,7 +31,7 @@ def _versions() -> str:
     for name in _LIBRARIES:
         try:
             found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:  # a backend that is not used here
+        except PackageNotFoundError:  # a backend that is not installed
             continue
     return f"{', '.join(found)}; {platform.system()} {platform.machine()}"
 
@@ -44,7 +44,7 @@ def _weights() -> str:
     except WeightsError as error:
         bundled = str(error)
     files = [path for top in (False, True) if (path := cached_imagenet(top=top))]
-    imagenet = " and ".join(map(str, files)) or "not fetched"
+    imagenet = " and ".join(map(str, files)) or "not downloaded"
     return f"weights: bundled ({bundled}), imagenet: {imagenet}"
 
 
@@ -53,7 +53,7 @@ def _devices() -> str:
 
     try:
         start_backend("cpu")
-    except OptionError as error:  # a report of that very error needs the lines above
+    except OptionError as error:  # a report of this error needs the lines above
         return f"devices: none. {error}"
     import keras
     from joblib import cpu_count

@@ -1,35 +1,37 @@
-"""`featx weights fetch`: download the weights that featx does not bundle."""
+"""`featx weights fetch`: download weights that are not part of featx."""
 
 from typing import Annotated
 
 import typer
 
-from featx.cli.completion import with_completion
-from featx.cli.console import Quiet, gigabytes
+from featx.cli.console import gigabytes
+from featx.cli.options import Quiet, flat
 from featx.errors import OptionError
 
-app = typer.Typer(help="Weights beyond the bundled ones.", no_args_is_help=True)
+app = typer.Typer(help="Download weights that are not part of featx.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Weights beyond the bundled ones."""
+    """Download weights that are not part of featx."""
 
 
 @app.command("fetch")
-@with_completion
+@flat
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="imagenet", help="Keras's release.")],
+    name: Annotated[
+        str, typer.Argument(metavar="imagenet", help="The VGG19 weights that Keras publishes.")
+    ],
     top: Annotated[
-        bool, typer.Option("--top", help="With the layers fc1 and fc2 (575 MB, not 80 MB).")
+        bool, typer.Option("--top", help="Include the layers fc1 and fc2 (575 MB, not 80 MB).")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Download Keras's release of VGG19 and check its digest."""
+    """Download the VGG19 weights that Keras publishes, and check them."""
     from featx.network import fetch_imagenet
 
     if name != "imagenet":
-        message = f"No weights '{name}' to fetch. Use: featx weights fetch imagenet"
+        message = f"Unknown weights '{name}'. Use: featx weights fetch imagenet"
         raise OptionError(message)
     path = fetch_imagenet(top=top, progress=not quiet)
     print(f"{path}: {gigabytes(path.stat().st_size)}. Use it with --weights imagenet")
