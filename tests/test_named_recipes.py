@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import featx
-from featx.cli.options import Recipe as RecipeOption
+from featx.choices import PresetName, choices_of
 from featx.errors import OptionError
 from featx.extraction import PRESETS, find_preset, prepare_extraction
 from featx.flags import flags_of
@@ -26,7 +26,7 @@ def test_every_recipe_can_be(tmp_path, make_image_folder, name):
 
 def test_the_option_lists_them():
     """Completely, in order; so does the error."""
-    assert RecipeOption.__metadata__[0].metavar == "|".join(PRESETS)
+    assert choices_of(PresetName) == tuple(PRESETS)
     with pytest.raises(OptionError, match=r"No recipe 'textur'\. Did you mean 'texture'\?"):
         find_preset("textur")
 
@@ -44,11 +44,11 @@ def test_the_flags_are_recorded_and_typed_ones_win(tmp_path, make_image_folder, 
     make_image_folder(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     code, _, err = run(
-        "extract", "--recipe", "vgg-paper", "--scale", "32", "--layer", "block1_pool", "--weights",
+        "extract", "--preset", "vgg-paper", "--scale", "32", "--layer", "block1_pool", "--weights",
         "random:0",
     )  # fmt: skip
     assert code == 0, err
-    assert "recipe vgg-paper: --pool avg --scales-join stack --flip\n" in err
+    assert "preset vgg-paper: --pool avg --scales-join stack --flip\n" in err
     named = open_store(Path("codes.h5"))
     featx.extract(
         layer="block1_pool",
@@ -59,6 +59,6 @@ def test_the_flags_are_recorded_and_typed_ones_win(tmp_path, make_image_folder, 
         output="by-hand.h5",
     )
     assert named.digests() == open_store(Path("by-hand.h5")).digests()
-    code, _, err = run("plan", "--recipe", "quick")
+    code, _, err = run("plan", "--preset", "quick")
     assert code == 1
-    assert "No recipe 'quick'" in err
+    assert "'quick' for --preset" in err

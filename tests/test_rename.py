@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import featx
-from featx.cli import options
+from featx.cli.options import read_renames
 from featx.errors import OptionError, UnknownLayerError, WeightsError
 from featx.network.weights import find_weights, inspect_weights, read_weights
 
@@ -223,7 +223,7 @@ def test_renames_that_are_not_allowed(tmp_path, monkeypatch, spec, rename, error
 def test_a_flag_that_is_not_a_rename(texts):
     """A flag that lacks a name, or renames the same layer twice, is refused."""
     with pytest.raises(OptionError, match=f"--rename.*{re.escape(texts[-1])}|{texts[0]}"):
-        options.renames(texts)
+        read_renames(texts)
 
 
 def test_the_error_lists_both_sides(keras, tmp_path):

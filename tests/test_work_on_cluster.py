@@ -277,7 +277,7 @@ def test_a_task_that_fails_is_named(threads):
 
 def test_all_gpus_are_a_cluster_of_this_machine(monkeypatch):
     from featx import network
-    from featx.cli.options import place
+    from featx.cli.console import place
     from featx.cluster.connecting import _environments
 
     for n_gpus, expected in ((0, None), (1, None), (4, "gpus:4")):
