@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-__all__ = ["documented_by", "method_taking_fields_of", "prepared_by", "takes_fields_of"]
+__all__ = ["documented_by", "method_taking_fields_of", "prepared_by", "takes_fields_of", "values_of"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -116,6 +116,25 @@ def method_taking_fields_of(
         return wrapper
 
     return decorate
+
+
+def values_of(settings: Any, *bases: type) -> dict[str, Any]:
+    """Return the fields that settings inherit from some of their bases, by name.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Paint:
+    ...     colour: str = "red"
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Wall(Paint):
+    ...     height: float = 2.5
+    >>> values_of(Wall(colour="blue"), Paint)
+    {'colour': 'blue'}
+    """
+    names = [field.name for base in bases for field in dataclasses.fields(base)]
+    return {name: getattr(settings, name) for name in names}
 
 
 def documented_by(settings: Any) -> Callable[[C], C]:

@@ -241,17 +241,17 @@ def sweep(tmp_path, make_store):
     folder.mkdir()
     hostile_store(folder / "32-avg.h5", make_store)
     row = {
-        "layers": ["block1_conv1"], "pool": "avg", "size": [32, 32], "width": 64,
+        "layers": ["block1_conv1"], "pool": "avg", "size": [32, 32], "n_features": 64,
         "accuracy": score(0.8), "balanced_accuracy": score(0.7), "bytes_per_image": 256.0,
         "seconds_per_image": 0.01,
     }  # fmt: skip
     other = {**row, "layers": ["block2_pool"], "accuracy": score(0.5), "seconds_per_image": None}
-    verdict = {"word": "undecided", "text": "Undecided <i>whether</i>.", "difference": None}
+    verdict = {"verdict": "undecided", "text": "Undecided <i>whether</i>.", "difference": None}
     facts = {
-        "format": "featx-sweep", "rows": [other, row], "best": "block1_conv1, avg, 32",
-        "cheapest": "block2_pool, avg, 32", "chosen": score(0.7), "final": None,
-        "curve": [{"share": n / 18, "n_train": n, "accuracy": score(0.6)} for n in (9, 18)],
-        "case": verdict, "more": verdict, "fit": {"clf": "ridge"}, "notes": ["A <b>note</b>."],
+        "format": "featx-sweep", "format_version": 2, "rows": [other, row], "best": "block1_conv1, avg, 32",
+        "cheapest": "block2_pool, avg, 32", "expected_accuracy": score(0.7), "final": None,
+        "learning_curve": [{"fraction": n / 18, "n_train": n, "accuracy": score(0.6)} for n in (9, 18)],
+        "domain_verdict": verdict, "more_images_verdict": verdict, "fit": {"clf": "ridge"}, "notes": ["A <b>note</b>."],
         "commands": ["featx extract a", "featx fit b", "featx finetune c"],
     }  # fmt: skip
     (folder / "sweep.json").write_text(json.dumps(facts))

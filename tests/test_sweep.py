@@ -12,8 +12,15 @@ from featx.errors import OptionError
 from featx.extraction import passes
 from featx.fitting.nested_selection import Judged, LearningPoint, cross_validate
 from featx.store import open_store
-from featx.workflows.sweeping import Candidate, Progress, SweepRow, prepare_sweep, run_sweep
-from featx.workflows.sweeping.verdict import cheapest_within, judge_case, judge_curve
+from featx.workflows.sweeping import (
+    Candidate,
+    SweepProgress,
+    SweepRow,
+    prepare_sweep,
+    read_sweep,
+    run_sweep,
+)
+from featx.workflows.sweeping.verdict import cheapest_not_worse, domain_verdict, more_images_verdict
 
 TINY = {"size": 64, "weights": "random:0", "pool": ["avg", "max"], "clf": "ridge"}
 
@@ -143,7 +150,7 @@ def test_what_cannot_be_is_refused_before_work_and_leaves_nothing(home, tmp_path
 def test_the_usual_size_beside_a_scale_is_as_if_not_given(home, tmp_path, size):
     """As for `featx extract`, however it is spelt."""
     job = prepare_sweep(home / "data", output=tmp_path / "s", **{**TINY, "size": size, "scale": 32})
-    assert job.scaled
+    assert job.settings.scales
     with pytest.raises(OptionError, match="Leave out --size, or --scale"):
         prepare_sweep(
             home / "data", output=tmp_path / "t", **{**TINY, "size": [224, 64], "scale": 32}
@@ -169,8 +176,8 @@ def test_every_row_is_judged_as_its_store_alone(home, made):
         )
         alone = cross_validate(job).evaluation()
         assert abs(alone.accuracy.value - row.accuracy.value) < 0.2  # it searches more finely
-        assert row.width == job.joined.recipe.n_features
-        assert row.bytes_per_image == 4 * row.width
+        assert row.n_features == job.joined.recipe.n_features
+        assert row.bytes_per_image == 4 * row.n_features
     assert made.best.accuracy.value == max(row.accuracy.value for row in made.rows)
     assert made.final is None
 
@@ -207,7 +214,7 @@ def test_a_deeper_layer_costs_more_time(made):
 
 def test_files_say_what_was_found(home, made):
     facts = json.loads((home / "sweep/sweep.json").read_text())
-    assert facts == json.loads(json.dumps(made.facts))
+    assert facts == json.loads(json.dumps(made.to_dict()))
     assert facts["best"] == str(made.best.candidate)
     with (home / "sweep/sweep.csv").open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
@@ -217,14 +224,14 @@ def test_files_say_what_was_found(home, made):
 
 def test_with_splits_val_is_scored_once_for_the_best_alone(home, tmp_path, monkeypatch):
     seen = []
-    from featx.workflows.sweeping import running as sweeping
+    from featx.workflows.sweeping import run as sweeping
 
     fitted = sweeping.run_fit
     monkeypatch.setattr(
         sweeping, "run_fit", lambda job, **on: seen.append(job) or fitted(job, **on)
     )
     found = featx.sweep(home / "data", output=tmp_path / "s", **TINY)
-    assert [len(row.judged.y) for row in found.rows] == [18] * len(found.rows)
+    assert [len(row.held_out.y) for row in found.rows] == [18] * len(found.rows)
     assert len(seen) == 1
     assert seen[0].joined.recipe.layers == found.best.layers
     assert found.final.to_dict()["scored_on"] == "val"
@@ -239,9 +246,9 @@ def test_what_was_stopped_goes_on_and_finds_the_same(home, made, tmp_path, monke
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(prepare_sweep(home / "plain", **settings), progress=Progress(candidates=stop))
+        run_sweep(prepare_sweep(home / "plain", progress=SweepProgress(candidates=stop), **settings))
     calls = []
-    from featx.workflows.sweeping import running as sweeping
+    from featx.workflows.sweeping import run as sweeping
 
     judging = sweeping.cross_validate
     monkeypatch.setattr(
@@ -249,8 +256,8 @@ def test_what_was_stopped_goes_on_and_finds_the_same(home, made, tmp_path, monke
     )
     found = featx.sweep(home / "plain", **settings)
     assert len(calls) == len(found.rows) - 3
-    for name in ("rows", "best", "chosen", "curve", "case", "more"):
-        ours, theirs = (json.loads(json.dumps(each.facts[name])) for each in (found, made))
+    for name in ("rows", "best", "expected_accuracy", "learning_curve", "domain_verdict"):
+        ours, theirs = (json.loads(json.dumps(each.to_dict()[name])) for each in (found, made))
         if name == "rows":  # another pass took another time
             ours, theirs = ([{**r, "seconds_per_image": 0} for r in x] for x in (ours, theirs))
         assert ours == theirs, name
@@ -262,14 +269,14 @@ def test_other_settings_are_judged_anew(home, tmp_path):
     one = featx.sweep(home / "plain", **settings)
     other = featx.sweep(home / "plain", seed=1, **settings)
     assert any(
-        (a.judged.part != b.judged.part).any() for a, b in zip(one.rows, other.rows, strict=True)
+        (a.held_out.part != b.held_out.part).any() for a, b in zip(one.rows, other.rows, strict=True)
     )
 
 
 def test_the_budget_ends_it_in_words(home, tmp_path):
     found = featx.sweep(home / "plain", budget=1e-9, **{**TINY, "output": tmp_path / "s"})
     assert len(found.rows) == 1
-    (said,) = [note for note in found.facts["notes"] if note.startswith("The budget ended")]
+    (said,) = [note for note in found.notes if note.startswith("The budget ended")]
     assert "13 of 14 candidates were not tried" in said
     assert "block5_pool, max, 64" in said
 
@@ -283,14 +290,14 @@ def test_the_cheapest_that_cannot_be_told_from_the_best():
         row_of("block2_pool", 89, seed=1),
         row_of("block3_pool", 92, seed=2),
     )
-    assert cheapest_within([weak, near, best], best) is near
-    assert cheapest_within([best, weak, near], best) is best
+    assert cheapest_not_worse([weak, near, best], best) is near
+    assert cheapest_not_worse([best, weak, near], best) is best
 
 
 def test_images_are_different_where_an_earlier_layer_is_better_beyond_doubt():
     last = row_of("block5_pool", 70)
-    found = judge_case([row_of("block3_pool", 95, seed=1), last, row_of("block2_pool", 60)])
-    assert found.word == "different"
+    found = domain_verdict([row_of("block3_pool", 95, seed=1), last, row_of("block2_pool", 60)])
+    assert found.verdict == "different"
     assert found.difference.low > 0
     assert "block3_pool reaches 0.950" in found.text
     assert found.text.startswith("The images are different from ImageNet's")
@@ -299,8 +306,8 @@ def test_images_are_different_where_an_earlier_layer_is_better_beyond_doubt():
 @pytest.mark.parametrize("right", [71, 60])
 def test_else_it_is_undecided(right):
     rows = [row_of("block3_pool", right, seed=1), row_of("block5_pool", 70)]
-    assert judge_case(rows).word == "undecided"
-    assert judge_case(rows).text.startswith("Undecided whether")
+    assert domain_verdict(rows).verdict == "undecided"
+    assert domain_verdict(rows).text.startswith("Undecided whether")
 
 
 def test_only_average_pooling_at_one_size_counts():
@@ -310,8 +317,8 @@ def test_only_average_pooling_at_one_size_counts():
         row_of("block4_pool", 71, seed=1),
         row_of("block5_pool", 70),
     ]
-    assert judge_case(rows).word == "undecided"
-    assert judge_case([row_of("block3_pool", 99)]).word == "undecided"
+    assert domain_verdict(rows).verdict == "undecided"
+    assert domain_verdict([row_of("block3_pool", 99)]).verdict == "undecided"
 
 
 def test_more_images_would_help_where_the_last_doubling_did():
@@ -321,9 +328,9 @@ def test_more_images_would_help_where_the_last_doubling_did():
             for k, right in enumerate(rights)
         ]
 
-    assert judge_curve(points(60, 90)).word == "more"
-    assert judge_curve(points(88, 90)).word == "undecided"
-    assert judge_curve(points(90)).word == "undecided"
+    assert more_images_verdict(points(60, 90)).verdict == "more"
+    assert more_images_verdict(points(88, 90)).verdict == "undecided"
+    assert more_images_verdict(points(90)).verdict == "undecided"
 
 
 def test_the_commands_run_and_give_the_best_codes(run, home, made, monkeypatch, tmp_path):
@@ -352,10 +359,10 @@ def test_the_verb_prints_the_table_and_the_verdict(run, home, made, monkeypatch)
     assert f"{made.best.accuracy.value:.3f}" in best
     assert f"best: {made.best.candidate}: accuracy {made.best.accuracy}" in lines
     assert any(line.startswith("sweep and take the best, as on other images") for line in lines)
-    assert made.case.text in lines
+    assert made.domain_verdict.text in lines
     assert "18 images in plain; 14 candidates" in err
     code, out, _ = run("sweep", "plain", *flags, "-o", "sweep", "--json", "--quiet")
-    assert json.loads(out)["best"] == made.facts["best"]
+    assert json.loads(out)["best"] == made.to_dict()["best"]
 
 
 def test_times_are_read(run, home, monkeypatch):

@@ -35,7 +35,7 @@ def command(
     held-out images, and nested cross-validation estimates how well the best one will do on
     new images. If a sweep was stopped, run the same command again to resume it.
     """
-    from featx.workflows.sweeping import Progress, prepare_sweep, run_sweep
+    from featx.workflows.sweeping import SweepProgress, prepare_sweep, run_sweep
 
     device, cluster = place(options.device, cluster)
     job = prepare_sweep(**dataclasses.replace(options, device=device).as_settings())
@@ -55,16 +55,16 @@ def command(
         progress_bar("images", quiet=quiet) as images_done,
         stoppable(options.output),
     ):
-        progress = Progress(
+        progress = SweepProgress(
             stage=lambda text: say(text, quiet=quiet),
             images=images_done,
             candidates=_candidate_lines(quiet),
         )
-        found = run_sweep(job, progress=progress, cluster=workers)
+        found = run_sweep(dataclasses.replace(job, progress=progress), cluster=workers)
     if as_json:
-        print_json(found.facts)
+        print_json(found.to_dict())
         return
-    say_notes([note for note in found.facts["notes"] if note not in job.notes], quiet=quiet)
+    say_notes([note for note in found.notes if note not in job.notes], quiet=quiet)
     _print(found)
 
 
@@ -92,7 +92,7 @@ def _print(found: "Sweep") -> None:
                 " + ".join(row.layers),
                 row.pool,
                 size_text(row.size),
-                f"{row.width:,}",
+                f"{row.n_features:,}",
                 f"{row.accuracy.value:.3f}",
                 f"{row.accuracy.low:.3f} to {row.accuracy.high:.3f}",
                 f"{row.balanced_accuracy.value:.3f}",
@@ -106,12 +106,12 @@ def _print(found: "Sweep") -> None:
     print(f"best: {found.best.candidate}: accuracy {found.best.accuracy}")
     if found.cheapest is not found.best:
         print(f"cheapest not significantly worse: {found.cheapest.candidate}")
-    print(f"expected accuracy on new images (nested cross-validation): {found.chosen}")
+    print(f"expected accuracy on new images (nested cross-validation): {found.expected_accuracy}")
     if found.final is not None:
         on = found.final.to_dict()["scored_on"]
         print(f"best, scored once on {on}: accuracy {found.final.evaluation.accuracy}")
-    print(found.case.text)
-    print(found.more.text)
+    print(found.domain_verdict.text)
+    print(found.more_images_verdict.text)
     extract, fit, tuning = found.commands
     print(f"Next: {extract}")
     print(f"      {fit}")

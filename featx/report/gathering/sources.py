@@ -1,10 +1,8 @@
 """What a page can be made of, told by the files that are there."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from featx.errors import ModelError, OptionError
 from featx.report.contents import Contents
@@ -102,25 +100,10 @@ def gather(
             return of_bundle(source.path, codes, labels, trust=trust)
         if source.kind == "fine-tuning":
             return of_tuning(source.path)
-        return of_sweep(source.path.parent, _read_json(source))
+        return of_sweep(source.path)
     except (LookupError, TypeError, AttributeError) as error:
         message = (
             f"{printable(str(source.path))} lacks what a page needs ({error!r}): another featx wrote "
             f"it, or it was changed. Make it again: featx {_VERBS[source.kind]} --overwrite"
         )
         raise ModelError(message) from error
-
-
-def _read_json(source: Source) -> dict[str, Any]:
-    try:
-        facts: dict[str, Any] = json.loads(source.path.read_text(encoding="utf-8"))
-        if facts["format"] != "featx-sweep":
-            raise ValueError(facts["format"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        message = (
-            f"{printable(str(source.path))} cannot be read as the result of a {source.kind}: it is "
-            "damaged, or featx did not write it. Make it again: featx "
-            f"{_VERBS[source.kind]} --overwrite"
-        )
-        raise ModelError(message) from error
-    return facts

@@ -19,24 +19,28 @@ from featx.report.contents import (
 from featx.report.gathering.looking import pictures_of, predict_held_out
 from featx.report.gathering.words import recipe_facts, sweep_commands, sweep_lead
 from featx.text import printable
-from featx.workflows.sweeping.prepare import Candidate, store_name
+from featx.workflows.sweeping import Candidate, read_sweep, store_name
 
 __all__ = ["of_sweep"]
 
 
-def of_sweep(folder: Path, facts: Mapping[str, Any]) -> Contents:
-    """Return what a page says of a sweep.
+def of_sweep(path: Path) -> Contents:
+    """Return the contents of a page about a sweep.
 
     Parameters
     ----------
-    folder : Path
-        Its stores are there.
-    facts : mapping of str to object
-        Of its sweep.json.
+    path : Path
+        The sweep.json, in the folder with the stores.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read, or has another format version.
     """
+    folder, facts = path.parent, read_sweep(path)
     rows = [_row(row, facts) for row in facts["rows"]]
     best = next(row for row in rows if "best" in row.mark)
-    chosen = Score(**facts["chosen"])
+    chosen = Score(**facts["expected_accuracy"])
     bars = [("the best, picked by this score", best.accuracy), ("sweep and take the best", chosen)]
     if facts["final"]:
         final = facts["final"]
@@ -55,10 +59,10 @@ def of_sweep(folder: Path, facts: Mapping[str, Any]) -> Contents:
         commands=sweep_commands(facts["commands"]),
         sweep=SweepPart(
             rows=tuple(rows),
-            findings=tuple(facts[name]["text"] for name in ("case", "more")),
+            findings=tuple(facts[name]["text"] for name in ("domain_verdict", "more_images_verdict")),
             curve=tuple(
                 LearningPoint(point["n_train"], Score(**point["accuracy"]))
-                for point in facts["curve"]
+                for point in facts["learning_curve"]
             ),
         ),
     )
@@ -72,7 +76,7 @@ def _row(row: Mapping[str, Any], facts: Mapping[str, Any]) -> SweepRow:
         layers=layers,
         pool=row["pool"],
         size=size,
-        width=row["width"],
+        width=row["n_features"],
         accuracy=Score(**row["accuracy"]),
         balanced_accuracy=Score(**row["balanced_accuracy"]),
         bytes_per_image=row["bytes_per_image"],

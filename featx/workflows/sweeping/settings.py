@@ -1,15 +1,16 @@
-"""The settings of a sweep: each is listed here, once, unless an extraction has it too.
+"""The settings of a sweep; those of images, network and classifier are shared with other verbs.
 
 Values come in as a user types them; a frozen value goes out that `sweep` and the command
-line share. `prepare_sweep` checks what the values allow.
+line share. `prepare_sweep` checks what needs the images or the weights.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featx.choices import Classifier, ClassWeight, Normalise
+from featx.errors import OptionError
 from featx.extraction.settings import ImageSettings, NetworkSettings
+from featx.fitting.settings import ClassifierSettings
 
 __all__ = ["SweepProgress", "SweepSettings"]
 
@@ -21,9 +22,9 @@ class SweepProgress:
     Parameters
     ----------
     stage : callable
-        Called with a sentence when a stage begins or ends.
+        Called with a sentence when a stage begins.
     images : callable
-        Called with (images done, images in total) while images are read.
+        Called with (images done, images in total) during a pass over the images.
     candidates : callable
         Called with (candidates evaluated, candidates in total).
     """
@@ -34,7 +35,7 @@ class SweepProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepSettings(NetworkSettings, ImageSettings):
+class SweepSettings(ClassifierSettings, NetworkSettings, ImageSettings):
     """What `sweep` compares, and how.
 
     Parameters
@@ -45,27 +46,16 @@ class SweepSettings(NetworkSettings, ImageSettings):
         Poolings to try, instead of avg, max, avg+max, grid:2 and, if the disk has room,
         none.
     size : int, str or sequence of them, default=224
-        Image sizes to try; each takes one pass over the images.
+        Image sizes to try. Each takes one pass over the images.
     scale : int or sequence of int, optional
         Shorter sides, in pixels, at which the network sees the whole image, instead of
-        `size`; each takes one pass over the images.
-    clf : str, default="logistic"
-        Classifier; see `featx.fit`.
-    normalise : {"l2", "centre", "sqrt-l2", "none", "auto"}, default="l2"
-        Normalization applied to each feature vector; see `featx.fit`.
-    class_weight : {"balanced"}, optional
-        Weigh classes so that small ones count as much as large ones.
-    folds : int, default=5
-        Number of folds of the cross-validation.
+        `size`. Each takes one pass over the images.
     budget : float, optional
         Seconds after which no further pass or candidate is started.
     output : Path or str, default="sweep"
-        Folder for the stores and results. If it holds stores with the same settings, the
-        sweep resumes.
+        Folder for stores and results. Stores that it holds are resumed.
     overwrite : bool, default=False
-        Replace what the folder holds, instead of resuming.
-    seed : int, default=0
-        Random seed.
+        Replace the stores in the folder, instead of resuming them.
     progress : SweepProgress, optional
         Functions to call while the sweep runs.
     """
@@ -74,12 +64,21 @@ class SweepSettings(NetworkSettings, ImageSettings):
     pool: str | Sequence[str] = ()
     size: int | str | Sequence[int | str] = 224
     scale: int | Sequence[int] = ()
-    clf: Classifier = "logistic"
-    normalise: Normalise = "l2"
-    class_weight: ClassWeight | None = None
-    folds: int = 5
     budget: float | None = None
     output: Path | str = "sweep"
     overwrite: bool = False
-    seed: int = 0
     progress: SweepProgress = SweepProgress()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.budget is not None and self.budget <= 0:
+            message = (
+                f"--budget must be greater than 0, but it is {self.budget:g} seconds. Use a time "
+                "such as 10m."
+            )
+            raise OptionError(message)
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Shorter sides of the scaled images; empty if `size` is used."""
+        return (self.scale,) if isinstance(self.scale, int) else tuple(self.scale)

@@ -1,7 +1,6 @@
-"""What a sweep says: the best, the cheapest that is as good, and which case the data is in.
+"""Conclusions from the rows of a sweep: verdicts with their evidence, and the next commands.
 
-Rows with what each predicted come in; findings with their evidence go out, and the
-commands that follow from them. Every difference is judged on the same images.
+All differences are between predictions for the same images.
 
 References
 ----------
@@ -9,87 +8,33 @@ References
    CS231n. https://cs231n.github.io/transfer-learning/
 """
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from featx.extraction import prepare_extraction
-from featx.fitting.nested_selection import Judged, LearningPoint, compare
+from featx.extraction.settings import ImageSettings, NetworkSettings
+from featx.fitting.nested_selection import LearningPoint, compare
 from featx.flags import flags_of
 from featx.metrics import Score
 from featx.recipe import size_text
-from featx.workflows.sweeping.prepare import Candidate, SweepJob
+from featx.signatures import values_of
+from featx.workflows.sweeping.prepare import Candidate
+from featx.workflows.sweeping.results import SweepRow, Verdict
+from featx.workflows.sweeping.settings import SweepSettings
 
-__all__ = ["SweepRow", "Verdict", "cheapest_within", "commands_of", "judge_case", "judge_curve"]
+__all__ = [
+    "cheapest_not_worse",
+    "domain_verdict",
+    "more_images_verdict",
+    "next_commands",
+]
 
 _LAST = "block5_pool"
 _POOLS = tuple(f"block{k}_pool" for k in range(1, 6))
 
 
-@dataclass(frozen=True)
-class SweepRow:
-    """One candidate, and how good it is.
-
-    Parameters
-    ----------
-    candidate : Candidate
-        Which codes.
-    width : int
-        Numbers of a code.
-    accuracy, balanced_accuracy : Score
-        On images held out.
-    bytes_per_image : float
-        What a code takes on the disk.
-    seconds_per_image : float
-        What it costs: of the pass, the share that the arithmetic gives its layer.
-    judged : Judged
-        What was predicted.
-    """
-
-    candidate: Candidate
-    width: int
-    accuracy: Score
-    balanced_accuracy: Score
-    bytes_per_image: float
-    seconds_per_image: float
-    judged: Judged
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Of the candidate."""
-        return self.candidate.layers
-
-    @property
-    def pool(self) -> str:
-        """Of the candidate."""
-        return self.candidate.pool
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Of the candidate."""
-        return self.candidate.size
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One finding in words, with its evidence.
-
-    Parameters
-    ----------
-    word : str
-        Short, for programs: as "different", "undecided" or "more".
-    text : str
-        For people.
-    difference : Score or None
-        What it rests on, with its interval.
-    """
-
-    word: str
-    text: str
-    difference: Score | None = None
-
-
-def cheapest_within(rows: Sequence[SweepRow], best: SweepRow) -> SweepRow:
-    """Return the cheapest candidate whose accuracy cannot be told from the best one's.
+def cheapest_not_worse(rows: Sequence[SweepRow], best: SweepRow) -> SweepRow:
+    """Return the cheapest row whose accuracy is not significantly worse than the best.
 
     Parameters
     ----------
@@ -99,29 +44,28 @@ def cheapest_within(rows: Sequence[SweepRow], best: SweepRow) -> SweepRow:
         One of them.
     """
     for row in rows:
-        if row is best or compare(best.judged, row.judged).low <= 0:
+        if row is best or compare(best.held_out, row.held_out).low <= 0:
             return row
     return best
 
 
-def judge_case(rows: Sequence[SweepRow]) -> Verdict:
-    """Say whether the images are different from ImageNet's, as far as layers tell.
+def domain_verdict(rows: Sequence[SweepRow]) -> Verdict:
+    """Conclude whether the images differ from ImageNet's.
 
-    Late layers know ImageNet's objects. Where an earlier one serves better, at
-    the same size and pooling (average), the images are of another kind [1]_.
+    Late layers describe the objects of ImageNet. If an earlier layer is significantly better,
+    at the same size and with average pooling, the images are of another domain [1]_.
 
     Parameters
     ----------
     rows : sequence of SweepRow
-        Of all layers.
+        All rows of the sweep.
     """
     single = [r for r in rows if len(r.layers) == 1 and r.layers[0] in _POOLS and r.pool == "avg"]
     sizes = {row.size for row in single if row.layers == (_LAST,)}
+    undecided = "Undecided whether the images differ from ImageNet's:"
     if not sizes:
         return Verdict(
-            "undecided",
-            "Whether the images are different from ImageNet's cannot be told: that takes "
-            f"{_LAST} and an earlier layer, both averaged.",
+            "undecided", f"{undecided} this needs {_LAST} and an earlier layer with --pool avg."
         )
     size = max(sizes, key=lambda each: each[0] * each[1])
     own = [row for row in single if row.size == size]
@@ -130,61 +74,70 @@ def judge_case(rows: Sequence[SweepRow]) -> Verdict:
     if best is last:
         return Verdict(
             "undecided",
-            f"Undecided whether the images are different from ImageNet's: of the averaged layers "
-            f"{_LAST}, the last one, is the best ({last.accuracy.value:.3f}), as it is for images "
-            "like ImageNet's.",
+            f"{undecided} with average pooling the last layer, {_LAST}, is the best "
+            f"({last.accuracy.value:.3f}), as it is for images like ImageNet's.",
         )
-    gain = compare(best.judged, last.judged)
-    found = (
-        f"averaged, {best.layers[0]} reaches {best.accuracy.value:.3f} and {_LAST} "
-        f"{last.accuracy.value:.3f}: {_interval(gain)}"
+    gain = compare(best.held_out, last.held_out)
+    evidence = (
+        f"with average pooling {best.layers[0]} has accuracy {best.accuracy.value:.3f} and "
+        f"{_LAST} {last.accuracy.value:.3f} ({_interval(gain)})."
     )
     if gain.low > 0:
-        return Verdict("different", f"The images are different from ImageNet's: {found}.", gain)
-    return Verdict(
-        "undecided",
-        f"Undecided whether the images are different from ImageNet's: {found}.",
-        gain,
-    )
+        return Verdict("different", f"The images differ from ImageNet's: {evidence}", gain)
+    return Verdict("undecided", f"{undecided} {evidence}", gain)
 
 
-def judge_curve(points: Sequence[LearningPoint]) -> Verdict:
-    """Say whether more images would pay, as far as the last doubling tells.
+def more_images_verdict(points: Sequence[LearningPoint]) -> Verdict:
+    """Conclude from the last two points of a learning curve whether more images would help.
 
     Parameters
     ----------
     points : sequence of LearningPoint
-        By rising share.
+        In the order of the number of images.
     """
     if len(points) < 2:
-        return Verdict("undecided", "Too few images for a learning curve.")
+        return Verdict("undecided", "There are too few images for a learning curve.")
     before, last = points[-2], points[-1]
     gain = compare(last.judged, before.judged)
-    found = (
-        f"from {before.n_train} to {last.n_train} images to learn from, accuracy went from "
-        f"{before.accuracy.value:.3f} to {last.accuracy.value:.3f}: {_interval(gain)}"
+    evidence = (
+        f"from {before.n_train} to {last.n_train} training images, accuracy went from "
+        f"{before.accuracy.value:.3f} to {last.accuracy.value:.3f} ({_interval(gain)})."
     )
     if gain.low > 0:
-        return Verdict("more", f"More images would help: {found}.", gain)
-    return Verdict("undecided", f"Undecided whether more images would help: {found}.", gain)
+        return Verdict("more", f"More images would help: {evidence}", gain)
+    return Verdict("undecided", f"Undecided whether more images would help: {evidence}", gain)
 
 
-def commands_of(job: SweepJob, candidate: Candidate) -> tuple[str, ...]:
-    """Return what to type next: codes, a fit on them, and a network that goes on learning."""
-    size, fit = size_text(candidate.size), job.fit
+def next_commands(settings: SweepSettings, candidate: Candidate) -> tuple[str, ...]:
+    """Return commands that extract a candidate's codes, fit on them, and fine-tune the network.
+
+    Parameters
+    ----------
+    settings : SweepSettings
+        Settings of the sweep.
+    candidate : Candidate
+        The best candidate.
+    """
+    size = size_text(candidate.size)
+    shared = values_of(settings, ImageSettings, NetworkSettings)
+    images = [] if settings.manifest is not None else [shlex.quote(str(settings.images or "data"))]
+    views = {name: shared.pop(name) for name in ("crops", "flip")}
+    del shared["images"], shared["device"]
+    network = " ".join([*images, *flags_of(shared, prepare_extraction)])
     codes = {
         "layer": candidate.layers,
         "pool": candidate.pool,
-        "scale" if job.scaled else "size": size,
+        "scale" if settings.scales else "size": size,
     }
-    flags = [job.flags, *flags_of(codes), *flags_of(job.views, prepare_extraction)]
-    fitting = flags_of({name: fit[name] for name in ("clf", "normalise", "class_weight")})
+    extract = " ".join([network, *flags_of(codes), *flags_of(views, prepare_extraction)])
+    fitted = ("clf", "normalise", "class_weight")
+    fit = " ".join(flags_of({name: getattr(settings, name) for name in fitted}))
     return (
-        f"featx extract {' '.join(flags)} -o best.h5",
-        f"featx fit best.h5 {' '.join(fitting)} -o best.skops",
-        f"featx finetune {job.flags.replace('--weights', '--init')} --size {size}",
+        f"featx extract {extract} -o best.h5",
+        f"featx fit best.h5 {fit} -o best.skops",
+        f"featx finetune {network.replace('--weights', '--init')} --size {size}",
     )
 
 
 def _interval(gain: Score) -> str:
-    return f"{gain.value:+.3f}, {gain.low:+.3f} to {gain.high:+.3f} with 95 % confidence"
+    return f"{gain.value:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}"

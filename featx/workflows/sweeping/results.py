@@ -1,0 +1,258 @@
+"""The results of a sweep, and the files that hold them: sweep.json and sweep.csv."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx.errors import ModelError
+from featx.fitting import Fit
+from featx.fitting.nested_selection import Judged, LearningPoint, compare
+from featx.metrics import Score
+from featx.outputs import whole_file
+from featx.recipe import size_text
+from featx.text import printable
+from featx.workflows.sweeping.prepare import Candidate
+
+__all__ = ["Sweep", "SweepRow", "Verdict", "read_sweep", "write_sweep"]
+
+_FORMAT, _FORMAT_VERSION = "featx-sweep", 2
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One candidate and its scores.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        Layers, pooling and size.
+    n_features : int
+        Features per image.
+    accuracy, balanced_accuracy : Score
+        Scores on held-out images.
+    bytes_per_image : float
+        Disk space of an image's codes.
+    seconds_per_image : float
+        Time of an image in the network: the time of the pass, times the fraction of its
+        arithmetic that the candidate's layers need. NaN if not known.
+    held_out : Judged
+        Predictions for held-out images.
+    """
+
+    candidate: Candidate
+    n_features: int
+    accuracy: Score
+    balanced_accuracy: Score
+    bytes_per_image: float
+    seconds_per_image: float
+    held_out: Judged
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers of the candidate."""
+        return self.candidate.layers
+
+    @property
+    def pool(self) -> str:
+        """Pooling of the candidate."""
+        return self.candidate.pool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Image size of the candidate."""
+        return self.candidate.size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as plain values that JSON can hold."""
+        seconds = self.seconds_per_image
+        return {
+            "layers": list(self.layers),
+            "pool": self.pool,
+            "size": list(self.size),
+            "n_features": self.n_features,
+            "accuracy": dataclasses.asdict(self.accuracy),
+            "balanced_accuracy": dataclasses.asdict(self.balanced_accuracy),
+            "bytes_per_image": self.bytes_per_image,
+            "seconds_per_image": None if np.isnan(seconds) else round(seconds, 6),
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A conclusion of a sweep, and the difference that it is drawn from.
+
+    Parameters
+    ----------
+    verdict : str
+        A word for programs, such as "different", "undecided" or "more".
+    text : str
+        A sentence for people.
+    difference : Score or None
+        Difference of two accuracies, with its interval; None if there are not two.
+    """
+
+    verdict: str
+    text: str
+    difference: Score | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep found.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder with the stores, sweep.json and sweep.csv.
+    rows : tuple of SweepRow
+        The candidates, the cheapest first.
+    best : SweepRow
+        The row with the highest accuracy.
+    cheapest : SweepRow
+        The cheapest row that is not significantly worse than the best.
+    expected_accuracy : Score
+        Accuracy to expect on new images, by nested cross-validation: the best candidate is
+        selected again inside each fold.
+    selected_in_folds : tuple of Candidate
+        The candidate that was selected in each fold.
+    final : Fit or None
+        With given splits: the best candidate, scored once on the held-out split.
+    learning_curve : tuple of LearningPoint
+        Accuracy of the best candidate by number of training images.
+    domain_verdict : Verdict
+        Whether the images differ from ImageNet's.
+    more_images_verdict : Verdict
+        Whether more training images would help.
+    commands : tuple of str
+        Commands to run next.
+    fit : dict
+        Settings of the classifier, as keyword arguments of `featx.fit`.
+    notes : tuple of str
+        Warnings and other notes for the user.
+    seconds : float
+        Time of this run.
+    """
+
+    folder: Path
+    rows: tuple[SweepRow, ...]
+    best: SweepRow
+    cheapest: SweepRow
+    expected_accuracy: Score
+    selected_in_folds: tuple[Candidate, ...]
+    final: Fit | None
+    learning_curve: tuple[LearningPoint, ...]
+    domain_verdict: Verdict
+    more_images_verdict: Verdict
+    commands: tuple[str, ...]
+    fit: Mapping[str, Any]
+    notes: tuple[str, ...]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the results as plain values that JSON can hold.
+
+        Returns
+        -------
+        dict
+            The content of ``sweep.json``.
+        """
+        difference = compare(self.best.held_out, self.cheapest.held_out)
+        return {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "rows": [row.to_dict() for row in self.rows],
+            "best": str(self.best.candidate),
+            "cheapest": str(self.cheapest.candidate),
+            "best_minus_cheapest": dataclasses.asdict(difference),
+            "expected_accuracy": dataclasses.asdict(self.expected_accuracy),
+            "selected_in_folds": [str(each) for each in self.selected_in_folds],
+            "final": None if self.final is None else self.final.to_dict(),
+            "learning_curve": [
+                {
+                    "fraction": point.share,
+                    "n_train": point.n_train,
+                    "accuracy": dataclasses.asdict(point.accuracy),
+                }
+                for point in self.learning_curve
+            ],
+            "domain_verdict": dataclasses.asdict(self.domain_verdict),
+            "more_images_verdict": dataclasses.asdict(self.more_images_verdict),
+            "commands": list(self.commands),
+            "fit": dict(self.fit),
+            "notes": list(self.notes),
+            "seconds": self.seconds,
+        }
+
+
+def write_sweep(found: Sweep) -> None:
+    """Write sweep.json and sweep.csv into the folder of a sweep."""
+    facts = found.to_dict()
+    with whole_file(found.folder / "sweep.json") as temporary:
+        temporary.write_text(json.dumps(facts, indent=2))
+    rows = [
+        {
+            **row,
+            "layers": "+".join(row["layers"]),
+            "size": size_text(tuple(row["size"])),
+            "accuracy": row["accuracy"]["value"],
+            "low": row["accuracy"]["low"],
+            "high": row["accuracy"]["high"],
+            "balanced_accuracy": row["balanced_accuracy"]["value"],
+        }
+        for row in facts["rows"]
+    ]
+    columns = (
+        "layers", "pool", "size", "n_features", "accuracy", "low", "high",
+        "balanced_accuracy", "bytes_per_image", "seconds_per_image",
+    )  # fmt: skip
+    with (
+        whole_file(found.folder / "sweep.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_sweep(path: Path | str) -> dict[str, Any]:
+    """Read the results of a sweep.
+
+    Parameters
+    ----------
+    path : Path or str
+        The folder of the sweep, or the sweep.json in it.
+
+    Returns
+    -------
+    dict
+        The content of sweep.json; see `Sweep.to_dict`.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read, or another version of featx wrote it.
+    """
+    path = Path(path)
+    path = path / "sweep.json" if path.is_dir() else path
+    again = f"Run the sweep again: featx sweep IMAGES -o {printable(str(path.parent))}"
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if facts["format"] != _FORMAT:
+            raise ValueError(facts["format"])
+        version = facts.get("format_version", 1)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        message = f"{printable(str(path))} cannot be read as the result of a sweep. {again}"
+        raise ModelError(message) from error
+    if version != _FORMAT_VERSION:
+        message = (
+            f"{printable(str(path))} has format version {version}, but this featx reads version "
+            f"{_FORMAT_VERSION}. The stores in the folder are used again. {again}"
+        )
+        raise ModelError(message)
+    return facts
