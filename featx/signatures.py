@@ -13,7 +13,13 @@ import re
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-__all__ = ["documented_by", "method_taking_fields_of", "prepared_by", "takes_fields_of", "values_of"]
+__all__ = [
+    "documented_by",
+    "method_taking_fields_of",
+    "prepared_by",
+    "takes_fields_of",
+    "values_of",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -246,7 +246,9 @@ def test_what_was_stopped_goes_on_and_finds_the_same(home, made, tmp_path, monke
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(prepare_sweep(home / "plain", progress=SweepProgress(candidates=stop), **settings))
+        run_sweep(
+            prepare_sweep(home / "plain", progress=SweepProgress(candidates=stop), **settings)
+        )
     calls = []
     from featx.workflows.sweeping import run as sweeping
 
@@ -269,7 +271,8 @@ def test_other_settings_are_judged_anew(home, tmp_path):
     one = featx.sweep(home / "plain", **settings)
     other = featx.sweep(home / "plain", seed=1, **settings)
     assert any(
-        (a.held_out.part != b.held_out.part).any() for a, b in zip(one.rows, other.rows, strict=True)
+        (a.held_out.part != b.held_out.part).any()
+        for a, b in zip(one.rows, other.rows, strict=True)
     )
 
 

@@ -59,7 +59,9 @@ def of_sweep(path: Path) -> Contents:
         commands=sweep_commands(facts["commands"]),
         sweep=SweepPart(
             rows=tuple(rows),
-            findings=tuple(facts[name]["text"] for name in ("domain_verdict", "more_images_verdict")),
+            findings=tuple(
+                facts[name]["text"] for name in ("domain_verdict", "more_images_verdict")
+            ),
             curve=tuple(
                 LearningPoint(point["n_train"], Score(**point["accuracy"]))
                 for point in facts["learning_curve"]
