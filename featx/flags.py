@@ -1,7 +1,7 @@
-"""Settings as flags: what one types on the command line for them.
+"""Settings as command-line flags.
 
-Settings come in under the names that functions have for them; flags go out, quoted
-for a shell. This file knows no setting.
+Settings come in under the names of their keyword arguments; flags go out, quoted for a
+shell. This file does not know which settings exist.
 """
 
 import inspect
@@ -13,16 +13,16 @@ __all__ = ["flags_of"]
 
 
 def flags_of(settings: Mapping[str, Any], usual: Callable[..., Any] | None = None) -> list[str]:
-    """Return settings as one types them.
+    """Return settings as flags to type on the command line.
 
     Parameters
     ----------
     settings : mapping of str to object
-        By name, in the order of the flags. True is the flag alone, and False the one
-        that denies it; a list or a tuple repeats the flag, and so does a mapping, with
-        KEY=VALUE; None is no flag.
+        Values by name, in the order of the flags. True is the flag alone, False is the flag
+        with "--no-". A list or tuple repeats the flag; a mapping repeats it with KEY=VALUE.
+        None is left out.
     usual : callable, optional
-        A function of such settings: those that are its defaults are left out.
+        A function with such parameters; settings that equal its defaults are left out.
 
     Returns
     -------
