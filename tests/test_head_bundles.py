@@ -40,7 +40,7 @@ def test_a_head_says_what_its_bundle_says(one_thread, stores, clf, normalise, n_
     bundle = featx.fit(store, clf=clf, normalise=normalise, baselines=False).model
     expected = bundle.predict_proba(codes)
     head = head_of(bundle)
-    assert (head.classes, head.normalise, head.code_size) == (bundle.classes, normalise, WIDTH)
+    assert (head.classes, head.normalise, head.n_features) == (bundle.classes, normalise, WIDTH)
     np.testing.assert_allclose(softmax(head.logits(codes), axis=1), expected, atol=1e-5)
     x = keras.ops.convert_to_tensor(codes)
     for layer in head_layers(head):
@@ -61,7 +61,7 @@ def test_a_head_takes_principal_components_back_to_the_codes(
         store, normalise=normalise, components=5, whiten=whiten, baselines=False
     ).model
     head = head_of(bundle)
-    assert head.code_size == WIDTH
+    assert head.n_features == WIDTH
     found = softmax(head.logits(codes.astype("f4")), axis=1)
     np.testing.assert_allclose(found, bundle.predict_proba(codes), atol=1e-5)
 

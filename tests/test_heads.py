@@ -340,7 +340,7 @@ def test_random_heads_begin_as_keras_does():
     head = random_head(CLASSES, 300, (200,), seed=5, normalise="l2")
     assert [kernel.shape for kernel in head.kernels] == [(300, 200), (200, 3)]
     assert not any(bias.any() for bias in head.biases)
-    assert (head.normalise, head.code_size, head.mean) == ("l2", 300, None)
+    assert (head.normalise, head.n_features, head.mean) == ("l2", 300, None)
     for kernel in head.kernels:
         theirs = keras.ops.convert_to_numpy(keras.initializers.GlorotUniform(0)(kernel.shape))
         assert np.abs(kernel).max() == pytest.approx(np.abs(theirs).max(), rel=0.01)

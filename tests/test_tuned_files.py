@@ -85,7 +85,7 @@ def test_a_tuned_network_comes_back(settings, tmp_path):
     assert (tuned.fitted_on, tuned.summary) == (DIGESTS, SUMMARY)
     now = network.current_head()
     assert (tuned.head.classes, tuned.head.normalise) == (CLASSES, now.normalise)
-    codes = np.random.default_rng(0).random((4, now.code_size))
+    codes = np.random.default_rng(0).random((4, now.n_features))
     np.testing.assert_array_equal(tuned.head.logits(codes), now.logits(codes))
     expected = network.weights()
     for path in (whole, weights):

@@ -1,9 +1,8 @@
 """Augmentation: random changes to training images, as Keras layers on the device.
 
-A name comes in; layers go out that turn images into others of the same size,
-in training only. Beside them the random state of any Keras layers: what an
-epoch draws follows from a seed and the epoch's number alone, so that a run
-that was killed goes on as one that was not.
+The name of an augmentation comes in; Keras layers go out that change images in training
+only. The random state of layers is set here too: the random numbers of an epoch depend only
+on the seed and the epoch's number, so a resumed run draws the same ones.
 """
 
 import functools
@@ -16,9 +15,7 @@ from featx.choices import Augmentation, check_choice, choices_of
 
 __all__ = ["augmentation_layers", "reseed", "seed_generators"]
 
-#: What `--augment` names.
-
-# Grey by the weights of Rec. ITU-R BT.601, as Pillow's mode "L" has them.
+# Weights of Rec. ITU-R BT.601 for grey, as in Pillow's mode "L".
 _GREY = (0.299, 0.587, 0.114)
 
 
@@ -28,36 +25,34 @@ def augmentation_layers(name: str, seed: int) -> list[Any]:
     Parameters
     ----------
     name : {"none", "flip", "lecture", "strong"}
-        - none: no layer;
-        - flip: half of the images are mirrored, left to right. For all but
-          writing, and pictures where left and right differ;
-        - lecture: flip, and as Keras's ImageDataGenerator has them rotation to
-          30 degrees, shifts to 0.3 of a side, zoom of each side from 0.7 to 1.3;
-        - strong: flip, rotation to 15 degrees, shifts to 0.1, zoom from 0.8
-          to 1.2; brightness to 0.2 of the range, contrast from 0.8 to 1.2,
-          saturation from 0.7 to 1.3. For many epochs.
+        - none: no layer.
+        - flip: half of the images are mirrored left to right. Not for writing, or other
+          images whose class depends on left and right.
+        - lecture: flip, and as in Keras's ImageDataGenerator rotation by up to 30 degrees,
+          shifts by up to 0.3 of a side, and zoom of each side from 0.7 to 1.3.
+        - strong: flip, rotation by up to 15 degrees, shifts by up to 0.1, zoom from 0.8 to
+          1.2; brightness by up to 0.2 of the range, contrast from 0.8 to 1.2, saturation
+          from 0.7 to 1.3. For many epochs.
     seed : int
-        Of what is drawn before the first `reseed`.
+        Random seed until the first `reseed`.
 
     Returns
     -------
     list of keras.Layer
-        Named augment_flip, augment_rotation and so on; to be called one after
-        another on RGB images of shape (n, h, w, 3), float32 from 0 to 255. Say
-        `training=True` or False in every call: Keras's own layers take it as
-        True where nothing is said.
+        Layers named augment_flip, augment_rotation and so on, to call one after another on
+        RGB images of shape (n, h, w, 3), float32 from 0 to 255. Pass `training` in every
+        call, because Keras's own layers take it as True by default.
 
     Raises
     ------
     OptionError
-        There is no such augmentation.
+        `name` is unknown.
 
     Notes
     -----
-    What a picture moves away from has to be filled. Black would be an edge
-    that no photo has, and the other side's pixels are from elsewhere. The
-    lecture's pictures are continued by their outermost pixels, as it does;
-    the strong ones are mirrored at the border, which keeps their texture.
+    Rotation and shifts uncover part of an image, which has to be filled. Black would be an
+    edge that no photo has. "lecture" repeats the outermost pixels, and "strong" mirrors the
+    image at its border, which keeps the texture.
     """
     check_choice("augment", name, choices_of(Augmentation))
     from keras import layers
@@ -71,7 +66,7 @@ def augmentation_layers(name: str, seed: int) -> list[Any]:
         makers += _moves(rotation=15, shift=0.1, zoom=0.2, fill_mode="reflect")
         makers += [
             _maker(layers.RandomBrightness, "brightness", 0.2),
-            # A pair: of one number Keras makes 1 to 1.2.
+            # Keras takes a single number as a range from 1 to 1.2.
             _maker(layers.RandomContrast, "contrast", (0.2, 0.2)),
             functools.partial(_saturation_layer(), 0.3, dtype="float32", name="augment_saturation"),
         ]
@@ -81,19 +76,13 @@ def augmentation_layers(name: str, seed: int) -> list[Any]:
 
 
 def seed_generators(layers: Iterable[Any]) -> list[Any]:
-    """Return the random state of layers, in their order, models' layers included.
-
-    Returns
-    -------
-    list of keras.random.SeedGenerator
-        Of augmentation and dropout; other layers have none.
-    """
+    """Return the random states of layers, including those inside models, in order."""
     found = []
     for layer in layers:
         if hasattr(layer, "layers"):
             found += seed_generators(layer.layers)
             continue
-        # Keras's preprocessing layers use the first name, its Dropout the second.
+        # Keras's preprocessing layers have the first name, Dropout the second.
         for name in ("generator", "seed_generator"):
             generator = getattr(layer, name, None)
             if generator is not None:
@@ -102,59 +91,60 @@ def seed_generators(layers: Iterable[Any]) -> list[Any]:
 
 
 def reseed(layers: Sequence[Any], seed: int, epoch: int) -> None:
-    """Set the random state of layers for an epoch, whatever was drawn before.
+    """Set the random states of layers for an epoch.
 
     Parameters
     ----------
     layers : sequence of keras.Layer
-        The same in the same order for every epoch. Keras's Dropout needs a seed
-        when it is made: without one it draws elsewhere on PyTorch.
+        The same layers in the same order for every epoch. With PyTorch, a Dropout that was
+        made without a seed ignores its state.
     seed, epoch : int
-        Not negative.
+        Random seed and number of the epoch, 0 or more.
     """
     for index, generator in enumerate(seed_generators(layers)):
-        # Mixed, so that seed 1 of epoch 2 is not seed 2 of epoch 1. 30 bits: the state is a pair
-        # of int32 on some backends, PyTorch's is their sum, and the second counts the draws.
+        # SeedSequence mixes the numbers, so that seed 1 of epoch 2 is not seed 2 of epoch 1. 30
+        # bits, because the state is a pair of int32, of which PyTorch uses the sum, and the
+        # second is also a counter.
         words = np.random.SeedSequence([seed, epoch, index]).generate_state(2) >> 2
         generator.state.assign(words.astype(np.int32))
 
 
 def _moves(*, rotation: float, shift: float, zoom: float, fill_mode: str) -> list[Any]:
-    """Return what makes layers that turn, shift and zoom a picture, in degrees and shares.
+    """Return makers of layers that rotate, shift and zoom, in ImageDataGenerator's order.
 
-    In the order of ImageDataGenerator, whose matrices are a rotation times a
-    shift times a zoom; and a zoom that comes last cuts off what was filled.
+    `rotation` is in degrees, the others are fractions. The zoom is last, because it can cut
+    off the filled pixels.
     """
     from keras import layers
 
-    turn = rotation / 360  # Keras counts in full turns
+    turn = rotation / 360  # Keras expects a fraction of a full turn
     return [
         _maker(layers.RandomRotation, "rotation", turn, fill_mode),
         _maker(layers.RandomTranslation, "shift", shift, shift, fill_mode),
-        _maker(layers.RandomZoom, "zoom", zoom, zoom, fill_mode),  # each side for itself
+        _maker(layers.RandomZoom, "zoom", zoom, zoom, fill_mode),  # each side independently
     ]
 
 
 def _maker(layer: Callable[..., Any], name: str, *settings: object) -> Callable[..., Any]:
-    """Return what makes a layer from a seed."""
-    # A user's keras.json may set another data format or float type, so both are said here.
+    """Return a function that makes a layer from a seed."""
+    # A user's keras.json may set another data format or float type.
     fixed = {"data_format": "channels_last", "dtype": "float32", "name": f"augment_{name}"}
     return functools.partial(layer, *settings, **fixed)
 
 
 @functools.cache
 def _saturation_layer() -> Any:
-    """Return a layer class that mixes images with their grey ones.
+    """Return a layer class that changes the saturation of images.
 
-    Keras has one since 3.8; at its default range it makes negative numbers of
-    saturated colours, and it draws outside training too.
+    Keras's own one, since 3.8, returns negative values for saturated colours, and changes
+    images outside training too.
     """
     import keras
     from keras import ops
 
     @keras.saving.register_keras_serializable("featx")
     class RandomSaturation(keras.layers.Layer):  # type: ignore[misc]
-        """Multiplies the distance from grey by 1 - factor to 1 + factor."""
+        """Multiply the distance from grey by a random number from 1 - factor to 1 + factor."""
 
         def __init__(self, factor: float, seed: int | None = None, **kwargs: Any) -> None:
             super().__init__(**kwargs)
@@ -165,7 +155,7 @@ def _saturation_layer() -> Any:
         def call(self, images: Any, training: bool = True) -> Any:
             if not training:
                 return images
-            share = keras.random.uniform(
+            scale = keras.random.uniform(
                 (ops.shape(images)[0], 1, 1, 1),
                 1 - self.factor,
                 1 + self.factor,
@@ -173,7 +163,7 @@ def _saturation_layer() -> Any:
                 seed=self.generator,
             )
             grey = ops.sum(images * ops.convert_to_tensor(_GREY, "float32"), axis=-1, keepdims=True)
-            return ops.clip(grey + share * (images - grey), 0.0, 255.0)
+            return ops.clip(grey + scale * (images - grey), 0.0, 255.0)
 
         def compute_output_shape(self, input_shape: Any) -> Any:
             return input_shape

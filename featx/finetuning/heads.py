@@ -1,8 +1,8 @@
-"""The head: what turns codes into logits, as arrays and as Keras layers.
+"""The head: a linear classifier or perceptron on codes, as arrays and as Keras layers.
 
-Arrays come in, of a linear classifier that was fitted elsewhere or drawn at
-random; Keras layers that compute the same go out, and after training the
-arrays again. A head knows neither images nor where its numbers came from.
+Arrays of a classifier that was fitted elsewhere, or random ones, come in; Keras layers that
+compute the same go out, and after training the arrays again. This file knows neither images
+nor the origin of the arrays.
 
 References
 ----------
@@ -18,11 +18,12 @@ import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from featx.choices import check_choice, choices_of
 from featx.errors import OptionError
 
 __all__ = ["Head", "Normalise", "custom_layers", "head_layers", "random_head", "read_head"]
@@ -31,31 +32,28 @@ Normalise = Literal["none", "l2", "sqrt-l2", "centre"]
 Array = NDArray[np.floating]
 
 
-# Arrays have no one truth value, so two heads are compared by nobody.
 @dataclass(frozen=True, eq=False)
 class Head:
-    """What turns codes into logits.
+    """A function from codes to logits.
 
     Parameters
     ----------
     classes : tuple of str
-        Names of the logits, k of them.
+        Names of the k classes.
     normalise : {"none", "l2", "sqrt-l2", "centre"}
-        What becomes of a code first: it stays, or is made unit length; its
-        signed root is made unit length; or `mean` is taken from the unit code
-        and the rest made unit length again. Zeros stay zeros.
+        Normalization applied to each code, as for `featx.fit`.
     mean : ndarray of shape (d,), optional
-        For "centre" only.
+        The mean that "centre" subtracts.
     kernels : tuple of ndarray
-        One of shape (d, k) is a linear head; several, each as wide as the next
-        is high, are a perceptron with ReLU between them.
+        One kernel of shape (d, k) for a linear head, or the kernels of a perceptron with
+        ReLU activations.
     biases : tuple of ndarray
-        One for each kernel.
+        A bias for each kernel.
 
     Raises
     ------
     OptionError
-        The arrays do not fit each other, the classes or `normalise`.
+        The shapes of the arrays do not match each other, the classes or `normalise`.
 
     Examples
     --------
@@ -72,12 +70,7 @@ class Head:
     biases: tuple[Array, ...]
 
     def __post_init__(self) -> None:
-        if self.normalise not in get_args(Normalise):
-            message = (
-                f"No such normalise: {self.normalise!r}. Expected one of "
-                f"{', '.join(get_args(Normalise))}. Use --normalise l2."
-            )
-            raise OptionError(message)
+        check_choice("normalise", self.normalise, choices_of(Normalise))
         shapes = [kernel.shape for kernel in self.kernels]
         fits = (
             bool(shapes)
@@ -89,30 +82,21 @@ class Head:
         mean = None if self.mean is None else self.mean.shape
         if not fits or mean != (shapes[0][:1] if self.normalise == "centre" else None):
             message = (
-                f"These arrays are no head for {len(self.classes)} classes and normalise "
+                f"These arrays cannot be a head for {len(self.classes)} classes with --normalise "
                 f"{self.normalise}: kernels {shapes}, biases "
-                f"{[bias.shape for bias in self.biases]}, mean {mean}. Expected kernels (d, ...) "
-                "to (..., classes), a bias for each, and a mean (d,) for centre only. Make the "
-                "head again: featx fit CODES"
+                f"{[bias.shape for bias in self.biases]}, mean {mean}. Expected kernels from (d, "
+                "...) to (..., classes), a bias for each, and a mean (d,) for centre only. Make "
+                "the head again: featx fit CODES"
             )
             raise OptionError(message)
 
     @property
-    def code_size(self) -> int:
-        """How many numbers the code of an image has, d."""
+    def n_features(self) -> int:
+        """Number of features of a code, d."""
         return int(self.kernels[0].shape[0])
 
     def logits(self, codes: ArrayLike) -> NDArray[np.float64]:
-        """Return logits in float64: what the layers must agree with.
-
-        Parameters
-        ----------
-        codes : array-like of shape (n, d)
-
-        Returns
-        -------
-        ndarray of shape (n, k)
-        """
+        """Return logits of shape (n, k) for codes of shape (n, d), computed in float64."""
         x = np.asarray(codes, dtype=np.float64)
         if self.normalise == "sqrt-l2":
             x = np.sign(x) * np.sqrt(np.abs(x))
@@ -130,28 +114,28 @@ class Head:
 
 def random_head(
     classes: Sequence[str],
-    code_size: int,
+    n_features: int,
     hidden: Sequence[int],
     seed: int,
     normalise: Normalise = "none",
 ) -> Head:
-    """Draw a head: Glorot-uniform kernels [2]_, biases of zero, as Keras begins.
+    """Return a head with Glorot-uniform kernels [2]_ and zero biases, as Keras has them.
 
     Parameters
     ----------
     classes : sequence of str
-        Names of the logits.
-    code_size : int
-        How many numbers a code has.
+        Names of the classes.
+    n_features : int
+        Number of features of a code.
     hidden : sequence of int
-        Widths of the layers between codes and logits; none for a linear head.
+        Widths of the hidden layers; none for a linear head.
     seed : int
-        The same draws the same, on every backend.
+        Random seed; the result does not depend on the backend.
     normalise : {"none", "l2", "sqrt-l2"}, default="none"
         See `Head`.
     """
     rng = np.random.default_rng(seed)
-    widths = [code_size, *hidden, len(classes)]
+    widths = [n_features, *hidden, len(classes)]
     kernels = []
     for rows, columns in itertools.pairwise(widths):
         limit = np.sqrt(6 / (rows + columns))
@@ -161,26 +145,25 @@ def random_head(
 
 
 def head_layers(head: Head, dropout: float = 0.0) -> list[Any]:
-    """Return Keras layers that compute a head, its arrays their weights.
+    """Return Keras layers that compute a head.
 
-    They compute in float32 whatever the backbone before them does: logits of
-    bfloat16 have three digits, too few for a loss.
+    They compute in float32, because logits in bfloat16 have too few digits for a loss.
 
     Parameters
     ----------
     head : Head
-        Its mean stays as it is in training, kernels and biases can be trained.
+        The initial kernels and biases, which can be trained, and the mean, which cannot.
     dropout : float, default=0.0
-        Share of numbers that training sets to zero: of codes before the only
-        kernel, or of every later kernel's input.
+        Fraction of inputs that training sets to zero: of the codes before the only kernel,
+        or of the input of every kernel but the first.
 
     Returns
     -------
     list of keras.Layer
-        To be called one after another on activations, (n, h, w, c) or (n, d).
-        By name: head_flatten; head_root, head_unit, head_centre, as normalise
-        asks for; head_dense1, head_dense2 ... and head_logits, each with
-        head_dropout1, head_dropout2 ... before it where it has one.
+        Layers to call one after another on activations of shape (n, h, w, c) or (n, d):
+        head_flatten; head_root, head_unit and head_centre as `normalise` requires;
+        head_dense1, head_dense2 ... and head_logits, with head_dropout1, head_dropout2 ...
+        before those that have dropout.
     """
     from keras import layers
 
@@ -196,7 +179,7 @@ def head_layers(head: Head, dropout: float = 0.0) -> list[Any]:
     for k, arrays in enumerate(zip(head.kernels, head.biases, strict=True)):
         if dropout > 0 and (k > 0 or last == 0):
             name = f"head_dropout{max(k, 1)}"
-            # A seed of its own, so that two runs are alike even where nobody calls `reseed`.
+            # A fixed seed makes two runs equal even if `reseed` is never called.
             made.append(layers.Dropout(dropout, seed=k, dtype="float32", name=name))
         name, activation = ("head_logits", None) if k == last else (f"head_dense{k + 1}", "relu")
         dense = functools.partial(layers.Dense, arrays[1].size, activation)
@@ -205,14 +188,14 @@ def head_layers(head: Head, dropout: float = 0.0) -> list[Any]:
 
 
 def read_head(head: Head, layers: Iterable[Any]) -> Head:
-    """Return a head with the arrays that its layers have now.
+    """Return a head with the current weights of its layers.
 
     Parameters
     ----------
     head : Head
-        That `head_layers` was given.
+        The head that `head_layers` was called with.
     layers : iterable of keras.Layer
-        What it returned; others between them, as of a whole model, are passed over.
+        The layers that it returned. Other layers, as of a whole model, are ignored.
     """
     found = {layer.name: layer.get_weights() for layer in layers if layer.name.startswith("head_")}
     names = [f"head_dense{k}" for k in range(1, len(head.kernels))]
@@ -223,33 +206,33 @@ def read_head(head: Head, layers: Iterable[Any]) -> Head:
 
 @functools.cache
 def custom_layers() -> dict[str, Any]:
-    """Return the head's own Keras layers by name, and register them with Keras.
+    """Return featx's own Keras layers by name, and register them with Keras.
 
-    Call it once before `keras.models.load_model` of a model that has a head.
+    Call it once before `keras.models.load_model` of a model with a head.
 
     Returns
     -------
     dict of str to type
-        SignedRoot, UnitRows and CentredRows; Keras knows them as "featx>...".
+        SignedRoot, UnitRows and CentredRows, which Keras registers as "featx>...".
     """
     import keras
     from keras import ops
 
     def unit(x: Any) -> Any:
         squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
-        some = squares > 0
-        # The inner `where` keeps the root away from zero: its infinite slope times the outer
-        # one's 0 would be nan. A row of zeros is left, and its gradient is zero.
-        scale = ops.where(some, ops.rsqrt(ops.where(some, squares, 1.0)), 0.0)
+        positive = squares > 0
+        # The inner `where` avoids the root of zero, whose infinite derivative times the outer
+        # 0 would be nan. A row of zeros stays zero, and so is its gradient.
+        scale = ops.where(positive, ops.rsqrt(ops.where(positive, squares, 1.0)), 0.0)
         return x * scale
 
     register = keras.saving.register_keras_serializable("featx")
 
     @register
     class SignedRoot(keras.layers.Layer):  # type: ignore[misc]
-        """Takes the square root of each number and keeps its sign.
+        """The signed square root of each feature.
 
-        The slope at zero, where ReLU puts most numbers, is taken as zero.
+        Its derivative at zero, where ReLU puts most features, is defined as zero.
         """
 
         def call(self, x: Any) -> Any:
@@ -261,7 +244,7 @@ def custom_layers() -> dict[str, Any]:
 
     @register
     class UnitRows(keras.layers.Layer):  # type: ignore[misc]
-        """Makes rows unit length; rows of zeros stay zeros."""
+        """Scale rows to unit length; rows of zeros stay zero."""
 
         def call(self, x: Any) -> Any:
             return unit(x)
@@ -271,7 +254,7 @@ def custom_layers() -> dict[str, Any]:
 
     @register
     class CentredRows(keras.layers.Layer):  # type: ignore[misc]
-        """Subtracts a mean, which training leaves alone, and makes rows unit length."""
+        """Subtract a mean, which is not trained, and scale rows to unit length."""
 
         def build(self, input_shape: Any) -> None:
             self.mean = self.add_weight(
@@ -288,7 +271,7 @@ def custom_layers() -> dict[str, Any]:
 
 
 def _with_weights(make: Any, arrays: Sequence[Array], *, name: str) -> Any:
-    """Return a layer with weights, built for codes as wide as the first array is high."""
+    """Return a layer with weights, built for as many features as the first array has rows."""
     layer = make(dtype="float32", name=name)
     layer.build((None, arrays[0].shape[0]))
     layer.set_weights(list(arrays))

@@ -1,8 +1,7 @@
-"""A tuned network as files: the whole of it, and its weights under VGG19's names.
+"""The files of a tuned network: tuned.keras and tuned.weights.h5.
 
-A network comes in; `tuned.keras` and `tuned.weights.h5` go out, and what
-`tuned.keras` says of itself comes back. It is read without running its config,
-which could run code: featx's own facts lie beside that, as JSON.
+A network goes into the files; the head and the facts of tuned.keras come back. Keras's own
+config in that file could run code, so it is not read: featx's facts are beside it, as JSON.
 """
 
 import json
@@ -32,20 +31,20 @@ _FORMAT_VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class TunedNetwork:
-    """What a tuned.keras says of itself.
+    """The content of a tuned.keras.
 
     Parameters
     ----------
     path : Path
-        The file, which is the weights of `recipe` too.
+        The file, which also holds the weights of the recipe.
     recipe : Recipe
-        Of the codes that the head takes; its `weights` are not set.
+        Recipe of the codes that the head takes; its `weights` are not set.
     head : Head
-        From codes to logits.
+        The head.
     fitted_on : tuple of str
-        sha256 of the files of the images that it was trained on, stopping included.
+        sha256 of the files of the training images, early-stopping set included.
     summary : dict
-        How it was trained, and how it scored.
+        How the network was trained, and its accuracy.
     """
 
     path: Path
@@ -58,26 +57,26 @@ class TunedNetwork:
 def save_tuned(
     network: Network, folder: Path, fitted_on: tuple[str, ...], summary: Mapping[str, Any]
 ) -> tuple[Path, Path]:
-    """Write tuned.keras and tuned.weights.h5; files of these names are replaced, each at once.
+    """Write tuned.keras and tuned.weights.h5; existing files of these names are replaced.
 
     Parameters
     ----------
     network : Network
-        With the weights that are to be kept.
+        The network with the weights to save.
     folder : Path
-        Where to.
+        The folder to write to.
     fitted_on : tuple of str
-        sha256 of the files of the images that it was trained on.
+        sha256 of the files of the training images, early-stopping set included.
     summary : mapping of str to object
-        Whatever JSON can hold.
+        Anything that JSON can hold.
 
     Returns
     -------
     (Path, Path)
-        Both files: `tuned.keras`, from images to probabilities, which
-        `keras.models.load_model` opens after `import featx` and
-        `featx.finetuning.heads.custom_layers()`; and `tuned.weights.h5`, which
-        `featx extract --weights` and Keras's VGG19 take.
+        `tuned.keras`, a model from images to probabilities, which
+        `keras.models.load_model` opens after a call of
+        `featx.finetuning.heads.custom_layers()`; and `tuned.weights.h5`, for
+        `featx extract --weights` and for Keras's VGG19.
 
     Raises
     ------
@@ -103,7 +102,7 @@ def save_tuned(
         logits = network.model.outputs[0]
         probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(logits)
         model = keras.Model(images, probabilities, name="tuned")
-        # The cut's activation, before it is pooled: VGG19 alone, as Keras has it.
+        # VGG19 without pooling and head, with Keras's layer names.
         (cut,) = network.recipe.layers
         plain = keras.Model(images, network.model.get_layer(cut).output, name="vgg19")
     with whole_file(whole) as temporary:
@@ -116,18 +115,18 @@ def save_tuned(
 
 
 def read_tuned(path: Path | str) -> TunedNetwork:
-    """Read what a tuned.keras says of itself, and its head; no code of the file is run.
+    """Read the facts and the head of a tuned.keras, without running any of its code.
 
     Raises
     ------
     ModelError
-        There is no such file, `featx finetune` did not write it, or it is damaged.
+        The file does not exist, `featx finetune` did not write it, or it is damaged.
     WeightsError
-        Its weights are damaged.
+        The weights are damaged.
     """
     path = Path(path)
     if not path.is_file():
-        message = f"No tuned network {path}. Make one first: featx finetune IMAGES"
+        message = f"{path} does not exist. Make a tuned network first: featx finetune IMAGES"
         raise ModelError(message)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -135,22 +134,24 @@ def read_tuned(path: Path | str) -> TunedNetwork:
         written = facts["format"], facts["format_version"]
     except READ_FAILURES as error:
         message = (
-            f"{path} is no network that featx finetune wrote, or it is damaged. As weights of "
-            f"another maker's network: featx extract --weights {path}"
+            f"{path} is damaged, or featx finetune did not write it. Networks of other programs "
+            f"can be used as weights: featx extract --weights {path}"
         )
         raise ModelError(message) from error
     if written != (_FORMAT, _FORMAT_VERSION):
         message = (
-            f"{path} has format {written[0]} {written[1]}; this featx reads {_FORMAT} "
-            f"{_FORMAT_VERSION}. Use a newer one: pip install --upgrade featx"
+            f"{path} has format {written[0]} {written[1]}, but this featx reads {_FORMAT} "
+            f"{_FORMAT_VERSION}. pip install --upgrade featx"
         )
         raise ModelError(message)
     try:
         _check_kinds(facts)
         recipe = Recipe.from_json(json.dumps(facts["recipe"]))
         head = _read_head(path, facts)
-        if head.code_size != recipe.n_features:
-            message = f"its head takes {head.code_size} numbers, its codes have {recipe.n_features}"
+        if head.n_features != recipe.n_features:
+            message = (
+                f"the head takes {head.n_features} features, but codes have {recipe.n_features}"
+            )
             raise ValueError(message)
         return TunedNetwork(
             path=path,
@@ -163,14 +164,14 @@ def read_tuned(path: Path | str) -> TunedNetwork:
         raise
     except READ_FAILURES as error:
         message = (
-            f"{path} is damaged, or a newer featx wrote it: {error}. Copy it again, run the same "
-            "featx finetune again, or use a newer one: pip install --upgrade featx"
+            f"{path} is damaged, or a newer featx wrote it: {error}. Copy it again, run featx "
+            "finetune again, or upgrade: pip install --upgrade featx"
         )
         raise ModelError(message) from error
 
 
 def _check_kinds(facts: Mapping[str, Any]) -> None:
-    """Refuse facts that are no facts of a network."""
+    """Refuse facts with values of other types."""
     fits = (
         type(facts["n_kernels"]) is int
         and isinstance(facts["summary"], dict)
@@ -180,14 +181,14 @@ def _check_kinds(facts: Mapping[str, Any]) -> None:
         )
     )
     if not fits:
-        message = f"{_FACTS} holds values of other kinds"
+        message = f"{_FACTS} has values of other types"
         raise TypeError(message)
 
 
 def _read_head(path: Path, facts: Mapping[str, Any]) -> Head:
-    """Read a head's arrays from a tuned.keras, whose facts say how many there are."""
+    """Read the arrays of a head."""
     with open_weights(path) as (file, _):
-        # Keras calls the groups by their kinds; the layers' own names are attributes.
+        # Keras names the groups by the type of layer; the layer's name is an attribute.
         vars_ = [inside(file, f"layers/{kind}/vars") for kind in inside(file, "layers")]
         groups = {str(group.attrs["name"]): group for group in vars_}
 
@@ -198,7 +199,7 @@ def _read_head(path: Path, facts: Mapping[str, Any]) -> Head:
             return [np.asarray(dataset) for dataset in datasets]
 
         if not 1 <= facts["n_kernels"] <= len(groups):
-            message = f"its head should have {counted(facts['n_kernels'], 'layer')}"
+            message = f"the head should have {counted(facts['n_kernels'], 'layer')}"
             raise ValueError(message)
 
         names = [f"head_dense{k}" for k in range(1, facts["n_kernels"])]
@@ -208,7 +209,7 @@ def _read_head(path: Path, facts: Mapping[str, Any]) -> Head:
 
 
 def _saved_as(save: Any, path: Path, suffix: str) -> None:
-    """Let Keras write a file whose name has no suffix: it asks for one."""
+    """Let Keras write a file without a suffix, which it would refuse."""
     named = path.with_name(path.name + suffix)
     try:
         save(named)

@@ -1,8 +1,7 @@
-"""Between classifiers of codes and heads of networks: the same numbers on both sides.
+"""Conversions between classifiers of codes and heads of networks.
 
-A bundle comes in and a head goes out, or a tuned network and a bundle: what
-`featx fit` found a training begins with, and what a training found predicts
-as a bundle does. Nothing is fitted here.
+A model becomes the head that a training begins with, and a tuned network becomes a model
+that predicts as any other does. Nothing is fitted here.
 """
 
 import dataclasses
@@ -26,76 +25,77 @@ from featx.network import find_weights
 __all__ = ["head_of", "tuned_model"]
 
 
-def head_of(bundle: Model) -> Head:
-    """Return the head that decides as a bundle's classifier does, its temperature included.
+def head_of(model: Model) -> Head:
+    """Return the head that predicts as a model does, including its temperature.
 
     Parameters
     ----------
-    bundle : Model
-        Of a classifier that weighs one layer's codes: logistic, ridge or
-        linear-svm; lda and centroid do too.
+    model : Model
+        A model with a linear classifier on one layer, such as logistic, ridge, linear-svm,
+        lda or centroid.
 
     Raises
     ------
     OptionError
-        Its classifier is no weighted sum of one layer's codes.
+        The classifier is not linear, or uses codes of several layers.
     """
-    steps = bundle.classifier.named_steps
+    steps = model.classifier.named_steps
     estimator = steps["decisions"].estimator
-    if len(bundle.recipe.layers) > 1 or not hasattr(estimator, "coef_"):
-        what = f"{type(estimator).__name__} on {'+'.join(bundle.recipe.layers)}"
+    if len(model.recipe.layers) > 1 or not hasattr(estimator, "coef_"):
         message = (
-            f"A head begins as a linear classifier on one layer; this bundle is {what}. Expected "
-            "featx fit --clf logistic, ridge or linear-svm with one --layer. Or begin at random: "
-            "--head-init random"
+            "The head needs a linear classifier on one layer, but the model is "
+            f"{type(estimator).__name__} on {'+'.join(model.recipe.layers)}. Use a model of featx "
+            "fit --clf logistic, ridge or linear-svm with one --layer, or --head-init random."
         )
         raise OptionError(message)
     calibration = steps["calibration"]
-    # Sigmoid and isotonic are no single number: the head then keeps the decisions as they are.
+    # Sigmoid and isotonic calibration are not one factor, so the head leaves them out.
     temperature = calibration.temperature if isinstance(calibration, TemperatureScaling) else 1.0
-    # Ridge has one row, without its axis, for two classes.
+    # For two classes, ridge has one row of coefficients without an axis.
     coef, bias = np.atleast_2d(estimator.coef_), np.ravel(estimator.intercept_)
-    if "components" in steps:  # sums of a code's numbers, whose weights come back to these
+    if "components" in steps:
         components = steps["components"]
         coef = np.stack([components.to_columns(row) for row in coef])
         bias = bias - coef @ components.mean_
     kernel, bias = coef.T / temperature, bias / temperature
-    if kernel.shape[1] == 1:  # of two classes: half for the second, minus half for the first
+    if kernel.shape[1] == 1:  # one score for two classes: half for one, minus half for the other
         kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
-    mean = steps["centre"].mean_ if "centre" in steps else None
     normalise: Normalise = "none"
+    mean = None
     if "unit" in steps:
         normalise = "sqrt-l2" if steps["unit"].root else "l2"
-    if mean is not None:
-        normalise = "centre"
+    if "centre" in steps:
+        normalise, mean = "centre", steps["centre"].mean_.astype(np.float32)
     return Head(
-        bundle.classes,
+        model.classes,
         normalise,
-        None if mean is None else mean.astype(np.float32),
+        mean,
         (kernel.astype(np.float32),),
         (bias.astype(np.float32),),
     )
 
 
 def tuned_model(path: Path | str) -> Model:
-    """Return a tuned network as a bundle: a recipe whose weights are the file, and its head.
+    """Return a tuned network as a model.
+
+    The weights of its recipe are the file, and its classifier is the head.
 
     Parameters
     ----------
     path : Path or str
-        The tuned.keras that `featx finetune` wrote. No code of it is run.
+        The tuned.keras of `featx finetune`. None of its code is run.
 
     Raises
     ------
     ModelError, WeightsError
-        It is no such file, or damaged.
+        The file does not exist, is something else, or is damaged.
     """
     tuned = read_tuned(path)
-    spec = str(tuned.path.absolute())
-    source = find_weights(spec, tuned.recipe.layers)
+    weights = str(tuned.path.absolute())
+    source = find_weights(weights, tuned.recipe.layers)
     provenance = {
         "codes": [],
-        "extraction": {"weights": spec},
+        "extraction": {"weights": weights},
         "tuned": json.dumps(tuned.summary),
     }
     return Model(
@@ -110,17 +110,13 @@ def tuned_model(path: Path | str) -> Model:
 def _pipeline(head: Head) -> Pipeline:
     steps: list[tuple[str, BaseEstimator]] = []
     if head.normalise != "none":
-        unit = UnitRows((head.code_size,), root=head.normalise == "sqrt-l2")
-        steps.append(("unit", unit))
+        root = head.normalise == "sqrt-l2"
+        steps.append(("unit", UnitRows((head.n_features,), root=root)))
     if head.mean is not None:
         centre = CentredRows()
         centre.mean_ = head.mean.astype(np.float64)
         steps.append(("centre", centre))
     estimator = Perceptron(head.classes, list(head.kernels), list(head.biases))
-    return Pipeline(
-        [
-            *steps,
-            ("decisions", DecisionScores(estimator)),
-            ("calibration", TemperatureScaling(head.classes)),
-        ]
-    )
+    steps.append(("decisions", DecisionScores(estimator)))
+    steps.append(("calibration", TemperatureScaling(head.classes)))
+    return Pipeline(steps)
