@@ -1,160 +1,445 @@
-"""Tables of text: CSV, TSV and Parquet, opened by the endings of their names.
+"""Tables of images: manifests, labels and metadata.csv.
 
-A file comes in; the names of its columns and their cells go out, or an error that
-says what is wrong with it. This file does not know what the columns mean.
+A CSV or Parquet file, a DataFrame or a dict of columns comes in; rows with a path, a label, a
+split and a group go out. All of them are text, and an empty cell is None. This module does not
+know where the images are, or whether they exist.
 """
 
-import contextlib
+import codecs
+import csv
+import functools
+import io
+import math
+import os
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NoReturn, Protocol
 
-from featx.errors import FitError, OptionError
-from featx.text import quoted
+from featx.errors import FeatxError, OptionError
+from featx.text import counted, quoted, quoted_list
 
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetFile
+__all__ = [
+    "SPLIT_NAMES",
+    "Row",
+    "Table",
+    "TableSource",
+    "TableUse",
+    "open_table",
+    "parse_table",
+    "table_name",
+]
 
-__all__ = ["TextTable", "open_table"]
+#: Accepted names of splits, in lower case, and the split that each one means.
+SPLIT_NAMES = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+_ROLES = ("label", "split", "group")
+_OTHER_PATH_COLUMNS = ("filename", "image", "file")  # accepted with a note
+_MISSING = {"NoneType", "NAType", "NaTType"}  # types of None, pandas.NA and pandas.NaT
+_COLUMNS_SHOWN = 20  # an exported store has a column for each feature
+# The first line of some files from Excel names the delimiter.
+_SEP_LINE = re.compile(r'"?sep=([,;\t])"?\r?\n', re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class TextTable:
-    """A table that was opened; its cells are all text, and an empty one is "".
+class Frame(Protocol):
+    """Named columns, as in a DataFrame of pandas or polars."""
+
+    @property
+    def columns(self) -> Any:
+        """Names of the columns."""
+
+    def __getitem__(self, name: Any, /) -> Any:
+        """Return the values of a column."""
+
+
+TableSource = Path | str | Mapping[str, Sequence[Any]] | Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table.
 
     Parameters
     ----------
-    file : Path
-        Where it lies.
-    names : list of str
-        Of the columns.
-    cells : callable
-        Returns those of a column, by its place in `names`.
+    place : str
+        Where the row is in the table, for messages: "line 3" or "row 2".
+    path : str
+        Path or URL of an image, as in the table.
+    label, split, group : str, optional
+        None if the cell is empty or the table has no such column.
     """
 
-    file: Path
-    names: list[str]
-    cells: Callable[[int], list[str]]
+    place: str
+    path: str
+    label: str | None = None
+    split: str | None = None
+    group: str | None = None
+
+    @property
+    def facts(self) -> dict[str, str | None]:
+        """The label, the split and the group."""
+        return {role: getattr(self, role) for role in _ROLES}
 
 
-def open_table(file: Path) -> TextTable:
-    """Open a table by the ending of its name: .parquet, .tsv or, for any other, commas.
+@dataclass(frozen=True)
+class TableUse:
+    """What a table is read for.
+
+    Parameters
+    ----------
+    flag : str
+        The flag that names such a table, for messages.
+    error : type
+        Raised if the contents of the table cannot be used.
+    missing : type
+        Raised if there is no such file.
+    path_columns : tuple of str
+        Usual names of the column of paths; the first one that exists is used.
+    """
+
+    flag: str
+    error: type[FeatxError]
+    missing: type[FeatxError]
+    path_columns: tuple[str, ...] = ("path", "file_name")
+
+
+@dataclass
+class Table:
+    """An open table.
+
+    Parameters
+    ----------
+    title : str
+        The table in a sentence, such as "table 'images.csv'".
+    use : TableUse
+        What the table is read for.
+    named_paths : str, optional
+        The column of paths, if a flag names it.
+    names : list of str
+        Names of the columns.
+    records : callable
+        Takes positions of columns; yields the place of each row and its cells in them.
+    notes : list of str
+        Notes for the user.
+    """
+
+    title: str
+    use: TableUse
+    named_paths: str | None = None
+    names: list[str] = field(default_factory=list)
+    records: Callable[[list[int]], Iterator[tuple[str, list[str]]]] = lambda _: iter(())
+    notes: list[str] = field(default_factory=list)
+
+    def refuse(self, problem: str, error: type[FeatxError] | None = None) -> NoReturn:
+        """Raise an error about the table; `problem` continues a sentence with its title."""
+        message = f"{self.title[0].upper()}{self.title[1:]}{problem}"
+        raise (error or self.use.error)(message)
+
+    def find(self, name: str) -> str | None:
+        """Return the column with a name, whatever its case; None if there is none."""
+        wanted = name.casefold()
+        found = [each for each in self.names if each == name]
+        found = found or [each for each in self.names if each.casefold() == wanted]
+        if len(found) > 1:
+            self.refuse(f" has the column {quoted(name)} twice. Remove one of them.")
+        return found[0] if found else None
+
+    def named(self, name: str, flag: str) -> str:
+        """Return the column that a flag names.
+
+        Raises
+        ------
+        OptionError
+            The table has no such column.
+        """
+        found = self.find(name)
+        if found is None:
+            self.refuse(
+                f" has no column {quoted(name)}. Its columns are {self.columns_in_words()}. "
+                f"Use {flag} with one of them.",
+                OptionError,
+            )
+        return found
+
+    @functools.cached_property
+    def paths(self) -> str:
+        """The column of paths: the named one, or the first one with a usual name."""
+        if self.named_paths is not None:
+            return self.named(self.named_paths, "--path-column")
+        for usual in (*self.use.path_columns, *_OTHER_PATH_COLUMNS):
+            found = self.find(usual)
+            if found is not None:
+                if usual in _OTHER_PATH_COLUMNS:
+                    self.notes.append(
+                        f"Paths are read from the column {quoted(found)} of {self.title}. "
+                        "Use --path-column NAME for another one."
+                    )
+                return found
+        return self.refuse(
+            f" has no column {quoted(self.use.path_columns[0])}. Its columns are "
+            f"{self.columns_in_words()}. Use --path-column NAME to name the column of paths."
+        )
+
+    def role_columns(self, named: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        """Return the columns of labels, splits and groups that the table has.
+
+        Parameters
+        ----------
+        named : mapping of str to str, optional
+            Role, and the column that a flag names for it. A named column has no other role.
+        """
+        given = {
+            role: self.named(name, f"--{role}-column")
+            for role, name in (named or {}).items()
+            if name is not None
+        }
+        usual = {role: self.find(role) for role in _ROLES if role not in given}
+        return given | {
+            role: name for role, name in usual.items() if name and name not in given.values()
+        }
+
+    def rows(self, columns: Mapping[str, str]) -> list[Row]:
+        """Return the checked rows; at least one.
+
+        Parameters
+        ----------
+        columns : mapping of str to str
+            Role, and its column. Rows without a path and without any of these facts are
+            skipped, because spreadsheets leave such rows.
+        """
+        rows = []
+        for place, (name, *cells) in self.records(
+            [self.names.index(each) for each in (self.paths, *columns.values())]
+        ):
+            if any("\0" in cell for cell in (name, *cells)):
+                self.refuse(
+                    f", {place}: a cell contains a zero byte. Save the table as UTF-8 text."
+                )
+            facts = {role: cell.strip() or None for role, cell in zip(columns, cells, strict=True)}
+            if not name.strip():
+                if any(facts.values()) or not facts:
+                    self.refuse(
+                        f", {place}: the {self.paths} is empty. Fill it in, or remove the row."
+                    )
+                continue
+            if split := facts.get("split"):
+                facts["split"] = SPLIT_NAMES.get(split.lower())
+                if facts["split"] is None:
+                    self.refuse(
+                        f", {place}: {quoted(split)} in the column {quoted(columns['split'])} is "
+                        "not a split. Use train, val, test or an empty cell."
+                    )
+            rows.append(Row(place, name, **facts))
+        if not rows:
+            self.refuse(" has no rows below its header. Add a row for each image.")
+        return rows
+
+    def columns_in_words(self) -> str:
+        """Return the names of the columns for a message."""
+        return quoted_list(self.names, _COLUMNS_SHOWN)
+
+
+def open_table(source: TableSource, use: TableUse, path_column: str | None = None) -> Table:
+    """Open a table.
+
+    Parameters
+    ----------
+    source : Path, str, DataFrame or mapping of str to sequence
+        A CSV file with a header, whose columns are separated by commas, semicolons or tabs;
+        NAME.parquet; a DataFrame; or the columns by name.
+    use : TableUse
+        What the table is read for.
+    path_column : str, optional
+        Name of the column of paths, if it has another than the usual names. It helps to
+        find the delimiter.
 
     Raises
     ------
-    OptionError
-        There is no such file.
-    FitError
-        It cannot be read.
+    FeatxError
+        The file does not exist (`use.missing`), or is not such a table (`use.error`).
     """
+    if isinstance(source, Mapping):
+        table = Table("the dict of columns", use, path_column)
+        return _from_columns(table, list(source), source.__getitem__)
+    if not isinstance(source, str | os.PathLike):
+        table = Table("the DataFrame", use, path_column)
+        return _from_columns(table, list(source.columns), source.__getitem__)
+    file = Path(source)
+    table = Table(f"table {quoted(file)}", use, path_column)
+    expected = f"Use {use.flag} with a CSV or Parquet file."
     try:
         if file.is_dir():
-            message = f"{quoted(file)} is a folder, not a table. Give a file: --labels FILE.csv"
-            raise OptionError(message)
-        return _open_parquet(file) if file.suffix.lower() == ".parquet" else _open_csv(file)
-    except FileNotFoundError as error:
-        message = (
-            f"No table {quoted(file)}. Expected a CSV file with columns path and label: "
-            "--labels FILE.csv"
-        )
-        raise OptionError(message) from error
+            table.refuse(f" is a folder. {expected}", use.missing)
+        if file.exists() and not file.is_file():  # reading a pipe would wait for ever
+            table.refuse(f" is not a regular file. {expected}")
+        if file.suffix.lower() == ".parquet":
+            return _from_parquet(file, table)
+        tabs_first = "\t,;" if file.suffix.lower() == ".tsv" else ",;\t"
+        return parse_table(file.read_bytes(), table.title, use, path_column, delimiters=tabs_first)
+    except FileNotFoundError:
+        table.refuse(f" does not exist. {expected}", use.missing)
     except OSError as error:
-        message = (
-            f"Table {quoted(file)} cannot be read: {error.strerror or error}. Expected a file "
-            "that you may read: --labels FILE.csv"
-        )
-        raise FitError(message) from error
+        table.refuse(f" cannot be read: {error.strerror or error}. {expected}")
 
 
-def _open_csv(file: Path) -> TextTable:
-    """Read a table of text."""
-    import pandas as pd
-
-    comma, name = ("\t", "TSV") if file.suffix.lower() == ".tsv" else (",", "CSV")
-    try:
-        # The head is read as a row: pandas renames a column that comes twice, and takes the first
-        # for an index where the rows are longer than the head.
-        frame = pd.read_csv(
-            file,
-            sep=comma,
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            na_filter=False,  # a cell that is missing at the end of a line is "", not NaN
-            encoding="utf-8-sig",
-            compression=None,  # by the name otherwise, with errors of each kind
-        )
-    except UnicodeDecodeError as error:
-        commas = "commas" if comma == "," else "tabs"
-        message = (
-            f"Table {quoted(file)} is not UTF-8 text. Save it as {name} in UTF-8, with {commas}."
-        )
-        raise FitError(message) from error
-    except pd.errors.EmptyDataError as error:
-        message = f"Table {quoted(file)} is empty. Expected columns path and label, with a head."
-        raise FitError(message) from error
-    except pd.errors.ParserError as error:
-        raise FitError(_unparsed(file, comma, str(error))) from error
-    head = [str(cell).strip() for cell in frame.iloc[0]]
-    return TextTable(file, head, lambda place: [str(cell) for cell in frame[place].tolist()[1:]])
+def table_name(source: TableSource) -> str:
+    """Return the path of a table, or the name of its class if it is in memory."""
+    return str(source) if isinstance(source, str | os.PathLike) else type(source).__name__
 
 
-def _unparsed(file: Path, comma: str, problem: str) -> str:
-    """Say in a user's words what pandas could not parse."""
-    if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", problem):
-        expected, line, cells = found.groups()
-        holds = "a comma" if comma == "," else "a tab"
-        return (
-            f"Table {quoted(file)}, line {line}: {cells} cells, but the head has {expected}. Put "
-            f"a cell that holds {holds} in quotes."
-        )
-    if found := re.search(r"EOF inside string starting at row (\d+)", problem):
-        line = str(int(found[1]) + 1)  # pandas counts from 0
-        return (
-            f'Table {quoted(file)}, line {line}: a cell begins with a quote (") that never ends. '
-            "End it, or remove it."
-        )
-    return f"Table {quoted(file)} cannot be read: {problem.strip()}. Expected CSV in UTF-8."
+def parse_table(
+    data: bytes,
+    title: str,
+    use: TableUse,
+    path_column: str | None = None,
+    *,
+    delimiters: str = ",;\t",
+) -> Table:
+    """Read a table from the bytes of a CSV file.
 
+    Parameters
+    ----------
+    data : bytes
+        UTF-8, UTF-16 or Windows-1252 text.
+    title : str
+        The table in a sentence.
+    use, path_column
+        See `open_table`.
+    delimiters : str
+        Possible delimiters. The first one that gives a column of paths is used.
+    """
+    table = Table(title, use, path_column)
+    text = _decoded(data, table)
+    sep_line = _SEP_LINE.match(text)
+    if sep_line:
+        delimiters, text = sep_line[1], text[sep_line.end() :]
 
-def _open_parquet(file: Path) -> TextTable:
-    """Open a Parquet file; its columns are read when they are asked for."""
-    import pyarrow as pa
-
-    def cells(place: int) -> list[str]:
-        with _parquet(file) as opened:
-            column = opened.read(columns=[names[place]]).column(0)
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        tests = ("string", "large_string", "string_view", "integer", "boolean", "null")
-        if not any(getattr(pa.types, f"is_{test}")(kind) for test in tests):
-            # pandas keeps whole numbers with gaps as 1.0: no class that anybody wrote down.
-            message = (
-                f"Column {quoted(names[place])} of table {quoted(file)} holds values of type "
-                f"{kind}. Expected text or whole numbers. Save it as text."
+    def lines(delimiter: str) -> Iterator[tuple[int, list[str]]]:
+        """Yield the lines that are not empty, with their numbers."""
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        skipped, line = int(bool(sep_line)), 0
+        try:
+            for cells in reader:
+                line = reader.line_num
+                if any(cell.strip(" ,;\t\r\n") for cell in cells):
+                    yield line + skipped, cells
+        except csv.Error as error:
+            hint = (
+                'a cell starts with a quote (") that is never closed. Close it, or remove it.'
+                if "unexpected end" in str(error)
+                else f"{error}. Save the table as CSV in UTF-8."
             )
-            raise FitError(message)
-        return ["" if value is None else str(value) for value in column.to_pylist()]
+            table.refuse(f", line {line + skipped + 1}: {hint}")
 
-    with _parquet(file) as opened:
-        names = list(opened.schema_arrow.names)
-    return TextTable(file, names, cells)
+    heads: dict[str, list[str]] = {}
+    for delimiter in delimiters:
+        with suppress(use.error):  # another delimiter may be the right one
+            _, cells = next(lines(delimiter), (0, []))
+            heads[delimiter] = [cell.strip() for cell in cells]
+    if not heads:
+        next(lines(delimiters[0]))
+    known = {
+        each.casefold() for each in (*use.path_columns, *_OTHER_PATH_COLUMNS, path_column or "")
+    }
+    chosen = max(
+        heads, key=lambda each: (any(n.casefold() in known for n in heads[each]), len(heads[each]))
+    )
+    table.names = heads[chosen]
+    if not any(table.names):
+        table.refuse(f" is empty. Add a header with the column {use.path_columns[0]}.")
+
+    def records(positions: list[int]) -> Iterator[tuple[str, list[str]]]:
+        rows = lines(chosen)
+        next(rows)
+        for line, cells in rows:
+            if len(cells) > len(table.names):
+                table.refuse(
+                    f", line {line} has {counted(len(cells), 'cell')}, but the header has "
+                    f"{len(table.names)}. Put a cell that contains {chosen!r} in quotes."
+                )
+            yield f"line {line}", [cells[at] if at < len(cells) else "" for at in positions]
+
+    table.records = records
+    return table
 
 
-@contextlib.contextmanager
-def _parquet(file: Path) -> Iterator["ParquetFile"]:
-    """Open a Parquet file, and say so if it is none."""
+def _decoded(data: bytes, table: Table) -> str:
+    """Return the text of a file; add a note if it is not UTF-8."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = {"utf-16": "UTF-16"}
+    else:
+        encodings = {"utf-8-sig": "UTF-8"}
+        if b"\0" not in data:  # a file that is not text
+            encodings["cp1252"] = "Windows-1252"
+    for encoding, name in encodings.items():
+        with suppress(UnicodeDecodeError):
+            text = data.decode(encoding)
+            if name != "UTF-8":
+                table.notes.append(
+                    f"{table.title[0].upper()}{table.title[1:]} was read as {name} text. Save it "
+                    "as UTF-8 if names look wrong."
+                )
+            return text
+    return table.refuse(" is not text. Save it as CSV in UTF-8.")
+
+
+def _from_parquet(file: Path, table: Table) -> Table:
+    """Open a Parquet file; its columns are read when they are needed."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    message = (
-        f"Table {quoted(file)} is no Parquet file, or a damaged one. Save it again, or as CSV."
-    )
-    # The system's refusals come from `open`; an OSError of Arrow's means damage.
-    with file.open("rb") as stream:
-        try:
-            # Not read_table, which adds columns for folders that are called NAME=VALUE.
-            yield pq.ParquetFile(stream)
-        except (pa.ArrowException, OSError) as error:
-            raise FitError(message) from error
+    def opened(read: Callable[[pq.ParquetFile], Any]) -> Any:
+        # An OSError of `open` is the system's; one of Arrow means that the file is damaged.
+        with file.open("rb") as stream:
+            try:
+                # Not read_table, which adds columns for folders called NAME=VALUE.
+                return read(pq.ParquetFile(stream))
+            except (pa.ArrowException, OSError):
+                table.refuse(" is damaged, or is not Parquet. Save it again, or save it as CSV.")
+
+    def column(name: str) -> Any:
+        return opened(lambda parquet: parquet.read(columns=[name]).column(0)).to_pylist()
+
+    names = opened(lambda parquet: parquet.schema_arrow.names)
+    return _from_columns(table, names, column)
+
+
+def _from_columns(table: Table, names: list[Any], column: Callable[[Any], Any]) -> Table:
+    """Give a table its columns, which are in memory or can be read one by one."""
+
+    def records(positions: list[int]) -> Iterator[tuple[str, list[str]]]:
+        columns = [texts(names[at]) for at in positions]
+        if len({len(each) for each in columns}) > 1:
+            table.refuse(f" has columns of different lengths: {list(map(len, columns))}.")
+        for number, cells in enumerate(zip(*columns, strict=True), 1):
+            yield f"row {number}", list(cells)
+
+    def texts(name: Any) -> list[str]:
+        values = column(name)
+        values = values.tolist() if hasattr(values, "tolist") else values
+        if isinstance(values, str) or not hasattr(values, "__iter__"):
+            table.refuse(f": the column {quoted(name)} is not a sequence.")
+        return [text(name, value) for value in values]
+
+    def text(name: Any, value: Any) -> str:
+        if isinstance(value, str | Integral | os.PathLike):
+            return str(value)
+        if type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value)):
+            return ""
+        # Whole numbers with gaps often become 1.0, which nobody typed as a label.
+        return table.refuse(
+            f": the column {quoted(name)} contains {value!r} of type {type(value).__name__}. "
+            "Use text or whole numbers."
+        )
+
+    table.names, table.records = [str(name) for name in names], records
+    return table

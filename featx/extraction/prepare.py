@@ -20,6 +20,7 @@ from featx.outputs import check_output
 from featx.recipe import Recipe, check_sizes, image_size
 from featx.signatures import takes_fields_of
 from featx.store import store_bytes
+from featx.tables import table_name
 
 __all__ = ["ExtractionJob", "extraction_of", "prepare_extraction"]
 
@@ -125,13 +126,18 @@ def prepare_extraction(settings: ExtractionSettings) -> ExtractionJob:
     images, manifest = settings.images, settings.manifest
     if images is not None and manifest is not None:
         message = (
-            f"Both a folder ({images}) and a manifest ({manifest}) were given. Use only one of "
-            "them."
+            f"Both a folder ({images}) and a manifest ({table_name(manifest)}) were given. Use "
+            "only one of them."
         )
         raise OptionError(message)
     output = check_output(settings.output, overwrite=True)  # an existing store may be resumed
     existing = find_existing(output, ignored=settings.overwrite)
-    listing = list_images(images or "data", manifest=manifest, group=settings.group)
+    listing = list_images(
+        images or "data",
+        manifest=manifest,
+        path_column=settings.path_column,
+        group=settings.group,
+    )
     source = find_weights(
         os.fspath(settings.weights),
         recipe.layers,

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from featx.choices import Dtype, Jpeg, Pool, Precision, Preprocess, Resize, ScalesJoin
 from featx.images import MAX_PIXELS
 from featx.recipe import Recipe, image_size
+from featx.tables import TableSource
 
 __all__ = [
     "BatchSize",
@@ -38,15 +39,20 @@ class ImageSettings:
     images : Path or str, optional
         A folder of images, of class folders, or of train/, val/ and test/; "data" by
         default. It may be a zip or tar file, or a URL such as s3://….
-    manifest : Path or str, optional
-        A table with a column path and any of label, split, group, instead of `images`;
-        its paths are relative to its folder, or URLs.
+    manifest : Path, str, DataFrame or mapping of str to sequence, optional
+        A table with a column path and any of label, split, group, instead of `images`: a
+        CSV or Parquet file, or columns in memory. Its paths are relative to its folder (to
+        the working directory, if the table is in memory), or URLs.
+    path_column : str, optional
+        The column of paths in the manifest or in metadata.csv, if it has another name than
+        path or file_name.
     group : str, optional
         A regular expression that finds the group (a patient, a site) in the path.
     """
 
     images: Path | str | None = field(default=None, kw_only=False)
-    manifest: Path | str | None = None
+    manifest: TableSource | None = None
+    path_column: str | None = None
     group: str | None = None
 
 

@@ -168,6 +168,7 @@ def prepare_fit(settings: FitSettings) -> FitJob:
 def _labelled(images: ImageTable, settings: FitSettings) -> tuple[ImageTable, list[str]]:
     """Return the images with the labels, splits and groups of the user's table, if there is one."""
     columns = {
+        "path_column": settings.path_column,
         "label_column": settings.label_column,
         "split_column": settings.split_column,
         "group_column": settings.group_column,

@@ -29,6 +29,7 @@ from featx.dataset.folds import DEFAULT_FOLDS
 from featx.errors import OptionError
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind, find_classifiers
 from featx.fitting.single_fit import SearchSpace
+from featx.tables import TableSource, table_name
 
 __all__ = ["ClassifierSettings", "FitSettings"]
 
@@ -132,9 +133,10 @@ class FitSettings(ClassifierSettings):
         Fit the saved classifier on all images, including those that the score is from.
     duplicates : {"together", "keep"}, default="together"
         "together" keeps near-duplicates in the same fold; "keep" treats them as other images.
-    labels : Path or str, optional
-        A table with labels, splits or groups by image path, instead of those of the store.
-    label_column, split_column, group_column : str, optional
+    labels : Path, str, DataFrame or mapping of str to sequence, optional
+        A table with labels, splits or groups by image path, instead of those of the store: a
+        CSV or Parquet file, or columns in memory.
+    path_column, label_column, split_column, group_column : str, optional
         Columns of that table.
     baselines : bool, default=True
         Also score the majority class, and a classifier on raw pixels.
@@ -167,7 +169,8 @@ class FitSettings(ClassifierSettings):
     select: Select | None = None
     refit: Refit | None = None
     duplicates: Duplicates = "together"
-    labels: Path | str | None = None
+    labels: TableSource | None = None
+    path_column: str | None = None
     label_column: str | None = None
     split_column: str | None = None
     group_column: str | None = None
@@ -218,8 +221,10 @@ class FitSettings(ClassifierSettings):
         fields = (each.name for each in dataclasses.fields(self))
         values = {name: getattr(self, name) for name in fields if name not in _NOT_STORED}
         values["C"] = self._penalties()
-        if self.labels is not None:
+        if isinstance(self.labels, str | Path):
             values["labels"] = str(Path(self.labels).absolute())
+        elif self.labels is not None:
+            values["labels"] = table_name(self.labels)
         stored: dict[str, Any] = json.loads(json.dumps(values, default=_as_json))
         return stored
 

@@ -1,8 +1,8 @@
-"""A folder tree to names: which entries are images, and what their folders mean.
+"""Names in a folder tree: which files are images, and what their folders mean.
 
-A folder comes in; the relative paths of its images, and the label and split
-that each path stands for, go out. The folder may be an archive, or on a server. This
-file reads names alone: it opens no image and no table.
+A folder, an archive or the URL of one comes in; the relative paths of its images, and the
+label and split of each path, go out. This module only reads names: it opens no image and
+no table.
 """
 
 import os
@@ -11,52 +11,49 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featx.errors import ImagesError
-from featx.images.tables import SPLIT_NAMES
 from featx.images.urls import File, Url, names_below
+from featx.tables import SPLIT_NAMES
 from featx.text import quoted
 
 __all__ = [
     "SUFFIXES",
     "TABLE_NAME",
     "Found",
-    "Place",
     "is_image_name",
-    "place_of",
+    "label_and_split",
     "search",
     "splits",
     "wrapping",
 ]
 
-#: Endings of file names, in lower case, that make an entry an image.
+#: Endings of image files, in lower case.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp"),
     *(".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".avif", ".jp2"),
 )
 
-#: A table inside the tree, by the convention of Hugging Face's imagefolder.
+#: Name of a table inside the tree, as in Hugging Face's imagefolder.
 TABLE_NAME = "metadata.csv"
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder tree holds, as relative paths with forward slashes, in no order."""
+    """Contents of a folder tree, as relative paths with forward slashes, in no order."""
 
     images: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     loops: list[str] = field(default_factory=list)
 
-
-@dataclass(frozen=True)
-class Place:
-    """What the folders of a path stand for."""
-
-    label: str | None
-    split: str | None
+    def add(self, path: str) -> None:
+        """Add a file by its name."""
+        name = path.rpartition("/")[2]
+        others = self.tables if name == TABLE_NAME else self.others
+        (self.images if is_image_name(name) else others).append(path)
 
 
 def is_image_name(name: str) -> bool:
-    """Say whether a name ends as those of images do.
+    """Return whether a file name ends like that of an image.
 
     Examples
     --------
@@ -67,10 +64,10 @@ def is_image_name(name: str) -> bool:
 
 
 def search(root: File) -> Found:
-    """Walk a folder and all below it.
+    """Walk a folder and all folders below it.
 
-    Links are followed, except one to a folder that it lies in itself. Hidden
-    entries and the leftovers of macOS's zip files are skipped.
+    Links are followed, except a link to a folder that contains it. Hidden entries and the
+    `__MACOSX` folders of zip files are skipped.
 
     Raises
     ------
@@ -78,19 +75,20 @@ def search(root: File) -> Found:
         A folder cannot be read.
     """
     found = Found()
-    if isinstance(root, Url):
-        _sort(names_below(root), found)
+    if isinstance(root, Url):  # its listing has files only
+        for path in names_below(root):
+            if not any(map(_is_skipped, path.split("/"))):
+                found.add(path)
         return found
     waiting: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(root),))]
     while waiting:
         prefix, ancestors = waiting.pop()
         for entry in _entries(root, prefix):
             path = prefix + entry.name
-            if is_image_name(entry.name):  # whatever it is: reading it says what is wrong
-                found.images.append(path)
-            elif not _is_folder(entry):
-                (found.tables if entry.name == TABLE_NAME else found.others).append(path)
-            elif (real := _real(entry, ancestors[-1])) in ancestors:
+            # A folder called like an image is listed, so that its row can give the reason.
+            if is_image_name(entry.name) or not _is_folder(entry):
+                found.add(path)
+            elif (real := _real_path(entry, ancestors[-1])) in ancestors:
                 found.loops.append(path)
             else:
                 waiting.append((f"{path}/", (*ancestors, real)))
@@ -98,10 +96,10 @@ def search(root: File) -> Found:
 
 
 def splits(images: Iterable[str]) -> bool:
-    """Say whether the first folders of the paths are splits rather than classes.
+    """Return whether the first folders of the paths are splits, not classes.
 
-    They are if one that is called like a split holds folders and no images, or
-    if there is no other folder. So a class may be called train, among others.
+    They are splits if one with the name of a split contains folders and no images, or if
+    all of them have names of splits. So a class among others may be called train.
 
     Examples
     --------
@@ -120,7 +118,7 @@ def splits(images: Iterable[str]) -> bool:
 
 
 def wrapping(found: Found) -> str | None:
-    """Return the one folder that wraps all others, as where a folder was archived with its name.
+    """Return the one folder that contains all others, as in an archive of a folder.
 
     Examples
     --------
@@ -128,65 +126,57 @@ def wrapping(found: Found) -> str | None:
     'photos'
     >>> wrapping(Found(images=["cat/1.jpg", "cat/2.jpg"]))
     """
-    paths = [*found.images, *found.tables]
-    tops = {path.partition("/")[0] for path in paths}
+    tops = {path.partition("/")[0] for path in (*found.images, *found.tables)}
     wrapped = bool(found.images) and all(path.count("/") >= 2 for path in found.images)
     if len(tops) != 1 or not wrapped or (top := tops.pop()).lower() in SPLIT_NAMES:
         return None
     return top
 
 
-def place_of(path: str, by_split: bool) -> Place | None:
-    """Return what a path's folders stand for, or None if it lies beside the splits.
+def label_and_split(path: str, by_split: bool) -> tuple[str | None, str | None] | None:
+    """Return the label and the split that a path means, or None if it is next to the splits.
 
     Examples
     --------
-    >>> place_of("valid/cat/siamese/1.jpg", by_split=True)
-    Place(label='cat', split='val')
+    >>> label_and_split("valid/cat/siamese/1.jpg", by_split=True)
+    ('cat', 'val')
     """
     folders = path.split("/")[:-1]
-    if not folders or folders[0] in ("", ".."):  # a table may name files outside of the tree
-        return Place(None, None)
+    if not folders or folders[0] in ("", ".."):  # a table may name files outside the tree
+        return None, None
     if not by_split:
-        return Place(folders[0], None)
+        return folders[0], None
     split = SPLIT_NAMES.get(folders[0].lower())
     if split is None:
         return None
-    return Place(folders[1] if len(folders) > 1 else None, split)
+    return (folders[1] if len(folders) > 1 else None), split
 
 
-def _sort(names: Iterable[str], found: Found) -> None:
-    """Put the names of a listing, which has no folders and no links, where they belong."""
-    for path in names:
-        parts = path.split("/")
-        if any(part.startswith(".") or part in ("", "__MACOSX") for part in parts):
-            continue
-        name = parts[-1]
-        kind = found.tables if name == TABLE_NAME else found.others
-        (found.images if is_image_name(name) else kind).append(path)
+def _is_skipped(name: str) -> bool:
+    return name.startswith(".") or name in ("", "__MACOSX")
 
 
 def _entries(root: Path, prefix: str) -> list["os.DirEntry[str]"]:
-    """Return what one folder holds, without what nobody put there on purpose."""
+    """Return the entries of one folder that are not skipped."""
     try:
         with os.scandir(root / prefix) as entries:
-            return [e for e in entries if not e.name.startswith(".") and e.name != "__MACOSX"]
+            return [entry for entry in entries if not _is_skipped(entry.name)]
     except OSError as error:
         message = (
-            f"Folder {quoted(root / prefix)} cannot be read: {error.strerror}. Expected a folder "
-            f"that you may read: ls -ld {quoted(root / prefix)} shows who may."
+            f"Folder {quoted(root / prefix)} cannot be read: {error.strerror}. Check its "
+            f"permissions: ls -ld {quoted(root / prefix)}"
         )
         raise ImagesError(message) from error
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Say whether an entry is a folder, or a link to one."""
+    """Return whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or to where nobody may look
+    except OSError:  # a link to itself, or to a place without permission
         return False
 
 
-def _real(entry: "os.DirEntry[str]", parent: str) -> str:
-    """Return a folder's path without links, given that of the folder it lies in."""
+def _real_path(entry: "os.DirEntry[str]", parent: str) -> str:
+    """Return the path of a folder without links, given that of its parent."""
     return os.path.realpath(entry.path) if entry.is_symlink() else f"{parent}/{entry.name}"

@@ -1,21 +1,21 @@
-"""The list of images: a folder, one image or a manifest to ordered records.
+"""The list of images: a folder, one image or a manifest becomes ordered records.
 
-A path comes in; records with stored path, label, split and group go out, and
-notes on what was left out. The order is the same on every machine. This file
-opens tables but no image: one that cannot be read stays in the list, so that
-its row can say why.
+A path or a table comes in; records with a stored path, label, split and group go out, and
+notes on what was left out. The order is the same on every machine. This module reads tables
+but opens no image: an image that cannot be read stays in the list, so that its row can give
+the reason.
 
-Three ways to say what images are:
+There are three ways to describe images:
 
-* folders: CLASS/…, or train/CLASS/… beside val/ and test/; folders below a
-  class belong to it;
-* metadata.csv, anywhere inside the folder, with columns file_name (relative to
-  the table) and any of label, split, group: a cell that is filled in wins over
-  the folders and over tables further up;
-* a manifest, with columns path (or file_name), label, split, group: the list
-  as it stands.
+* folders: CLASS/…, or train/CLASS/… next to val/ and test/. Folders below a class belong to
+  it;
+* metadata.csv, anywhere inside the folder, with a column file_name (relative to the table) and
+  any of label, split, group. A filled cell takes precedence over the folders and over tables
+  in folders above;
+* a manifest with a column path and any of label, split, group: a CSV or Parquet file, a
+  DataFrame or a dict of columns. Its rows are the list.
 
-Folders and images may lie in a zip or tar file, or on a server; see `featx.images.urls`.
+Folders and images may be in a zip or tar file, or on a server; see `featx.images.urls`.
 """
 
 import dataclasses
@@ -23,49 +23,53 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterable
-from itertools import chain
 from pathlib import Path
 
-from featx.errors import ImagesError, OptionError
+from featx.errors import ImageError, ImagesError, OptionError
 from featx.images import notes
 from featx.images.folders import (
     SUFFIXES,
     Found,
-    Place,
     is_image_name,
-    place_of,
+    label_and_split,
     search,
     splits,
     wrapping,
 )
 from featx.images.records import ImageRecord, Listing
-from featx.images.tables import Row, read_table
-from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file
+from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file, read_url
+from featx.tables import Row, Table, TableSource, TableUse, open_table, parse_table
 from featx.text import counted, quoted
 
 __all__ = ["list_images"]
+
+_MANIFEST = TableUse("--manifest", ImagesError, ImagesError)
+_METADATA = dataclasses.replace(_MANIFEST, path_columns=("file_name", "path"))
 
 
 def list_images(
     images: Path | str = "data",
     *,
-    manifest: Path | str | None = None,
+    manifest: TableSource | None = None,
+    path_column: str | None = None,
     group: str | None = None,
 ) -> Listing:
-    """List images with what is known about them.
+    """List images and what is known about them.
 
     Parameters
     ----------
     images : Path or str, default="data"
-        A folder, an archive, or one image file; or the URL of one of these. Not looked at
-        if there is a manifest.
-    manifest : Path or str or None, default=None
-        A CSV table; its paths are relative to the folder it lies in, or URLs.
-    group : str or None, default=None
-        A regular expression, searched in each stored path. The group is what
-        its first parentheses catch, or all that matches if it has none; images
-        without a match have no group, whatever a table says.
+        A folder, an archive or one image file, or the URL of one of these. Ignored if there
+        is a manifest.
+    manifest : Path, str, DataFrame or mapping of str to sequence, optional
+        A table of images; see `featx.tables.open_table`. Its paths are relative to the folder
+        of the file (or to the working directory, if the table is in memory), or URLs.
+    path_column : str, optional
+        The column of paths in the manifest or in metadata.csv. By default path or file_name.
+    group : str, optional
+        Regular expression that is searched in each stored path. Its first group, or else the
+        whole match, is the group of the image. Images without a match have no group, even if
+        a table gives them one.
 
     Returns
     -------
@@ -75,193 +79,198 @@ def list_images(
     Raises
     ------
     ImagesError
-        There is nothing to list, a table cannot be read, or no path matches
-        `group`.
+        There are no images, a table cannot be read, or no path matches `group`.
     OptionError
-        `group` is no regular expression, or a URL is of a kind that cannot be read here.
+        `group` is not a regular expression, the column `path_column` does not exist, or URLs
+        of this kind cannot be read here.
 
     Examples
     --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     (Path(folder) / "cat").mkdir()
-    ...     (Path(folder) / "cat" / "tom.jpg").touch()
-    ...     record = list_images(folder).records[0]
+    >>> record = list_images(manifest={"path": ["cat/tom.jpg"], "label": ["cat"]}).records[0]
     >>> record.path, record.label
     ('cat/tom.jpg', 'cat')
     """
     pattern = None if group is None else _compiled(group)
-    listing = _from_folder(as_file(images)) if manifest is None else _from_manifest(Path(manifest))
+    if manifest is not None:
+        listing = _from_manifest(manifest, path_column)
+    else:
+        listing = _from_folder(as_file(images), path_column)
     if pattern is not None:
         listing = _regrouped(listing, pattern)
     return dataclasses.replace(listing, notes=(*listing.notes, *notes.unlabelled(listing.records)))
 
 
-# manifests
-
-
-def _from_manifest(manifest: Path) -> Listing:
+def _from_manifest(manifest: TableSource, path_column: str | None) -> Listing:
     """List the rows of a table."""
-    root = manifest.parent
-    records = (_listed(root, row) for row in read_table(manifest, ("path", "file_name")))
-    return Listing(root, tuple(records), ())
+    root = Path(manifest).parent if isinstance(manifest, str | os.PathLike) else Path()
+    table = open_table(manifest, _MANIFEST, path_column)
+    rows = table.rows(table.role_columns())
+    return Listing(root, tuple(_listed(root, row) for row in rows), tuple(table.notes))
 
 
 def _listed(root: Path, row: Row) -> ImageRecord:
-    """Make a record of a row; a URL is stored as it stands there."""
+    """Make a record of a row; a URL is stored as it is."""
     file = check_file(as_file(row.path, root))
-    path = row.path if isinstance(file, Url) else Path(row.path).as_posix()
-    return ImageRecord(path, file, row.label, row.split, row.group)
-
-
-def _record(root: File, path: str, place: Place, group: str | None) -> ImageRecord:
-    """Make a record; an absolute path stays as it is."""
-    return ImageRecord(path, root / path, place.label, place.split, group)
+    if isinstance(file, Url):
+        return ImageRecord(row.path, file, **row.facts)
+    path = row.path
+    if "\\" in path and not os.path.lexists(file):  # on Linux, a name may contain a backslash
+        path = path.replace("\\", "/")
+        file = as_file(path, root)
+    return ImageRecord(Path(path).as_posix(), file, **row.facts)
 
 
 # folders
 
 
-def _from_folder(root: File) -> Listing:
+def _from_folder(root: File, path_column: str | None) -> Listing:
     """List a folder, or one image."""
     root = as_folder(check_file(root))
     if isinstance(root, Url):
         if is_image_name(root.inside.name):
-            return Listing(Path(), (ImageRecord(root.text, root, None, None, None),), ())
+            return Listing(Path(), (ImageRecord(root.text, root),))
     elif not _is_folder(root):
         return _from_file(root)
     found = search(root)
     if isinstance(root, Url) and root.is_archive and (top := wrapping(found)):
-        listing = _from_folder(root / top)
+        listing = _from_folder(root / top, path_column)
         note = (
-            f"All of {quoted(as_typed(root))} lies in its folder {quoted(top)}, whose folders are "
-            "classes."
+            f"All files of {quoted(as_typed(root))} are in its folder {quoted(top)}. The folders "
+            "inside it are the classes."
         )
         return dataclasses.replace(listing, notes=(note, *listing.notes))
-    facts = _facts(root, found.tables)
+    if path_column is not None and not found.tables:
+        message = (
+            f"--path-column {path_column} names a column of a table, but there is no table in "
+            f"{quoted(as_typed(root))}. Use it with --manifest TABLE."
+        )
+        raise OptionError(message)
+    facts, said = _facts(root, found, path_column)
     if not found.images and not facts:
-        raise ImagesError(_nothing(root, found))
+        raise ImagesError(_no_images(root, found))
     by_split = splits(found.images)
     records: list[ImageRecord] = []
     beside: Counter[str] = Counter()
-    for path in sorted({*found.images, *facts}):  # by code points, whatever the locale
-        place, fact = place_of(path, by_split), facts.get(path)
-        if place is None and fact is None:
+    for path in sorted({*found.images, *facts}):  # by code points, in every locale
+        of_folders, of_tables = label_and_split(path, by_split), facts.get(path, {})
+        if of_folders is None and path not in facts:
             beside[path.partition("/")[0]] += 1
-        else:
-            records.append(_joined(root, path, place or Place(None, None), fact))
-    said = (
-        notes.beside(beside),
-        notes.merged(found.images) if by_split else [],
-        notes.unlisted(found, facts),
-        notes.without_images(found, by_split),
-        notes.loops(found),
-    )
-    return Listing(root, tuple(records), tuple(chain.from_iterable(said)))
-
-
-def _joined(root: File, path: str, place: Place, fact: Row | None) -> ImageRecord:
-    """Make a record of what folders and tables say."""
-    if fact is None:
-        return _record(root, path, place, None)
-    place = Place(fact.label or place.label, fact.split or place.split)
-    return _record(root, path, place, fact.group)
+            continue
+        label, split = of_folders or (None, None)
+        own = {"label": label, "split": split} | of_tables
+        records.append(ImageRecord(path, root / path, **own))
+    said += [
+        *notes.beside(beside),
+        *(notes.merged(found.images) if by_split else []),
+        *notes.unlisted(found, facts),
+        *notes.without_images(found, by_split),
+        *notes.loops(found),
+    ]
+    return Listing(root, tuple(records), tuple(said))
 
 
 def _is_folder(path: Path) -> bool:
-    """Say whether a path is a folder, unless nobody may know."""
     try:
         return path.is_dir()
     except OSError as error:
         message = (
-            f"{quoted(path)} cannot be looked at: {error.strerror}. Expected a folder of images "
-            f"that you may read: ls -ld {quoted(path.parent)} shows who may."
+            f"{quoted(path)} cannot be read: {error.strerror}. Check the permissions of its "
+            f"folder: ls -ld {quoted(path.parent)}"
         )
         raise ImagesError(message) from error
 
 
 def _from_file(file: Path) -> Listing:
     """List one image."""
-    if file.suffix.lower() in (".csv", ".tsv") and file.exists():
-        message = f"{quoted(file)} is a table, not a folder. Use --manifest {quoted(file)}."
-        raise ImagesError(message)
-    if not is_image_name(file.name) and file.exists():
-        message = (
-            f"{quoted(file)} is not called like an image. Expected a folder, or a file ending in "
-            f"{' '.join(SUFFIXES)}. Rename it, or list it in a table: --manifest FILE.csv"
-        )
-        raise ImagesError(message)
     if not file.exists():
         message = (
-            f"No folder {quoted(file)}. Expected a folder with a folder of images for each class, "
-            "or one image. Give the path of yours, or a table: --manifest FILE.csv"
+            f"Folder {quoted(file)} does not exist. Use a folder that contains a folder of images "
+            "for each class, one image, or a table: --manifest FILE.csv"
         )
         raise ImagesError(message)
-    return Listing(file.parent, (ImageRecord(file.name, file, None, None, None),), ())
+    if file.suffix.lower() in (".csv", ".tsv", ".parquet"):
+        message = f"{quoted(file)} is a table, not a folder. Use --manifest {quoted(file)}."
+        raise ImagesError(message)
+    if not is_image_name(file.name):
+        message = (
+            f"{quoted(file)} does not have the name of an image. Use a folder or a file ending in "
+            f"{' '.join(SUFFIXES)}, or list the file in a table: --manifest FILE.csv"
+        )
+        raise ImagesError(message)
+    return Listing(file.parent, (ImageRecord(file.name, file),))
 
 
-def _nothing(root: File, found: Found) -> str:
-    """Say that a folder holds no image, and what it holds."""
+def _no_images(root: File, found: Found) -> str:
+    """Return the message that a folder has no images, with what it has."""
     endings = Counter(os.path.splitext(path)[1].lower() for path in found.others)  # noqa: PTH122
     common = [ending for ending, _ in endings.most_common(3) if ending]
-    received = f"; it holds {counted(len(found.others), 'other file')}" if found.others else ""
+    received = f"; it has {counted(len(found.others), 'other file')}" if found.others else ""
     received += f" ({', '.join(common)})" if common else ""
     return (
-        f"No images in {quoted(root)}{received}. Expected files ending in {' '.join(SUFFIXES)}, in "
-        "a folder for each class. Name another folder, or a table: --manifest FILE.csv"
+        f"No images in {quoted(root)}{received}. Use a folder with files ending in "
+        f"{' '.join(SUFFIXES)}, or a table: --manifest FILE.csv"
     )
 
 
 # metadata.csv
 
 
-def _facts(root: File, tables: Iterable[str]) -> dict[str, Row]:
-    """Return what the tables inside a tree say about each path; the deepest one wins."""
-    facts: dict[str, Row] = {}
-    for table in sorted(tables, key=lambda path: (path.count("/"), path)):
-        lines: dict[str, int] = {}
-        for row in read_table(root / table, ("file_name",)):
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(table), row.path))
-            if path in lines:
-                message = (
-                    f"Table {quoted(root / table)} has {quoted(row.path)} twice, in lines "
-                    f"{lines[path]} and {row.line}. Remove one of them."
+def _facts(
+    root: File, found: Found, path_column: str | None
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return what the tables of a tree say about each path, and their notes.
+
+    The table in the deepest folder takes precedence, cell by cell.
+    """
+    images = set(found.images)
+    facts: dict[str, dict[str, str]] = {}
+    said: list[str] = []
+    for name in sorted(found.tables, key=lambda path: (path.count("/"), path)):
+        table = _open_metadata(root / name, path_column)
+        before: dict[str, Row] = {}
+        for row in table.rows(table.role_columns()):
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(name), row.path))
+            if "\\" in path and path not in images:
+                path = posixpath.normpath(path.replace("\\", "/"))
+            if path in before:
+                table.refuse(
+                    f" has {quoted(row.path)} twice, in {before[path].place} and {row.place}. "
+                    "Remove one of them."
                 )
-                raise ImagesError(message)
-            lines[path] = row.line
-            facts[path] = _over(row, facts.get(path))
-    return facts
+            before[path] = row
+            filled = {role: value for role, value in row.facts.items() if value is not None}
+            facts[path] = facts.get(path, {}) | filled
+        said += table.notes
+    return facts, said
 
 
-def _over(row: Row, before: Row | None) -> Row:
-    """Let a row win over one from further up, cell by cell."""
-    if before is None:
-        return row
-    return dataclasses.replace(
-        row,
-        label=row.label or before.label,
-        split=row.split or before.split,
-        group=row.group or before.group,
-    )
+def _open_metadata(file: File, path_column: str | None) -> Table:
+    if isinstance(file, Path):
+        return open_table(file, _METADATA, path_column)
+    title = f"table {quoted(file)}"
+    try:
+        return parse_table(read_url(file), title, _METADATA, path_column)
+    except ImageError as error:
+        message = f"T{title[1:]} cannot be read: {error}."
+        raise ImagesError(message) from error
 
 
 # groups
 
 
 def _compiled(group: str) -> re.Pattern[str]:
-    """Compile the pattern of groups."""
     try:
         return re.compile(group)
     except re.error as error:
         message = (
-            f"{quoted(group)} is not a regular expression: {error}. Expected one that matches the "
-            "part of a path that names the group, as --group '([^/]+)-[^/]*$'."
+            f"--group {quoted(group)} is not a regular expression: {error}. Use one that matches "
+            "the part of a path that names the group, such as --group '([^/]+)-[^/]*$'."
         )
         raise OptionError(message) from error
 
 
 def _regrouped(listing: Listing, pattern: re.Pattern[str]) -> Listing:
-    """Take groups from the paths."""
+    """Take the groups from the paths."""
     records = tuple(
         dataclasses.replace(record, group=_group(record.path, pattern))
         for record in listing.records
@@ -269,15 +278,15 @@ def _regrouped(listing: Listing, pattern: re.Pattern[str]) -> Listing:
     without = [record.path for record in records if record.group is None]
     if len(without) == len(records):
         message = (
-            f"No path matches --group {quoted(pattern.pattern)}; the first is {quoted(without[0])}. "
-            "Expected a regular expression that is found in the paths as they are stored."
+            f"No path matches --group {quoted(pattern.pattern)}. The first path is "
+            f"{quoted(without[0])}. Use a regular expression that occurs in the stored paths."
         )
         raise ImagesError(message)
-    said = notes.unmatched(without)
-    return dataclasses.replace(listing, records=records, notes=(*listing.notes, *said))
+    said = (*listing.notes, *notes.unmatched(without))
+    return dataclasses.replace(listing, records=records, notes=said)
 
 
 def _group(path: str, pattern: re.Pattern[str]) -> str | None:
-    """Return the group that a path names; an empty match is none."""
+    """Return the group that a path names; an empty match gives none."""
     match = pattern.search(path)
     return (match[1 if pattern.groups else 0] or None) if match else None

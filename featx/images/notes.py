@@ -1,7 +1,7 @@
-"""Notes: sentences for the user about what a listing left out or merged.
+"""Notes for the user about what a listing left out or merged.
 
-What was found and what was kept come in; lists of sentences, empty where there
-is nothing to say, go out. This file decides nothing.
+What was found and what was listed come in; lists of sentences go out, empty if there is
+nothing to report. This module decides nothing.
 """
 
 from collections import Counter
@@ -9,22 +9,23 @@ from collections.abc import Container, Iterable, Sequence
 
 from featx.images.folders import TABLE_NAME, Found
 from featx.images.records import ImageRecord
-from featx.images.tables import SPLIT_NAMES
+from featx.tables import SPLIT_NAMES
 from featx.text import counted, quoted, quoted_list
 
 __all__ = ["beside", "loops", "merged", "unlabelled", "unlisted", "unmatched", "without_images"]
 
 
 def beside(folders: Counter[str]) -> list[str]:
-    """Name the folders that lie beside the splits."""
+    """Name the folders next to the splits."""
     return [
-        f"Folder {quoted(name)} lies beside the splits and was left out: {counted(number, 'image')}."
+        f"Folder {quoted(name)} is next to the folders of splits and was left out: "
+        f"{counted(number, 'image')}."
         for name, number in sorted(folders.items())
     ]
 
 
 def merged(images: Iterable[str]) -> list[str]:
-    """Name folders that became one split."""
+    """Name the folders that were merged into one split."""
     names: dict[str, set[str]] = {}
     for path in images:
         folder, slash, _ = path.partition("/")
@@ -38,15 +39,15 @@ def merged(images: Iterable[str]) -> list[str]:
 
 
 def unlisted(found: Found, named: Container[str]) -> list[str]:
-    """Count images that a table in their folder, or above, does not name."""
-    if not found.tables:
-        return []
+    """Count images that no table in their folder, or above it, names."""
     below = tuple(table.removesuffix(TABLE_NAME) for table in found.tables)
     missing = sorted(p for p in found.images if p not in named and p.startswith(below))
     if not missing:
         return []
-    images = counted(len(missing), "image")
-    return [f"Not named in {TABLE_NAME}, so taken by folder: {images}, {quoted_list(missing, 1)}."]
+    return [
+        f"{counted(len(missing), 'image')} not in {TABLE_NAME}, so the folders give the label: "
+        f"{quoted_list(missing, 1)}."
+    ]
 
 
 def without_images(found: Found, by_split: bool) -> list[str]:
@@ -60,7 +61,7 @@ def without_images(found: Found, by_split: bool) -> list[str]:
         and (not by_split or parts[0].lower() in SPLIT_NAMES)
     )
     return [
-        f"Folder {quoted('/'.join(parts))} holds no image and was left out: "
+        f"Folder {quoted('/'.join(parts))} has no images and was left out: "
         f"{counted(number, 'other file')}."
         for parts, number in sorted(others.items())
         if parts not in classes
@@ -68,17 +69,17 @@ def without_images(found: Found, by_split: bool) -> list[str]:
 
 
 def unmatched(paths: Sequence[str]) -> list[str]:
-    """Count images that the pattern of groups does not match."""
+    """Count images whose path does not match the pattern of groups."""
     if not paths:
         return []
     images = counted(len(paths), "image")
-    return [f"Not matched by --group, so without a group: {images}, {quoted_list(paths, 1)}."]
+    return [f"{images} without a group, because --group does not match: {quoted_list(paths, 1)}."]
 
 
 def loops(found: Found) -> list[str]:
-    """Name links that lead back to where they lie."""
+    """Name links to a folder that contains them."""
     return [
-        f"Link {quoted(path)} leads back to a folder that it lies in, and was not followed."
+        f"Link {quoted(path)} leads to a folder that contains it, and was not followed."
         for path in sorted(found.loops)
     ]
 
@@ -89,4 +90,4 @@ def unlabelled(records: Sequence[ImageRecord]) -> list[str]:
     if not without or len(without) == len(records):
         return []
     images = f"{len(without):,} of {counted(len(records), 'image')}"
-    return [f"Without a label: {images}, {quoted_list(without, 1)}."]
+    return [f"{images} without a label: {quoted_list(without, 1)}."]

@@ -1,58 +1,52 @@
-"""The list of images as values: a record for each image, and the listing of all.
-
-Nothing comes in; what `featx.images.listing` returns goes out, and the words
-its notes and errors are made of. This file opens nothing.
-"""
+"""The list of images: a record for each image, and the listing of all of them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from featx.images.urls import File
+from featx.images.urls import File
 
 __all__ = ["ImageRecord", "Listing"]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image in the list.
+    """One image of a listing.
 
     Parameters
     ----------
     path : str
-        Path as it is stored: relative, with forward slashes; or a URL. Bytes that are no
-        UTF-8 are kept as surrogates (`os.fsencode` gives them back).
+        Path as it is stored: relative, with forward slashes; or a URL. Bytes that are not
+        UTF-8 are kept as surrogates (`os.fsencode` restores them).
     file : Path or Url
-        Where the image lies now.
+        The file to read.
     label : str or None
-        Its class, if it has one.
+        Class of the image, if it has one.
     split : {"train", "val", "test"} or None
-        The part of the data it belongs to, if the data are parted.
+        Split that the image belongs to, if there are splits.
     group : str or None
         Images of one group stay on the same side of any split.
     """
 
     path: str
-    file: "File"
-    label: str | None
-    split: str | None
-    group: str | None
+    file: File
+    label: str | None = None
+    split: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All images of a folder or table, in a fixed order.
+    """All images of a folder or a table, in a fixed order.
 
     Parameters
     ----------
     root : Path or Url
-        The folder that the records' paths are relative to.
+        The folder that the paths of the records are relative to.
     records : tuple of ImageRecord
         The images: sorted by path, or in the order of the manifest.
     notes : tuple of str
-        Sentences for the user: what was left out or merged.
+        Notes for the user: what was left out or merged.
     """
 
-    root: "File"
+    root: File
     records: tuple[ImageRecord, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()

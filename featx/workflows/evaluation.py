@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import joblib
@@ -26,6 +25,7 @@ from featx.metrics import Evaluation, Score, score_predictions
 from featx.metrics.intervals import wilson
 from featx.network import check_device
 from featx.signatures import prepared_by, takes_fields_of
+from featx.tables import TableSource, table_name
 from featx.text import counted
 from featx.workflows.predicting import (
     PredictionJob,
@@ -139,15 +139,19 @@ def prepare_evaluation(settings: EvaluationSettings) -> EvaluationJob:
         The codes or the weights differ from those that the model was fitted on.
     """
     columns = {
-        name: getattr(settings, name) for name in ("label_column", "split_column", "group_column")
+        f"{each}_column": getattr(settings, f"{each}_column")
+        for each in ("path", "label", "split", "group")
     }
-    check_columns(settings.labels, *columns.values())
+    of_manifest = () if settings.manifest is None else ("path_column",)
+    check_columns(
+        settings.labels, *(column for name, column in columns.items() if name not in of_manifest)
+    )
     check_device(settings.device)
     model = open_model(settings)
     if settings.manifest is None:
         found = find_inputs(settings.inputs, model)
     else:
-        found = _listed(settings.inputs, settings.manifest)
+        found = _listed(settings.inputs, settings.manifest, settings.path_column)
     job = prepare_job(found, model, settings)
     notes: list[str] = []
     if settings.labels is not None:
@@ -205,24 +209,28 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
     return ModelEvaluation(evaluation, len(fitted), on_fitted, tuple(notes))
 
 
-def _listed(inputs: Inputs, manifest: Path | str) -> tuple[ImageRecord, ...]:
+def _listed(
+    inputs: Inputs, manifest: TableSource, path_column: str | None
+) -> tuple[ImageRecord, ...]:
     """Return the images of a manifest."""
     if not isinstance(inputs, Sequence) or len(inputs):
-        message = f"Both INPUTS and --manifest {manifest} were given. Use only one of them."
+        message = (
+            f"Both INPUTS and --manifest {table_name(manifest)} were given. Use only one of them."
+        )
         raise OptionError(message)
-    listing = list_images(manifest=manifest)
+    listing = list_images(manifest=manifest, path_column=path_column)
     for note in listing.notes:
         logger.warning("%s", note)
     return listing.records
 
 
 def _relabelled(
-    job: PredictionJob, labels: Path | str, columns: dict[str, str | None]
+    job: PredictionJob, labels: TableSource, columns: dict[str, str | None]
 ) -> tuple[PredictionJob, list[str]]:
     if job.joined is None:
         message = (
-            f"--labels {labels} gives labels to the images of a store, but the input is image "
-            "files. List them with their labels in a table: --manifest TABLE"
+            f"--labels {table_name(labels)} gives labels to the images of a store, but the input "
+            "is image files. List them with their labels in a table: --manifest TABLE"
         )
         raise OptionError(message)
     images, notes = relabel(job.joined.images, labels, **columns)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from featx.choices import Precision, Split
 from featx.fitting import Model
+from featx.tables import TableSource
 
 __all__ = [
     "EvaluationSettings",
@@ -93,20 +94,23 @@ class EvaluationSettings(ModelSettings):
     inputs : Path, str or sequence of them
         Folders of labelled images; or a store, or several stores of the same images, which
         are joined.
-    manifest : Path or str, optional
+    manifest : Path, str, DataFrame or mapping of str to sequence, optional
         A table that lists images and their labels, instead of `inputs`; see
         `featx.images.list_images`.
-    labels : Path or str, optional
+    labels : Path, str, DataFrame or mapping of str to sequence, optional
         A table with other labels, splits or groups, by path, for the images of a store.
+    path_column : str, optional
+        Name of the column of paths in either table.
     label_column, split_column, group_column : str, optional
-        Names of the columns in that table.
+        Names of the columns in the table of `labels`.
     split : {"train", "val", "test"}, optional
         Evaluate only the images of this split.
     """
 
     inputs: Inputs = field(default=(), kw_only=False)
-    manifest: Path | str | None = None
-    labels: Path | str | None = None
+    manifest: TableSource | None = None
+    labels: TableSource | None = None
+    path_column: str | None = None
     label_column: str | None = None
     split_column: str | None = None
     group_column: str | None = None

@@ -117,6 +117,7 @@ def prepare_finetune(settings: FinetuneSettings) -> FinetuneJob:
                 **network,
                 device=settings.device,
                 manifest=settings.manifest,
+                path_column=settings.path_column,
                 group=settings.group,
                 output=folder / "codes.h5",
                 overwrite=settings.overwrite,
