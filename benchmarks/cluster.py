@@ -43,15 +43,14 @@ def gram_of(path: Path, rows: int, columns: int, workers: int) -> dict:
     import numpy as np
 
     from featx.cluster import connected
-    from featx.codes.gram import gram_matrix
-    from featx.codes.gram_tiles import gram_on_cluster
-    from featx.codes.matrix import CodeMatrix
+        from featx.codes.matrix import CodeMatrix
+    from featx.codes.products import gram_matrix, gram_on_cluster
 
     codes = np.memmap(path, np.float16, "r", shape=(rows, columns))
     matrix = CodeMatrix([codes], np.arange(rows))
     with connected(f"local:{workers}") if workers else contextlib.nullcontext() as cluster:
         began = time.perf_counter()
-        found = gram_matrix(matrix, 0) if cluster is None else gram_on_cluster(cluster)(matrix, 0)
+        found = gram_matrix(matrix, 0) if cluster is None else gram_on_cluster(cluster, matrix, 0)
         seconds = time.perf_counter() - began
     return {"seconds": seconds, "found": found[:: rows // 100, ::7]}
 

@@ -16,7 +16,7 @@ from tuning import noise_images, small_head, small_network, small_recipe
 
 import featx
 from featx.codes import UnitRows
-from featx.codes.gram import CentredRows
+from featx.codes.scaling import CentredRows
 from featx.errors import ExistsError, ImagesError, OptionError, OutputError
 from featx.finetuning.settings import TrainingSettings
 from featx.finetuning.tuned import save_tuned

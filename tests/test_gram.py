@@ -13,8 +13,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC, LinearSVC
 
-from featx.codes.gram import CentredRows, GramCoordinates, UnitRows, gram_matrix
+from featx.codes import CentredRows, GramCoordinates, UnitRows
 from featx.codes.matrix import CodeMatrix
+from featx.codes.products import gram_matrix
 from featx.errors import OptionError, StoreError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -96,7 +97,7 @@ def test_gram_takes_signed_roots():
 
 def test_gram_mirrors_more_rows_than_it_does_at_once(monkeypatch):
     """Both triangles are filled, also where there are several parts and the last is short."""
-    monkeypatch.setattr("featx.codes.gram._MIRRORED_ROWS", 7)
+    monkeypatch.setattr("featx.codes.products._MIRRORED_ROWS", 7)
     codes = make_codes(23, 40, dtype=np.float64)
     found = gram_matrix(CodeMatrix([codes], np.arange(23)), 0)
     np.testing.assert_allclose(found, codes @ codes.T, rtol=1e-13)

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_pre
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC, LinearSVC
 
-from featx.codes.gram import CentredRows
+from featx.codes.scaling import CentredRows
 from featx.fitting import grid_search as trialling
 from featx.fitting import selection as searching
 from featx.fitting import single_fit as fitting

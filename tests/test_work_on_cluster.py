@@ -9,10 +9,9 @@ import pytest
 
 import featx
 from featx.cluster import Cluster, Task, given_out
-from featx.codes import gram_tiles as tiling
-from featx.codes.gram import gram_matrix
-from featx.codes.gram_tiles import gram_on_cluster
+from featx.codes import products
 from featx.codes.matrix import CodeMatrix
+from featx.codes.products import gram_matrix, gram_on_cluster
 from featx.errors import ClusterError, ImagesError, OptionError
 from featx.extraction import executors, prepare_extraction, run_extractions
 from featx.fitting import prepare_fit, run_fit
@@ -99,11 +98,11 @@ def test_codes_travel_by_where_they_lie(mapped):
 @pytest.mark.parametrize("root", [False, True])
 @pytest.mark.parametrize("rows", [5, 8, 64])
 def test_gram_by_tiles_is_gram_by_one_process(mapped, threads, monkeypatch, layer, root, rows):
-    monkeypatch.setattr(tiling, "_FEWEST", rows)
-    monkeypatch.setattr(tiling, "_MOST", rows)
+    monkeypatch.setattr(products, "_FEWEST", rows)
+    monkeypatch.setattr(products, "_MOST", rows)
     given = counted_tasks(monkeypatch)
     expected = gram_matrix(mapped, layer, root=root)
-    found = gram_on_cluster(threads)(mapped, layer, root=root)
+    found = gram_on_cluster(threads, mapped, layer, root=root)
     assert np.abs(found - expected).max() <= 1e-12 * np.abs(expected).max()
     assert np.array_equal(found, found.T)
     n_blocks = -(-37 // rows)
@@ -112,9 +111,9 @@ def test_gram_by_tiles_is_gram_by_one_process(mapped, threads, monkeypatch, laye
 
 def counted_tasks(monkeypatch):
     """A list that grows by one for each tile that is given out."""
-    own, seen = tiling.given_out, []
+    own, seen = products.given_out, []
     monkeypatch.setattr(
-        tiling, "given_out",
+        products, "given_out",
         lambda cluster, tasks, **rest: own(cluster, (seen.append(t) or t for t in tasks), **rest),
     )  # fmt: skip
     return seen
@@ -122,17 +121,17 @@ def counted_tasks(monkeypatch):
 
 def test_tiles_are_several_a_worker():
     for n_workers in (1, 2, 10, 100):
-        blocks = tiling._blocks(20_000, n_workers)
+        blocks = products._blocks(20_000, n_workers)
         n_tiles = len(blocks) * (len(blocks) + 1) / 2
-        assert n_tiles >= 0.8 * tiling._TILES_A_WORKER * n_workers
-        assert max(len(block) for block in blocks) <= tiling._MOST
+        assert n_tiles >= 0.8 * products._TILES_PER_WORKER * n_workers
+        assert max(len(block) for block in blocks) <= products._MOST
         assert np.array_equal(np.concatenate(blocks), np.arange(20_000))
-    assert len(tiling._blocks(100, 50)) == 1
+    assert len(products._blocks(100, 50)) == 1
 
 
 @pytest.mark.parametrize("clf", ["logistic", "knn", "ridge"])
 def test_a_fit_predicts_what_one_process_predicts(home, threads, monkeypatch, clf):
-    monkeypatch.setattr(tiling, "_FEWEST", 8)
+    monkeypatch.setattr(products, "_FEWEST", 8)
     jobs = [prepare_fit(home / "codes.h5", clf=clf, solver="gram", baselines=False) for _ in "12"]
     calls = counted_tasks(monkeypatch)
     here = run_fit(jobs[0])

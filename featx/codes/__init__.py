@@ -1,7 +1,19 @@
-"""Matrices of codes: joined stores, the Gram matrix, and principal components."""
+"""Matrices of codes: joined stores, normalisation, Gram matrix and principal components."""
 
-from featx.codes.gram import GramCoordinates, UnitRows
+from featx.codes.components import PrincipalComponents
+from featx.codes.gram import GramCoordinates
 from featx.codes.joining import JoinedStores, join_stores
 from featx.codes.matrix import CodeMatrix
+from featx.codes.pixels import pixel_features
+from featx.codes.scaling import CentredRows, UnitRows
 
-__all__ = ["CodeMatrix", "GramCoordinates", "JoinedStores", "UnitRows", "join_stores"]
+__all__ = [
+    "CentredRows",
+    "CodeMatrix",
+    "GramCoordinates",
+    "JoinedStores",
+    "PrincipalComponents",
+    "UnitRows",
+    "join_stores",
+    "pixel_features",
+]

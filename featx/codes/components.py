@@ -1,16 +1,16 @@
-"""Principal components: rows of many columns as a few numbers, found without a label.
+"""Principal components of rows, without labels.
 
-Rows come in, codes or their coordinates on the exact span; the directions in which
-they differ most go out, and what other rows measure along them. The directions of
-coordinates are those of the codes, turned as the coordinates are, so that the numbers
-are the same on both. This file knows neither labels nor classifiers.
+Rows go in, as codes or as coordinates of the Gram matrix; the directions in which they
+vary most come out, with the projections of other rows on these directions. Coordinates are
+rotated codes, so both have the same projections. This module knows neither labels nor
+classifiers.
 
 References
 ----------
 .. [1] K. Pearson, "On Lines and Planes of Closest Fit to Systems of Points in Space",
    Philosophical Magazine 2(11), 1901.
 .. [2] H. Jegou and O. Chum, "Negative evidences and co-occurrences in image retrieval:
-   the benefit of PCA and whitening", ECCV 2012: what whitening does for codes.
+   the benefit of PCA and whitening", ECCV 2012: the effect of whitening on codes.
 """
 
 from collections.abc import Iterator
@@ -27,35 +27,34 @@ from featx.text import counted
 
 __all__ = ["PrincipalComponents"]
 
-# Axes may be float32, and products are in float64: so many columns are converted at once.
+# Axes may be float32, but products are in float64: this many columns are converted at a time.
 _BLOCK_COLUMNS = 65_536
 
 
 class PrincipalComponents(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Projects rows onto the axes along which the fitted rows vary most.
+    """Project rows onto the axes along which the training rows vary most.
 
-    scikit-learn's `PCA`, of the fitted rows alone [1]_, apart from signs, and
-    from axes along which no fitted row differs: these measure 0 in every row,
-    rather than whatever rounding left there.
+    This is scikit-learn's `PCA` [1]_, except for the signs of axes, and for axes along
+    which the training rows do not vary: projections on these are 0 instead of rounding.
 
     Parameters
     ----------
     n_components : int
-        How many axes; at most the columns, and one less than the rows.
+        Number of axes: at most the number of columns, and the number of rows minus 1.
     whiten : bool, default=False
-        Whether what is measured along an axis is divided by its standard
-        deviation in the fitted rows, so that all axes count the same [2]_.
+        Whether to divide each projection by its standard deviation in the training rows,
+        so that all axes have the same weight [2]_.
 
     Attributes
     ----------
     mean_ : ndarray of shape (d,)
-        Of the fitted rows.
+        Mean of the training rows.
     axes_ : ndarray of shape (n_components, d)
-        Of unit length, that of the largest variance first; zeros where no
-        fitted row differs from another by more than rounding. The fitted row
-        farthest out along an axis is on its positive side.
+        Unit vectors, that of the largest variance first; zeros where the training rows
+        vary only by rounding. The training row with the largest projection in absolute
+        value has a positive one.
     deviations_ : ndarray of shape (n_components,)
-        Standard deviations of the fitted rows along them.
+        Standard deviations of the training rows along the axes.
 
     Examples
     --------
@@ -70,7 +69,7 @@ class PrincipalComponents(TransformerMixin, BaseEstimator):  # type: ignore[misc
         self.whiten = whiten
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:
-        """Find the axes.
+        """Compute the axes.
 
         Parameters
         ----------
@@ -81,21 +80,21 @@ class PrincipalComponents(TransformerMixin, BaseEstimator):  # type: ignore[misc
         Raises
         ------
         FitError
-            The rows have fewer axes than are asked for.
+            The rows have fewer than `n_components` axes.
         """
         X = np.asarray(X, dtype=np.float64)
         n, d = X.shape
         if self.n_components > min(n - 1, d):
             message = (
-                f"Cannot take {counted(self.n_components, 'component')} of {n} images of "
-                f"{counted(d, 'number')}: there are at most {min(n - 1, d)}. Use --components "
-                f"{min(n - 1, d)} or fewer."
+                f"{counted(n, 'image')} with {counted(d, 'feature')} have at most "
+                f"{min(n - 1, d)} principal components, but --components is {self.n_components}. "
+                f"Use --components {min(n - 1, d)} or less."
             )
             raise FitError(message)
         self.mean_ = X.mean(axis=0)
         centred = X - self.mean_
-        # The eigenvectors of the smaller square: of 2,000 rows in a sixth of the time that
-        # a singular value decomposition takes, since only the first are wanted.
+        # Eigenvectors of the smaller of X Xᵀ and Xᵀ X. Only the first ones are needed, so for
+        # 2,000 rows this takes a sixth of the time of a singular value decomposition.
         by_rows = n <= d
         inner = centred @ centred.T if by_rows else centred.T @ centred
         last = len(inner) - 1
@@ -103,23 +102,23 @@ class PrincipalComponents(TransformerMixin, BaseEstimator):  # type: ignore[misc
             inner, overwrite_a=True, subset_by_index=(last - self.n_components + 1, last)
         )
         vectors = vectors[:, ::-1]
-        # Not the roots of the eigenvalues, of whose digits the square has lost half.
+        # Lengths are computed from the projections, because the product lost half of the digits.
         axes = vectors.T @ centred if by_rows else vectors.T.copy()
-        measured = vectors if by_rows else centred @ vectors
-        lengths = np.linalg.norm(axes, axis=1) if by_rows else np.linalg.norm(measured, axis=0)
-        # Of the squares, in which what is below drowns, and of the mean that was subtracted.
+        projected = vectors if by_rows else centred @ vectors
+        lengths = np.linalg.norm(axes, axis=1) if by_rows else np.linalg.norm(projected, axis=0)
+        # The rounding of the products and of the subtracted mean.
         rounding = max(len(inner), 1000) * np.finfo(np.float64).eps * np.einsum("ij,ij->", X, X)
         is_real = lengths**2 > rounding
         if by_rows:
             axes /= np.where(is_real, lengths, 1)[:, None]
-        farthest = measured[np.abs(measured).argmax(axis=0), np.arange(self.n_components)]
+        farthest = projected[np.abs(projected).argmax(axis=0), np.arange(self.n_components)]
         axes *= np.where(is_real, np.where(farthest < 0, -1, 1), 0)[:, None]
         self.axes_ = axes
         self.deviations_ = np.where(is_real, lengths, 0) / np.sqrt(n - 1)
         return self
 
     def transform(self, X: ArrayLike) -> Matrix:
-        """Return what rows measure along the axes.
+        """Return the projections of rows on the axes.
 
         Parameters
         ----------
@@ -131,38 +130,38 @@ class PrincipalComponents(TransformerMixin, BaseEstimator):  # type: ignore[misc
         ndarray of shape (m, n_components)
         """
         X = np.asarray(X, dtype=np.float64)
-        measured = np.zeros((len(X), self.n_components))
-        for part, axes in self._parts():
-            measured += (X[:, part] - self.mean_[part]) @ axes.T
-        return measured / self._divisors
+        projected = np.zeros((len(X), self.n_components))
+        for part, axes in self._column_blocks():
+            projected += (X[:, part] - self.mean_[part]) @ axes.T
+        return projected / self._divisors
 
     def to_columns(self, weights: Matrix) -> Matrix:
-        """Return weights of the components as weights of the columns, the mean subtracted.
+        """Convert weights of the components to weights of the columns minus their mean.
 
         Parameters
         ----------
         weights : ndarray of shape (n_components,)
-            Of a linear model that was fitted on what `transform` returns.
+            Weights of a linear model that was fitted on the result of `transform`.
 
         Returns
         -------
         ndarray of shape (d,)
-            Their product with a row less `mean_` is that of `weights` with what
-            the row measures.
+            Its inner product with a row minus `mean_` is the inner product of `weights`
+            with the projections of the row.
         """
         scaled = weights / self._divisors
-        return np.concatenate([scaled @ axes for _, axes in self._parts()])
+        return np.concatenate([scaled @ axes for _, axes in self._column_blocks()])
 
     @property
     def _divisors(self) -> Matrix:
-        """What measures are divided by; where no fitted row differs, they are 0 as they are."""
+        """Divisors of the projections; 1 where the training rows do not vary."""
         if not self.whiten:
             return np.ones(self.n_components)
         return np.where(self.deviations_ > 0, self.deviations_, 1)
 
-    def _parts(self) -> Iterator[tuple[slice, Matrix]]:
+    def _column_blocks(self) -> Iterator[tuple[slice, Matrix]]:
         """Yield blocks of columns of the axes, in float64."""
         for start in range(0, len(self.mean_), _BLOCK_COLUMNS):
             part = slice(start, start + _BLOCK_COLUMNS)
-            # NumPy's own conversion inside a product is five times as slow.
+            # NumPy's own conversion inside a product takes five times as long.
             yield part, self.axes_[:, part].astype(np.float64, copy=False)

@@ -1,8 +1,8 @@
-"""A matrix of codes that is larger than memory, seen block by block.
+"""A matrix of codes that may be larger than memory, read in blocks.
 
-Layers of one or several stores come in, each with the rows that are wanted; one
-matrix goes out, layers side by side, of which a block of rows or of columns is
-in memory at a time. This file knows neither labels nor classifiers.
+The layers of one or several stores go in, with the rows to use; one matrix with the layers
+side by side comes out. A block of rows or of columns is in memory at a time. This module
+knows neither labels nor classifiers.
 """
 
 import mmap
@@ -21,10 +21,10 @@ __all__ = ["CodeMatrix", "Matrix", "Rows", "as_code_matrix", "signed_root"]
 Matrix = NDArray[np.floating]
 Rows = NDArray[np.integer]
 
-# One block is converted to float64 at a time: large enough for the matrix product,
+# One block at a time is converted to float64: large enough for a fast matrix product, and
 # small enough to stay near the processor's cache.
 _BLOCK_BYTES = 32_000_000
-# A block of columns has at least so many: rows of a file are read by the page.
+# Blocks of columns are not narrower, because files are read in pages.
 _FEWEST_COLUMNS = 2048
 
 
@@ -36,15 +36,15 @@ class CodeMatrix:
     layers : sequence of ndarray, each of shape (n_rows, d)
         Codes of each layer, usually memory-mapped.
     rows : ndarray of int, shape (n,), or sequence of them
-        The rows to use; one array for all layers, or one for each where the
-        layers come from several stores.
+        The rows to use: one array for all layers, or one for each if the layers are from
+        several stores.
 
     Attributes
     ----------
     shape : (int, int)
-        Rows, and columns of all layers.
+        Number of rows, and of columns of all layers.
     widths : tuple of int
-        Columns of each layer.
+        Number of columns of each layer.
 
     Examples
     --------
@@ -58,29 +58,29 @@ class CodeMatrix:
     def __init__(self, layers: Sequence[Matrix], rows: Rows | Sequence[Rows]) -> None:
         self.layers = list(layers)
         per_layer = [rows] * len(self.layers) if isinstance(rows, np.ndarray) else list(rows)
-        # NumPy's -1 is the last row; addresses of rows are computed below, so it is made plain.
+        # `column_blocks` computes with row numbers, so negative ones are replaced.
         self.rows = [
             np.arange(len(layer))[each] for layer, each in zip(self.layers, per_layer, strict=True)
         ]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows, and columns of all layers."""
+        """Number of rows, and of columns of all layers."""
         return len(self.rows[0]), sum(self.widths)
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Columns of each layer."""
+        """Number of columns of each layer."""
         return tuple(layer.shape[1] for layer in self.layers)
 
     @property
     def dtype(self) -> np.dtype:
-        """The type that holds every layer's numbers."""
+        """The type that can hold the elements of all layers."""
         return np.result_type(*self.layers)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the matrix as it lies in the stores."""
+        """Size of the matrix in the stores, in bytes."""
         return sum(layer.dtype.itemsize * self.shape[0] * layer.shape[1] for layer in self.layers)
 
     def __len__(self) -> int:
@@ -88,21 +88,21 @@ class CodeMatrix:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Files that the layers are mapped from, one each."""
+        """Files that the layers are mapped from, one for each mapped layer."""
         mapped = (layer for layer in self.layers if isinstance(layer, np.memmap))
         return tuple(Path(str(layer.filename)) for layer in mapped)
 
     def __getstate__(self) -> dict[str, Any]:
-        # To another process goes where the codes lie, not what they are.
-        return {"layers": [_Mapped.of(layer) for layer in self.layers], "rows": self.rows}
+        # Another process gets the location of the codes instead of the codes themselves.
+        return {"layers": [_MappedArray.of(layer) for layer in self.layers], "rows": self.rows}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         layers = state["layers"]
-        self.layers = [each.map() if isinstance(each, _Mapped) else each for each in layers]
+        self.layers = [each.map() if isinstance(each, _MappedArray) else each for each in layers]
         self.rows = state["rows"]
 
     def take(self, positions: Rows) -> Self:
-        """Return the matrix of some of its rows; nothing is read."""
+        """Return the matrix of some of the rows, without reading them."""
         return type(self)(self.layers, [rows[positions] for rows in self.rows])
 
     def block(self, positions: Rows) -> Matrix:
@@ -117,7 +117,7 @@ class CodeMatrix:
         return out
 
     def in_memory(self) -> Self:
-        """Return the same matrix, its numbers read."""
+        """Return the same matrix with its codes in memory."""
         blocks = [np.array(layer[rows]) for layer, rows in zip(self.layers, self.rows, strict=True)]
         return type(self)(blocks, np.arange(len(self)))
 
@@ -129,42 +129,43 @@ class CodeMatrix:
             yield slice(start, stop), self.block(np.arange(start, stop))
 
     def column_blocks(
-        self, layer: int, *, root: bool = False, beside: int = 0
+        self, layer: int, *, root: bool = False, n_beside: int = 0
     ) -> Iterator[tuple[slice, Matrix]]:
         """Yield blocks of columns of a layer, all rows, in float64.
 
         Parameters
         ----------
         layer : int
-            Its number.
+            Index of the layer.
         root : bool, default=False
-            Whether to take the signed square root of each number.
-        beside : int, default=0
-            Rows of another matrix whose blocks should have the same columns.
+            Whether to take the signed square root of each feature.
+        n_beside : int, default=0
+            Number of rows of another matrix whose blocks must have the same columns.
 
         Yields
         ------
         slice, ndarray of shape (n, columns)
-            Each block overwrites the one before.
+            Each block overwrites the previous one.
         """
         codes, rows = self.layers[layer], self.rows[layer]
         n = len(rows)
-        # Rows that are neighbours, as they mostly are, need no copy before the conversion.
-        neighbours = n > 0 and np.array_equal(rows, rows[0] + np.arange(n))
-        whole = codes[rows[0] : rows[0] + n] if neighbours else None
-        step = max(min(_FEWEST_COLUMNS, _BLOCK_BYTES // 8), _BLOCK_BYTES // (8 * max(1, n, beside)))
+        # Consecutive rows, the usual case, are a view: no copy before the conversion.
+        is_consecutive = n > 0 and np.array_equal(rows, rows[0] + np.arange(n))
+        view = codes[rows[0] : rows[0] + n] if is_consecutive else None
+        narrowest = min(_FEWEST_COLUMNS, _BLOCK_BYTES // 8)
+        step = max(narrowest, _BLOCK_BYTES // (8 * max(1, n, n_beside)))
         buffer = np.empty((n, min(step, codes.shape[1])))
         for start in range(0, codes.shape[1], step):
             part = slice(start, min(start + step, codes.shape[1]))
             block = buffer[:, : part.stop - start]
-            # Columns first: a view, so that only the pages of the block are read.
-            block[...] = codes[:, part][rows] if whole is None else whole[:, part]
+            # Columns are selected first, which is a view, so that only their pages are read.
+            block[...] = codes[:, part][rows] if view is None else view[:, part]
             yield part, signed_root(block) if root else block
 
 
 @dataclass(frozen=True)
-class _Mapped:
-    """Where an array lies that is mapped from a file."""
+class _MappedArray:
+    """Location of an array that is mapped from a file."""
 
     path: str
     offset: int
@@ -172,11 +173,11 @@ class _Mapped:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, array: Matrix) -> "_Mapped | Matrix":
-        """Return where an array lies, or itself if it is in memory, or not as its file has it."""
+    def of(cls, array: Matrix) -> "_MappedArray | Matrix":
+        """Return the location of an array, or the array if it is not a contiguous part of a file."""
         if not isinstance(array, np.memmap) or not array.flags.c_contiguous:
             return array
-        # What is mapped begins at a page; the array, which may be a part of it, later.
+        # The mapping starts at a page of the file; the array may start later.
         whole: Any = array
         while isinstance(whole, np.ndarray):
             whole = whole.base
@@ -186,12 +187,12 @@ class _Mapped:
         return cls(str(array.filename), offset, array.dtype, array.shape)
 
     def map(self) -> Matrix:
-        """Map it again."""
+        """Map the array again."""
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
 
 
 def signed_root(codes: Matrix) -> Matrix:
-    """Take the square root of each number in place, its sign kept; return the array."""
+    """Take the square root of absolute values in place, and keep the signs; return the array."""
     negative = codes < 0
     np.sqrt(np.abs(codes, out=codes), out=codes)
     return np.negative(codes, out=codes, where=negative)
@@ -205,17 +206,17 @@ def as_code_matrix(X: "CodeMatrix | ArrayLike", widths: Sequence[int] | None = N
     X : CodeMatrix or array-like of shape (n, d)
         Codes.
     widths : sequence of int, optional
-        Columns of each layer, where an array holds several side by side.
+        Number of columns of each layer, if an array holds several layers side by side.
 
     Raises
     ------
     OptionError
-        An array of another shape.
+        The codes do not have these numbers of columns.
     """
     if isinstance(X, CodeMatrix):
         if widths is not None and X.widths != tuple(widths):
             message = (
-                f"Expected codes of layers {'+'.join(map(str, widths))} numbers wide. Received "
+                f"Expected codes of layers with {'+'.join(map(str, widths))} features. Received "
                 f"{'+'.join(map(str, X.widths))}."
             )
             raise OptionError(message)

@@ -1,7 +1,7 @@
-"""What one sees without any network: the baseline that codes must beat.
+"""Features of raw pixels: a baseline for codes.
 
-Stored thumbnails come in; rows of pixels and of colour histograms go out, side
-by side, for the same classifiers.
+Thumbnails from a store go in; rows of pixels and of colour histograms come out, for the
+same classifiers.
 """
 
 import numpy as np
@@ -11,21 +11,21 @@ from featx.codes.matrix import CodeMatrix
 
 __all__ = ["pixel_features"]
 
-_SHADES = 4  # of each of red, green and blue
+_SHADES = 4  # for each of red, green and blue
 
 
 def pixel_features(thumbnails: NDArray[np.uint8]) -> CodeMatrix:
-    """Return pixels and a histogram of colours, as two layers.
+    """Return pixels and colour histograms, as two layers.
 
     Parameters
     ----------
     thumbnails : ndarray of shape (n, h, w, 3)
-        Small pictures, 0 to 255.
+        RGB images, 0 to 255.
 
     Returns
     -------
     CodeMatrix of shape (n, 3 h w + 64)
-        Pixels around middle grey, and how many pixels have each of 64 colours.
+        Pixel values minus 127.5, and the number of pixels with each of 64 colours.
 
     Examples
     --------

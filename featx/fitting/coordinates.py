@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -16,9 +17,10 @@ from sklearn.pipeline import Pipeline
 
 from featx.cluster import Cluster
 from featx.codes.components import PrincipalComponents
-from featx.codes.gram import GramCoordinates, UnitRows
-from featx.codes.gram_tiles import gram_on_cluster
+from featx.codes.gram import GramCoordinates
 from featx.codes.matrix import CodeMatrix, Matrix
+from featx.codes.products import gram_matrix, gram_on_cluster
+from featx.codes.scaling import UnitRows
 from featx.errors import StoreError
 from featx.fitting.calibration import DecisionScores
 from featx.fitting.cross_validation import Final
@@ -101,7 +103,7 @@ def coordinates_of(job: FitJob, cluster: Cluster | None = None) -> CodeCoordinat
     ClusterError
         The cluster is lost, or a worker ended with an error.
     """
-    products = None if cluster is None else gram_on_cluster(cluster)
+    products = gram_matrix if cluster is None else partial(gram_on_cluster, cluster)
     codes = job.joined.matrix(job.rows)
     coordinates: dict[str, Matrix] = {}
     spans: dict[str, GramCoordinates] = {}

@@ -44,9 +44,9 @@ TRUSTED_TYPES = (
     "featx.codes.components.PrincipalComponents",
     "featx.fitting.estimators.Centroids",
     "featx.fitting.estimators.StableNeighbours",
-    "featx.codes.gram.CentredRows",
+    "featx.codes.scaling.CentredRows",
     "featx.codes.gram.GramCoordinates",
-    "featx.codes.gram.UnitRows",
+    "featx.codes.scaling.UnitRows",
     # Of --calibration sigmoid and isotonic, and of gradient boosting.
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",

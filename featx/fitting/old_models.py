@@ -30,9 +30,9 @@ RENAMED_TYPES = {
     "featx.classification.estimators.StableNeighbours": (
         "featx.fitting.estimators.StableNeighbours"
     ),
-    "featx.classification.span.CentredRows": "featx.codes.gram.CentredRows",
+    "featx.classification.span.CentredRows": "featx.codes.scaling.CentredRows",
     "featx.classification.span.ExactSpan": "featx.codes.gram.GramCoordinates",
-    "featx.classification.span.UnitRows": "featx.codes.gram.UnitRows",
+    "featx.classification.span.UnitRows": "featx.codes.scaling.UnitRows",
 }
 _SCHEMA = "schema.json"
 _STEPS = {"span": "gram"}

@@ -17,8 +17,8 @@ from sklearn import config_context
 from sklearn.linear_model import SGDClassifier
 
 from featx.cluster import Cluster, Task, given_out
-from featx.codes.gram import UnitRows
 from featx.codes.matrix import CodeMatrix, Matrix, Rows
+from featx.codes.scaling import UnitRows
 from featx.errors import StoreError
 
 __all__ = ["Blocks", "Epoch", "Part"]

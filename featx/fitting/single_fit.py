@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from featx.codes.components import PrincipalComponents
-from featx.codes.gram import CentredRows
 from featx.codes.matrix import Matrix
+from featx.codes.scaling import CentredRows
 from featx.errors import FitError, OptionError
 from featx.fitting.calibration import decision_scores
 from featx.fitting.classifiers import ClassifierKind, penalty_grid

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from featx.codes import UnitRows
-from featx.codes.gram import CentredRows
+from featx.codes.scaling import CentredRows
 from featx.errors import OptionError
 from featx.finetuning.heads import Head, Normalise
 from featx.finetuning.tuned import read_tuned
