@@ -174,7 +174,7 @@ class _MappedArray:
 
     @classmethod
     def of(cls, array: Matrix) -> "_MappedArray | Matrix":
-        """Return the location of an array, or the array if it is not a contiguous part of a file."""
+        """Return the location of an array, or the array itself if it has none in a file."""
         if not isinstance(array, np.memmap) or not array.flags.c_contiguous:
             return array
         # The mapping starts at a page of the file; the array may start later.

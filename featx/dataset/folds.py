@@ -25,7 +25,7 @@ _Rows = NDArray[np.integer]
 def group_numbers(
     *columns: Iterable[str | None], pairs: Iterable[tuple[int, int]] = ()
 ) -> NDArray[np.int32]:
-    """Number the groups of rows that must stay together.
+    """Assign a group number to each row; rows that must stay together have the same one.
 
     Two rows are in one group if they have the same value in any column, if they are one
     of the `pairs`, or if other rows link them. None and "" link no rows.
