@@ -1,121 +1,35 @@
 """featx: CNN codes from any layer of VGG19, and classifiers you can trust on them.
 
-The public names are here; each is imported when it is first asked for, so that
-``import featx`` is quick and TensorFlow is loaded only by what needs it.
+The public names are listed once, in ``__init__.pyi``, which type checkers and editors read. Each
+name is imported when it is first used, so ``import featx`` is quick and does not load TensorFlow.
 """
 
+import ast
 import importlib
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from featx.extraction import PRESETS, Extraction, ExtractionPlan, VGG19Codes, extract, plan
-    from featx.fitting import Fit, Model, fit, load_model
-    from featx.recipe import Recipe
-    from featx.report import (
-        plot_confusion,
-        plot_heatmap,
-        plot_layers,
-        plot_learning_curve,
-        plot_map,
-        plot_reliability,
-        plot_training,
-        write_report,
-    )
-    from featx.store import Store, export, open_store, read_arrays, read_frame
-    from featx.workflows import (
-        Explanation,
-        Finetuned,
-        Sweep,
-        evaluate,
-        explain,
-        finetune,
-        predict,
-        sweep,
-    )
+from pathlib import Path
+from typing import Any
 
 __version__ = version("featx")
 
-__all__ = [
-    "PRESETS",
-    "Explanation",
-    "Extraction",
-    "ExtractionPlan",
-    "Finetuned",
-    "Fit",
-    "Model",
-    "Recipe",
-    "Store",
-    "Sweep",
-    "VGG19Codes",
-    "errors",
-    "evaluate",
-    "explain",
-    "export",
-    "extract",
-    "finetune",
-    "fit",
-    "load_model",
-    "open_store",
-    "plan",
-    "plot_confusion",
-    "plot_heatmap",
-    "plot_layers",
-    "plot_learning_curve",
-    "plot_map",
-    "plot_reliability",
-    "plot_training",
-    "predict",
-    "read_arrays",
-    "read_frame",
-    "sweep",
-    "write_report",
-]
-
-_ROOMS = {
-    "Model": "fitting",
-    "Explanation": "workflows",
-    "Extraction": "extraction",
-    "ExtractionPlan": "extraction",
-    "Finetuned": "workflows",
-    "Fit": "fitting",
-    "PRESETS": "extraction",
-    "Recipe": "recipe",
-    "Store": "store",
-    "Sweep": "workflows",
-    "VGG19Codes": "extraction",
-    "evaluate": "workflows",
-    "explain": "workflows",
-    "export": "store",
-    "extract": "extraction",
-    "finetune": "workflows",
-    "fit": "fitting",
-    "load_model": "fitting",
-    "open_store": "store",
-    "plan": "extraction",
-    "plot_confusion": "report",
-    "plot_heatmap": "report",
-    "plot_layers": "report",
-    "plot_learning_curve": "report",
-    "plot_map": "report",
-    "plot_reliability": "report",
-    "plot_training": "report",
-    "predict": "workflows",
-    "read_arrays": "store",
-    "read_frame": "store",
-    "sweep": "workflows",
-    "write_report": "report",
+_MODULES = {
+    name.name: node.module
+    for node in ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")).body
+    if isinstance(node, ast.ImportFrom)
+    for name in node.names
 }
+
+__all__ = sorted(_MODULES)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return importlib.import_module("featx.errors")
-    if name not in _ROOMS:
+    if name not in _MODULES:
         message = f"module 'featx' has no attribute {name!r}"
         raise AttributeError(message)
-    return getattr(importlib.import_module(f"featx.{_ROOMS[name]}"), name)
+    if name == "errors":
+        return importlib.import_module("featx.errors")
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

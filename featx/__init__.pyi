@@ -1,0 +1,35 @@
+from featx import errors as errors
+from featx.extraction import PRESETS as PRESETS
+from featx.extraction import Extraction as Extraction
+from featx.extraction import ExtractionPlan as ExtractionPlan
+from featx.extraction import VGG19Codes as VGG19Codes
+from featx.extraction import extract as extract
+from featx.extraction import plan as plan
+from featx.fitting import Fit as Fit
+from featx.fitting import Model as Model
+from featx.fitting import fit as fit
+from featx.fitting import load_model as load_model
+from featx.recipe import Recipe as Recipe
+from featx.report import plot_confusion as plot_confusion
+from featx.report import plot_heatmap as plot_heatmap
+from featx.report import plot_layers as plot_layers
+from featx.report import plot_learning_curve as plot_learning_curve
+from featx.report import plot_map as plot_map
+from featx.report import plot_reliability as plot_reliability
+from featx.report import plot_training as plot_training
+from featx.report import write_report as write_report
+from featx.store import Store as Store
+from featx.store import export as export
+from featx.store import open_store as open_store
+from featx.store import read_arrays as read_arrays
+from featx.store import read_frame as read_frame
+from featx.workflows import Explanation as Explanation
+from featx.workflows import Finetuned as Finetuned
+from featx.workflows import Sweep as Sweep
+from featx.workflows import evaluate as evaluate
+from featx.workflows import explain as explain
+from featx.workflows import finetune as finetune
+from featx.workflows import predict as predict
+from featx.workflows import sweep as sweep
+
+__version__: str
