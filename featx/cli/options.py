@@ -121,6 +121,12 @@ _Rename = Annotated[
         help="Layer OLD of the weights file is the VGG19 layer NEW; repeatable.",
     ),
 ]
+_PathColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Column of image paths in the table.", show_default="path or file_name"
+    ),
+]
 _ClassWeight = Annotated[
     ClassWeight | None, typer.Option(help="Give small classes the same weight as large ones.")
 ]
@@ -176,9 +182,11 @@ class _ListingOptions(Options):
     manifest: Annotated[
         Path | None,
         typer.Option(
-            help="CSV file with a column path and any of label, split and group, instead of IMAGES."
+            help="Table (CSV or Parquet) with a column path and any of label, split and group, "
+            "instead of IMAGES."
         ),
     ] = None
+    path_column: _PathColumn = None
     group: Annotated[
         str | None,
         typer.Option(help="Regular expression that finds the group of an image in its path."),
@@ -281,6 +289,7 @@ class _TableOptions(Options):
         Path | None,
         typer.Option(metavar="TABLE", help="Table of labels, splits or groups by image path."),
     ] = None
+    path_column: _PathColumn = None
     label_column: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Column of labels in that table.", show_default="label"),
@@ -542,8 +551,8 @@ class EvaluationOptions(_TableOptions, _ModelOptions):
     manifest: Annotated[
         Path | None,
         typer.Option(
-            help="CSV file with the columns path and label and any of split and group, instead of "
-            "INPUTS."
+            help="Table (CSV or Parquet) with the columns path and label and any of split and "
+            "group, instead of INPUTS."
         ),
     ] = None
 
