@@ -1,7 +1,7 @@
-"""Several stores of the same images, seen as one.
+"""Several stores of the same images, used as one.
 
-Stores come in; the images that all of them hold, one recipe and one matrix of
-codes go out. Images are matched by path and content, never by their place.
+Stores go in; the images that all of them contain, one recipe and one matrix of codes come
+out. Images are matched by path and content, not by row.
 """
 
 import dataclasses
@@ -31,15 +31,15 @@ class JoinedStores:
     Parameters
     ----------
     stores : tuple of Store
-        The stores; the first one's labels count.
+        The stores. Labels and thumbnails are those of the first one.
     recipe : Recipe
-        Of the codes, with the layers that are used.
+        Recipe of the codes, with the layers in use.
     images : ImageTable
-        Facts of the images that all stores hold.
+        Facts of the images that all stores contain.
     rows : tuple of ndarray of int, each of shape (n_images,)
-        Where those images stand in each store.
+        Rows of these images in each store.
     notes : tuple of str
-        What was joined, and what was left out.
+        Warnings and other notes for the user.
     """
 
     stores: tuple[Store, ...]
@@ -50,40 +50,34 @@ class JoinedStores:
 
     @property
     def path(self) -> Path:
-        """The first store's, which stands for all in messages."""
+        """Path of the first store, which messages use for all."""
         return self.stores[0].path
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The stores' files."""
+        """Paths of the stores."""
         return tuple(store.path for store in self.stores)
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Of the first store."""
+        """Provenance of the first store."""
         return self.stores[0].provenance
 
     def find_layer(self, layer: str) -> tuple[Store, Rows]:
-        """Return the store that holds a layer, and where the images stand in it."""
+        """Return the store that contains a layer, and the rows of the images in it."""
         pairs = zip(self.stores, self.rows, strict=True)
         return next(pair for pair in pairs if layer in pair[0].recipe.layers)
 
     def matrix(self, images: Rows) -> CodeMatrix:
         """Return the codes of some images, (n, d), without reading them."""
-        layers, rows = [], []
-        for layer in self.recipe.layers:
-            store, places = self.find_layer(layer)
-            layers.append(store.flat_codes(layer))
-            rows.append(places[images])
-        return CodeMatrix(layers, rows)
+        found = [(layer, *self.find_layer(layer)) for layer in self.recipe.layers]
+        layers = [store.flat_codes(layer) for layer, store, _ in found]
+        return CodeMatrix(layers, [rows[images] for _, _, rows in found])
 
     def take(self, images: Rows) -> "JoinedStores":
-        """Return some of the images."""
-        facts = {
-            name: getattr(self.images, name)[images] for name in self.images.__dataclass_fields__
-        }
-        rows = tuple(places[images] for places in self.rows)
-        return dataclasses.replace(self, images=ImageTable(**facts), rows=rows)
+        """Return the stores with some of the images."""
+        rows = tuple(each[images] for each in self.rows)
+        return dataclasses.replace(self, images=_take(self.images, images), rows=rows)
 
     def thumbnails(self, images: Rows) -> NDArray[np.uint8]:
         """Return the thumbnails of some images, (n, 32, 32, 3)."""
@@ -96,109 +90,108 @@ def join_stores(codes: Codes, layer: str | Sequence[str] | None = None) -> Joine
     Parameters
     ----------
     codes : Path, str or sequence of them
-        Stores of the same images, each with layers of its own.
+        Stores of the same images, each with other layers.
     layer : str or sequence of str, optional
         Layers to use; all by default.
 
     Raises
     ------
     StoreError
-        A store cannot be read, or they have no image in common.
+        A store cannot be read, or the stores have no image in common.
     RecipeMismatchError
-        Their codes differ in more than the layers.
+        The recipes of the codes differ in more than the layers.
     OptionError
-        Two hold the same layer, or none holds one that is wanted.
+        Two stores contain the same layer, or no store contains a requested one.
     """
     paths = [codes] if isinstance(codes, str | Path) else list(codes)
     stores = [open_store(path) for path in paths]
     if not stores:
         message = "No store was given. Make one first: featx extract IMAGES --layer block2_pool"
         raise OptionError(message)
-    held = [name for store in stores for name in store.recipe.layers]
-    wanted = _wanted(stores, held, layer or None)
-    recipe = stores[0].recipe.with_layers(wanted)
-    stores = [store for store in stores if set(store.recipe.layers) & set(wanted)]
+    layers = _check_layers(stores, layer or None)
+    recipe = stores[0].recipe.with_layers(layers)
+    stores = [store for store in stores if set(store.recipe.layers) & set(layers)]
     first = stores[0]
     for other in stores[1:]:
         _check_recipes(first, other)
-    joined = f"Layers {'+'.join(recipe.layers)} are joined, each with the same weight."
-    notes = [joined] if len(recipe.layers) > 1 else []
+    notes = []
+    if len(recipe.layers) > 1:
+        notes.append(f"Layers {'+'.join(recipe.layers)} are joined, each with the same weight.")
     if len(stores) == 1:
         every = np.arange(len(first.images))
         return JoinedStores((first,), recipe, first.images, (every,), tuple(notes))
-    rows = _common(stores)
-    images = _of_all(stores, rows)
+    rows = _common_rows(stores)
+    images = _combined_facts(stores, rows)
     lost = [len(store.images) - len(images) for store in stores]
     if any(lost):
         counts = ", ".join(f"{n} of {s.path}" for n, s in zip(lost, stores, strict=True) if n)
         notes.append(f"Images that are not in every store are left out: {counts}.")
-    notes += _other_labels(stores, rows)
+    labels = [store.images.label[each] for store, each in zip(stores, rows, strict=True)]
+    if n_other := int(sum(np.sum(label != labels[0]) for label in labels[1:])):
+        differ = counted(n_other, "label differs", "labels differ")
+        notes.append(f"{differ} between the stores; those of {first.path} are used.")
     return JoinedStores(tuple(stores), recipe, images, tuple(rows), tuple(notes))
 
 
-def _wanted(
-    stores: Sequence[Store], held: Sequence[str], layer: str | Sequence[str] | None
-) -> tuple[str, ...]:
+def _check_layers(stores: Sequence[Store], layer: str | Sequence[str] | None) -> tuple[str, ...]:
     if len(stores) == 1:
         return stores[0].check_layers(layer)
-    wanted = tuple(held) if layer is None else (layer,) if isinstance(layer, str) else tuple(layer)
-    for name in wanted:
-        if name not in held:
+    present = [name for store in stores for name in store.recipe.layers]
+    layers = tuple(present if layer is None else (layer,) if isinstance(layer, str) else layer)
+    for name in layers:
+        if name not in present:
             message = (
-                f"The stores hold codes of {', '.join(held)}, not of '{name}'. "
-                "Use --layer with some of them."
+                f"The stores contain codes of {', '.join(present)}, but not of '{name}'. "
+                "Use --layer with some of these."
             )
             raise OptionError(message)
-        if list(held).count(name) > 1:
-            message = f"More than one of the stores holds {name}. Leave one of them out."
+        if present.count(name) > 1:
+            message = f"More than one of the stores contains {name}. Leave one of them out."
             raise OptionError(message)
-    return wanted
+    return layers
 
 
 def _check_recipes(first: Store, other: Store) -> None:
     found = [d for d in other.recipe.differences(first.recipe) if d.field != "layers"]
     if found:
         message = (
-            f"{other.path} cannot be joined with {first.path}, since its codes were made "
-            f"otherwise: {'; '.join(map(str, found))}. Only the layers may differ. Extract again "
+            f"{other.path} cannot be joined with {first.path}, because the recipes of their codes "
+            f"differ: {'; '.join(map(str, found))}. Only the layers may differ. Extract again "
             f"with {' '.join(d.flag for d in found)}."
         )
         raise RecipeMismatchError(message)
 
 
-def _common(stores: Sequence[Store]) -> list[Rows]:
-    """Return where the images that all stores hold stand in each, in the first one's order."""
-    places = [
+def _common_rows(stores: Sequence[Store]) -> list[Rows]:
+    """Return the rows of the images that all stores contain, in the order of the first one."""
+    row_of = [
         {key: row for row, key in enumerate(zip(s.images.path, s.images.sha256, strict=True))}
         for s in stores
     ]
-    keys = [key for key in places[0] if all(key in place for place in places[1:])]
-    if not keys:
+    common = [key for key in row_of[0] if all(key in rows for rows in row_of[1:])]
+    if not common:
         names = ", ".join(str(store.path) for store in stores)
         message = (
-            f"{names} have no image in common, by path and content. Extract all from one folder."
+            f"{names} have no image in common, by path and content. Extract all stores from the "
+            "same folder."
         )
         raise StoreError(message)
-    return [np.array([place[key] for key in keys]) for place in places]
+    return [np.array([rows[key] for key in common]) for rows in row_of]
 
 
-def _of_all(stores: Sequence[Store], rows: Sequence[Rows]) -> ImageTable:
-    """Return the first store's facts; the status is the least that any store has."""
-    facts = {
-        name: getattr(stores[0].images, name)[rows[0]]
-        for name in stores[0].images.__dataclass_fields__
-    }
-    for store, places in zip(stores[1:], rows[1:], strict=True):
-        worse = ~store.images.done[places] & (facts["status"] == 1)
-        facts["status"] = np.where(worse, store.images.status[places], facts["status"])
-        facts["reason"] = np.where(worse, store.images.reason[places], facts["reason"])
-    return ImageTable(**facts)
+def _combined_facts(stores: Sequence[Store], rows: Sequence[Rows]) -> ImageTable:
+    """Return the first store's facts; an image that is not done in one store is not done."""
+    images = _take(stores[0].images, rows[0])
+    for store, each in zip(stores[1:], rows[1:], strict=True):
+        other = store.images
+        worse = images.done & ~other.done[each]
+        images = dataclasses.replace(
+            images,
+            status=np.where(worse, other.status[each], images.status),
+            reason=np.where(worse, other.reason[each], images.reason),
+        )
+    return images
 
 
-def _other_labels(stores: Sequence[Store], rows: Sequence[Rows]) -> list[str]:
-    labels = [store.images.label[places] for store, places in zip(stores, rows, strict=True)]
-    n_other = int(sum(np.sum(label != labels[0]) for label in labels[1:]))
-    if not n_other:
-        return []
-    differ = counted(n_other, "label differs", "labels differ")
-    return [f"{differ} between the stores; those of {stores[0].path} count."]
+def _take(images: ImageTable, rows: Rows) -> ImageTable:
+    return ImageTable(**{f.name: getattr(images, f.name)[rows] for f in dataclasses.fields(images)})
