@@ -1,4 +1,4 @@
-"""NO_COLOR: on a terminal nothing is coloured where the user asked for that."""
+"""NO_COLOR: output on a terminal has no colours if the user does not want them."""
 
 import os
 import re
@@ -22,7 +22,7 @@ DOWNLOAD = (
 
 
 def on_a_terminal(code, *arguments, **environment):
-    """What Python code shows on a terminal."""
+    """Return what Python code shows on a terminal."""
     master, slave = os.openpty()
     base = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR"}}
     base |= {"TERM": "xterm-256color", "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
@@ -38,7 +38,7 @@ def on_a_terminal(code, *arguments, **environment):
     while True:
         try:
             part = os.read(master, 4096)
-        except OSError:  # Linux's word for the end of a terminal
+        except OSError:  # Linux raises this at the end of a terminal
             break
         if not part:
             break
@@ -53,11 +53,11 @@ def on_a_terminal(code, *arguments, **environment):
     [
         (BAR, (), "extract"),
         (DOWNLOAD, (), "release.h5"),
-        (RUN, ("--install-completion", "bash"), "bash completion installed"),
+        (RUN, ("--install-completion", "bash"), "bash"),
     ],
 )
-def test_no_color_is_heeded(tmp_path, code, arguments, words):
-    """The bars and typer's news have colours, and none with NO_COLOR; the words stay."""
+def test_no_color_is_followed(tmp_path, code, arguments, words):
+    """Progress bars and messages of typer have colours, and none with NO_COLOR."""
     coloured = on_a_terminal(code, *arguments, HOME=str(tmp_path))
     plain = on_a_terminal(code, *arguments, HOME=str(tmp_path), NO_COLOR="1")
     assert words in coloured
@@ -69,8 +69,8 @@ def test_no_color_is_heeded(tmp_path, code, arguments, words):
 @pytest.mark.parametrize(
     "arguments", [("extrct",), ("info", "nothing.h5"), ("--help",), ("layers",)]
 )
-def test_errors_help_and_tables_have_no_colour_at_all(tmp_path, arguments):
-    """What is read by people and programs alike is plain text."""
+def test_errors_help_and_tables_have_no_colour(tmp_path, arguments):
+    """Errors, help and tables are always plain text."""
     shown = on_a_terminal(RUN, *arguments, HOME=str(tmp_path))
     assert shown.strip()
     assert "\x1b" not in shown

@@ -1,4 +1,4 @@
-"""What the verbs share: text, tables and JSON on stdout, progress on stderr, clusters.
+"""Output, progress and clusters for all verbs: results on stdout, progress on stderr.
 
 Text and numbers come in; lines for people, or one JSON object for programs, go out.
 """

@@ -146,7 +146,7 @@ _Trust = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the user typed for the settings of a verb."""
+    """The settings of a verb as the user typed them."""
 
     def __post_init__(self) -> None:
         check_choices(self)
