@@ -1,10 +1,10 @@
-"""Every pooling in NumPy, written another way than the network's, for several test files."""
+"""Every pooling in NumPy, computed in another way than in the network."""
 
 import numpy as np
 
 
 def plainly_pooled(maps, pool):
-    """Return maps, (n, h, w, c), as codes; sums are exact, and a cell has what it touches."""
+    """Pool feature maps, (n, h, w, c), in float64."""
     maps = maps.astype(np.float64)
     if pool == "none":
         return maps
@@ -13,8 +13,8 @@ def plainly_pooled(maps, pool):
     if pool in {"avg", "max"}:
         return maps.mean(axis=(1, 2)) if pool == "avg" else maps.max(axis=(1, 2))
     if pool == "bilinear":
-        places = maps.reshape(len(maps), -1, maps.shape[-1])
-        products = np.einsum("npi,npj->nij", places, places) / places.shape[1]
+        positions = maps.reshape(len(maps), -1, maps.shape[-1])
+        products = np.einsum("npi,npj->nij", positions, positions) / positions.shape[1]
         rows, columns = np.triu_indices(maps.shape[-1])
         return np.sqrt(products[:, rows, columns] * np.where(rows == columns, 1, 2**0.5))
     n_cells = int(pool.removeprefix("grid:"))
@@ -25,13 +25,13 @@ def plainly_pooled(maps, pool):
     return np.moveaxis(np.array(cells), 2, 0)
 
 
-def touched(n_places, n_cells):
-    """Return, for each cell, the places that it touches where both fill one unit of length."""
+def touched(n_positions, n_cells):
+    """Return the positions that overlap with each cell if both divide the same length."""
     return [
         [
-            place
-            for place in range(n_places)
-            if (place + 1) * n_cells > cell * n_places and place * n_cells < (cell + 1) * n_places
+            k
+            for k in range(n_positions)
+            if (k + 1) * n_cells > cell * n_positions and k * n_cells < (cell + 1) * n_positions
         ]
         for cell in range(n_cells)
     ]

@@ -1,4 +1,4 @@
-"""The truncated VGG19 against Keras's own, and preprocessing against Keras's function."""
+"""VGG19 up to a layer, and its preprocessing, compared with those of Keras."""
 
 import contextlib
 import dataclasses
@@ -19,22 +19,23 @@ from pooling import plainly_pooled
 
 from featx.errors import CodeRangeError
 from featx.layers import LAYERS, activation_shape, layers_up_to, weight_shapes
-from featx.network import Device, backbone, build_backbone, find_device
+from featx.network import Device, VGG19Backbone, backbone, build_backbone, find_device
+from featx.network.backbone import joint_name, joint_recipe
 from featx.network.precision import _Switch
 from featx.recipe import Recipe
 
-# bfloat16 has 8 bits: a number is rounded by at most this part of itself.
+# Relative rounding error of bfloat16, which has 8 bits.
 BFLOAT16 = 2.0**-8
 
 CPU = Device("cpu", 0, "CPU", bfloat16=True, tf32=False)
-# As if the CPU computed TF32, so that the switches can be watched without a GPU.
+# A CPU that claims TF32, so that the switches can be tested without a GPU.
 LIKE_AMPERE = dataclasses.replace(CPU, tf32=True)
 
 CONV_AND_POOL = tuple(layer.name for layer in LAYERS if layer.kind != "dense")
 
 
 def random_weights(name, scale=0.1):
-    """Weights of every layer up to `name`, small enough that activations stay finite."""
+    """Draw weights of every layer up to `name` that keep activations finite."""
     rng = np.random.default_rng(7)
     found = {}
     for layer in layers_up_to(name):
@@ -67,7 +68,7 @@ def keras_activations(model, names, images):
 
 
 def test_every_conv_and_pool_layer_equals_keras(images):
-    """Codes of all 21 layers, from one pass, are those of keras.applications.VGG19."""
+    """The codes of all 21 layers from one pass equal keras.applications.VGG19."""
     import keras
 
     weights = random_weights("block5_conv4")
@@ -82,10 +83,10 @@ def test_every_conv_and_pool_layer_equals_keras(images):
 
 
 def test_preprocess_caffe_equals_keras(images):
-    """What the first convolution sees is Keras's preprocess_input of the image."""
+    """The input of the first convolution equals Keras's preprocess_input."""
     import keras
 
-    # An identity kernel shows the preprocessed image; a bias keeps ReLU from cutting it.
+    # An identity kernel returns the preprocessed image; the bias keeps it above 0 for ReLU.
     kernel, bias = np.zeros((3, 3, 3, 64), "f4"), np.full(64, 200, "f4")
     kernel[1, 1, range(3), range(3)] = 1
     recipe = Recipe(weights="test", layers=("block1_conv1",), size=(32, 48))
@@ -95,7 +96,7 @@ def test_preprocess_caffe_equals_keras(images):
 
 
 def test_preprocess_unit_is_rgb_over_255(images):
-    """With --preprocess unit the network sees RGB / 255, channels in order."""
+    """With --preprocess unit the input is RGB / 255."""
     kernel, bias = np.zeros((3, 3, 3, 64), "f4"), np.zeros(64, "f4")
     kernel[1, 1, range(3), range(3)] = 1
     recipe = Recipe(weights="test", layers=("block1_conv1",), size=(32, 48), preprocess="unit")
@@ -103,33 +104,36 @@ def test_preprocess_unit_is_rgb_over_255(images):
     np.testing.assert_allclose(codes[..., :3], images / 255, rtol=1e-6)
 
 
-def test_the_callers_images_are_untouched(images):
-    """Keras's own preprocessing writes over its input; featx's does not."""
+def test_the_callers_images_are_not_changed(images):
+    """Keras's preprocessing overwrites its input, but that of featx does not."""
     before = images.copy()
     recipe = Recipe(weights="test", layers=("block1_pool",), size=(32, 48))
     build_backbone(recipe, random_weights("block1_pool"))(images)
     assert np.array_equal(images, before)
 
 
+POOLS = ("avg", "max", "avg+max", "grid:1", "grid:2", "grid:5", "grid:8")
+
+
 @pytest.mark.parametrize("size", [(32, 48), (33, 47)], ids=["even", "odd"])
-@pytest.mark.parametrize("pool", ["avg", "max", "avg+max", "grid:1", "grid:2", "grid:5", "grid:8"])
-def test_pooling_equals_numpy(pool, size):
-    """Inside the graph each layer's map, 32x48 and 8x12 or odd ones, is pooled as NumPy does."""
+def test_pooling_equals_numpy(size):
+    """Feature maps of even and odd sizes are pooled as in NumPy."""
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
-    weights = random_weights("block2_pool")
-    recipe = Recipe(weights="t", layers=("block1_conv2", "block2_pool"), size=size)
-    whole = build_backbone(recipe, weights)(images)
-    recipe = dataclasses.replace(recipe, pool=pool)
-    codes = build_backbone(recipe, weights)(images)
-    for name in recipe.layers:
-        assert codes[name].dtype == np.float32
-        assert codes[name].shape == (2, *recipe.code_shape(name))
-        np.testing.assert_allclose(codes[name], plainly_pooled(whole[name], pool), rtol=1e-5)
+    layers = ("block1_conv2", "block2_pool")
+    recipes = [small(layers=layers, size=size, pool=pool) for pool in ("none", *POOLS)]
+    codes = joint(recipes, random_weights("block2_pool"))(images)
+    for index, recipe in enumerate(recipes):
+        for name in layers:
+            found = codes[joint_name(index, name)]
+            assert found.dtype == np.float32
+            assert found.shape == (2, *recipe.code_shape(name))
+            expected = plainly_pooled(codes[joint_name(0, name)], recipe.pool)
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(7, 10), (12, 12), (13, 8), (9, 9), (8, 15)])
 def test_every_grid_equals_numpy(size):
-    """As many cells a side as there may be: equal cells, overlapping ones, places."""
+    """Grids of every possible size equal NumPy, with equal and with overlapping cells."""
     maps = np.random.default_rng(0).normal(0, 1, (2, *size, 3)).astype("f4")
     for n_cells in range(1, min(size) + 1):
         recipe = Recipe(weights="t", layers=("block1_conv1",), size=size, pool=f"grid:{n_cells}")
@@ -139,7 +143,7 @@ def test_every_grid_equals_numpy(size):
 
 
 def test_a_grid_of_one_cell_is_the_mean(images):
-    """The same numbers, in place."""
+    """The pooling grid:1 equals avg with another shape."""
     weights = random_weights("block1_pool")
     grid, avg = (build_backbone(small("block1_pool", pool=p), weights) for p in ("grid:1", "avg"))
     found, expected = grid(images)["block1_pool"], avg(images)["block1_pool"]
@@ -148,8 +152,8 @@ def test_a_grid_of_one_cell_is_the_mean(images):
 
 
 @pytest.mark.parametrize("pool", ["avg", "avg+max", "grid:2"])
-def test_pooling_leaves_fully_connected_layers_alone(pool):
-    """What has one place is not pooled; fc1 needs images of 224 and half a gigabyte of weights."""
+def test_fully_connected_layers_are_not_pooled(pool):
+    """The activation of a fully connected layer is returned unchanged."""
     activation = np.random.default_rng(0).random((2, 4096)).astype("f4")
     recipe = Recipe(weights="t", layers=("fc1",), pool=pool)
     assert backbone.pooled(activation, recipe) is activation
@@ -157,7 +161,7 @@ def test_pooling_leaves_fully_connected_layers_alone(pool):
 
 @pytest.mark.parametrize("pool", ["none", "avg+max", "grid:4", "grid:5"])
 def test_a_code_does_not_depend_on_its_batch(images, pool):
-    """Alone, among others, or padded with black: the same bits, so that a resumed run is exact."""
+    """A code is the same bit for bit in any batch, so that resumed runs are exact."""
     recipe = Recipe(weights="t", layers=("block2_pool",), size=(32, 48), pool=pool)
     backbone = build_backbone(recipe, random_weights("block2_pool"))
     alone = backbone(images[:1])["block2_pool"][0]
@@ -167,7 +171,7 @@ def test_a_code_does_not_depend_on_its_batch(images, pool):
 
 @pytest.mark.slow
 def test_fully_connected_layers_equal_keras():
-    """fc1 and fc2 are those of Keras's VGG19 with top; pooling leaves them alone."""
+    """The layers fc1 and fc2 equal Keras's VGG19 with top, with pooling too."""
     import keras
 
     images = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
@@ -185,7 +189,7 @@ def test_fully_connected_layers_equal_keras():
 
 @pytest.mark.shared
 def test_real_weights_equal_keras_at_224(shared):
-    """With the original weights at 224, every conv and pool layer equals Keras's to 1e-5."""
+    """With the original weights at 224, every conv and pool layer equals Keras to 1e-5."""
     import keras
 
     from featx.network import find_weights, load_backbone
@@ -204,12 +208,22 @@ def test_real_weights_equal_keras_at_224(shared):
 
 
 def small(layer="block1_conv1", **settings):
-    """A recipe for the tests' images."""
+    """Return a recipe for the images of these tests."""
     return Recipe(**{"weights": "t", "layers": (layer,), "size": (32, 48), **settings})
 
 
+def joint(recipes, weights):
+    """Build one backbone for several recipes, which takes less time than one for each."""
+    outputs = {
+        joint_name(index, layer): (layer, recipe)
+        for index, recipe in enumerate(recipes)
+        for layer in recipe.layers
+    }
+    return VGG19Backbone(joint_recipe(recipes), outputs, weights, find_device())
+
+
 def distance(codes, expected):
-    """Size of the difference, as a part of the size of what is expected."""
+    """Return the norm of the difference, relative to the norm of the expected codes."""
     difference = np.asarray(codes, np.float64) - expected
     return np.linalg.norm(difference) / np.linalg.norm(np.asarray(expected, np.float64))
 
@@ -219,7 +233,7 @@ def in_bfloat16(array):
 
 
 def computed_in_bfloat16(name, weights, images):
-    """VGG19 in NumPy: factors and activations are bfloat16, sums are exact."""
+    """Compute VGG19 in NumPy with factors and activations in bfloat16 and exact sums."""
     x = in_bfloat16(images[..., ::-1] - np.array([103.939, 116.779, 123.68]))
     for layer in layers_up_to(name):
         n, height, width, channels = x.shape
@@ -238,10 +252,10 @@ def computed_in_bfloat16(name, weights, images):
 
 
 def test_bfloat16_equals_numpy(images):
-    """--precision bfloat16 rounds factors and activations to bfloat16, and nothing else.
+    """With bfloat16, only factors and activations are rounded to bfloat16.
 
-    Without instructions for it a bias is added after the sum was rounded, so
-    each layer rounds twice.
+    Without bfloat16 instructions the bias is added after the sum was rounded, so each layer
+    rounds twice.
     """
     weights = random_weights("block2_pool")
     codes = build_backbone(small("block2_pool", precision="bfloat16"), weights)(images)
@@ -251,40 +265,31 @@ def test_bfloat16_equals_numpy(images):
     assert distance(found, computed_in_bfloat16("block2_pool", weights, images)) < bound
 
 
-@pytest.mark.parametrize("pool", ["avg", "avg+max", "grid:2", "grid:5"])
-def test_bfloat16_sums_places_in_float32(images, pool):
-    """The mean over the places is that of the activations, to float32's precision."""
-    weights = random_weights("block1_conv2")
-    recipe = small("block1_conv2", precision="bfloat16")
-    whole = build_backbone(recipe, weights)(images)["block1_conv2"]
-    codes = build_backbone(dataclasses.replace(recipe, pool=pool), weights)(images)["block1_conv2"]
-    np.testing.assert_allclose(codes, plainly_pooled(whole, pool), rtol=1e-5)
+def test_bfloat16_is_pooled_in_float32(images):
+    """Means over positions are computed in float32."""
+    pools = ("none", "avg", "avg+max", "grid:2", "grid:5")
+    recipes = [small("block1_conv2", precision="bfloat16", pool=pool) for pool in pools]
+    codes = joint(recipes, random_weights("block1_conv2"))(images)
+    for index, pool in enumerate(pools):
+        expected = plainly_pooled(codes["0/block1_conv2"], pool)
+        np.testing.assert_allclose(codes[f"{index}/block1_conv2"], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("device", "words"),
-    [
-        (CPU, "This CPU has no bfloat16 instructions (AVX-512 BF16, AMX)"),
-        (
-            dataclasses.replace(CPU, kind="gpu", description="GPU:0 (Tesla T4)"),
-            "GPU:0 (Tesla T4) has no bfloat16 arithmetic (NVIDIA's have from Ampere on)",
-        ),
-    ],
-)
-def test_bfloat16_without_instructions_is_noted(caplog, device, words):
-    """It works, slowly, and that is said; with instructions nothing is."""
+@pytest.mark.parametrize("device", [CPU, dataclasses.replace(CPU, kind="gpu", description="T4")])
+def test_bfloat16_without_instructions_is_a_warning(caplog, device):
+    """Emulated bfloat16 works with a warning; with instructions there is none."""
     caplog.set_level(logging.WARNING, "featx")
     backbone._check_precision("bfloat16", device)
     backbone._check_precision("float32", dataclasses.replace(device, bfloat16=False))
     assert not caplog.messages
     backbone._check_precision("bfloat16", dataclasses.replace(device, bfloat16=False))
-    assert caplog.messages == [
-        f"{words}: --precision bfloat16 is emulated there, and slower than float32."
-    ]
+    (message,) = caplog.messages
+    assert "--precision bfloat16" in message
+    assert device.description in message
 
 
 def test_each_call_sets_its_arithmetic(images):
-    """Two backbones of one process, in turns: TF32 is on for one and off for the other."""
+    """TF32 is switched on and off for each call of several backbones in one process."""
     import tensorflow as tf
 
     weights = random_weights("block1_conv1")
@@ -297,8 +302,8 @@ def test_each_call_sets_its_arithmetic(images):
         assert is_on() == expected
 
 
-def test_calls_of_other_arithmetic_wait():
-    """The switch is the process's: calls that want it alike overlap, others wait for them."""
+def test_calls_with_another_precision_wait():
+    """Calls that need the same switch overlap, and others wait for them."""
     switch, states = _Switch(), []
     inside = threading.Barrier(3, timeout=10)
 
@@ -320,7 +325,7 @@ def test_calls_of_other_arithmetic_wait():
 
 
 def test_a_call_that_fails_lets_others_in():
-    """The switch is free again after an error."""
+    """The switch is released after an error."""
     switch = _Switch()
     with contextlib.suppress(KeyError), switch.set(True, bool):
         raise KeyError
@@ -333,23 +338,23 @@ def test_a_call_that_fails_lets_others_in():
         assert threads.submit(other).result(timeout=10)
 
 
-@pytest.mark.parametrize("pool", ["none", "avg", "avg+max", "grid:5"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_float16_codes_are_the_float32_codes_rounded(images, pool, precision):
-    """The network casts them itself, to the nearest, as NumPy does."""
-    weights = random_weights("block1_pool")
+def test_float16_codes_are_the_float32_codes_rounded(images, precision):
+    """The network rounds codes to float16 as NumPy does."""
     layers = ("block1_conv1", "block1_pool")
-    recipe = small(layers=layers, pool=pool, precision=precision)
-    whole = build_backbone(recipe, weights)(images)
-    halves = build_backbone(dataclasses.replace(recipe, dtype="float16"), weights)(images)
-    assert set(halves) == set(layers)
-    for layer in layers:
-        assert halves[layer].dtype == np.float16
-        assert np.array_equal(halves[layer], whole[layer].astype(np.float16))
+    pools = ("none", "avg", "avg+max", "grid:5")
+    recipes = [small(layers=layers, pool=pool, precision=precision) for pool in pools]
+    recipes += [dataclasses.replace(recipe, dtype="float16") for recipe in recipes]
+    codes = joint(recipes, random_weights("block1_pool"))(images)
+    for index in range(len(pools)):
+        for layer in layers:
+            half = codes[joint_name(index + len(pools), layer)]
+            assert half.dtype == np.float16
+            assert np.array_equal(half, codes[joint_name(index, layer)].astype(np.float16))
 
 
 def constant(value, **settings):
-    """A backbone, all of whose codes are one number: that bias, at a kernel of zeros."""
+    """Build a backbone with a kernel of zeros and one bias, which is then its largest code."""
     kernel, bias = np.zeros((3, 3, 3, 64), "f4"), np.full(64, 1, "f4")
     bias[5] = value
     return build_backbone(small(**settings), {"block1_conv1": (kernel, bias)})
@@ -357,7 +362,7 @@ def constant(value, **settings):
 
 @pytest.mark.parametrize("pool", ["none", "avg", "max", "avg+max", "grid:2"])
 def test_codes_that_float16_cannot_hold_are_refused(images, pool):
-    """What rounds to infinity is an error with layer and value; what rounds to 65504 is not."""
+    """A code that rounds to infinity is an error; one that rounds to 65504 is not."""
     held = constant(65519, dtype="float16", pool=pool)(images)["block1_conv1"]
     assert held.max() == 65504
     with pytest.raises(CodeRangeError) as caught:
@@ -368,13 +373,13 @@ def test_codes_that_float16_cannot_hold_are_refused(images, pool):
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 def test_a_network_without_numbers_is_another_error(images, value):
-    """Infinity of the network itself is no matter of float16; the store names it."""
+    """Values that are infinite in float32 are not reported as errors of float16."""
     codes = constant(value, dtype="float16")(images)["block1_conv1"]
     assert not np.isfinite(codes).all() or np.isnan(value)  # ReLU may make NaN a number
 
 
 def test_two_threads_may_call_at_once(images):
-    """Other images and other numbers of them from four threads: each gets its own codes."""
+    """Four threads with different images and batch sizes get the right codes."""
     weights = random_weights("block1_pool")
     made = build_backbone(small("block1_pool"), weights)
     batches = [np.concatenate([images + np.uint8(k)] * (1 + k % 3)) for k in range(24)]
@@ -411,9 +416,9 @@ print(4 * activation_bytes(recipe) / (peak - before))
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says it")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_the_estimate_of_memory_is_near_what_tensorflow_takes():
-    """Four images at 224: the estimate is within a factor of one and a half."""
+    """For four images at 224, the estimate is within a factor of 1.5."""
     command = [sys.executable, "-c", MEMORY, os.fspath(Path(__file__).parent)]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert 1 / 1.5 < float(found) < 1.5
@@ -457,30 +462,32 @@ print(np.array_equal(*codes))
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_a_backbone_computes_where_it_was_told(backend):
-    """On the second of two CPUs, then on the first: weights and codes lie there."""
+def test_a_backbone_computes_on_its_device():
+    """Weights and codes are on the second of two CPUs, then on the first."""
+    found = in_another_process(PLACES, "tensorflow")
+    assert found == ["('CPU:1', True) CPU:1", "('CPU:0', True) CPU:0", "True"]
+
+
+def in_another_process(code, backend, *arguments):
+    """Run code with a backend that finds two CPUs, and return the lines that it prints."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    found = subprocess.run(
-        [sys.executable, "-c", PLACES, os.fspath(Path(__file__).parent)],
-        env={
-            **os.environ,
-            "KERAS_BACKEND": backend,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        },
+    flags = "--xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [sys.executable, "-c", code, os.fspath(Path(__file__).parent), *arguments],
+        env={**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": flags},
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
-    ).stdout.splitlines()
-    assert found == ["('CPU:1', True) CPU:1", "('CPU:0', True) CPU:0", "True"]
+    )
+    return done.stdout.splitlines()
 
 
 OTHER = """
 import sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from test_backbone import CPU, LIKE_AMPERE, OTHER_RECIPES, constant, random_weights, small
+from test_backbone import LIKE_AMPERE, OTHER_RECIPES, constant, joint, random_weights, small
 from featx.errors import CodeRangeError
 from featx.network import build_backbone
 import keras
@@ -488,13 +495,13 @@ import keras
 weights = random_weights("block2_pool")
 images = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
 codes = {}
-for number, recipe in enumerate(OTHER_RECIPES):
-    made = build_backbone(recipe, weights)
+for number, recipes in enumerate(OTHER_RECIPES):
+    made = joint(recipes, weights)
     first = made(images)
-    kept = {layer: code.copy() for layer, code in first.items()}
+    kept = {name: code.copy() for name, code in first.items()}
     made(images[::-1].copy())
-    assert all(np.array_equal(first[layer], kept[layer]) for layer in first)
-    codes |= {f"{number}/{layer}": code for layer, code in first.items()}
+    assert all(np.array_equal(first[name], kept[name]) for name in first)
+    codes |= {f"{number}/{name}": code for name, code in first.items()}
 np.savez(sys.argv[2], **codes)
 
 try:
@@ -503,13 +510,12 @@ try:
 except CodeRangeError as error:
     assert error.value == 65520
 
-# The arithmetic of each call, as the backend is told it.
-told = []
+# The precision of each call, as set in the backend.
+set_to = []
 if keras.backend.backend() == "jax":
     import jax
-    tell = jax.default_matmul_precision
-    jax.default_matmul_precision = lambda name: told.append(name) or tell(name)
-expected = []
+    set_precision = jax.default_matmul_precision
+    jax.default_matmul_precision = lambda name: set_to.append(name) or set_precision(name)
 weights = random_weights("block1_conv1")
 tf32 = build_backbone(small(precision="tf32"), weights, LIKE_AMPERE)
 exact = build_backbone(small(), weights, LIKE_AMPERE)
@@ -519,46 +525,49 @@ for made, name in ((tf32, "tensorfloat32"), (exact, "highest")) * 2:
         import torch
         found = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
         assert found == (name == "tensorfloat32",) * 2
-assert told == (["tensorfloat32", "highest"] if keras.backend.backend() == "jax" else [])
+assert set_to == (["tensorfloat32", "highest"] if keras.backend.backend() == "jax" else [])
 """
 
+# Recipes that one network can compute together.
 OTHER_RECIPES = (
-    small(layers=("block1_conv2", "block2_pool"), pool="avg"),
-    small("block2_pool", precision="bfloat16"),
-    small("block2_pool", precision="bfloat16", pool="avg", dtype="float16"),
-    # Of the maps, 32x48 and 8x12, this grid's cells overlap down and not across.
-    small(layers=("block1_conv2", "block2_pool"), pool="grid:3"),
-    small("block2_pool", pool="grid:4"),
-    small("block2_pool", pool="avg+max"),
-    small("block2_pool", precision="bfloat16", pool="grid:2", dtype="float16"),
-    small("block2_pool", pool="bilinear", flip=True),
-    small(layers=("block1_conv2", "block2_pool"), flip=True),
-    # Compiled for a square of 64 too, and not asked for it.
-    small("block2_pool", pool="max", scales=(32, 64), flip=True),
+    (
+        small(layers=("block1_conv2", "block2_pool"), pool="avg"),
+        # The cells of this grid overlap vertically and not horizontally.
+        small(layers=("block1_conv2", "block2_pool"), pool="grid:3"),
+        small("block2_pool", pool="grid:4"),
+        small("block2_pool", pool="avg+max"),
+    ),
+    (
+        small("block2_pool", precision="bfloat16"),
+        small("block2_pool", precision="bfloat16", pool="avg", dtype="float16"),
+        small("block2_pool", precision="bfloat16", pool="grid:2", dtype="float16"),
+    ),
+    (
+        small("block2_pool", pool="bilinear", flip=True),
+        small(layers=("block1_conv2", "block2_pool"), flip=True),
+    ),
+    # Compiled for squares of 64 pixels, but called with images of 32 x 48.
+    (small("block2_pool", pool="max", scales=(32, 64), flip=True),),
 )
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_backends_give_the_same_codes(backend, images, tmp_path):
-    """Under KERAS_BACKEND=jax or torch the codes are TensorFlow's: to 1e-5, or bfloat16's bits."""
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
-    subprocess.run(
-        [sys.executable, "-c", OTHER, os.fspath(Path(__file__).parent), tmp_path / "codes.npz"],
-        check=True,
-        env={**os.environ, "KERAS_BACKEND": backend},
-    )
+def test_other_backends_compute_the_same_codes(backend, images, tmp_path):
+    """JAX and PyTorch compute the codes of TensorFlow, to 1e-5 or to a few bits of bfloat16."""
+    code = OTHER + (PLACES if backend == "jax" else "")
+    lines = in_another_process(code, backend, tmp_path / "codes.npz")
+    if backend == "jax":
+        assert lines == ["('CPU:1', True) CPU:1", "('CPU:0', True) CPU:0", "True"]
     found = np.load(tmp_path / "codes.npz")
     weights = random_weights("block2_pool")
-    for number, recipe in enumerate(OTHER_RECIPES):
-        expected = build_backbone(recipe, weights)(images)
-        for layer in recipe.layers:
-            codes = found[f"{number}/{layer}"]
-            assert codes.dtype == expected[layer].dtype
-            if recipe.precision == "float32":
-                assert np.abs(codes - expected[layer]).max() <= 1e-5 * expected[layer].max()
+    for number, recipes in enumerate(OTHER_RECIPES):
+        for name, expected in joint(recipes, weights)(images).items():
+            codes = found[f"{number}/{name}"]
+            assert codes.dtype == expected.dtype
+            if recipes[0].precision == "float32":
+                assert np.abs(codes - expected).max() <= 1e-5 * expected.max()
             else:  # one of them rounds before the bias is added, the other after it
-                assert distance(codes, expected[layer].astype(np.float64)) < 4 * BFLOAT16
+                assert distance(codes, expected.astype(np.float64)) < 4 * BFLOAT16
 
 
 OUT_OF_MEMORY = """
@@ -585,11 +594,5 @@ for made._runs[32, 48] in (fail, fail_on_gpu):
 
 
 def test_other_backends_memory_errors_of_torch():
-    """PyTorch's real errors: its allocator's on the CPU, its class for GPUs."""
-    if importlib.util.find_spec("torch") is None:
-        pytest.skip("torch is not installed")
-    subprocess.run(
-        [sys.executable, "-c", OUT_OF_MEMORY, os.fspath(Path(__file__).parent)],
-        check=True,
-        env={**os.environ, "KERAS_BACKEND": "torch"},
-    )
+    """The errors of PyTorch for too little memory, on the CPU and on GPUs, are recognised."""
+    in_another_process(OUT_OF_MEMORY, "torch")

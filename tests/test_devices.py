@@ -1,4 +1,4 @@
-"""Devices: names, what the hardware can do, the memory that is left, and backends that fail."""
+"""Devices: names, supported types, free memory, and backends that fail."""
 
 import importlib.util
 import os
@@ -16,13 +16,13 @@ GIB = 2**30
 
 
 def fake_gpus(monkeypatch, *gpus):
-    """TensorFlow sees these GPUs, each (name, capability)."""
+    """Let TensorFlow find these GPUs, each (name, capability)."""
     found = [devices._Gpu(*gpu) for gpu in gpus]
     monkeypatch.setattr(devices, "_tensorflow_gpus", lambda: found)
 
 
 def run_python(code, **environment):
-    """Standard output and standard error of Python code in another process."""
+    """Run Python code in another process; return its standard output and standard error."""
     command = [sys.executable, "-c", code]
     done = subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
@@ -32,7 +32,7 @@ def run_python(code, **environment):
 
 @pytest.mark.parametrize("spec", ["auto", "cpu", "gpu", "gpu:0", "gpu:12"])
 def test_names_of_devices(spec):
-    """These are names, whether or not such a device exists."""
+    """These names are accepted, whether or not the device exists."""
     check_device(spec)
 
 
@@ -44,12 +44,11 @@ def test_names_of_devices(spec):
     ],
 )
 def test_other_names_are_refused(spec, guess):
-    """The message names the nearest, the choices and the flag."""
-    meant = f" Did you mean '{guess}'?" if guess else ""
-    message = f"No such device: {spec}.{meant} Expected --device auto, cpu, gpu or gpu:N, as gpu:0."
+    """Other names are refused with the nearest name and the flag."""
     for refuse in (check_device, find_device):
-        with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+        with pytest.raises(OptionError, match=f"{re.escape(repr(spec))} for --device") as caught:
             refuse(spec)
+        assert f"'{guess}'" in str(caught.value) or not guess
 
 
 def test_a_name_is_checked_without_tensorflow():
@@ -62,7 +61,7 @@ def test_a_name_is_checked_without_tensorflow():
 
 
 def test_without_a_gpu_auto_is_the_cpu(monkeypatch):
-    """auto and cpu are the processor, which never computes TF32."""
+    """Without GPUs, auto is the CPU, which does not support TF32."""
     fake_gpus(monkeypatch)
     assert find_device("auto") == find_device("cpu") == find_device()
     device = find_device()
@@ -71,26 +70,17 @@ def test_without_a_gpu_auto_is_the_cpu(monkeypatch):
 
 
 def test_a_gpu_that_is_missing_is_refused(monkeypatch):
-    """The message says what the backend sees and what to type instead."""
+    """The error lists the devices that the backend finds."""
     fake_gpus(monkeypatch)
-    message = (
-        "No device gpu: Keras's backend, tensorflow, sees cpu. Use --device cpu; or install "
-        "CUDA's libraries, pip install '.[cuda]'; or, where they see the GPU, "
-        "KERAS_BACKEND=jax or KERAS_BACKEND=torch."
-    )
-    with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(OptionError, match=r"device gpu: .* tensorflow .* cpu\. .*--device cpu"):
         find_device("gpu")
     fake_gpus(monkeypatch, ("H100", (9, 0)), ("H100", (9, 0)))
-    message = (
-        "No device gpu:2: Keras's backend, tensorflow, sees cpu, gpu:0, gpu:1. "
-        "Use --device gpu:1 or --device cpu."
-    )
-    with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(OptionError, match=r"device gpu:2: .* cpu, gpu:0, gpu:1\. .*gpu:1"):
         find_device("gpu:2")
 
 
 def test_auto_is_the_first_gpu(monkeypatch):
-    """gpu and auto are gpu:0; another is had by its number, and the CPU by its name."""
+    """The names gpu and auto are gpu:0; other devices have their own names."""
     fake_gpus(monkeypatch, ("NVIDIA H100 80GB HBM3", (9, 0)), ("", (0, 0)))
     assert find_device("auto") == find_device("gpu") == find_device("gpu:0")
     first = find_device("auto")
@@ -105,7 +95,7 @@ def test_auto_is_the_first_gpu(monkeypatch):
     [((7, 5), False), ((8, 0), True), ((8, 9), True), ((12, 0), True), ((0, 0), False)],
 )
 def test_gpus_from_ampere_on_compute_tf32_and_bfloat16(monkeypatch, capability, ampere):
-    """Turing, 7.5, has neither; a GPU of another maker, (0, 0), is not asked for it."""
+    """Turing (7.5) and GPUs of other vendors (0, 0) do not support them."""
     fake_gpus(monkeypatch, ("name", capability))
     device = find_device("gpu")
     assert (device.tf32, device.bfloat16) == (ampere, ampere)
@@ -120,8 +110,8 @@ def test_gpus_from_ampere_on_compute_tf32_and_bfloat16(monkeypatch, capability, 
         ("flags : fpu avx2 avx512f avx512_vnni", False),
     ],
 )
-def test_bfloat16_of_the_processor(monkeypatch, cpuinfo, expected):
-    """AVX-512 BF16 and AMX of x86, BF16 of Arm; AVX-512 alone has none."""
+def test_bfloat16_of_the_cpu(monkeypatch, cpuinfo, expected):
+    """AVX-512 BF16, AMX and Arm BF16 are recognised."""
     monkeypatch.setattr(devices.platform, "system", lambda: "Linux")
     monkeypatch.setattr(Path, "read_text", lambda path: f"processor : 0\n{cpuinfo}\nbugs :\n")
     assert devices._cpu_has_bfloat16() == expected
@@ -129,7 +119,7 @@ def test_bfloat16_of_the_processor(monkeypatch, cpuinfo, expected):
 
 @pytest.mark.parametrize(("answer", "expected"), [("1\n", True), ("0\n", False), ("", False)])
 def test_bfloat16_of_apples_processors(monkeypatch, answer, expected):
-    """macOS answers 1 from the M2 on, and nothing on Intel."""
+    """On macOS, sysctl returns 1 from the M2 on, and nothing on Intel."""
     monkeypatch.setattr(devices.platform, "system", lambda: "Darwin")
     done = subprocess.CompletedProcess([], 0, stdout=answer)
     monkeypatch.setattr(devices.subprocess, "run", lambda *_, **__: done)
@@ -144,7 +134,7 @@ def cgroup(folder, files):
 
 
 def test_memory_that_a_cgroup_leaves(tmp_path):
-    """Version 2: limits of the group and those above it; files that were read give way."""
+    """With cgroups 2, parent groups have limits too, and cached files count as free."""
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text("0::/slurm/job7\n")
     base = tmp_path / "sys/fs/cgroup"
@@ -156,7 +146,7 @@ def test_memory_that_a_cgroup_leaves(tmp_path):
 
 
 def test_memory_that_a_cgroup_of_version_1_leaves(tmp_path):
-    """In a container the group's path is the machine's: only the topmost is found."""
+    """With cgroups 1 in a container, only the root group is found."""
     (tmp_path / "proc/self").mkdir(parents=True)
     lines = "5:cpu,cpuacct:/docker/0af3\n4:memory:/docker/0af3\n0::/\n"
     (tmp_path / "proc/self/cgroup").write_text(lines)
@@ -170,7 +160,7 @@ def test_memory_that_a_cgroup_of_version_1_leaves(tmp_path):
 
 
 def test_the_free_memory_is_the_least(monkeypatch):
-    """A cgroup's limit counts where it is below the machine's memory, and never below 0."""
+    """The free memory is the least of the machine and its cgroups, and never negative."""
     device = Device("cpu", 0, "CPU", bfloat16=False, tf32=False)
     monkeypatch.setattr(devices, "_free_in_cgroups", lambda: iter([2**60]))
     assert GIB // 16 < device.free_bytes() < 2**60
@@ -180,19 +170,19 @@ def test_the_free_memory_is_the_least(monkeypatch):
     assert device.free_bytes() == 0
 
 
-def test_tensorflow_does_not_say_how_much_a_gpu_has_left():
-    """Its pool grows, so there is no number."""
+def test_the_free_memory_of_a_gpu_is_unknown_in_tensorflow():
+    """TensorFlow does not report the free memory of a GPU."""
     assert Device("gpu", 0, "GPU:0", bfloat16=True, tf32=True).free_bytes() is None
 
 
-def test_a_gpu_of_tensorflow_is_left_to_others(monkeypatch):
-    """Memory grows as needed; a TensorFlow that runs already keeps its way."""
+def test_tensorflow_allocates_gpu_memory_as_needed(monkeypatch):
+    """Memory growth is set, unless TensorFlow has started already."""
     import tensorflow as tf
 
-    told = []
+    calls = []
 
     def grow(gpu, wanted):
-        told.append((gpu, wanted))
+        calls.append((gpu, wanted))
         if gpu == "second":
             raise RuntimeError("Physical devices cannot be modified after being initialized")
 
@@ -203,57 +193,35 @@ def test_a_gpu_of_tensorflow_is_left_to_others(monkeypatch):
         tf.config.experimental, "get_device_details", lambda gpu: facts if gpu == "first" else {}
     )
     assert devices._tensorflow_gpus() == [devices._Gpu("Tesla T4", (7, 5)), devices._Gpu("")]
-    assert told == [("first", True), ("second", True)]
+    assert calls == [("first", True), ("second", True)]
 
 
-def test_an_unknown_backend_is_refused():
-    """KERAS_BACKEND=foo is a setting that cannot be, not a traceback."""
-    code = "from featx.network import find_device\nfind_device('cpu')"
-    error = run_python(code, KERAS_BACKEND="foo")[1].splitlines()[-1]
-    assert error == (
-        "featx.errors.OptionError: KERAS_BACKEND is 'foo': expected tensorflow, jax or torch. "
-        "Use KERAS_BACKEND=tensorflow."
-    )
-
-
-def test_a_backend_that_is_not_installed_is_refused():
-    """A known backend that cannot be imported is named, and what to type."""
+def test_backends_that_cannot_be_used_are_refused():
+    """A backend that is unknown or not installed is an OptionError with its name."""
     code = (
         "import sys\nsys.modules['jax'] = None\n"
         "from featx.network import find_device\nfind_device('cpu')"
     )
-    error = run_python(code, KERAS_BACKEND="jax")[1].splitlines()[-1]
-    assert error.startswith("featx.errors.OptionError: Keras cannot import its backend: ")
-    assert error.endswith(
-        "KERAS_BACKEND is 'jax': expected tensorflow, jax or torch, and installed. "
-        "Use pip install jax, or another KERAS_BACKEND."
-    )
+    for backend, flag in [("foo", "KERAS_BACKEND=tensorflow"), ("jax", "pip install jax")]:
+        error = run_python(code, KERAS_BACKEND=backend)[1].splitlines()[-1]
+        assert error.startswith("featx.errors.OptionError: ")
+        assert f"KERAS_BACKEND is '{backend}'" in error
+        assert flag in error
 
 
-OTHER = """
+DEVICES = """
 import os
-from featx.network import find_device
+from featx.network import devices
 from featx.errors import OptionError
-device = find_device("auto")
+device = devices.find_device("auto")
 try:
-    find_device("gpu:31")
+    devices.find_device("gpu:31")
 except OptionError as error:
     print(device.kind, device.free_bytes() > 0, os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"], error)
 """
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_devices_of_other_backends(backend):
-    """Each is asked in its own words; JAX is told not to take the GPU's memory in advance."""
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
-    found, _ = run_python(OTHER, KERAS_BACKEND=backend)
-    expected = rf"(cpu|gpu) True false No device gpu:31: Keras's backend, {backend}, sees cpu.*"
-    assert re.fullmatch(expected, found)
-
-
 GPUS_OF_JAX = """
-from featx.network import devices
 import jax
 class Gpu:
     device_kind = "NVIDIA A100"
@@ -269,7 +237,6 @@ print(first.description, first.tf32, first.free_bytes(), second.description, sec
 """
 
 GPUS_OF_TORCH = """
-from featx.network import devices
 import torch
 torch.cuda.device_count = lambda: 2
 torch.cuda.get_device_name = ["NVIDIA A100", "Tesla T4"].__getitem__
@@ -292,8 +259,10 @@ print(devices.find_device("gpu:0").tf32)
         ("torch", GPUS_OF_TORCH, "GPU:0 (NVIDIA A100) True 700 GPU:1 (Tesla T4) False\nFalse"),
     ],
 )
-def test_gpus_of_other_backends(backend, code, expected):
-    """Names, capabilities and free memory, where the backends' own functions are played."""
+def test_devices_of_other_backends(backend, code, expected):
+    """Real devices of JAX and PyTorch, then GPUs where the functions of the backend are faked."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    assert run_python(code, KERAS_BACKEND=backend)[0] == expected
+    real, _, faked = run_python(DEVICES + code, KERAS_BACKEND=backend)[0].partition("\n")
+    assert re.fullmatch(rf"(cpu|gpu) True false .* gpu:31: .* {backend} .* cpu.*", real)
+    assert faked == expected

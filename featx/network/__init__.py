@@ -1,4 +1,4 @@
-"""The network: weights by layer name, and the truncated VGG19 that carries them."""
+"""The network: weights of VGG19, and VGG19 up to the layers that codes are taken from."""
 
 from featx.network.backbone import (
     Backbone,

@@ -1,9 +1,9 @@
-"""The truncated VGG19: preprocessing, convolutions and pooling in one graph.
+"""VGG19 up to a layer: preprocessing, convolutions and pooling in one graph.
 
-A recipe and weights come in; a callable goes out that turns a batch of images
-into the codes of every layer of the recipe, from one forward pass. Keras 3
-runs on TensorFlow, JAX or PyTorch; this file imports it only when a backbone
-is built. It does not know where images come from.
+A recipe and weights come in; a callable goes out that computes the codes of all layers of
+the recipe for a batch of images, in one forward pass. Keras 3 runs on TensorFlow, JAX or
+PyTorch and is imported only when a backbone is built. This file does not know where the
+images come from.
 
 References
 ----------
@@ -48,75 +48,75 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-#: ImageNet's mean of blue, green and red, from 0 to 255, which the training of
-#: VGG subtracted; Keras's "caffe" preprocessing has the same numbers.
+#: Mean of ImageNet in blue, green and red, from 0 to 255, which VGG was trained with.
+#: The "caffe" preprocessing of Keras subtracts the same values.
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
-# Compiled functions that are kept, one for each shape of image; the one that was not used for
-# longest goes. A folder of photographs has some five shapes a scale.
+# Number of compiled functions in the cache, one for each image shape. A folder of photographs
+# has about five shapes for each scale.
 _MOST_SHAPES = 64
 
-# From here on float16 rounds to infinity; below, to the largest that it holds, 65504.
+# Values from here on round to infinity in float16; smaller ones to at most 65504.
 _BEYOND_FLOAT16 = 65520
 
 Weights = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 class Backbone(Protocol):
-    """A recipe, and a callable that follows it."""
+    """A callable that computes the codes of a recipe."""
 
     @property
     def recipe(self) -> Recipe:
-        """What determines the codes' numbers."""
+        """The settings that determine the codes."""
 
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        """Turn images, (n, h, w, 3) RGB of one shape, into codes, (n, ...) for each layer."""
+        """Compute the codes, (n, ...) by layer, of RGB images, (n, height, width, 3)."""
 
 
 class VGG19Backbone:
-    """VGG19 up to the deepest layer of a recipe; `build_backbone` makes it.
+    """VGG19 up to the deepest layer of a recipe. Use `build_backbone` to create it.
 
     Parameters
     ----------
     recipe : Recipe
-        What determines the codes' numbers.
-    wanted : mapping of str to (str, Recipe)
-        Output -> layer, and the recipe of its pooling and rounding.
+        Settings of the images, the network and its layers.
+    outputs : mapping of str to (str, Recipe)
+        Name of an output -> its layer, and the recipe of its pooling and data type.
     weights : mapping of str to (kernel, bias)
-        For every layer with weights up to the deepest.
+        Weights of every layer up to the deepest one.
     device : Device
-        Where the weights are and the codes are computed.
+        The device that holds the weights and computes the codes.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        wanted: Mapping[str, tuple[str, Recipe]],
+        outputs: Mapping[str, tuple[str, Recipe]],
         weights: Weights,
         device: Device,
     ) -> None:
         self.recipe = recipe
         self.device = device
-        self._wanted = dict(wanted)
+        self._outputs = dict(outputs)
         self._layers: dict[str, Any] = {}
         self._runs: OrderedDict[tuple[int, int], Run] = OrderedDict()
         self._lock = threading.Lock()
         self._compile(recipe.view_size, weights)
 
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        """Turn images into codes; several threads may call at once.
+        """Compute the codes of images. Several threads may call this at once.
 
         Parameters
         ----------
         images : ndarray of uint8, shape (n, height, width, 3)
-            RGB, at the recipe's `view_size`, or of another shape, such as a scale's.
-            Another n compiles anew on some backends, so callers keep to one.
+            RGB images, of the recipe's `view_size` or of another shape, such as that of a
+            scale. Some backends compile again for another n, so use the same n each time.
 
         Returns
         -------
         dict of str to ndarray, shape (n, ...)
-            Codes by output, in the recipe's dtype; perhaps read-only. With scales,
-            those of one of them, in float32: callers join them (`join_scales`).
+            Codes by output, in the recipe's dtype; they may be read-only. With scales, the
+            codes of one scale in float32, to be joined with `join_scales`.
 
         Raises
         ------
@@ -128,19 +128,19 @@ class VGG19Backbone:
         run = self._run_of(images.shape[1:3])
         with memory_errors(len(images)):
             found = run(images)
-        for name, (layer, _) in self._wanted.items():
+        for name, (layer, _) in self._outputs.items():
             _check_range(layer, float(found.get(_largest(name), 0)))
-        return {name: found[name] for name in self._wanted}
+        return {name: found[name] for name in self._outputs}
 
     def join_scales(
         self, codes: Mapping[str, Sequence[NDArray[np.floating]]]
     ) -> dict[str, NDArray[np.floating]]:
-        """Return the codes of images from those of their scales.
+        """Average or concatenate the codes of several scales.
 
         Parameters
         ----------
         codes : mapping of str to sequence of ndarray, each of shape (n, ...)
-            By output, one for each scale of the recipe, in its order.
+            Codes by output, one array for each scale of the recipe, in its order.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class VGG19Backbone:
             A code is too large for float16.
         """
         found = {}
-        for name, (layer, own) in self._wanted.items():
+        for name, (layer, own) in self._outputs.items():
             of_scales = codes[name]
             if own.scales_join == "stack":
                 joined = np.concatenate(of_scales, axis=-1)
@@ -160,7 +160,7 @@ class VGG19Backbone:
         return found
 
     def _run_of(self, shape: tuple[int, int]) -> Run:
-        """Return the network for images of one shape, compiled when it is first asked for."""
+        """Return the network for images of one shape; compile it when it is first needed."""
         with self._lock:
             if shape not in self._runs:
                 self._compile(shape, {})
@@ -171,7 +171,7 @@ class VGG19Backbone:
 
     def _compile(self, shape: tuple[int, int], weights: Weights) -> None:
         with self.device.scope():
-            model = _model(self.recipe, shape, self._wanted, self._layers)
+            model = _model(self.recipe, shape, self._outputs, self._layers)
             for name, (kernel, bias) in weights.items():
                 self._layers[name].set_weights([kernel, bias])
             model.trainable = False
@@ -179,25 +179,26 @@ class VGG19Backbone:
 
 
 def build_backbone(recipe: Recipe, weights: Weights, device: Device | None = None) -> VGG19Backbone:
-    """Build VGG19 up to the deepest layer of a recipe, with weights.
+    """Build VGG19 up to the deepest layer of a recipe.
 
     Parameters
     ----------
     recipe : Recipe
         Layers, image size, preprocessing, arithmetic and pooling.
     weights : mapping of str to (kernel, bias)
-        For every layer with weights up to the deepest of the recipe; float32.
+        Weights in float32 of every layer up to the deepest one of the recipe.
     device : Device, optional
-        Where it will compute; a GPU by default, if there is one.
+        The device to compute on; by default a GPU if there is one.
 
     Returns
     -------
     VGG19Backbone
+        The network, ready to compute codes.
 
     Raises
     ------
     OptionError
-        The device does not compute in the recipe's precision.
+        The device does not support the recipe's precision.
     """
     device = device or find_device()
     _check_precision(recipe.precision, device)
@@ -209,52 +210,57 @@ def build_backbone(recipe: Recipe, weights: Weights, device: Device | None = Non
 def load_backbone(
     recipe: Recipe, source: WeightsSource, device: Device | str = "auto"
 ) -> VGG19Backbone:
-    """Read the weights that a recipe needs and build its backbone.
+    """Read the weights that a recipe needs, and build its backbone.
 
     Parameters
     ----------
     recipe : Recipe
-        See `build_backbone`.
+        Layers, image size, preprocessing, arithmetic and pooling.
     source : WeightsSource
-        See `find_weights`.
+        The weights, from `find_weights`.
     device : Device or str, default="auto"
-        See `find_device`.
+        The device, or its name (see `find_device`).
+
+    Returns
+    -------
+    VGG19Backbone
+        The network, ready to compute codes.
 
     Raises
     ------
     WeightsError
         The file does not hold every layer with the right shape.
     OptionError
-        There is no such device, or it does not compute in that precision.
+        The device does not exist, or does not support the recipe's precision.
     """
     if isinstance(device, str):
         device = find_device(device)
     return build_backbone(recipe, read_weights(source, recipe.layers), device)
 
 
-def joint_name(place: int, layer: str) -> str:
-    """Return how a joint backbone names a layer of its recipe at a place, from 0."""
-    return f"{place}/{layer}"
+def joint_name(index: int, layer: str) -> str:
+    """Return the output of a joint backbone for a layer of one of its recipes."""
+    return f"{index}/{layer}"
 
 
 def load_joint_backbone(
     recipes: Sequence[Recipe], source: WeightsSource, device: Device | str = "auto"
 ) -> VGG19Backbone:
-    """Read weights and build one backbone for several recipes: activations are computed once.
+    """Read weights, and build one backbone that computes the codes of several recipes.
 
     Parameters
     ----------
     recipes : sequence of Recipe
-        They differ in layers, pooling and dtype, and in nothing else.
+        Recipes that differ only in layers, pooling and dtype.
     source : WeightsSource
-        See `find_weights`.
+        The weights, from `find_weights`.
     device : Device or str, default="auto"
-        See `find_device`.
+        The device, or its name (see `find_device`).
 
     Returns
     -------
     VGG19Backbone
-        It gives codes by `joint_name`; its own recipe is their `joint_recipe`.
+        A network with the outputs `joint_name` and the recipe `joint_recipe`.
 
     Raises
     ------
@@ -265,8 +271,8 @@ def load_joint_backbone(
         device = find_device(device)
     _check_precision(recipes[0].precision, device)
     outputs = {
-        joint_name(place, layer): (layer, recipe)
-        for place, recipe in enumerate(recipes)
+        joint_name(index, layer): (layer, recipe)
+        for index, recipe in enumerate(recipes)
         for layer in recipe.layers
     }
     recipe = joint_recipe(recipes)
@@ -274,44 +280,46 @@ def load_joint_backbone(
 
 
 def joint_recipe(recipes: Sequence[Recipe]) -> Recipe:
-    """Return the recipe of several at once, to which no image takes more memory.
+    """Return one recipe for several, used to estimate the memory of an image.
 
     Parameters
     ----------
     recipes : sequence of Recipe
-        They differ in layers, pooling and dtype, and in nothing else.
+        Recipes that differ only in layers, pooling and dtype.
 
     Returns
     -------
     Recipe
-        Of all their layers, and not pooled where that may be; of one its own.
+        A recipe with all their layers, without pooling if scales and crops allow that. A
+        single recipe is returned unchanged.
     """
     if len(recipes) == 1:
         return recipes[0]
     wanted = {layer for recipe in recipes for layer in recipe.layers}
     layers = tuple(layer.name for layer in LAYERS if layer.name in wanted)
-    placeless = recipes[0].scales or recipes[0].crops > 1
-    return dataclasses.replace(recipes[0], layers=layers, pool="avg" if placeless else "none")
+    must_pool = recipes[0].scales or recipes[0].crops > 1
+    return dataclasses.replace(recipes[0], layers=layers, pool="avg" if must_pool else "none")
 
 
 def load_activations(
     recipe: Recipe, source: WeightsSource, device: Device | str = "auto"
 ) -> VGG19Backbone:
-    """Read weights and build what gives the activations that a recipe's codes are pooled from.
+    """Read weights, and build a backbone that computes activations before pooling.
 
     Parameters
     ----------
     recipe : Recipe
-        Its layers, preprocessing and arithmetic.
+        Layers, preprocessing and arithmetic.
     source : WeightsSource
-        See `find_weights`.
+        The weights, from `find_weights`.
     device : Device or str, default="auto"
-        See `find_device`.
+        The device, or its name (see `find_device`).
 
     Returns
     -------
     VGG19Backbone
-        Of images of any shape, each as one view: (n, height, width, channels) in float32.
+        A network that computes (n, height, width, channels) in float32 for images of any
+        shape, without crops, mirror images or scales.
 
     Raises
     ------
@@ -327,8 +335,8 @@ def load_activations(
 def activation_bytes(recipe: Recipe) -> int:
     """Estimate the memory that one image takes in the network, in bytes.
 
-    A convolution's input, its output and, for itself, about as much as the
-    larger of them; beside them the codes. Knows no backend, so it is rough.
+    A convolution needs its input, its output, and about as much again as the larger of
+    the two. The codes are added. The estimate is rough, since it ignores the backend.
 
     Examples
     --------
@@ -347,71 +355,68 @@ def _check_precision(precision: Precision, device: Device) -> None:
     if precision == "tf32" and not device.tf32:
         where = "the CPU" if device.kind == "cpu" else device.description
         message = (
-            "tf32 is arithmetic of NVIDIA's GPUs from Ampere on; this runs on "
-            f"{where}. Use --precision float32 or bfloat16."
+            f"--precision tf32 needs an NVIDIA GPU of the Ampere generation or later, not {where}. "
+            "Use --precision float32 or bfloat16."
         )
         raise OptionError(message)
     if precision == "bfloat16" and not device.bfloat16:
-        lack = (
-            "This CPU has no bfloat16 instructions (AVX-512 BF16, AMX)"
+        reason = (
+            "This CPU has no bfloat16 instructions (AVX-512 BF16 or AMX)"
             if device.kind == "cpu"
-            else f"{device.description} has no bfloat16 arithmetic (NVIDIA's have from Ampere on)"
+            else f"{device.description} has no bfloat16 arithmetic (NVIDIA has it since Ampere)"
         )
-        logger.warning("%s: --precision bfloat16 is emulated there, and slower than float32.", lack)
+        logger.warning("%s, so --precision bfloat16 is emulated and slower than float32.", reason)
 
 
 def _check_range(layer: str, largest: float) -> None:
-    # What the network itself made infinite, or no number, the store's check names.
+    # Values that are infinite or NaN in float32 too are reported when they are stored.
     if _BEYOND_FLOAT16 <= largest < math.inf:
         raise CodeRangeError(layer, largest)
 
 
 def _largest(name: str) -> str:
-    """Name the output that holds another one's largest code."""
+    """Return the name of the output that holds the largest code of another output."""
     return f"{name}_largest"
 
 
 def _model(
     recipe: Recipe,
     shape: tuple[int, int],
-    wanted: Mapping[str, tuple[str, Recipe]],
-    made: dict[str, Any],
+    outputs: Mapping[str, tuple[str, Recipe]],
+    layers: dict[str, Any],
 ) -> Any:
-    """Return VGG19 with an output for each name: a layer, pooled and rounded as a recipe says.
+    """Return VGG19 with an output for each name: the pooled codes of a layer.
 
-    Layers are taken from `made`, and put there when they are new, so that models of
-    several shapes have the same weights.
+    Keras layers are taken from `layers` and added there, so that the models for different
+    image shapes share their weights.
     """
     import keras
 
     images = keras.Input((*shape, 3), dtype="uint8", name="images")
     x = views(preprocessed(images, recipe), recipe)
     activations = {}
+    # TF32 is used only inside of products, so weights and activations are float32 there.
+    dtype = "bfloat16" if recipe.precision == "bfloat16" else "float32"
     for layer in layers_up_to(deepest(recipe.layers)):
         if layer.name == "fc1":
-            x = keras.layers.Flatten(data_format="channels_last", dtype=_computing(recipe))(x)
-        if layer.name not in made:
-            made[layer.name] = keras_layer(layer, _computing(recipe))
-        x = made[layer.name](x)
+            x = keras.layers.Flatten(data_format="channels_last", dtype=dtype)(x)
+        if layer.name not in layers:
+            layers[layer.name] = keras_layer(layer, dtype)
+        x = layers[layer.name](x)
         activations[layer.name] = x
-    outputs = {}
-    for name, (layer_name, own) in wanted.items():
+    tensors = {}
+    for name, (layer_name, own) in outputs.items():
         codes = averaged(pooled(activations[layer_name], own), own)
-        # Scales are averaged in float32, and rounded when they are joined.
-        dtype = "float32" if own.scales else own.dtype
-        outputs[name] = keras.ops.cast(codes, dtype)
-        if dtype == "float16":  # ReLU leaves nothing below 0, so this is the largest size
-            outputs[_largest(name)] = keras.ops.cast(keras.ops.max(codes), "float32")
-    return keras.Model(images, outputs)
-
-
-def _computing(recipe: Recipe) -> str:
-    """Return the type of weights and activations; TF32 exists inside of products only."""
-    return "bfloat16" if recipe.precision == "bfloat16" else "float32"
+        # Scales are averaged in float32 and rounded when they are joined.
+        own_dtype = "float32" if own.scales else own.dtype
+        tensors[name] = keras.ops.cast(codes, own_dtype)
+        if own_dtype == "float16":  # ReLU leaves no negative values, so this is the largest size
+            tensors[_largest(name)] = keras.ops.cast(keras.ops.max(codes), "float32")
+    return keras.Model(images, tensors)
 
 
 def preprocessed(images: Any, recipe: Recipe) -> Any:
-    """Return images, (n, h, w, 3) RGB from 0 to 255, as VGG19 takes them, in float32."""
+    """Return RGB images, (n, height, width, 3) from 0 to 255, as inputs of VGG19 in float32."""
     from keras import ops
 
     x = ops.cast(images, "float32")
@@ -421,8 +426,8 @@ def preprocessed(images: Any, recipe: Recipe) -> Any:
 
 
 def keras_layer(layer: Layer, dtype: str) -> Any:
-    """Return Keras's layer for a layer of VGG19, with its name and no weights yet."""
-    # A user's keras.json may set another data format or float type, so both are said here.
+    """Return the Keras layer for a layer of VGG19, with its name and without weights."""
+    # The data format and data type are given because a user's keras.json may set others.
     from keras import layers
 
     if layer.kind == "pool":

@@ -1,7 +1,7 @@
-"""A Keras model as one compiled function on NumPy arrays, on each of Keras's backends.
+"""A Keras model as one compiled function on NumPy arrays, on every backend of Keras.
 
-A model and what it computes on come in; a function goes out that several threads may
-call. This file does not know what the model computes.
+A model and a device come in; a function goes out that several threads may call. This file
+does not know what the model computes.
 """
 
 from collections.abc import Callable
@@ -16,22 +16,21 @@ from featx.network.precision import arithmetic
 
 __all__ = ["Run", "compiled"]
 
-#: Images, (n, h, w, 3) RGB, to the model's outputs by name.
+#: Function of RGB images, (n, height, width, 3), that returns the model's outputs by name.
 Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.floating]]]
 
 
 def compiled(model: Any, precision: Precision, shape: tuple[int, int], device: Device) -> Run:
-    """Return the model as one compiled function on NumPy arrays.
+    """Return a model as one compiled function on NumPy arrays.
 
-    Keras's own `predict` compiles with XLA on the CPU, which costs a fifth of
-    the speed there, and keeps every output in memory. Outputs in the CPU's
-    memory are not copied; the arrays keep them alive.
+    The method `predict` of Keras is not used: it compiles with XLA on the CPU, which is a
+    fifth slower there, and it keeps all outputs in memory. Outputs on the CPU are not copied.
     """
     import keras
 
     if keras.backend.backend() == "tensorflow":
         return _on_tensorflow(model, precision, shape, device)
-    # These learn the shape from the images.
+    # These backends get the shape from the images.
     compile_for = {"jax": _on_jax, "torch": _on_torch}[keras.backend.backend()]
     return compile_for(model, precision, device)
 
@@ -43,7 +42,7 @@ def _on_tensorflow(model: Any, precision: Precision, shape: tuple[int, int], dev
         with device.scope():
             return model(images, training=False)
 
-    # Traced once, here: for any number of images, and before threads could trace it twice.
+    # Traced once for any number of images, and here, since two threads might both trace it.
     images = tf.TensorSpec((None, *shape, 3), tf.uint8)
     compiled = tf.function(forward, jit_compile=False).get_concrete_function(images)
 
@@ -57,7 +56,7 @@ def _on_tensorflow(model: Any, precision: Precision, shape: tuple[int, int], dev
 def _on_jax(model: Any, precision: Precision, device: Device) -> Run:
     import jax
 
-    # JAX computes where the arrays are that were put somewhere; its default is the first GPU.
+    # JAX computes on the device that holds the arrays; by default that is the first GPU.
     place = jax.devices(device.kind)[device.index]
     trained = [jax.device_put(v.value, place) for v in model.trainable_variables]
     fixed = [jax.device_put(v.value, place) for v in model.non_trainable_variables]
@@ -70,7 +69,7 @@ def _on_jax(model: Any, precision: Precision, device: Device) -> Run:
 
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
         found = compiled(trained, fixed, jax.device_put(images, place))
-        # The wait raises an error, of memory say; np.asarray alone would end the process.
+        # Waiting raises errors such as too little memory; np.asarray would end the process.
         return {k: np.asarray(v.block_until_ready()) for k, v in found.items()}
 
     return run

@@ -1,8 +1,8 @@
-"""Devices: where the network runs, and what the hardware there can compute.
+"""Devices: the CPU and GPUs that the network can run on, and what they support.
 
-What the user asked for comes in; a device that exists goes out, or an error that
-names those that do. Each backend of Keras is asked in its own words, here alone.
-This file does not know what will be computed.
+The value of --device comes in; an existing device goes out, or an error that lists the
+devices. All code that differs between the backends of Keras to find devices is here. This
+file does not know what will be computed.
 """
 
 import contextlib
@@ -32,8 +32,7 @@ __all__ = [
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
-# The backends' words for too little memory, on GPUs and on the CPU, where they have no
-# class of their own for it.
+# How the backends report too little memory: by classes, or only in messages.
 _MEMORY_ERRORS = ("ResourceExhaustedError", "OutOfMemoryError")
 _MEMORY_WORDS = (
     "RESOURCE_EXHAUSTED",
@@ -44,24 +43,24 @@ _MEMORY_WORDS = (
     "bad_alloc",
 )
 
-# NVIDIA's generation, Ampere, from which GPUs multiply TF32 and bfloat16.
+# Compute capability of NVIDIA's Ampere generation, the first with TF32 and bfloat16.
 _AMPERE = (8, 0)
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device that the backend can use; `find_device` finds it.
+    """A device that the backend can use. Use `find_device` to get one.
 
     Parameters
     ----------
     kind : {"cpu", "gpu"}
-        What it is.
+        The kind of device.
     index : int
-        Which of its kind.
+        Its index among the devices of its kind, from 0.
     description : str
-        What is printed, such as "CPU" or "GPU:0 (NVIDIA H100 80GB HBM3)".
+        Text for the user, such as "CPU" or "GPU:0 (NVIDIA H100 80GB HBM3)".
     bfloat16, tf32 : bool
-        Whether its hardware multiplies such numbers.
+        Whether the hardware supports products of these types.
     """
 
     kind: Literal["cpu", "gpu"]
@@ -71,51 +70,56 @@ class Device:
     tf32: bool
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Return a context in which Keras makes tensors there; it holds for this thread alone."""
+        """Return a context in which Keras creates tensors on this device, in this thread."""
         import keras
 
-        # To PyTorch "cpu:0" is another device than "cpu", where every tensor is copied to.
+        # PyTorch takes "cpu:0" for another device than "cpu", and would copy every tensor.
         name = "cpu" if (self.kind, self.index) == ("cpu", 0) else f"{self.kind}:{self.index}"
         scope: AbstractContextManager[Any] = keras.device(name)
         return scope
 
     def free_bytes(self) -> int | None:
-        """Return the memory that this process may still take there, or None if nobody says."""
+        """Return the free memory that this process may use, or None if it is unknown."""
         return _free_memory() if self.kind == "cpu" else _free_gpu_memory(self.index)
 
 
 def check_device(spec: str) -> None:
-    """Refuse what is no name of a device; whether it exists is asked later.
+    """Check the name of a device, but not whether the device exists.
 
     Raises
     ------
     OptionError
-        It is none of "auto", "cpu", "gpu" and "gpu:N".
+        The name is not "auto", "cpu", "gpu" or "gpu:N".
     """
     if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", spec, re.ASCII):
         guess = did_you_mean(spec, ["auto", "cpu", "gpu", "gpu:0"])
         message = (
-            f"No such device: {spec}.{guess} Expected --device auto, cpu, gpu or gpu:N, as gpu:0."
+            f"Unknown value {spec!r} for --device.{guess} Use --device auto, cpu, gpu or gpu:N, "
+            "such as gpu:0."
         )
         raise OptionError(message)
 
 
 def find_device(spec: str = "auto") -> Device:
-    """Return the device that was asked for.
+    """Return the requested device.
 
-    Keras is imported here, and its backend told to leave a GPU's memory to others until it is
-    needed.
+    This imports Keras, and configures its backend to allocate GPU memory only as needed.
 
     Parameters
     ----------
     spec : str, default="auto"
-        "cpu", "gpu" for the first GPU, "gpu:N", or "auto": the first GPU if the
-        backend sees one, else the CPU.
+        "cpu", "gpu" for the first GPU, "gpu:N", or "auto" for the first GPU if the backend
+        finds one and the CPU otherwise.
+
+    Returns
+    -------
+    Device
+        The device.
 
     Raises
     ------
     OptionError
-        There is no such device, or no such backend.
+        The device or the backend does not exist.
     """
     check_device(spec)
     backend = _start_backend()
@@ -129,30 +133,30 @@ def find_device(spec: str = "auto") -> Device:
             advice = f"Use --device gpu:{len(gpus) - 1} or --device cpu."
         else:
             advice = (
-                "Use --device cpu; or install CUDA's libraries, pip install '.[cuda]'; "
-                "or, where they see the GPU, KERAS_BACKEND=jax or KERAS_BACKEND=torch."
+                "Use --device cpu, or install the CUDA libraries with pip install '.[cuda]', or "
+                "use another backend that finds the GPU: KERAS_BACKEND=jax or KERAS_BACKEND=torch."
             )
-        message = f"No device {spec}: Keras's backend, {backend}, sees {seen}. {advice}"
+        message = f"There is no device {spec}: the Keras backend {backend} finds {seen}. {advice}"
         raise OptionError(message)
     return _gpu(index, gpus[index])
 
 
 def find_devices() -> tuple[Device, ...]:
-    """Return all devices that the backend can use, the CPU first; Keras is imported here.
+    """Return all devices that the backend can use, the CPU first. This imports Keras.
 
     Raises
     ------
     OptionError
-        There is no such backend.
+        The backend does not exist.
     """
     gpus = _gpus_of(_start_backend())
     return (_cpu(), *(_gpu(index, gpu) for index, gpu in enumerate(gpus)))
 
 
 def count_gpus() -> int:
-    """Return how many GPUs Keras's backend sees: 0 too where it cannot be started.
+    """Return the number of GPUs that the Keras backend finds; 0 if it cannot be imported.
 
-    Another process asks it, so that none of their memory is taken here.
+    A separate process looks for them, so that this process allocates none of their memory.
     """
     asked = "from featx.network import find_devices; print(len(find_devices()) - 1)"
     ended = subprocess.run(
@@ -163,12 +167,12 @@ def count_gpus() -> int:
 
 @contextlib.contextmanager
 def memory_errors(n_images: int) -> Iterator[None]:
-    """Turn a backend's word for too little memory into Python's.
+    """Convert a backend's error for too little memory into a MemoryError.
 
     Parameters
     ----------
     n_images : int
-        In the network at once.
+        Number of images in the network at once.
 
     Raises
     ------
@@ -182,31 +186,31 @@ def memory_errors(n_images: int) -> Iterator[None]:
         if kinds.isdisjoint(_MEMORY_ERRORS) and not any(w in str(error) for w in _MEMORY_WORDS):
             raise
         need = counted(n_images, "image at a time needs", "images at a time need")
-        message = f"{need} more memory than there is"
+        message = f"{need} more memory than is available"
         raise MemoryError(message) from error
 
 
 def _start_backend() -> str:
     """Import Keras and return the name of its backend."""
-    expected = f"expected {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}"
+    expected = f"Expected {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}"
     chosen = os.environ.get("KERAS_BACKEND", "")
     if chosen and chosen not in BACKENDS:
-        message = f"KERAS_BACKEND is '{chosen}': {expected}. Use KERAS_BACKEND={BACKENDS[0]}."
+        message = f"KERAS_BACKEND is '{chosen}'. {expected}. Use KERAS_BACKEND={BACKENDS[0]}."
         raise OptionError(message)
-    # JAX takes three quarters of a GPU's memory unless it is told not to before it starts.
+    # JAX allocates three quarters of a GPU's memory unless this is set before it starts.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
         import keras
     except ImportError as error:
         message = (
-            f"Keras cannot import its backend: {error}. KERAS_BACKEND is '{chosen}': {expected}, "
-            f"and installed. Use pip install {chosen or BACKENDS[0]}, or another KERAS_BACKEND."
+            f"Keras cannot import its backend: {error}. KERAS_BACKEND is '{chosen}'. {expected}, "
+            f"installed. Use pip install {chosen or BACKENDS[0]}, or set another KERAS_BACKEND."
         )
         raise OptionError(message) from error
     backend = str(keras.backend.backend())
     if backend not in BACKENDS:
         message = (
-            f"Keras's backend is '{backend}', of ~/.keras/keras.json: {expected}. "
+            f"The Keras backend in ~/.keras/keras.json is '{backend}'. {expected}. "
             f"Use KERAS_BACKEND={BACKENDS[0]}."
         )
         raise OptionError(message)
@@ -215,7 +219,7 @@ def _start_backend() -> str:
 
 @dataclass(frozen=True)
 class _Gpu:
-    """What a backend says of a GPU; a capability is NVIDIA's, (0, 0) of another maker."""
+    """A GPU found by a backend; the capability is (0, 0) unless it is an NVIDIA GPU."""
 
     name: str
     capability: tuple[int, int] = (0, 0)
@@ -240,7 +244,7 @@ def _tensorflow_gpus() -> list[_Gpu]:
 
     gpus = []
     for device in tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):  # it runs already, in a program around featx
+        with contextlib.suppress(RuntimeError):  # raised if TensorFlow has started already
             tf.config.experimental.set_memory_growth(device, True)
         facts = tf.config.experimental.get_device_details(device)
         capability = facts.get("compute_capability", (0, 0))
@@ -251,7 +255,7 @@ def _tensorflow_gpus() -> list[_Gpu]:
 def _jax_gpus() -> list[_Gpu]:
     gpus = []
     for device in _jax_gpu_devices():
-        # "9.0" of NVIDIA, "gfx90a" of AMD
+        # "9.0" for NVIDIA, "gfx90a" for AMD
         found = re.fullmatch(r"(\d+)\.(\d+)", str(getattr(device, "compute_capability", "")))
         capability = (int(found[1]), int(found[2])) if found else (0, 0)
         gpus.append(_Gpu(str(device.device_kind), capability))
@@ -263,7 +267,7 @@ def _jax_gpu_devices() -> list[Any]:
 
     try:
         return list(jax.devices("gpu"))
-    except RuntimeError:  # its word for none
+    except RuntimeError:  # raised if there are no GPUs
         return []
 
 
@@ -272,7 +276,7 @@ def _torch_gpus() -> list[_Gpu]:
 
     gpus = []
     for index in range(torch.cuda.device_count()):
-        # PyTorch for AMD says "cuda" too, and numbers its own generations.
+        # PyTorch for AMD also uses the name "cuda", with other capabilities.
         nvidia = torch.version.cuda is not None
         capability = torch.cuda.get_device_capability(index) if nvidia else (0, 0)
         gpus.append(_Gpu(torch.cuda.get_device_name(index), capability))
@@ -292,11 +296,11 @@ def _free_gpu_memory(index: int) -> int | None:
         stats = _jax_gpu_devices()[index].memory_stats() or {}
         if "bytes_limit" in stats:
             return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    return None  # TensorFlow's grows, and does not say how far it may
+    return None  # TensorFlow does not report it
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Say whether this processor multiplies bfloat16: AVX-512 BF16, AMX, or Arm's extension."""
+    """Return whether this CPU has bfloat16 products: AVX-512 BF16, AMX, or Arm BF16."""
     if platform.system() == "Darwin":
         command = ["/usr/sbin/sysctl", "-n", "hw.optional.arm.FEAT_BF16"]
         try:
@@ -312,14 +316,14 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def _free_memory() -> int:
-    """Return the memory that this process may still take: the machine's, or its cgroup's."""
+    """Return the free memory of the machine, or of the cgroup of this process if less."""
     import psutil
 
     return max(0, min([int(psutil.virtual_memory().available), *_free_in_cgroups()]))
 
 
 def _free_in_cgroups(root: Path = Path("/")) -> Iterator[int]:
-    """Yield what each limit around this process leaves; containers and SLURM set them."""
+    """Yield the free memory of each cgroup of this process, as set by containers and SLURM."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:  # not Linux
@@ -333,17 +337,17 @@ def _free_in_cgroups(root: Path = Path("/")) -> Iterator[int]:
             base = "sys/fs/cgroup/memory"
         else:
             continue
-        # Each group above may have a limit too. A container sees its own as the topmost.
+        # Each parent group may have a limit too. A container sees its own group as the root.
         path = Path(own.lstrip("/"))
         for group in [path, *path.parents]:
             try:
                 yield _free_in_cgroup(root / base / group, *names)
-            except (OSError, ValueError):  # no such group, or no limit: "max"
+            except (OSError, ValueError):  # the group does not exist, or its limit is "max"
                 continue
 
 
 def _free_in_cgroup(folder: Path, limit: str, used: str, cache: str) -> int:
     free = int((folder / limit).read_text()) - int((folder / used).read_text())
-    # Files that were read count as used, and give way when memory is needed.
+    # Cached files count as used, but are dropped when memory is needed.
     stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     return free + int(stat.get(cache, 0))

@@ -1,7 +1,7 @@
-"""From a layer's activations to codes: pooled over places, averaged over views.
+"""From activations of a layer to codes: pooling over positions, averaging over views.
 
-Activations come in and codes go out, both tensors of Keras's backend, inside the
-graph. This file does not know which layer they are of.
+Activations come in and codes go out, both tensors of Keras's backend inside a graph. This
+file does not know which layer they belong to.
 
 References
 ----------
@@ -25,43 +25,43 @@ __all__ = ["averaged", "pooled", "views"]
 
 
 def pooled(activation: Any, recipe: Recipe) -> Any:
-    """Return an activation as a code of the recipe's pooling; means are in float32.
+    """Pool an activation over its positions; means are computed in float32.
 
-    With x(p) the c channels at place p, of h w places:
+    Let x(p) be the c channels at position p of h w positions.
 
-    * avg is the mean of x over the places, max the largest of each channel, and
-      avg+max the one and then the other;
-    * grid:N is the means of N x N cells, in place: it keeps what a mean over all
-      places mixes, one level of a spatial pyramid [1]_ [2]_. Cell i of N covers the
-      rows from floor(i h / N) up to, and without, ceil((i + 1) h / N), and columns
-      likewise: where N does not divide h, neighbouring cells share a row at most;
-    * bilinear is the mean over the places of the products x_i(p) x_j(p), i <= j, those
-      of i < j times sqrt(2), and then sign(b) sqrt(|b|) of each number b [3]_. The
-      products are symmetric: with sqrt(2) half of them have the inner products of
-      all. Before the square root the inner product of two images' codes is
-      the mean over p and q of (x(p) . y(q))**2.
+    * avg is the mean of x over the positions, max is the maximum of each channel, and
+      avg+max is the means followed by the maxima.
+    * grid:N is the means of N x N cells, which keeps the layout of the image: one level
+      of a spatial pyramid [1]_ [2]_. Cell i of N contains the rows from floor(i h / N) to
+      ceil((i + 1) h / N), the last one excluded; the same holds for columns. If N does
+      not divide h, neighbouring cells share at most one row.
+    * bilinear is the mean over the positions of the products x_i(p) x_j(p) with i <= j,
+      multiplied by sqrt(2) if i < j. Each value b then becomes sign(b) sqrt(|b|) [3]_.
+      The products are symmetric, so with the factor sqrt(2) half of them have the same
+      inner products as all of them. Before the square root, the inner product of the
+      codes of two images is the mean over p and q of (x(p) . y(q))**2.
 
     Parameters
     ----------
     activation : tensor of shape (n, h, w, c) or (n, d)
+        Activation of a convolution or pooling layer, or of a fully connected layer.
     recipe : Recipe
+        The recipe with the pooling.
 
     Returns
     -------
     tensor of shape (n, ...)
-        With the `code_shape` of the recipe's pooling; of (n, d), fully connected, as it
-        was.
+        Codes with the `code_shape` of the recipe. (n, d) is returned unchanged.
     """
     from keras import ops
 
-    if recipe.pool == "none" or activation.ndim == 2:  # fully connected: one place
+    if recipe.pool == "none" or activation.ndim == 2:  # fully connected layers
         return activation
     if recipe.pool == "max":
         return ops.max(activation, axis=(1, 2))
     exact = ops.cast(activation, "float32")
     if recipe.grid is not None:
-        # One side after the other: TensorFlow transposes a map to reduce two split sides at once,
-        # which takes seven times as long.
+        # Reducing both axes at once takes seven times as long, since TensorFlow transposes then.
         return _cell_means(_cell_means(exact, recipe.grid, axis=1), recipe.grid, axis=2)
     if recipe.pool == "bilinear":
         return _second_order(exact)
@@ -72,19 +72,20 @@ def pooled(activation: Any, recipe: Recipe) -> Any:
 
 
 def views(images: Any, recipe: Recipe) -> Any:
-    """Return the crops of images, and their mirror images, one kind after the other.
+    """Return the crops of images, and their mirror images.
 
     Parameters
     ----------
     images : tensor of shape (n, h, w, 3)
-        At the recipe's `view_size`, or of a scale.
+        Images of the recipe's `view_size`, or of a scale.
     recipe : Recipe
+        The recipe with the crops and `flip`.
 
     Returns
     -------
     tensor of shape (n_views * n, ...)
-        Of crops at the recipe's `size`: the upper left, upper right, lower left and lower
-        right corner, then the middle; all of them once more, mirrored, with `flip`.
+        Crops of the recipe's `size`: all upper left, then all upper right, lower left and
+        lower right corners, then all centres. With `flip`, the mirror images follow.
     """
     from keras import ops
 
@@ -98,30 +99,33 @@ def views(images: Any, recipe: Recipe) -> Any:
 
 
 def averaged(codes: Any, recipe: Recipe) -> Any:
-    """Return the means of the codes of `views`; those of mirror images are turned back before.
+    """Average the codes of the views of each image; mirror images are mirrored back first.
 
     Parameters
     ----------
     codes : tensor of shape (n_views * n, ...)
+        Codes in the order of `views`.
     recipe : Recipe
+        The recipe with the crops and `flip`.
 
     Returns
     -------
     tensor of shape (n, ...)
+        One code for each image.
     """
     from keras import ops
 
     if recipe.n_views == 1:
         return codes
-    apart = ops.reshape(ops.cast(codes, "float32"), (recipe.n_views, -1, *codes.shape[1:]))
-    if codes.ndim == 4:  # with places: no crops
-        upright, mirrored = apart[0], ops.flip(apart[1], axis=2)
+    by_view = ops.reshape(ops.cast(codes, "float32"), (recipe.n_views, -1, *codes.shape[1:]))
+    if codes.ndim == 4:  # codes with positions are never of crops
+        upright, mirrored = by_view[0], ops.flip(by_view[1], axis=2)
         return (upright + mirrored) / 2
-    return ops.mean(apart, axis=0)
+    return ops.mean(by_view, axis=0)
 
 
 def _cell_means(x: Any, n_cells: int, *, axis: int) -> Any:
-    """Return the means of cells along one axis, in its place."""
+    """Replace one axis by the means of its cells."""
     from keras import ops
 
     length = x.shape[axis]
@@ -137,12 +141,12 @@ def _cell_means(x: Any, n_cells: int, *, axis: int) -> Any:
 
 
 def _second_order(x: Any) -> Any:
-    """Return the mean products of each two channels, (n, c (c + 1) / 2), square-rooted."""
+    """Return square roots of the mean products of pairs of channels, (n, c (c + 1) / 2)."""
     from keras import ops
 
     height, width, channels = x.shape[1:]
-    places = ops.reshape(x, (-1, height * width, channels))
-    products = ops.matmul(ops.transpose(places, (0, 2, 1)), places) / (height * width)
+    positions = ops.reshape(x, (-1, height * width, channels))
+    products = ops.matmul(ops.transpose(positions, (0, 2, 1)), positions) / (height * width)
     rows, columns = np.triu_indices(channels)
     flat = ops.reshape(products, (-1, channels * channels))
     upper = ops.take(flat, rows * channels + columns, axis=1)

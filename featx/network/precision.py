@@ -1,8 +1,7 @@
-"""Arithmetic of products: float32 as it is, or rounded to TF32 where that was asked for.
+"""Precision of products: float32, or TF32 if the recipe requests it.
 
-Recent GPUs round the factors of float32 products to TF32 unasked, each backend by a
-switch of its own. A precision comes in; while a call runs the switch is where that
-has to be.
+Recent GPUs round the factors of float32 products to TF32 by default, and each backend has
+its own switch for it. A precision comes in; the switch is set while a call runs.
 """
 
 import threading
@@ -16,12 +15,14 @@ __all__ = ["arithmetic"]
 
 @contextmanager
 def arithmetic(precision: Precision) -> Iterator[None]:
-    """Hold the backend's products to a precision while a call runs, or is traced by JAX.
+    """Set the precision of the backend's products in a context.
+
+    With JAX, the context must contain the tracing of a function.
 
     Parameters
     ----------
     precision : {"float32", "tf32", "bfloat16"}
-        Of a recipe.
+        Precision of a recipe.
     """
     import keras
 
@@ -29,7 +30,7 @@ def arithmetic(precision: Precision) -> Iterator[None]:
     if backend == "jax":
         import jax
 
-        # "highest" keeps float32 as it is; "tensorfloat32" only allows less.
+        # "highest" computes in float32; "tensorfloat32" allows rounding to TF32.
         with jax.default_matmul_precision("tensorfloat32" if on else "highest"):
             yield
         return
@@ -54,10 +55,10 @@ def _allow_torch(allow: bool) -> None:
 
 
 class _Switch:
-    """A backend's switch for TF32, of which a process has one, and each call its own wish.
+    """The switch of a backend for TF32, which is one for the whole process.
 
-    Calls with the same wish run side by side; others wait for them to end.
-    Recent GPUs round float32 to TF32 unasked, so it is set for every call.
+    Calls that need the same value run concurrently; calls that need the other value wait
+    for them to end.
     """
 
     def __init__(self) -> None:
@@ -67,7 +68,7 @@ class _Switch:
 
     @contextmanager
     def set(self, on: bool, switch: Callable[[bool], None]) -> Iterator[None]:
-        """Hold the switch where it has to be, while a call runs."""
+        """Keep the switch at one value in a context."""
         with self._changed:
             self._changed.wait_for(lambda: self._n_calls == 0 or self._on == on)
             switch(on)
