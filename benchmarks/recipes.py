@@ -214,7 +214,7 @@ def images_per_second(way: Way, seconds: dict[Part, float]) -> float:
 
 def rows_of(folder: Path, stores: Path, temporary: Path) -> Iterator[tuple[dict, object]]:
     """Judge every recipe on a folder; yield what is written of it, and the judgement."""
-    from featx.fitting.nested_selection import cross_validate
+    from featx.fitting.cross_validation import cross_validate
 
     seconds = seconds_of(folder)
     for way in WAYS:
@@ -239,7 +239,8 @@ def rows_of(folder: Path, stores: Path, temporary: Path) -> Iterator[tuple[dict,
 
 def best_of(folders: Sequence[Path], stores: Path, temporary: Path, judged: dict) -> list[str]:
     """Choose on one half of the first folder and on the others, judge on the other half."""
-    from featx.fitting.nested_selection import compare, cross_validate
+    from featx.fitting.cross_validation import cross_validate
+    from featx.fitting.nested_selection import compare
 
     first = folders[0]
     chosen_on, judged_on = halves(first, stores, temporary)

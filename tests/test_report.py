@@ -18,7 +18,7 @@ import featx
 from featx.errors import ExistsError, ModelError, OptionError
 from featx.fitting import prepare_fit
 from featx.fitting.attribution import model_decision_scores
-from featx.fitting.nested_selection import cross_validate
+from featx.fitting.cross_validation import cross_validate
 from featx.metrics.evaluation import score_predictions
 from featx.report.contents import CodeMap, Contents, Images, Missing, Pictures
 from featx.report.gathering import find_source, gather, run_heat_maps
@@ -120,7 +120,7 @@ def test_images_of_a_bundle_scored_on_folds_are_predicted_held_out(model, conten
     assert pictures.images.predicted.count(None) == 0
     found = cross_validate(job)
     assert pictures.evaluation.confusion == found.evaluation().confusion
-    np.testing.assert_allclose(pictures.images.confidence, found.shares.max(axis=1))
+    np.testing.assert_allclose(pictures.images.confidence, found.probabilities.max(axis=1))
     assert len(pictures.images.path) == len(job.rows) == 47
     assert pictures.unreadable == (
         ("000<img src=x onerror=alert(1)>.png", "<script>alert(5)</script>"),

@@ -1,261 +1,244 @@
-"""Choosing, fitting and scoring: what is scored was never looked at before.
+"""Cross-validation: predictions of images by classifiers that were not fitted on them.
 
-Coordinates and a job come in; a classifier and its score go out. What is
-chosen is chosen inside the training part. With given splits the classifier is
-fitted on train and scored on val, or on train and val and scored on test;
-without, folds are scored, each with a search of its own.
+Coordinates and a job come in; held-out predictions go out. In each fold, settings are chosen and
+the classifier is fitted and calibrated on the other folds alone (nested cross-validation).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 
-from featx.codes.gram import GramCoordinates
+from featx.cluster import Cluster
 from featx.codes.matrix import Matrix, Rows
-from featx.codes.pixels import pixel_features
-from featx.dataset.splits import (
-    DataSplit,
-    inner_folds,
-    shares_training_group,
-    small_class_notes,
-)
-from featx.errors import FitError
-from featx.fitting.calibration import calibrate
-from featx.fitting.classifiers import CLASSIFIERS
+from featx.dataset.splits import DataSplit, shares_training_group
+from featx.fitting.coordinates import coordinates_of
 from featx.fitting.prepare import FitJob
-from featx.fitting.selection import Choice, search, train
-from featx.fitting.single_fit import FittedClassifier, Problem
-from featx.metrics.evaluation import Evaluation, count_majority_correct, score_predictions
-from featx.metrics.intervals import wilson
+from featx.fitting.selection import SelectedClassifier, select_classifier
+from featx.fitting.single_fit import Problem
+from featx.metrics.columns import expand_columns
+from featx.metrics.evaluation import Evaluation, score_predictions
+from featx.metrics.intervals import Score, wilson
 
 __all__ = [
-    "Final",
-    "Held",
-    "Scored",
-    "evaluate_rows",
-    "hold_out",
-    "score",
-    "score_baselines",
+    "HeldOutPredictions",
+    "cross_validate",
+    "fit_and_predict",
+    "predict_rows",
     "without_duplicates",
 ]
 
 
 @dataclass(frozen=True)
-class Final:
-    """What was chosen, fitted on some rows, with its calibration."""
-
-    choice: Choice
-    model: FittedClassifier
-    calibrator: BaseEstimator
-    rows: Rows
-
-    def probabilities(self, X: Matrix, classes: NDArray[np.str_]) -> Matrix:
-        """Return probabilities of all classes; 0 for those that it does not know."""
-        out = np.zeros((len(X), len(classes)))
-        columns = np.searchsorted(classes, self.model.classes)
-        out[:, columns] = self.calibrator.predict_proba(self.model.decide(X))
-        return out
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A final classifier, and its score on rows that were kept apart."""
-
-    final: Final
-    on: str
-    evaluation: Evaluation
-    parts: tuple[DataSplit, ...]
-    without_duplicates: dict[str, Any] | None
-    notes: tuple[str, ...]
-
-
-def score(problem: Problem, job: FitJob) -> Scored:
-    """Choose, fit and score: on the rows that were kept apart, or else on folds.
+class HeldOutPredictions:
+    """Probabilities of images that the classifier behind them was not fitted on.
 
     Parameters
     ----------
-    problem : Problem
-        Coordinates and labels of the job's rows.
-    job : FitJob
-        What is chosen from, and which rows are scored.
+    rows : ndarray of int, shape (n,)
+        Rows of the job, repeat after repeat; each repeat has the same rows in order.
+    probabilities : ndarray of shape (n, k)
+        Probability of each class.
+    y : ndarray of str, shape (n,)
+        Labels.
+    groups : ndarray of int, shape (n,)
+        Equal numbers for images that must stay in one fold.
+    classes : tuple of str
+        Names of the classes, sorted.
+    fold : ndarray of int, shape (n,)
+        Fold in which a row was held out, counted over all repeats.
+    seed : int
+        Random seed of the bootstrap.
+    search_accuracy : ndarray of shape (n_folds,)
+        Accuracy that the search found inside the training set of each fold.
+    notes : tuple of str
+        Warnings and other notes for the user.
+    """
+
+    rows: Rows
+    probabilities: Matrix
+    y: NDArray[np.str_]
+    groups: NDArray[np.int32]
+    classes: tuple[str, ...]
+    fold: Rows
+    seed: int
+    search_accuracy: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(0))
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, job: FitJob, rows: Rows, probabilities: Matrix, fold: Rows | None = None, **facts: Any
+    ) -> Self:
+        """Return predictions of rows of a job, with their labels and groups."""
+        return cls(
+            rows=rows,
+            probabilities=probabilities,
+            y=job.y[rows],
+            groups=job.groups[rows],
+            classes=tuple(str(label) for label in np.unique(job.y)),
+            fold=np.zeros(len(rows), int) if fold is None else fold,
+            seed=job.space.seed,
+            **facts,
+        )
+
+    @property
+    def n_repeats(self) -> int:
+        """Number of predictions of each image."""
+        return int(np.sum(self.rows == self.rows[0]))
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds of each repeat."""
+        return len(np.unique(self.fold)) // self.n_repeats
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether the most probable class is the label."""
+        predicted = np.array(self.classes)[self.probabilities.argmax(axis=1)]
+        return np.asarray(predicted == self.y)
+
+    @property
+    def accuracy(self) -> Score:
+        """Fraction of correct predictions, with Wilson's interval."""
+        return wilson(int(self.correct.sum()), len(self.y))
+
+    def evaluation(self, job: FitJob | None = None) -> Evaluation:
+        """Score the predictions; a job adds the paths of confused images."""
+        n_images = len(self.rows) // self.n_repeats
+        paths = None
+        if job is not None:
+            paths = list(job.joined.images.path[job.rows[self.rows[:n_images]]])
+        return score_predictions(
+            self.y,
+            self.probabilities,
+            list(self.classes),
+            self.groups,
+            n_repeats=self.n_repeats,
+            paths=paths,
+            seed=self.seed,
+        )
+
+    def take(self, kept: NDArray[np.bool_]) -> Self:
+        """Return the predictions of some of the images."""
+        names = ("rows", "probabilities", "y", "groups", "fold")
+        return dataclasses.replace(self, **{name: getattr(self, name)[kept] for name in names})
+
+
+def fit_and_predict(problem: Problem, job: FitJob) -> tuple[SelectedClassifier, HeldOutPredictions]:
+    """Select the classifier of a job, and predict the images that it is scored on.
+
+    Returns
+    -------
+    SelectedClassifier
+        Fitted on the training set; on all images, if no split is given.
+    HeldOutPredictions
+        By this classifier on the given test set, or else by cross-validation.
 
     Raises
     ------
     FitError
-        The training part is all of one class, or nothing can be held out.
+        A training set has only one class, or nothing can be held out.
     """
-    classes, split = np.unique(job.y), job.split
-    final, notes = _choose(problem, job, split)
-    if split.scored_on != "folds":
-        X = problem.coordinates[final.choice.normalise][split.score_rows]
-        shares = final.probabilities(X, classes)
-        evaluation = evaluate_rows(job, classes, shares, split.score_rows)
-        without = without_duplicates(job, classes, shares, split)
-        return Scored(final, split.scored_on, evaluation, (split,), without, tuple(notes))
-    parts = job.scored_splits
-    shares, of_folds = _held_out(problem, job, parts, classes)
-    evaluation = evaluate_rows(job, classes, shares, split.score_rows)
-    n_folds = len(parts) // job.settings.repeats
-    on = f"{n_folds} folds" + (
-        f", {job.settings.repeats} times" if job.settings.repeats > 1 else ""
+    selected = select_classifier(problem, job, job.split)
+    if job.split.scored_on == "folds":
+        return selected, cross_validate(job, job.scored_splits, problem=problem)
+    rows = job.split.score_rows
+    return selected, HeldOutPredictions.of(job, rows, selected.predict_proba(problem, rows))
+
+
+def cross_validate(
+    job: FitJob,
+    splits: Sequence[DataSplit] | None = None,
+    *,
+    problem: Problem | None = None,
+    cluster: Cluster | None = None,
+) -> HeldOutPredictions:
+    """Select a classifier on the training set of each split, and predict its held-out rows.
+
+    Parameters
+    ----------
+    job : FitJob
+        A job with an exact solver.
+    splits : sequence of DataSplit, optional
+        Folds; by default `job.training_folds`, which do not use a given test set.
+    problem : Problem, optional
+        Coordinates and labels of the job; computed from its codes by default.
+    cluster : Cluster, optional
+        Its workers compute the coordinates; see `coordinates_of`.
+
+    Returns
+    -------
+    HeldOutPredictions
+        Of each held-out row.
+
+    Raises
+    ------
+    FitError
+        No images can be held out, or the training set of a fold has only one class.
+    """
+    splits = job.training_folds if splits is None else splits
+    problem = coordinates_of(job, cluster).problem if problem is None else problem
+    selected, probabilities = [], []
+    for split in splits:
+        selected.append(select_classifier(problem, job, split))
+        probabilities.append(selected[-1].predict_proba(problem, split.score_rows))
+    rows = np.concatenate([split.score_rows for split in splits])
+    fold = np.repeat(np.arange(len(splits)), [len(split.score_rows) for split in splits])
+    n_repeats = np.sum(rows == rows[0])
+    repeat = fold // (len(splits) // n_repeats)
+    order = np.lexsort((rows, repeat))
+    return HeldOutPredictions.of(
+        job,
+        rows[order],
+        np.concatenate(probabilities)[order],
+        fold[order],
+        search_accuracy=np.array([each.choice.accuracy for each in selected]),
+        notes=tuple(dict.fromkeys(note for each in selected for note in each.notes)),
     )
-    y, keys = job.y[split.score_rows], job.groups[split.score_rows]
-    notes = [
-        *small_class_notes(y, keys, job.settings.folds),
-        *notes,
-        *(f"In a fold that was scored: {note}" for note in of_folds),
-    ]
-    return Scored(final, on, evaluation, tuple(parts), None, tuple(notes))
 
 
-def evaluate_rows(job: FitJob, classes: NDArray[np.str_], shares: Matrix, rows: Rows) -> Evaluation:
-    """Score probabilities (n_repeats x n, k) of some rows, once or several times over."""
-    n_repeats = len(shares) // len(rows)
-    return score_predictions(
-        np.tile(job.y[rows], n_repeats),
-        shares,
-        [str(label) for label in classes],
-        np.tile(job.groups[rows], n_repeats),
-        n_repeats=n_repeats,
-        paths=list(job.joined.images.path[job.rows[rows]]),
-        seed=job.space.seed,
+def predict_rows(
+    job: FitJob,
+    predict_proba: Callable[[Matrix], Matrix],
+    classes: Sequence[str],
+    rows: Rows,
+) -> HeldOutPredictions:
+    """Predict held-out rows of a job with a classifier of codes, a block of rows at a time.
+
+    Parameters
+    ----------
+    job : FitJob
+        The job.
+    predict_proba : callable
+        From codes to probabilities.
+    classes : sequence of str
+        Classes of these probabilities.
+    rows : ndarray of int
+        Rows of the job that the classifier was not fitted on.
+    """
+    blocks = job.joined.matrix(job.rows[rows]).row_blocks()
+    probabilities = np.concatenate([predict_proba(block) for _, block in blocks])
+    return HeldOutPredictions.of(
+        job, rows, expand_columns(probabilities, classes, np.unique(job.y))
     )
 
 
 def without_duplicates(
-    job: FitJob, classes: NDArray[np.str_], shares: Matrix, split: DataSplit
+    job: FitJob, split: DataSplit, predictions: HeldOutPredictions
 ) -> dict[str, Any] | None:
-    """Score again without what has a copy among the fitted rows; None if that changes nothing."""
-    apart = ~shares_training_group(job.groups, split)
-    if apart.all() or not apart.any():
+    """Score again without images that have a near-duplicate or group in the training set.
+
+    The result is None if there are no such images, or only such images.
+    """
+    kept = ~shares_training_group(job.groups, split)
+    if kept.all() or not kept.any():
         return None
-    evaluation = evaluate_rows(job, classes, shares[apart], split.score_rows[apart])
+    evaluation = predictions.take(kept).evaluation()
     return {
         "n_images": evaluation.n_images,
         "accuracy": dataclasses.asdict(evaluation.accuracy),
         "balanced_accuracy": dataclasses.asdict(evaluation.balanced_accuracy),
-    }
-
-
-def _held_out(
-    problem: Problem, job: FitJob, parts: Sequence[DataSplit], classes: NDArray[np.str_]
-) -> tuple[Matrix, list[str]]:
-    """Return probabilities of the scored rows, repeat after repeat, and notes."""
-    rows = job.split.score_rows
-    place = {int(row): k for k, row in enumerate(rows)}
-    n_repeats = sum(len(part.score_rows) for part in parts) // len(rows)
-    shares = np.zeros((n_repeats, len(rows), len(classes)))
-    notes: list[str] = []
-    per_repeat = len(parts) // n_repeats
-    for k, part in enumerate(parts):
-        held = hold_out(problem, job, part)
-        shares[k // per_repeat, [place[int(row)] for row in part.score_rows]] = held.shares
-        notes += [note for note in held.notes if note not in notes]
-    return shares.reshape(-1, len(classes)), notes
-
-
-@dataclass(frozen=True)
-class Held:
-    """What was chosen and fitted inside a part, and what it says of the rows held out.
-
-    Parameters
-    ----------
-    final : Final
-        The classifier.
-    shares : ndarray of shape (n, k)
-        Probabilities of the part's scored rows, by class of the job.
-    notes : tuple of str
-        What the user should know.
-    """
-
-    final: Final
-    shares: Matrix
-    notes: tuple[str, ...]
-
-
-def hold_out(problem: Problem, job: FitJob, part: DataSplit) -> Held:
-    """Choose, fit and calibrate inside a part, and predict the rows that it scores.
-
-    Parameters
-    ----------
-    problem : Problem
-        Coordinates and labels of the job's rows.
-    job : FitJob
-        What is chosen from.
-    part : DataSplit
-        Its `scored` rows are looked at last.
-
-    Raises
-    ------
-    FitError
-        The training part is all of one class.
-    """
-    final, notes = _choose(problem, job, part)
-    X = problem.coordinates[final.choice.normalise][part.score_rows]
-    return Held(final, final.probabilities(X, np.unique(job.y)), tuple(notes))
-
-
-def _choose(problem: Problem, job: FitJob, part: DataSplit) -> tuple[Final, list[str]]:
-    """Choose inside a part, fit what was chosen, and calibrate on what was held out."""
-    notes = []
-    space = job.space
-    if len(np.unique(job.y[part.fit_rows])) < 2:
-        message = "The training images are all of one class. A classifier needs two."
-        raise FitError(message)
-    rows, pairs = inner_folds(part, job.y, job.groups, space.seed)
-    choice = search(problem, rows, pairs, space)
-    if not pairs and (choice.kind.parameter or len(space.kinds) > 1):
-        notes.append("Too few images to choose settings on: scikit-learn's default was used.")
-    model = train(problem, part.fit_rows, choice, space)
-    if not (choice.converged and model.converged):
-        notes.append(
-            f"{choice.kind.name} ended before it converged. Use --set max_iter=100000, or --C "
-            "with smaller values."
-        )
-    found, y = choice.decisions, job.y[choice.rows]
-    known = np.unique(job.y[rows])
-    wide = np.full((len(found), len(model.classes)), -np.inf)
-    wide[:, np.searchsorted(model.classes, known)] = found
-    calibrator = calibrate(wide, y, model.classes, job.settings.calibration)
-    if not pairs and job.settings.calibration != "none":
-        notes.append("Too few images to calibrate on: probabilities are as the decisions are.")
-    return Final(choice, model, calibrator, part.fit_rows), notes
-
-
-def score_baselines(job: FitJob, scored: Scored) -> dict[str, Any]:
-    """Score the majority class, and the same classifier on pixels and colours."""
-    n_right = n_scored = 0
-    for part in scored.parts:
-        n_right += count_majority_correct(job.y[part.fit_rows], job.y[part.score_rows])
-        n_scored += len(part.score_rows)
-    n_images = len(job.split.score_rows)
-    majority = wilson(n_right * n_images / n_scored, n_images)
-    kind = scored.final.choice.kind
-    # What looks at single columns takes hours on thousands of pixels.
-    kind = kind if kind.is_rotation_invariant else CLASSIFIERS["logistic"]
-    settings = job.space.settings if kind is scored.final.choice.kind else {}
-    # Without components, which are for small files: the baseline is to be a good one.
-    space = dataclasses.replace(
-        job.space,
-        kinds=(kind,),
-        normalise=("l2",),
-        settings=settings,
-        is_fine=False,
-        components=None,
-        whiten=False,
-    )
-    own = dataclasses.replace(
-        job, space=space, settings=dataclasses.replace(job.settings, repeats=1)
-    )
-    span = GramCoordinates().fit(pixel_features(job.joined.thumbnails(job.rows)))
-    problem = Problem({"l2": span.coordinates_}, job.y)
-    evaluation = score(problem, own).evaluation
-    return {
-        "majority": dataclasses.asdict(majority),
-        "pixels": {"classifier": kind.name, **dataclasses.asdict(evaluation.accuracy)},
     }

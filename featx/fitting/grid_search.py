@@ -1,8 +1,9 @@
-"""Trials: one classifier's settings on the folds, each tried once.
+"""Grid search: the settings of one classifier, each scored by cross-validation.
 
-A problem and folds come in; how good each setting is goes out. Penalties are tried from
-the strongest on, in decades, and then more finely around the best, of equally good ones
-the middle. Which classifiers compete is not known here.
+Rows, labels and folds come in; the best setting goes out. Penalties are tried from the
+strongest to the weakest, first in decades and then in finer steps around the best one. If
+several are equally good, the middle one is chosen. Which of several classifiers is the best is
+decided in `featx.fitting.selection`.
 """
 
 import os
@@ -28,25 +29,27 @@ from featx.fitting.single_fit import (
     fit_classifier,
     fit_preprocessor,
 )
+from featx.metrics.columns import expand_columns
 
 __all__ = [
+    "ConvergenceWatch",
     "GridSearch",
     "Pairs",
     "PreprocessorCache",
     "TriedSetting",
     "best_of",
     "coarse_values",
-    "watched_solvers",
+    "watch_convergence",
 ]
 
-# Every third of the grid is a decade.
-_COARSE = 3
-# A penalty that separates the training rows is nearly none; so many decades more change little.
+# The grid has three values per decade.
+_VALUES_PER_DECADE = 3
+# A penalty that separates the training rows is already weak: a weaker one changes little.
 _DECADES_WITHOUT_GAIN = 2
 _DECADES_BEYOND = 3
-# From 1e-3 to 1, on rows of unit length.
-_DECADES_OF_STRONG = 3
-# Of a class with one image, whose covariance lda takes for 0.
+# Strong penalties on rows of unit length: from 1e-3 to 1.
+_STRONG_DECADES = 3
+# lda warns about a class with one image, whose covariance it takes as 0.
 _HARMLESS = "Only one sample available"
 
 Pairs = Sequence[tuple[Rows, Rows]]
@@ -54,7 +57,7 @@ Pairs = Sequence[tuple[Rows, Rows]]
 
 @dataclass(frozen=True)
 class TriedSetting:
-    """One setting, as it did on the folds.
+    """The cross-validated result of one setting.
 
     Parameters
     ----------
@@ -63,262 +66,258 @@ class TriedSetting:
     normalise : str
         The normalisation.
     value : object
-        Of the parameter that is searched; C where that is a penalty.
-    n_right : int
-        Rows whose label was predicted while they were held out.
-    share : float
-        Of the training rows, that it was fitted on.
+        Value of the searched parameter; C if that is a penalty.
+    n_correct : int
+        Held-out rows whose label was predicted.
+    fraction : float
+        Fraction of the training rows that was used.
     n_rows : int
-        Rows that were held out.
-    decisions : ndarray of shape (n_rows, k)
-        On them; -inf for classes that a fold's training part did not have.
+        Held-out rows of all folds.
+    decision_scores : ndarray of shape (n_rows, k)
+        Of the held-out rows; -inf for classes that the training rows of a fold lack.
     converged : bool
-        Whether every fit did.
+        Whether all fits converged.
     separates : bool
-        Whether every fit predicts all its own training rows.
+        Whether each fit predicts all its training rows correctly.
     models : tuple of FittedClassifier
-        Of the folds, where a fit may go on from them.
+        Classifiers of the folds, if another fit can start from them.
     """
 
     kind: ClassifierKind
     normalise: str
     value: Any
-    n_right: int
-    share: float
+    n_correct: int
+    fraction: float
     n_rows: int
-    decisions: Matrix
+    decision_scores: Matrix
     converged: bool
     separates: bool
     models: tuple[FittedClassifier, ...]
 
     @property
     def accuracy(self) -> float:
-        """Share of the rows that were predicted right."""
-        return self.n_right / self.n_rows
+        """Fraction of the held-out rows that were predicted correctly."""
+        return self.n_correct / self.n_rows
 
 
 class PreprocessorCache:
-    """Rows as classifiers have them; principal components of the same rows are found once."""
+    """Preprocessed rows; principal components of the same rows are only computed once."""
 
     def __init__(self, problem: Problem, space: SearchSpace) -> None:
         self.y, self.space = problem.y, space
         self._coordinates = problem.coordinates
-        self._found: dict[tuple[str, bytes, bytes], tuple[Preprocessor, Matrix, Matrix]] = {}
+        self._cached: dict[tuple[str, bytes, bytes], tuple[Preprocessor, Matrix, Matrix]] = {}
 
-    def pass_through(
+    def transform(
         self, normalise: str, rows: Rows, held_out: Rows
     ) -> tuple[Preprocessor, Matrix, Matrix]:
-        """Return what is fitted on `rows`, these behind it, and others behind it."""
+        """Return a preprocessor fitted on `rows`, and `rows` and `held_out` transformed by it."""
         key = (normalise, rows.tobytes(), held_out.tobytes())
-        if key in self._found:
-            return self._found[key]
-        X, further = (self._coordinates[normalise][each] for each in (rows, held_out))
-        front = fit_preprocessor(X, normalise, self.space)
-        found = front, front.transform(X), front.transform(further)
-        # Rows that are as wide as before would fill the memory, and are quickly made again.
+        if key in self._cached:
+            return self._cached[key]
+        X, X_held_out = (self._coordinates[normalise][each] for each in (rows, held_out))
+        preprocessor = fit_preprocessor(X, normalise, self.space)
+        result = preprocessor, preprocessor.transform(X), preprocessor.transform(X_held_out)
+        # Without components, rows are as wide as before: large to keep, and quick to make again.
         if self.space.components is not None:
-            self._found[key] = found
-        return found
+            self._cached[key] = result
+        return result
 
 
 class GridSearch:
-    """One classifier with one normalisation on the folds; each value is tried once."""
+    """Cross-validated search over the values of one classifier with one normalisation."""
 
     def __init__(
         self,
-        fronts: PreprocessorCache,
+        preprocessed: PreprocessorCache,
         rows: Rows,
         pairs: Pairs,
         kind: ClassifierKind,
         normalise: str,
     ) -> None:
-        self.kind, self.normalise, self.space = kind, normalise, fronts.space
-        self._fronts, self._y = fronts, fronts.y
+        self.kind, self.normalise, self.space = kind, normalise, preprocessed.space
+        self._preprocessed, self._y = preprocessed, preprocessed.y
         self._rows, self.pairs = rows, pairs
         self.classes = np.unique(self._y[rows])
-        _, X, _ = fronts.pass_through(normalise, rows, rows[:0])
+        _, X, _ = preprocessed.transform(normalise, rows, rows[:0])
         self.values = self.space.values(kind, X)
-        self.done: dict[tuple[float, Any], TriedSetting] = {}
+        self.tried: dict[tuple[float, Any], TriedSetting] = {}
         self._order = np.random.default_rng(self.space.seed).permutation(len(self._y))
 
     @property
     def coarse(self) -> tuple[Any, ...]:
-        """Values to begin with."""
+        """Values to try first."""
         return coarse_values(self.kind, self.values, given=self.space.penalties is not None)
 
     def best(self) -> TriedSetting:
-        """Return the best setting on the largest share of the rows that was tried."""
-        share = max(share for share, _ in self.done)
-        return best_of(self._in_order(share))
+        """Return the best setting, on the largest fraction of the rows that was tried."""
+        fraction = max(fraction for fraction, _ in self.tried)
+        return best_of(self._in_order(fraction))
 
-    def run(self, value: Any, share: float = 1.0) -> TriedSetting:
-        """Fit and score one value on every fold, on a share of its training part."""
-        if (share, value) not in self.done:
-            self.done[share, value] = self._try(value, share)
-        return self.done[share, value]
+    def run(self, value: Any, fraction: float = 1.0) -> TriedSetting:
+        """Cross-validate one value on a fraction of each training set, unless that was done."""
+        if (fraction, value) not in self.tried:
+            self.tried[fraction, value] = self._cross_validate(value, fraction)
+        return self.tried[fraction, value]
 
     def search(self) -> TriedSetting:
-        """Search all values, on all rows."""
+        """Search all values on all rows."""
         if not self.kind.has_penalty or len(self.values) == 1:
             return best_of([self.run(value) for value in self.values])
         if self.space.penalties:
             for value in self.values:
                 self.run(value)
-            return self._middle()
-        if not any(share == 1 for share, _ in self.done):
-            self._walk()
-        self._widen()
+            return self._best_penalty()
+        if not any(fraction == 1 for fraction, _ in self.tried):
+            self._search_decades()
+        self._search_beyond()
         if not self.space.is_fine:
-            return self._middle()
-        best = self._middle().value
-        step = 10 ** (1 / _COARSE)
-        for power in range(1 - _COARSE, _COARSE):
+            return self._best_penalty()
+        best = self._best_penalty().value
+        step = 10 ** (1 / _VALUES_PER_DECADE)
+        for power in range(1 - _VALUES_PER_DECADE, _VALUES_PER_DECADE):
             if power:
                 self.run(float(best * step**power))
-        return self._middle()
+        return self._best_penalty()
 
-    def _walk(self) -> None:
-        """Try decades from the strongest penalty on, until nothing changes any more."""
-        since, best = 0, -1
+    def _search_decades(self) -> None:
+        """Try decades from the strongest penalty on, until weaker ones change nothing."""
+        n_without_gain, best = 0, -1
         for value in self.coarse:
             tried = self.run(value)
-            # Above that, a penalty does not yet leave all to the intercept.
-            weak = value >= self.values[_COARSE * _DECADES_OF_STRONG]
-            since = since + 1 if weak and tried.separates and tried.n_right <= best else 0
-            best = max(best, tried.n_right)
-            if since >= _DECADES_WITHOUT_GAIN:
+            # A stronger penalty may leave everything to the intercept.
+            is_weak = value >= self.values[_VALUES_PER_DECADE * _STRONG_DECADES]
+            gains = not (is_weak and tried.separates and tried.n_correct <= best)
+            n_without_gain = 0 if gains else n_without_gain + 1
+            best = max(best, tried.n_correct)
+            if n_without_gain >= _DECADES_WITHOUT_GAIN:
                 return
 
-    def _widen(self) -> None:
-        """Go on beyond an end of the grid while that is better."""
+    def _search_beyond(self) -> None:
+        """Try decades beyond an end of the grid, as long as the outermost value is the best."""
         for end, factor in ((min(self.values), 0.1), (max(self.values), 10.0)):
             value = end
             for _ in range(_DECADES_BEYOND):
-                found = self._in_order(1.0)
-                most = max(tried.n_right for tried in found)
-                if [tried.value for tried in found if tried.n_right == most] != [value]:
+                if [tried.value for tried in self._equally_good()] != [value]:
                     break
                 value *= factor
                 self.run(value)
 
-    def _middle(self) -> TriedSetting:
-        """Return the best penalty; of equally good ones, the middle.
+    def _equally_good(self) -> list[TriedSetting]:
+        """Return the settings with the highest accuracy on all rows, simplest first."""
+        tried = self._in_order(1.0)
+        most = max(each.n_correct for each in tried)
+        return [each for each in tried if each.n_correct == most]
 
-        The strongest would leave all to the intercept, which the classes' shares
-        in another set of images then betray; the weakest, all to rounding.
+    def _best_penalty(self) -> TriedSetting:
+        """Return the best penalty; the middle one, if several are equally good.
+
+        The strongest one would leave everything to the intercept, which fits the class
+        frequencies of these images; the weakest one would fit rounding errors.
         """
-        found = self._in_order(1.0)
-        most = max(tried.n_right for tried in found)
-        equal = [tried for tried in found if tried.n_right == most]
+        equal = self._equally_good()
         return equal[(len(equal) - 1) // 2]
 
-    def _in_order(self, share: float) -> list[TriedSetting]:
-        """Return what was tried on a share of the rows, simplest first."""
-        found = [tried for (of, _), tried in self.done.items() if of == share]
-        if self.kind.has_penalty and len(found) > 1:
-            return sorted(found, key=lambda tried: tried.value)
-        return sorted(found, key=lambda tried: self.values.index(tried.value))
+    def _in_order(self, fraction: float) -> list[TriedSetting]:
+        """Return the settings that were tried on a fraction of the rows, simplest first."""
+        tried = [each for (of, _), each in self.tried.items() if of == fraction]
+        if self.kind.has_penalty and len(tried) > 1:
+            return sorted(tried, key=lambda each: each.value)
+        return sorted(tried, key=lambda each: self.values.index(each.value))
 
-    def _try(self, value: Any, share: float) -> TriedSetting:
-        starts = self._starts(value, share) or [None] * len(self.pairs)
-        rows = [self._share(self._rows[train_part], share) for train_part, _ in self.pairs]
-        held_out = [self._rows[test_part] for _, test_part in self.pairs]
-        with watched_solvers() as watched, ThreadPoolExecutor(self._n_threads) as pool:
-            folds = list(pool.map(partial(self._fold, value), rows, held_out, starts))
-        decided = np.concatenate([fold.decided for fold in folds])
-        labels = self.classes[decided.argmax(axis=1)]
+    def _cross_validate(self, value: Any, fraction: float) -> TriedSetting:
+        starts = self._starts(value, fraction) or [None] * len(self.pairs)
+        rows = [self._take(self._rows[train], fraction) for train, _ in self.pairs]
+        held_out = [self._rows[test] for _, test in self.pairs]
+        with watch_convergence() as watch, ThreadPoolExecutor(self._n_threads) as pool:
+            folds = list(pool.map(partial(self._fit_fold, value), rows, held_out, starts))
+        scores = np.concatenate([scores for _, scores, _ in folds])
+        predicted = self.classes[scores.argmax(axis=1)]
         return TriedSetting(
-            self.kind,
-            self.normalise,
-            value,
-            int(np.sum(labels == self._y[np.concatenate(held_out)])),
-            share,
-            len(decided),
-            decided,
-            watched.converged,
-            self.kind.has_penalty and all(fold.separates for fold in folds),
-            tuple(fold.model for fold in folds) if self.kind.warm_starts else (),
+            kind=self.kind,
+            normalise=self.normalise,
+            value=value,
+            n_correct=int(np.sum(predicted == self._y[np.concatenate(held_out)])),
+            fraction=fraction,
+            n_rows=len(scores),
+            decision_scores=scores,
+            converged=watch.converged,
+            separates=self.kind.has_penalty and all(separates for *_, separates in folds),
+            models=tuple(model for model, *_ in folds) if self.kind.warm_starts else (),
         )
 
     @property
     def _n_threads(self) -> int:
-        """Folds that are fitted at once."""
-        # A setting may ask for a solver of LIBLINEAR's that draws from one generator for all.
-        draws = set(self.space.settings) - {"C", "alpha", "class_weight"}
-        return 1 if draws else min(os.cpu_count() or 1, len(self.pairs))
+        """Number of folds that are fitted at the same time."""
+        # --set may choose a solver of LIBLINEAR, which has one random generator per process.
+        may_draw = set(self.space.settings) - {"C", "alpha", "class_weight"}
+        return 1 if may_draw else min(os.cpu_count() or 1, len(self.pairs))
 
-    def _fold(
+    def _fit_fold(
         self, value: Any, rows: Rows, held_out: Rows, start: FittedClassifier | None
-    ) -> "_Fold":
-        front, X, further = self._fronts.pass_through(self.normalise, rows, held_out)
+    ) -> tuple[FittedClassifier, Matrix, bool]:
+        """Return the classifier of a fold, its held-out scores, and whether it separates."""
+        preprocessor, X, X_held_out = self._preprocessed.transform(self.normalise, rows, held_out)
         y = self._y[rows]
-        model = fit_classifier(self.kind, front, X, y, value, self.space, start)
-        labels = np.array(model.classes)
-        decided = np.full((len(held_out), len(self.classes)), -np.inf)
-        decided[:, np.searchsorted(self.classes, labels)] = decision_scores(
-            model.estimator, further
+        model = fit_classifier(self.kind, preprocessor, X, y, value, self.space, start)
+        scores = decision_scores(model.estimator, X_held_out)
+        on_training = np.array(model.classes)[decision_scores(model.estimator, X).argmax(axis=1)]
+        return (
+            model,
+            expand_columns(scores, model.classes, self.classes, missing=-np.inf),
+            bool(np.all(on_training == y)),
         )
-        separates = bool(np.all(labels[decision_scores(model.estimator, X).argmax(axis=1)] == y))
-        return _Fold(model, decided, separates)
 
-    def _starts(self, value: Any, share: float) -> tuple[FittedClassifier, ...]:
-        """Return models of the next stronger penalty that was tried, for a fit to go on from."""
+    def _starts(self, value: Any, fraction: float) -> tuple[FittedClassifier, ...]:
+        """Return the classifiers with the next stronger penalty, for a warm start."""
         if not self.kind.warm_starts or value is None:
             return ()
-        stronger = [v for of, v in self.done if of == share and v < value]
-        return self.done[share, max(stronger)].models if stronger else ()
+        stronger = [other for of, other in self.tried if of == fraction and other < value]
+        return self.tried[fraction, max(stronger)].models if stronger else ()
 
-    def _share(self, rows: Rows, share: float) -> Rows:
-        """Return the first rows of each class, in an order that was drawn once."""
-        if share == 1:
+    def _take(self, rows: Rows, fraction: float) -> Rows:
+        """Return a fraction of the rows of each class, always the first in one random order."""
+        if fraction == 1:
             return rows
         shuffled = rows[np.argsort(self._order[rows])]
         kept = []
         for label in self.classes:
             of_class = shuffled[self._y[shuffled] == label]
-            kept.append(of_class[: max(1, round(share * len(of_class)))])
+            kept.append(of_class[: max(1, round(fraction * len(of_class)))])
         return np.sort(np.concatenate(kept))
 
 
-@dataclass(frozen=True)
-class _Fold:
-    """What one fold came to: its model, what that decided, whether it is right on its own rows."""
-
-    model: FittedClassifier
-    decided: Matrix
-    separates: bool
-
-
 @dataclass
-class _Watched:
-    """What solvers said of themselves."""
+class ConvergenceWatch:
+    """Whether the fits inside `watch_convergence` converged."""
 
     converged: bool = True
 
 
 @contextmanager
-def watched_solvers() -> Iterator[_Watched]:
-    """Keep back warnings of solvers that did not converge, in whatever thread they run."""
-    watched = _Watched()
+def watch_convergence() -> Iterator[ConvergenceWatch]:
+    """Record warnings of estimators that did not converge, in all threads, and hide them."""
+    watch = ConvergenceWatch()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        yield watched
+        yield watch
     for warning in caught:
         if issubclass(warning.category, ConvergenceWarning):
-            watched.converged = False
+            watch.converged = False
         elif not str(warning.message).startswith(_HARMLESS):
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
 
 
-def best_of(found: Sequence[TriedSetting]) -> TriedSetting:
-    """Return the setting that is right most often; of equal ones, the first."""
-    return max(found, key=lambda tried: tried.n_right)
+def best_of(tried: Sequence[TriedSetting]) -> TriedSetting:
+    """Return the setting with the highest accuracy; the first one, if several are equal."""
+    return max(tried, key=lambda each: each.n_correct)
 
 
 def coarse_values(
     kind: ClassifierKind, values: tuple[Any, ...], *, given: bool = False
 ) -> tuple[Any, ...]:
-    """Return the values to begin with: decades, unless the user gave the penalties."""
-    return values[::_COARSE] if kind.has_penalty and len(values) > 1 and not given else values
+    """Return the values to try first: decades of penalties, unless the user gave them."""
+    is_grid = kind.has_penalty and len(values) > 1 and not given
+    return values[::_VALUES_PER_DECADE] if is_grid else values

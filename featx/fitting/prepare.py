@@ -97,6 +97,13 @@ class FitJob:
         """The given split, or else the folds of the cross-validation, repeat after repeat."""
         return _scored_splits(self.settings, self.split, self.y, self.groups)
 
+    @property
+    def training_folds(self) -> list[DataSplit]:
+        """Folds of the training set, so that a comparison does not use a given test set."""
+        rows, settings = self.split.search_rows, dataclasses.replace(self.settings, repeats=1)
+        split = dataclasses.replace(self.split, fit_rows=rows, score_rows=rows, scored_on="folds")
+        return _scored_splits(settings, split, self.y, self.groups)
+
 
 @takes_fields_of(FitSettings)
 def prepare_fit(settings: FitSettings) -> FitJob:

@@ -1,12 +1,13 @@
-"""Fitting: a job in, a bundle with an honest score out.
+"""Run a fit: a job goes in, a model and its score come out.
 
-By the road of the job, codes become coordinates, the classifier that was
-chosen and scored on them comes back to codes, and goes with all that is known
-of it into a bundle. This file knows codes, never images.
+With an exact solver, codes become coordinates, a classifier is selected and cross-validated on
+them, and becomes a pipeline of codes. With the streamed solver, a pipeline is fitted on blocks
+of codes. Both go into a `Model`, with all that is known about them. This module knows codes,
+but not images.
 """
 
-import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,16 +19,18 @@ from sklearn.pipeline import Pipeline
 from featx.cluster import Cluster
 from featx.codes.matrix import Rows
 from featx.dataset.duplicates import DuplicatePair
+from featx.dataset.splits import small_class_notes
+from featx.fitting.baselines import score_baselines
 from featx.fitting.coordinates import coordinates_of
 from featx.fitting.cross_validation import (
-    evaluate_rows,
-    score,
-    score_baselines,
+    HeldOutPredictions,
+    fit_and_predict,
+    predict_rows,
     without_duplicates,
 )
 from featx.fitting.model import Model
 from featx.fitting.prepare import FitJob, prepare_fit
-from featx.fitting.selection import train
+from featx.fitting.selection import SelectedClassifier, fit_choice
 from featx.fitting.sgd import fit_streamed
 from featx.metrics.evaluation import Evaluation
 from featx.signatures import prepared_by
@@ -37,16 +40,16 @@ __all__ = ["Fit", "fit", "run_fit"]
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted classifier, how it was fitted, and how good it is.
+    """A fitted classifier and its score.
 
     Parameters
     ----------
     model : Model
-        The classifier; its summary holds all that `to_dict` returns.
+        The classifier; its summary is what `to_dict` returns.
     evaluation : Evaluation
-        Of images that the search and the fit behind each prediction never saw.
+        Score on images that were neither searched nor fitted on.
     notes : tuple of str
-        What the user should know: images left out, small classes, and so on.
+        Warnings and other notes for the user.
     """
 
     model: Model
@@ -54,7 +57,7 @@ class Fit:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return scores and facts as plain values that JSON can hold.
+        """Return the score and the facts of the fit as plain values for JSON.
 
         Returns
         -------
@@ -81,136 +84,147 @@ def fit(job: FitJob) -> Fit:
 
 
 def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
-    """Run a job; result and errors are those of `fit`.
+    """Run a job, and save the model if the job has an output.
 
     Parameters
     ----------
     job : FitJob
         See `prepare_fit`.
     cluster : Cluster, optional
-        Whose workers compute the inner products of the span, by tiles, or take the
-        steps of the streamed road; they see the stores under the same paths. The
-        search and the fits on the span stay in this process. See
-        `featx.cluster.connected`.
+        Its workers compute the inner products of the codes, or the steps of the streamed
+        solver; they open the stores at the same paths. The search and the fits run in this
+        process. See `featx.cluster.connected`.
 
     Returns
     -------
     Fit
-        The model is saved, if the job has an output.
+        The classifier and its score.
 
     Raises
     ------
+    StoreError, FitError
+        See `fit`.
     ClusterError
         The cluster is lost, or a worker ended with an error.
     """
     began = time.perf_counter()
-    done = _run_exact(job, cluster) if job.solver.is_exact else _run_streamed(job, cluster)
-    notes = [*job.notes, *done.notes]
+    fitted = _fit_exact(job, cluster) if job.solver.is_exact else _fit_streamed(job, cluster)
+    evaluation, notes = fitted.predictions.evaluation(job), [*job.notes, *fitted.notes]
     summary = {
         "codes": [str(path) for path in job.joined.paths],
         "layers": list(job.joined.recipe.layers),
         "solver": job.solver.name,
-        **done.facts,
+        **fitted.facts,
         "components": job.space.components,
         "whiten": job.space.whiten,
         "calibration": job.settings.calibration,
         "seed": job.space.seed,
-        "n_train": len(done.rows),
-        **done.evaluation.to_dict(),
-        "duplicates": [_duplicate(pair, job) for pair in job.duplicates],
+        "n_train": len(fitted.rows),
+        **evaluation.to_dict(),
+        "duplicates": [_duplicate_facts(pair, job) for pair in job.duplicates],
         "notes": notes,
         "seconds": round(time.perf_counter() - began, 2),
         "model": None if job.output is None else str(job.output),
     }
-    model = Model(
-        done.pipeline,
-        job.joined.recipe,
-        _provenance(job),
-        summary,
-        tuple(str(digest) for digest in job.joined.images.sha256[job.rows[done.rows]]),
-    )
+    provenance = {
+        "codes": [str(path.absolute()) for path in job.joined.paths],
+        "extraction": job.joined.provenance,
+        "settings": job.settings.stored(),
+        "scikit-learn": sklearn.__version__,
+        "numpy": np.__version__,
+        "fitted": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    digests = job.joined.images.sha256[job.rows[fitted.rows]]
+    model = Model(fitted.pipeline, job.joined.recipe, provenance, summary, tuple(map(str, digests)))
     if job.output is not None:
         model.save(job.output)
-    return Fit(model, done.evaluation, tuple(notes))
+    return Fit(model, evaluation, tuple(notes))
 
 
 @dataclass(frozen=True)
-class _Done:
-    """What a road came to."""
+class _Fitted:
+    """The result of a solver: a pipeline, its training rows, and predictions of other rows."""
 
     pipeline: Pipeline
     rows: Rows
-    evaluation: Evaluation
-    facts: dict[str, Any]
+    predictions: HeldOutPredictions
+    facts: Mapping[str, Any]
     notes: tuple[str, ...]
 
 
-def _run_exact(job: FitJob, cluster: Cluster | None) -> _Done:
-    view = coordinates_of(job, cluster)
-    scored = score(view.problem, job)
-    final, notes, choice = scored.final, list(scored.notes), scored.final.choice
+def _fit_exact(job: FitJob, cluster: Cluster | None) -> _Fitted:
+    coordinates = coordinates_of(job, cluster)
+    selected, predictions = fit_and_predict(coordinates.problem, job)
+    choice, notes = selected.choice, list(selected.notes)
+    on, duplicates = str(job.split.scored_on), None
+    if on == "folds":
+        on = f"{predictions.n_folds} folds"
+        if predictions.n_repeats > 1:
+            on += f", {predictions.n_repeats} times"
+        notes = [
+            *small_class_notes(predictions.y, predictions.groups, job.settings.folds),
+            *notes,
+            *(f"In a fold of the cross-validation: {note}" for note in predictions.notes),
+        ]
+    else:
+        duplicates = without_duplicates(job, job.split, predictions)
     if job.settings.refit:
-        every = np.arange(len(job.rows))
-        model = train(view.problem, every, choice, job.space)
-        final = dataclasses.replace(final, model=model, rows=every)
-        notes.append("The saved classifier is fitted on all images, those of the score too.")
+        rows = np.arange(len(job.rows))
+        model = fit_choice(coordinates.problem, rows, choice, job.space)
+        selected = SelectedClassifier(choice, model, selected.calibrator, rows)
+        notes.append("The saved classifier is fitted on all images, including the scored ones.")
     facts = {
-        "gflops": view.gflops,
+        "gflops": coordinates.gflops,
         "classifier": choice.kind.name,
         "normalise": choice.normalise,
-        "parameters": dict(final.model.parameters),
+        "parameters": dict(selected.model.parameters),
         "tried": [
-            _tried(each.kind.name, each.normalise, each.value, each.share, each.accuracy)
+            _tried_facts(each.kind.name, each.normalise, each.value, each.fraction, each.accuracy)
             for each in choice.tried
         ],
-        "scored_on": scored.on,
-        "without_duplicates": scored.without_duplicates,
-        "baselines": score_baselines(job, scored) if job.settings.baselines else None,
+        "scored_on": on,
+        "without_duplicates": duplicates,
+        "baselines": score_baselines(job, choice.kind) if job.settings.baselines else None,
     }
-    return _Done(
-        view.on_codes(final, job.space), final.rows, scored.evaluation, facts, tuple(notes)
-    )
+    pipeline = coordinates.pipeline(selected, job.space)
+    return _Fitted(pipeline, selected.rows, predictions, facts, tuple(notes))
 
 
-def _run_streamed(job: FitJob, cluster: Cluster | None) -> _Done:
-    """Fit by descent; without splits, the first fold alone is scored, and is not fitted on."""
-    part, on, notes = job.split, str(job.split.scored_on), []
+def _fit_streamed(job: FitJob, cluster: Cluster | None) -> _Fitted:
+    """Fit once, on the training set: without given splits, on all folds but the first."""
+    split, on, notes = job.scored_splits[0], str(job.split.scored_on), []
     if on == "folds":
-        part, on = job.scored_splits[0], f"one of {job.settings.folds} folds"
-        notes.append("The classifier is fitted on the other folds only; one fold is scored.")
-    codes, fitted = job.joined.matrix(job.rows), part.fit_rows
+        on = f"one of {job.settings.folds} folds"
+        notes.append("One fold is scored, and the classifier is only fitted on the other folds.")
+    rows, normalise = split.fit_rows, job.space.normalise[0]
     found = fit_streamed(
-        codes.take(fitted),
-        job.y[fitted],
-        job.groups[fitted],
+        job.joined.matrix(job.rows).take(rows),
+        job.y[rows],
+        job.groups[rows],
         job.space,
-        job.space.normalise[0],
+        normalise,
         job.settings.calibration,
         cluster=cluster,
     )
-    classes = np.unique(job.y)
-    columns = np.searchsorted(classes, found.pipeline.classes_)
-    shares = np.zeros((len(part.score_rows), len(classes)))
-    for where, block in codes.take(part.score_rows).row_blocks():
-        shares[where, columns] = found.pipeline.predict_proba(block)
+    pipeline = found.pipeline
+    predictions = predict_rows(job, pipeline.predict_proba, pipeline.classes_, split.score_rows)
     facts = {
         "gflops": None,
         "classifier": found.kind.name,
-        "normalise": job.space.normalise[0],
+        "normalise": normalise,
         "parameters": {"C": found.value},
         "tried": [
-            _tried(found.kind.name, job.space.normalise[0], value, 1.0, accuracy)
+            _tried_facts(found.kind.name, normalise, value, 1.0, accuracy)
             for value, accuracy in found.tried
         ],
         "scored_on": on,
-        "without_duplicates": without_duplicates(job, classes, shares, part),
+        "without_duplicates": without_duplicates(job, split, predictions),
         "baselines": None,
     }
-    evaluation = evaluate_rows(job, classes, shares, part.score_rows)
-    return _Done(found.pipeline, fitted, evaluation, facts, (*notes, *found.notes))
+    return _Fitted(pipeline, rows, predictions, facts, (*notes, *found.notes))
 
 
-def _tried(
+def _tried_facts(
     classifier: str, normalise: str, value: Any, fraction: float, accuracy: float
 ) -> dict[str, Any]:
     return {
@@ -222,22 +236,11 @@ def _tried(
     }
 
 
-def _duplicate(pair: DuplicatePair, job: FitJob) -> dict[str, Any]:
+def _duplicate_facts(pair: DuplicatePair, job: FitJob) -> dict[str, Any]:
     paths = job.joined.images.path[job.rows]
     return {
         "first": str(paths[pair.first]),
         "second": str(paths[pair.second]),
         "same_bytes": pair.exact,
         "correlation": round(pair.correlation, 4),
-    }
-
-
-def _provenance(job: FitJob) -> dict[str, Any]:
-    return {
-        "codes": [str(path.absolute()) for path in job.joined.paths],
-        "extraction": job.joined.provenance,
-        "settings": job.settings.stored(),
-        "scikit-learn": sklearn.__version__,
-        "numpy": np.__version__,
-        "fitted": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -1,9 +1,9 @@
-"""The search: what is chosen is chosen by folds inside the rows that it may see.
+"""Selection: choose a classifier and its settings, fit it and calibrate it.
 
-Rows, labels and candidates come in; the winner goes out, with what it decided
-about every row while that row was held out. Several classifiers compete on growing
-shares of the rows, of which the better half goes on (successive halving [1]_). This
-file does not know codes: rows are coordinates, and a normalisation is a name.
+Coordinates, labels and a split come in; the fitted classifier goes out. Settings are chosen by
+cross-validation inside the training set, so the rows that are scored later have no influence.
+Several classifiers are first compared on a fraction of the training rows, and the better half
+of all settings is tried again on a larger fraction (successive halving [1]_).
 
 References
 ----------
@@ -20,9 +20,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from threadpoolctl import ThreadpoolController
 
 from featx.codes.matrix import Matrix, Rows
+from featx.dataset.splits import DataSplit, inner_folds
+from featx.errors import FitError
+from featx.fitting.calibration import calibrate
 from featx.fitting.classifiers import ClassifierKind
 from featx.fitting.grid_search import (
     GridSearch,
@@ -31,8 +35,9 @@ from featx.fitting.grid_search import (
     TriedSetting,
     best_of,
     coarse_values,
-    watched_solvers,
+    watch_convergence,
 )
+from featx.fitting.prepare import FitJob
 from featx.fitting.single_fit import (
     FittedClassifier,
     Problem,
@@ -40,13 +45,14 @@ from featx.fitting.single_fit import (
     fit_classifier,
     fit_preprocessor,
 )
+from featx.metrics.columns import expand_columns
 from featx.text import counted
 
-__all__ = ["Choice", "plan_of", "search", "train"]
+__all__ = ["Choice", "SelectedClassifier", "fit_choice", "plan_of", "search", "select_classifier"]
 
-# Shares of the training rows that several classifiers compete on.
-_RUNGS = (0.25, 0.5, 1.0)
-_FEWEST_ROWS_A_CLASS = 5
+# Fractions of the training rows on which several classifiers are compared.
+_FRACTIONS = (0.25, 0.5, 1.0)
+_FEWEST_ROWS_PER_CLASS = 5
 
 
 @dataclass(frozen=True)
@@ -60,93 +66,167 @@ class Choice:
     normalise : str
         The normalisation.
     value : object
-        Of the parameter that is searched; None where nothing was.
-    decisions : ndarray of shape (m, k)
-        About rows while they were held out, k classes in the order of their names.
+        Value of the searched parameter; None if no parameter was searched.
+    decision_scores : ndarray of shape (m, k)
+        Of held-out rows, in the search; classes are sorted.
     rows : ndarray of int, shape (m,)
-        Which rows those are; none where there were too few to hold any out.
+        The held-out rows; none if there were too few rows to hold any out.
     accuracy : float
-        Of those decisions: flattering, since the best was chosen.
+        Accuracy on the held-out rows. It is too high, because the best setting was chosen.
     tried : tuple of TriedSetting
-        The best setting of each classifier, in the last round that it was in.
+        Best setting of each classifier, on the largest fraction of the rows that it reached.
     converged : bool
-        Whether the fits of the choice did.
+        Whether the fits of the chosen setting converged.
     """
 
     kind: ClassifierKind
     normalise: str
     value: Any
-    decisions: Matrix
+    decision_scores: Matrix
     rows: Rows
     accuracy: float
     tried: tuple[TriedSetting, ...]
     converged: bool
 
 
+@dataclass(frozen=True)
+class SelectedClassifier:
+    """A classifier that was chosen, fitted and calibrated on a training set.
+
+    Parameters
+    ----------
+    choice : Choice
+        The classifier and its settings.
+    model : FittedClassifier
+        From coordinates to decision scores.
+    calibrator : scikit-learn classifier
+        From decision scores to probabilities.
+    rows : ndarray of int
+        Rows that it was fitted on.
+    notes : tuple of str
+        Warnings and other notes for the user.
+    """
+
+    choice: Choice
+    model: FittedClassifier
+    calibrator: BaseEstimator
+    rows: Rows
+    notes: tuple[str, ...] = ()
+
+    def predict_proba(self, problem: Problem, rows: Rows) -> Matrix:
+        """Return probabilities of all classes of the problem; 0 for unknown classes."""
+        X = problem.coordinates[self.choice.normalise][rows]
+        probabilities = self.calibrator.predict_proba(self.model.decision_scores(X))
+        return expand_columns(probabilities, self.model.classes, np.unique(problem.y))
+
+
+def select_classifier(problem: Problem, job: FitJob, split: DataSplit) -> SelectedClassifier:
+    """Choose, fit and calibrate a classifier on the training set of a split.
+
+    Parameters
+    ----------
+    problem : Problem
+        Coordinates and labels of the rows of the job.
+    job : FitJob
+        What is chosen from.
+    split : DataSplit
+        Its `score_rows` are not used.
+
+    Raises
+    ------
+    FitError
+        The training set has only one class.
+    """
+    notes, space, calibration = [], job.space, job.settings.calibration
+    if len(np.unique(job.y[split.fit_rows])) < 2:
+        message = "All training images have the same class. A classifier needs two classes."
+        raise FitError(message)
+    rows, pairs = inner_folds(split, job.y, job.groups, space.seed)
+    choice = search(problem, rows, pairs, space)
+    if not pairs and (choice.kind.parameter or len(space.kinds) > 1):
+        notes.append(
+            "Too few images to choose settings by cross-validation: scikit-learn's defaults were "
+            "used."
+        )
+    model = fit_choice(problem, split.fit_rows, choice, space)
+    if not (choice.converged and model.converged):
+        notes.append(
+            f"{choice.kind.name} did not converge. Use --set max_iter=100000, or --C with smaller "
+            "values."
+        )
+    searched_classes = [str(label) for label in np.unique(job.y[rows])]
+    scores = expand_columns(
+        choice.decision_scores, searched_classes, model.classes, missing=-np.inf
+    )
+    calibrator = calibrate(scores, job.y[choice.rows], model.classes, calibration)
+    if not pairs and calibration != "none":
+        notes.append("Too few images to calibrate on: probabilities are not calibrated.")
+    return SelectedClassifier(choice, model, calibrator, split.fit_rows, tuple(notes))
+
+
 def search(problem: Problem, rows: Rows, pairs: Pairs, space: SearchSpace) -> Choice:
-    """Choose a classifier, its normalisation and its penalty.
+    """Choose a classifier, a normalisation and a value of the searched parameter.
 
     Parameters
     ----------
     problem : Problem
         Coordinates and labels.
     rows : ndarray of int
-        Rows that may be looked at.
+        Rows that the search may use.
     pairs : sequence of (ndarray of int, ndarray of int)
-        Training and held-out parts, as positions in `rows`; none where there
-        are too few rows, and the first candidate is taken with the
-        estimator's own default.
+        Training and held-out rows of each fold, as positions in `rows`. If there are no folds,
+        the first classifier is chosen with the defaults of its estimator.
     space : SearchSpace
-        Candidates. The mean of "centre" and principal components are found in
-        each training part anew: what it holds out is only projected.
+        What to choose from. Preprocessors are fitted on the training rows of each fold.
 
     Returns
     -------
     Choice
     """
-    classes = np.unique(problem.y[rows])
     if not pairs:
-        empty = np.zeros((0, len(classes)))
-        no_rows = np.zeros(0, int)
-        kind = space.kinds[0]
-        return Choice(kind, space.normalise[0], None, empty, no_rows, np.nan, (), converged=True)
-    fronts = PreprocessorCache(problem, space)
-    with _one_thread_a_product():
-        contests = [
-            GridSearch(fronts, rows, pairs, kind, normalise)
+        no_scores = np.zeros((0, len(np.unique(problem.y[rows]))))
+        kind, normalise, no_rows = space.kinds[0], space.normalise[0], np.zeros(0, int)
+        return Choice(kind, normalise, None, no_scores, no_rows, np.nan, (), converged=True)
+    preprocessed = PreprocessorCache(problem, space)
+    with _single_threaded_products():
+        searches = [
+            GridSearch(preprocessed, rows, pairs, kind, normalise)
             for kind in space.kinds
             for normalise in space.normalise
         ]
-        winner = contests[0] if len(contests) == 1 else _halve(contests)
+        winner = searches[0] if len(searches) == 1 else _halve(searches)
         best = winner.search()
     return Choice(
-        best.kind,
-        best.normalise,
-        best.value,
-        best.decisions,
-        np.concatenate([rows[test] for _, test in pairs]),
-        best.accuracy,
-        tuple(best if trials is winner else trials.best() for trials in contests),
-        best.converged,
+        kind=best.kind,
+        normalise=best.normalise,
+        value=best.value,
+        decision_scores=best.decision_scores,
+        rows=np.concatenate([rows[test] for _, test in pairs]),
+        accuracy=best.accuracy,
+        tried=tuple(best if each is winner else each.best() for each in searches),
+        converged=best.converged,
     )
 
 
-def train(problem: Problem, rows: Rows, choice: Choice, space: SearchSpace) -> FittedClassifier:
-    """Fit what was chosen on some rows.
+def fit_choice(
+    problem: Problem, rows: Rows, choice: Choice, space: SearchSpace
+) -> FittedClassifier:
+    """Fit the chosen classifier on some rows.
 
     Returns
     -------
     FittedClassifier
     """
     X, y = problem.coordinates[choice.normalise][rows], problem.y[rows]
-    with _one_thread_a_product(), watched_solvers() as watched:
-        front = fit_preprocessor(X, choice.normalise, space)
-        model = fit_classifier(choice.kind, front, front.transform(X), y, choice.value, space)
-    return dataclasses.replace(model, converged=watched.converged)
+    with _single_threaded_products(), watch_convergence() as watch:
+        preprocessor = fit_preprocessor(X, choice.normalise, space)
+        X = preprocessor.transform(X)
+        model = fit_classifier(choice.kind, preprocessor, X, y, choice.value, space)
+    return dataclasses.replace(model, converged=watch.converged)
 
 
 def plan_of(space: SearchSpace, n_rows: int, n_classes: int) -> str:
-    """Say how several classifiers will compete on `n_rows` rows; nothing where there is one.
+    """Describe how several classifiers are compared on `n_rows` rows; "" for one classifier.
 
     Examples
     --------
@@ -160,54 +240,56 @@ def plan_of(space: SearchSpace, n_rows: int, n_classes: int) -> str:
     given = space.penalties is not None
     counts = [len(coarse_values(k, space.values(k, X), given=given)) for k in space.kinds]
     n_settings = sum(counts) * len(space.normalise)
-    # A fifth is held out.
-    first, *later = _rungs(n_rows * 4 // 5, n_classes, space.components)
+    # A fifth of the rows is held out.
+    first, *later = _fractions(n_rows * 4 // 5, n_classes, space.components)
     text = (
         f"{counted(len(space.kinds), 'classifier')}, {counted(n_settings, 'setting')}, on "
         f"{100 * first:g} % of the rows"
     )
-    for share in later:
+    for fraction in later:
         n_settings = -(-n_settings // 2)
-        text += f", the better {n_settings} on {100 * share:g} %"
+        text += f", the better {n_settings} on {100 * fraction:g} %"
     return text
 
 
-def _halve(contests: Sequence[GridSearch]) -> GridSearch:
-    """Return the winner among several, by successive halving and then by preference."""
-    n_rows = min(len(train_part) for train_part, _ in contests[0].pairs)
-    live = [(trials, value) for trials in contests for value in trials.coarse]
-    components = contests[0].space.components
-    for share in _rungs(n_rows, len(contests[0].classes), components):
-        found = [(trials, value, trials.run(value, share)) for trials, value in live]
-        found.sort(key=lambda each: -each[2].n_right)
-        live = [(trials, value) for trials, value, _ in found[: -(-len(found) // 2)]]
-    of_all = [trials for trials in contests if any(share == 1 for share, _ in trials.done)]
-    best = _prefer_linear([trials.best() for trials in of_all])
-    return next(t for t in of_all if (t.kind, t.normalise) == (best.kind, best.normalise))
+def _halve(searches: Sequence[GridSearch]) -> GridSearch:
+    """Return the best of several searches, by successive halving."""
+    n_rows = min(len(train) for train, _ in searches[0].pairs)
+    candidates = [(each, value) for each in searches for value in each.coarse]
+    components = searches[0].space.components
+    for fraction in _fractions(n_rows, len(searches[0].classes), components):
+        tried = [(each, value, each.run(value, fraction)) for each, value in candidates]
+        tried.sort(key=lambda entry: -entry[2].n_correct)
+        candidates = [(each, value) for each, value, _ in tried[: -(-len(tried) // 2)]]
+    finalists = [each for each in searches if any(fraction == 1 for fraction, _ in each.tried)]
+    best = _prefer_linear([each.best() for each in finalists])
+    return next(s for s in finalists if (s.kind, s.normalise) == (best.kind, best.normalise))
 
 
-def _prefer_linear(found: Sequence[TriedSetting]) -> TriedSetting:
-    """Return the best; a linear model, if one is within a standard error of it [2]_."""
-    best = best_of(found)
+def _prefer_linear(tried: Sequence[TriedSetting]) -> TriedSetting:
+    """Return the best setting; or a linear one, if it is within one standard error of it [2]_."""
+    best = best_of(tried)
     error = np.sqrt(best.accuracy * (1 - best.accuracy) / best.n_rows)
-    linear = [t for t in found if t.kind.is_linear and t.accuracy >= best.accuracy - error]
+    linear = [each for each in tried if each.kind.is_linear]
+    linear = [each for each in linear if each.accuracy >= best.accuracy - error]
     return best_of(linear) if linear else best
 
 
-def _rungs(n_rows: int, n_classes: int, components: int | None = None) -> tuple[float, ...]:
-    fewest = _FEWEST_ROWS_A_CLASS * n_classes
+def _fractions(n_rows: int, n_classes: int, components: int | None = None) -> tuple[float, ...]:
+    """Return the fractions of the rows that are large enough to compare classifiers on."""
+    fewest = _FEWEST_ROWS_PER_CLASS * n_classes
     if components is not None:
-        # More rows than components; a share of each class is rounded, by up to one row.
+        # There must be more rows than components; each class is rounded by up to one row.
         fewest = max(fewest, components + 1 + n_classes)
-    return tuple(share for share in _RUNGS if share == 1 or share * n_rows >= fewest)
+    return tuple(each for each in _FRACTIONS if each == 1 or each * n_rows >= fewest)
 
 
 @contextmanager
-def _one_thread_a_product() -> Iterator[None]:
-    """Hold matrix products to one thread: solvers' are small, and two threads wait for each other.
+def _single_threaded_products() -> Iterator[None]:
+    """Use one thread for each matrix product.
 
-    Several fits at once use the processors better, and a fit's bits then do not
-    depend on how many there are.
+    The products of solvers are small, and threads would wait for each other. Several fits at
+    once use the cores better, and the result of a fit does not depend on the number of cores.
     """
     with ThreadpoolController().limit(limits=1):
         yield

@@ -1,8 +1,7 @@
-"""One fit: what may be chosen, what rows pass through, and a classifier behind it.
+"""One fit: a preprocessor and a classifier, fitted on rows and labels with given settings.
 
-Rows and labels come in; a fitted model goes out. Which setting is the best is not
-known here. This file does not know codes: rows are coordinates, and a normalisation is
-a name.
+Rows and labels come in; a fitted classifier goes out. This module does not know which setting
+is the best, and it does not know codes: a row is a vector of coordinates.
 """
 
 import copy
@@ -34,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What may be chosen, and what is given.
+    """What a search tries, and the settings that are the same in all its fits.
 
     Parameters
     ----------
@@ -45,15 +44,15 @@ class SearchSpace:
     penalties : tuple of float, optional
         Values of C to try instead of the grid.
     settings : mapping of str to object
-        Parameters of the estimator that are given.
+        Parameters of the estimator that are not searched.
     seed : int, default=0
-        Of estimators that draw.
+        Random seed.
     is_fine : bool, default=True
-        Whether to look between the decades of the grid.
+        Also try values between the decades of the grid.
     components : int, optional
-        Principal components that classifiers see instead of the rows.
+        Number of principal components that classifiers are fitted on instead of the rows.
     whiten : bool, default=False
-        Whether each is divided by its standard deviation.
+        Divide each component by its standard deviation.
     """
 
     kinds: tuple[ClassifierKind, ...]
@@ -66,7 +65,7 @@ class SearchSpace:
     whiten: bool = False
 
     def values(self, kind: ClassifierKind, X: Matrix) -> tuple[Any, ...]:
-        """Return values to try, simplest first; (None,) where nothing is searched."""
+        """Return the values to try, simplest model first; (None,) if nothing is searched."""
         if kind.parameter is None or kind.parameter in self.settings:
             return (None,)
         if not kind.has_penalty:
@@ -76,22 +75,23 @@ class SearchSpace:
         return tuple(penalty_grid(X))
 
     def parameters(self, kind: ClassifierKind, value: Any, n_rows: int) -> dict[str, Any]:
-        """Return an estimator's parameters for one value."""
-        chosen = {}
+        """Return the parameters of the estimator for one of the values."""
+        searched = {}
         if value is not None and kind.parameter is not None:
-            as_given = not kind.has_penalty
-            chosen[kind.parameter] = value if as_given else kind.to_parameter(value, n_rows)
-        return {**chosen, **self.settings}
+            searched[kind.parameter] = (
+                kind.to_parameter(value, n_rows) if kind.has_penalty else value
+            )
+        return {**searched, **self.settings}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows as the classifiers see them, and their labels.
+    """Rows and labels that classifiers are fitted on.
 
     Parameters
     ----------
     coordinates : mapping of str to ndarray, each of shape (n, r)
-        For each normalisation.
+        Rows for each normalisation.
     y : ndarray of str, shape (n,)
         Labels.
     """
@@ -102,21 +102,21 @@ class Problem:
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """What rows pass through before a classifier; fitted on its training rows alone.
+    """Transforms before a classifier, fitted on its training rows.
 
     Parameters
     ----------
     centre : CentredRows, optional
         Of the normalisation "centre".
     components : PrincipalComponents, optional
-        After that.
+        Applied after `centre`.
     """
 
     centre: CentredRows | None = None
     components: PrincipalComponents | None = None
 
     def transform(self, X: Matrix) -> Matrix:
-        """Return rows as the classifier has them."""
+        """Return the rows that the classifier is fitted on."""
         if self.centre is not None:
             X = self.centre.transform(X)
         return X if self.components is None else self.components.transform(X)
@@ -128,33 +128,33 @@ class FittedClassifier:
 
     Parameters
     ----------
-    front : Preprocessor
-        What rows pass through first.
+    preprocessor : Preprocessor
+        Transforms rows before the estimator.
     estimator : scikit-learn classifier
         Fitted.
     parameters : mapping of str to object
-        What was set of its parameters.
+        Parameters of the estimator that were set.
     converged : bool, default=True
-        Whether its solver did not say otherwise.
+        False if the estimator warned that it did not converge.
     """
 
-    front: Preprocessor
+    preprocessor: Preprocessor
     estimator: BaseEstimator
     parameters: Mapping[str, Any]
     converged: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Labels that it knows, in the order of its decisions."""
+        """Names of the classes, in the order of the decision scores."""
         return tuple(str(label) for label in self.estimator.classes_)
 
-    def decide(self, X: Matrix) -> Matrix:
-        """Return decisions, (n, k)."""
-        return decision_scores(self.estimator, self.front.transform(X))
+    def decision_scores(self, X: Matrix) -> Matrix:
+        """Return decision scores, (n, k)."""
+        return decision_scores(self.estimator, self.preprocessor.transform(X))
 
 
 def fit_preprocessor(X: Matrix, normalise: str, space: SearchSpace) -> Preprocessor:
-    """Fit what a normalisation and the space put before a classifier."""
+    """Fit the transforms that a normalisation and the settings require."""
     centre = CentredRows().fit(X) if normalise == "centre" else None
     if space.components is None:
         return Preprocessor(centre)
@@ -164,14 +164,17 @@ def fit_preprocessor(X: Matrix, normalise: str, space: SearchSpace) -> Preproces
 
 def fit_classifier(  # noqa: PLR0917
     kind: ClassifierKind,
-    front: Preprocessor,
+    preprocessor: Preprocessor,
     X: Matrix,
     y: NDArray[np.str_],
     value: Any,
     space: SearchSpace,
     start: FittedClassifier | None = None,
 ) -> FittedClassifier:
-    """Fit a classifier on rows that have passed through `front`."""
+    """Fit a classifier on rows that `preprocessor` has transformed.
+
+    The fit starts at the coefficients of `start`, if both have the same number of classes.
+    """
     parameters = {**kind.data_parameters(X), **space.parameters(kind, value, len(X))}
     if start is not None and len(start.classes) == len(np.unique(y)):
         estimator = copy.copy(start.estimator).set_params(**{"warm_start": True, **parameters})
@@ -179,14 +182,11 @@ def fit_classifier(  # noqa: PLR0917
         estimator = kind.make(space.seed).set_params(**parameters)
     try:
         estimator.fit(X, y)
-    except ValueError as error:  # of a setting, or of too few rows for this classifier
+    except ValueError as error:  # a parameter is wrong, or there are too few rows
+        settings = ", ".join(f"{name}={each}" for name, each in parameters.items())
         message = (
             f"{kind.name} cannot be fitted on {counted(len(y), 'image')} with "
-            f"{_spelt(parameters)}: {error}. Use other values with --set, or another --clf."
+            f"{settings or 'its defaults'}: {error}. Use other values for --set, or another --clf."
         )
         raise (OptionError if space.settings else FitError)(message) from error
-    return FittedClassifier(front, estimator, parameters)
-
-
-def _spelt(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in parameters.items()) or "its defaults"
+    return FittedClassifier(preprocessor, estimator, parameters)

@@ -11,18 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.codes import GramCoordinates
-from featx.codes.matrix import Matrix
 from featx.errors import FeatxError
 from featx.fitting import FitJob, Model
 from featx.fitting.coordinates import coordinates_of
-from featx.fitting.cross_validation import evaluate_rows, hold_out
-from featx.fitting.nested_selection import cross_validate
+from featx.fitting.cross_validation import (
+    HeldOutPredictions,
+    cross_validate,
+    fit_and_predict,
+    predict_rows,
+)
 from featx.images import as_file
-from featx.metrics.evaluation import Evaluation, score_predictions
+from featx.metrics.evaluation import Evaluation
 from featx.report.contents import CodeMap, Copy, Images, Missing, Pictures, as_text
 from featx.store import Status
 
-__all__ = ["Predicted", "code_map", "pictures_of", "predict_held_out", "predict_scored"]
+__all__ = ["ShownPredictions", "code_map", "pictures_of", "predict_held_out", "predict_scored"]
 
 #: Points of a map: more of them hide each other, and each has its picture in the page.
 MOST_POINTS = 600
@@ -31,83 +34,67 @@ Rows = NDArray[np.integer]
 
 
 @dataclasses.dataclass(frozen=True)
-class Predicted:
-    """Probabilities (n, k) of some rows of a job, their score, and where they come from."""
+class ShownPredictions:
+    """Held-out predictions of a job, their score, and a sentence on how they were made."""
 
-    rows: Rows
-    shares: Matrix
-    classes: tuple[str, ...]
+    predictions: HeldOutPredictions
     evaluation: Evaluation
     how: str
 
 
-def predict_scored(job: FitJob, bundle: Model) -> Predicted:
-    """Predict the images that a bundle was scored on, without a look at them before.
+def predict_scored(job: FitJob, bundle: Model) -> ShownPredictions:
+    """Predict the images that a model was scored on, by classifiers not fitted on them.
 
     Parameters
     ----------
     job : FitJob
-        Of the codes and settings that it was fitted with.
+        The codes and settings that the model was fitted with.
     bundle : Model
-        It predicts by itself where it was not fitted on these images.
+        It predicts the images itself, unless it was fitted on them.
 
     Returns
     -------
-    Predicted
+    ShownPredictions
     """
     on = job.split.scored_on
     if on == "folds" and job.solver.is_exact:
         return predict_held_out(job)
     split = job.scored_splits[0]
-    where = on if on != "folds" else "the fold that was kept apart"
-    every = np.unique(job.y)
+    where = on if on != "folds" else "the fold that was held out"
     if job.solver.is_exact and bundle.summary["n_train"] > len(split.fit_rows):
-        shares = hold_out(coordinates_of(job).problem, job, split).shares
+        _, predictions = fit_and_predict(coordinates_of(job).problem, job)
         how = (
-            f"The images of {where}, predicted by a classifier that was fitted anew without them: "
-            "the saved one was fitted on all images."
+            f"Predictions of the images of {where} by a classifier that was fitted again without "
+            "them, because the saved one was fitted on all images."
         )
     else:
-        shares = np.zeros((len(split.score_rows), len(every)))
-        columns = np.searchsorted(every, bundle.classes)
-        for part, block in job.joined.matrix(job.rows[split.score_rows]).row_blocks():
-            shares[np.ix_(np.arange(len(split.score_rows))[part], columns)] = bundle.predict_proba(
-                block
-            )
-        how = f"The images of {where}, predicted by this classifier, which was not fitted on them."
-    classes = tuple(str(label) for label in every)
-    evaluation = evaluate_rows(job, every, shares, split.score_rows)
-    return Predicted(split.score_rows, shares, classes, evaluation, how)
+        predictions = predict_rows(job, bundle.predict_proba, bundle.classes, split.score_rows)
+        how = (
+            f"Predictions of the images of {where} by this classifier, which was not fitted on "
+            "them."
+        )
+    return ShownPredictions(predictions, predictions.evaluation(job), how)
 
 
-def predict_held_out(job: FitJob) -> Predicted:
-    """Predict images while they are held out; with given splits, those of the training part."""
-    judged = cross_validate(job)
-    rows = np.sort(job.split.search_rows)
-    evaluation = score_predictions(
-        judged.y,
-        judged.shares,
-        judged.classes,
-        judged.groups,
-        paths=list(job.joined.images.path[job.rows[rows]]),
-        seed=judged.seed,
-    )
+def predict_held_out(job: FitJob) -> ShownPredictions:
+    """Predict images by cross-validation; of a given split, the training images."""
+    predictions = cross_validate(job)
     how = (
-        f"Predictions of {job.settings.folds} folds, taken anew: each image is predicted by a "
-        "classifier that was fitted without its fold."
+        f"Predictions of {job.settings.folds} folds, made again for this page: each image is "
+        "predicted by a classifier that was fitted without its fold."
     )
-    return Predicted(rows, judged.shares, judged.classes, evaluation, how)
+    return ShownPredictions(predictions, predictions.evaluation(job), how)
 
 
-def pictures_of(job: FitJob, found: Predicted) -> Pictures:
+def pictures_of(job: FitJob, found: ShownPredictions) -> Pictures:
     """Return all that is known image by image.
 
     Parameters
     ----------
     job : FitJob
         Whose images.
-    found : Predicted
-        About some of them.
+    found : ShownPredictions
+        Predictions of some of them.
 
     Returns
     -------
@@ -117,10 +104,10 @@ def pictures_of(job: FitJob, found: Predicted) -> Pictures:
     root = as_file(job.joined.provenance.get("root", ""))
     predicted: list[str | None] = [None] * n
     confidence = np.full(n, np.nan)
-    best = found.shares.argmax(axis=1)
-    for row, column, share in zip(found.rows, best, found.shares.max(axis=1), strict=True):
-        predicted[row] = as_text(found.classes[column])
-        confidence[row] = share
+    known = found.predictions
+    confidence[known.rows] = known.probabilities.max(axis=1)
+    for row, column in zip(known.rows, known.probabilities.argmax(axis=1), strict=True):
+        predicted[row] = as_text(known.classes[column])
     images = Images(
         path=tuple(as_text(str(path)) for path in table.path[job.rows]),
         label=tuple(as_text(str(label)) for label in job.y),

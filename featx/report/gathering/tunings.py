@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from featx.errors import FeatxError
 from featx.fitting import FitJob, Model, prepare_fit
-from featx.fitting.cross_validation import evaluate_rows
+from featx.fitting.cross_validation import predict_rows
 from featx.metrics import Evaluation
 from featx.recipe import Recipe
 from featx.report.contents import Contents, Missing, Pictures, TuningPart
 from featx.report.gathering.evaluations import evaluation_of
-from featx.report.gathering.looking import Predicted, pictures_of
+from featx.report.gathering.looking import ShownPredictions, pictures_of
 from featx.report.gathering.words import (
     recipe_facts,
     tuning_commands,
@@ -94,21 +92,11 @@ def _pictures(
     try:
         job = _job(store, table, facts)
         rows = job.split.score_rows
-        codes = job.joined.matrix(job.rows[rows])
-        classes = np.unique(job.y)
-        shares = np.zeros((len(rows), len(classes)))
-        columns = np.searchsorted(classes, bundle.classes)
-        for part, block in codes.row_blocks():
-            shares[np.ix_(np.arange(len(rows))[part], columns)] = bundle.predict_proba(block)
+        predictions = predict_rows(job, bundle.predict_proba, bundle.classes, rows)
     except FeatxError as error:
         return Missing(f"Images cannot be shown, since their codes are of no use: {error}")
-    found = Predicted(
-        rows,
-        shares,
-        tuple(str(label) for label in classes),
-        evaluate_rows(job, classes, shares, rows),
-        "The test set, predicted by the tuned network.",
-    )
+    how = "The test set, predicted by the tuned network."
+    found = ShownPredictions(predictions, predictions.evaluation(job), how)
     note = ""
     if isinstance(evaluation, Evaluation) and found.evaluation.confusion != evaluation.confusion:
         note = (

@@ -1,0 +1,109 @@
+"""Learning curve: accuracy against the number of training images.
+
+A job comes in; its cross-validated accuracy on fractions of each training set goes out, which
+shows whether more images would help.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from featx.cluster import Cluster
+from featx.codes.matrix import Rows
+from featx.fitting.coordinates import coordinates_of
+from featx.fitting.cross_validation import HeldOutPredictions, cross_validate
+from featx.fitting.prepare import FitJob
+from featx.metrics.intervals import Score
+
+__all__ = ["LearningPoint", "learning_curve"]
+
+# With fewer training images of a class, a point of the curve means little.
+_FEWEST_PER_CLASS = 5
+
+
+@dataclass(frozen=True)
+class LearningPoint:
+    """Held-out predictions after fitting on a fraction of the images.
+
+    Parameters
+    ----------
+    fraction : float
+        Fraction of the training set of each fold.
+    n_train : int
+        Mean number of training images.
+    predictions : HeldOutPredictions
+        Of the same rows for every fraction.
+    """
+
+    fraction: float
+    n_train: int
+    predictions: HeldOutPredictions
+
+    @property
+    def accuracy(self) -> Score:
+        """Accuracy, with Wilson's interval."""
+        return self.predictions.accuracy
+
+
+def learning_curve(
+    job: FitJob,
+    fractions: Sequence[float] = (0.1, 0.25, 0.5, 1.0),
+    cluster: Cluster | None = None,
+) -> tuple[list[LearningPoint], list[str]]:
+    """Cross-validate on fractions of each training set.
+
+    Each class keeps the same fraction of its images, images of one group stay together, and the
+    images of a smaller fraction are among those of a larger one.
+
+    Parameters
+    ----------
+    job : FitJob
+        A job with an exact solver.
+    fractions : sequence of float, default=(0.1, 0.25, 0.5, 1.0)
+        Greater than 0, at most 1.
+    cluster : Cluster, optional
+        See `coordinates_of`.
+
+    Returns
+    -------
+    list of LearningPoint
+        Without fractions that leave fewer than five images of a class.
+    list of str
+        Notes about these fractions.
+    """
+    problem, splits = coordinates_of(job, cluster).problem, job.training_folds
+    points, notes = [], []
+    for fraction in fractions:
+        drawn = [_draw(job, split.search_rows, fraction) for split in splits]
+        fewest = min(int(np.unique(job.y[rows], return_counts=True)[1].min()) for rows in drawn)
+        if fraction < 1 and fewest < _FEWEST_PER_CLASS:
+            notes.append(
+                f"The learning curve has no point at {fraction:.0%} of the images, which leaves "
+                f"{fewest} training images of a class; it needs {_FEWEST_PER_CLASS}."
+            )
+            continue
+        smaller = [
+            dataclasses.replace(split, search_rows=rows, fit_rows=rows)
+            for split, rows in zip(splits, drawn, strict=True)
+        ]
+        predictions = cross_validate(job, smaller, problem=problem)
+        n_train = round(np.mean([len(rows) for rows in drawn]))
+        points.append(LearningPoint(fraction, n_train, predictions))
+    return points, notes
+
+
+def _draw(job: FitJob, rows: Rows, fraction: float) -> Rows:
+    """Return a fraction of the rows of each class, whole groups, in one order for all fractions."""
+    if fraction == 1:
+        return rows
+    groups, group_of = np.unique(job.groups, return_inverse=True)
+    rank = np.random.default_rng(job.space.seed).permutation(len(groups))[group_of[rows]]
+    kept = np.zeros(len(rows), bool)
+    for label in np.unique(job.y[rows]):
+        own = np.flatnonzero(job.y[rows] == label)
+        own = own[np.argsort(rank[own], kind="stable")]
+        last = rank[own[max(1, round(fraction * len(own))) - 1]]
+        kept[own[rank[own] <= last]] = True
+    return rows[kept]
