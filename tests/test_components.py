@@ -25,8 +25,7 @@ from featx.fitting import prepare as preparing_module
 from featx.fitting.attribution import ImageView, explain_code, model_decision_scores, why_not_exact
 from featx.fitting.classifiers import find_classifiers
 from featx.fitting.coordinates import coordinates_of
-from featx.fitting.cross_validation import hold_out
-from featx.fitting.selection import search
+from featx.fitting.selection import search, select_classifier
 from featx.fitting.single_fit import Problem, SearchSpace
 from featx.report.gathering.words import bundle_commands
 
@@ -286,8 +285,8 @@ def test_axes_of_a_fold_do_not_know_what_it_holds_out(stores, tmp_path, make_sto
     for store in (stores["narrow", False], other):
         job = prepare_fit(store, components=K, whiten=True, solver=solver, duplicates="keep")
         view = coordinates_of(job)
-        held = hold_out(view.problem, job, first)
-        pipeline = view.on_codes(held.final, job.space)
+        selected = select_classifier(view.problem, job, first)
+        pipeline = view.pipeline(selected, job.space)
         weights.append(pipeline["decisions"].estimator.coef_)
         kept.append(pipeline["components"])
     np.testing.assert_allclose(kept[0].axes_, kept[1].axes_, atol=1e-6)
@@ -295,7 +294,7 @@ def test_axes_of_a_fold_do_not_know_what_it_holds_out(stores, tmp_path, make_sto
     np.testing.assert_allclose(*weights, rtol=1e-4, atol=1e-4)
     # and the training rows are behind them: with another fold's they are others
     second = job.scored_splits[1]
-    elsewhere = view.on_codes(hold_out(view.problem, job, second).final, job.space)
+    elsewhere = view.pipeline(select_classifier(view.problem, job, second), job.space)
     assert np.abs(elsewhere["components"].axes_ - kept[0].axes_).max() > 1e-3
 
 

@@ -10,14 +10,14 @@ import pytest
 import featx
 from featx.errors import OptionError
 from featx.extraction import passes
-from featx.fitting.nested_selection import Judged, LearningPoint, cross_validate
+from featx.fitting.cross_validation import HeldOutPredictions, cross_validate
+from featx.fitting.learning_curve import LearningPoint
 from featx.store import open_store
 from featx.workflows.sweeping import (
     Candidate,
     SweepProgress,
     SweepRow,
     prepare_sweep,
-    read_sweep,
     run_sweep,
 )
 from featx.workflows.sweeping.verdict import cheapest_not_worse, domain_verdict, more_images_verdict
@@ -48,8 +48,9 @@ def judged_of(right, seed=0):
     wrong[rng.permutation(100)[right:]] = True
     of_a = np.where((y == "a") ^ wrong, 0.9, 0.1)
     shares = np.stack([of_a, 1 - of_a], axis=1)
-    return Judged(
-        np.full(5, right / 100), shares, np.arange(100) % 5, y, np.arange(100), ("a", "b"), 0
+    each = np.arange(100)
+    return HeldOutPredictions(
+        each, shares, y, each, ("a", "b"), each % 5, 0, search_accuracy=np.full(5, right / 100)
     )
 
 
@@ -254,7 +255,7 @@ def test_what_was_stopped_goes_on_and_finds_the_same(home, made, tmp_path, monke
 
     judging = sweeping.cross_validate
     monkeypatch.setattr(
-        sweeping, "cross_validate", lambda job, *on: calls.append(job) or judging(job, *on)
+        sweeping, "cross_validate", lambda job, **on: calls.append(job) or judging(job, **on)
     )
     found = featx.sweep(home / "plain", **settings)
     assert len(calls) == len(found.rows) - 3
@@ -271,7 +272,7 @@ def test_other_settings_are_judged_anew(home, tmp_path):
     one = featx.sweep(home / "plain", **settings)
     other = featx.sweep(home / "plain", seed=1, **settings)
     assert any(
-        (a.held_out.part != b.held_out.part).any()
+        (a.held_out.fold != b.held_out.fold).any()
         for a, b in zip(one.rows, other.rows, strict=True)
     )
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from featx.errors import ModelError
 from featx.fitting import Fit
-from featx.fitting.nested_selection import Judged, LearningPoint, compare
+from featx.fitting.cross_validation import HeldOutPredictions
+from featx.fitting.learning_curve import LearningPoint
+from featx.fitting.nested_selection import compare
 from featx.metrics import Score
 from featx.outputs import whole_file
 from featx.recipe import size_text
@@ -41,7 +43,7 @@ class SweepRow:
     seconds_per_image : float
         Time of an image in the network: the time of the pass, times the fraction of its
         arithmetic that the candidate's layers need. NaN if not known.
-    held_out : Judged
+    held_out : HeldOutPredictions
         Predictions for held-out images.
     """
 
@@ -51,7 +53,7 @@ class SweepRow:
     balanced_accuracy: Score
     bytes_per_image: float
     seconds_per_image: float
-    held_out: Judged
+    held_out: HeldOutPredictions
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -175,7 +177,7 @@ class Sweep:
             "final": None if self.final is None else self.final.to_dict(),
             "learning_curve": [
                 {
-                    "fraction": point.share,
+                    "fraction": point.fraction,
                     "n_train": point.n_train,
                     "accuracy": dataclasses.asdict(point.accuracy),
                 }

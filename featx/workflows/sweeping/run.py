@@ -19,12 +19,9 @@ from featx.cluster import Cluster
 from featx.errors import FitError, StoreError
 from featx.extraction import run_extractions
 from featx.fitting import FitJob, prepare_fit, run_fit
-from featx.fitting.nested_selection import (
-    Judged,
-    cross_validate,
-    learning_curve,
-    select_nested,
-)
+from featx.fitting.cross_validation import HeldOutPredictions, cross_validate
+from featx.fitting.learning_curve import learning_curve
+from featx.fitting.nested_selection import select_nested
 from featx.fitting.settings import ClassifierSettings
 from featx.layers import gflop
 from featx.outputs import whole_file
@@ -40,6 +37,8 @@ from featx.workflows.sweeping.verdict import (
 )
 
 __all__ = ["run_sweep", "sweep"]
+
+_HELD_OUT_ARRAYS = ("rows", "probabilities", "y", "groups", "fold", "search_accuracy")
 
 
 @prepared_by(prepare_sweep)
@@ -175,7 +174,9 @@ def _in_decades(fit: FitJob) -> FitJob:
     return dataclasses.replace(fit, space=dataclasses.replace(fit.space, is_fine=False))
 
 
-def _row(job: SweepJob, candidate: Candidate, held_out: Judged, seconds: float) -> SweepRow:
+def _row(
+    job: SweepJob, candidate: Candidate, held_out: HeldOutPredictions, seconds: float
+) -> SweepRow:
     recipe, evaluation = job.recipe(candidate), held_out.evaluation()
     deepest = max(
         gflop(layer, size)
@@ -194,29 +195,21 @@ def _row(job: SweepJob, candidate: Candidate, held_out: Judged, seconds: float) 
     )
 
 
-def _held_out(folder: Path, fit: FitJob, cluster: Cluster | None) -> Judged:
+def _held_out(folder: Path, fit: FitJob, cluster: Cluster | None) -> HeldOutPredictions:
     """Return predictions for held-out images, from the folder if it has them already."""
     path = folder / f"held-out-{_digest(fit)}.npz"
     with contextlib.suppress(OSError, ValueError, KeyError), np.load(path) as found:
-        return Judged(
-            inside=found["inside"],
-            shares=found["probabilities"],
-            part=found["fold"],
-            y=found["y"],
-            groups=found["groups"],
+        return HeldOutPredictions(
+            **{name: found[name] for name in _HELD_OUT_ARRAYS},
             classes=tuple(str(label) for label in found["classes"]),
             seed=fit.space.seed,
             notes=tuple(str(note) for note in found["notes"]),
         )
-    held_out = cross_validate(fit, cluster)
+    held_out = cross_validate(fit, cluster=cluster)
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
-            inside=held_out.inside,
-            probabilities=held_out.shares,
-            fold=held_out.part,
-            y=held_out.y,
-            groups=held_out.groups,
+            **{name: getattr(held_out, name) for name in _HELD_OUT_ARRAYS},
             classes=np.array(held_out.classes),
             notes=np.array(held_out.notes, dtype=str),
         )

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from featx.extraction import prepare_extraction
 from featx.extraction.settings import ImageSettings, NetworkSettings
-from featx.fitting.nested_selection import LearningPoint, compare
+from featx.fitting.learning_curve import LearningPoint
+from featx.fitting.nested_selection import compare
 from featx.flags import flags_of
 from featx.metrics import Score
 from featx.recipe import size_text
@@ -98,7 +99,7 @@ def more_images_verdict(points: Sequence[LearningPoint]) -> Verdict:
     if len(points) < 2:
         return Verdict("undecided", "There are too few images for a learning curve.")
     before, last = points[-2], points[-1]
-    gain = compare(last.judged, before.judged)
+    gain = compare(last.predictions, before.predictions)
     evidence = (
         f"from {before.n_train} to {last.n_train} training images, accuracy went from "
         f"{before.accuracy.value:.3f} to {last.accuracy.value:.3f} ({_interval(gain)})."
