@@ -1,4 +1,4 @@
-"""Duplicates: copies are found, look-alikes are not, and nothing grows with the square of n."""
+"""Duplicates: copies are found, similar images are not, and memory does not grow with n²."""
 
 import itertools
 import tracemalloc
@@ -19,32 +19,32 @@ DATA = Path(__file__).parents[1] / "data"
 
 @pytest.fixture
 def facts(tmp_path):
-    """Return a function: pictures, saved and read again, to what a store holds of them."""
+    """Return a function that saves images, reads them again and returns their facts."""
     numbers = itertools.count()
 
-    def describe(pictures: Iterable[Image.Image], **saving):
+    def describe(images: Iterable[Image.Image], **saving):
         saving = {"format": "PNG", **saving}
         read = []
-        for picture in pictures:
+        for image in images:
             file = tmp_path / f"{next(numbers)}.image"
-            picture.save(file, **saving)
+            image.save(file, **saving)
             read.append(read_image(file, (32, 32), "squash", jpeg="full"))
         return (
-            np.array([picture.sha256 for picture in read], object),
-            np.array([picture.phash for picture in read], np.uint64),
-            np.stack([picture.thumbnail for picture in read]),
+            np.array([image.sha256 for image in read], object),
+            np.array([image.phash for image in read], np.uint64),
+            np.stack([image.thumbnail for image in read]),
         )
 
     return describe
 
 
 def joined(*parts):
-    """Put the facts of several lots of pictures one after the other."""
+    """Concatenate the facts of several lists of images."""
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
 def scene(seed: int, size: tuple[int, int] = (160, 120), spread: float = 200) -> Image.Image:
-    """Draw something like a photograph: large shapes, smaller ones in them, and grain."""
+    """Draw an image like a photograph: shapes of several sizes, and noise."""
     rng = np.random.default_rng(seed)
     total = np.zeros((size[1], size[0], 3))
     for n_cells, weight in ((3, 1.0), (8, 0.7), (24, 0.4)):
@@ -58,9 +58,9 @@ def scene(seed: int, size: tuple[int, int] = (160, 120), spread: float = 200) ->
 
 
 def face(mouth: tuple[int, int], mood: str) -> Image.Image:
-    """Draw a yellow disc on white, with eyes and a mouth."""
-    picture = Image.new("RGB", (64, 64), "white")
-    draw = ImageDraw.Draw(picture)
+    """Draw a yellow face on white."""
+    image = Image.new("RGB", (64, 64), "white")
+    draw = ImageDraw.Draw(image)
     draw.ellipse((2, 2, 61, 61), fill=(255, 200, 60))
     for x in (20, 40):
         draw.ellipse((x, 20, x + 5, 27), fill=(90, 60, 20))
@@ -69,7 +69,7 @@ def face(mouth: tuple[int, int], mood: str) -> Image.Image:
         draw.line((start, 46, end, 46), fill=(90, 60, 20), width=3)
     else:
         draw.ellipse((start, 38, end, 54), fill=(90, 60, 20))
-    return picture
+    return image
 
 
 def flag(*colours: tuple[int, int, int]) -> Image.Image:
@@ -77,13 +77,13 @@ def flag(*colours: tuple[int, int, int]) -> Image.Image:
     return Image.fromarray(bands).resize((60, 42), Image.Resampling.NEAREST)
 
 
-def scaled(picture: Image.Image, factor: float) -> Image.Image:
-    size = round(picture.width * factor), round(picture.height * factor)
-    return picture.resize(size, Image.Resampling.LANCZOS)
+def scaled(image: Image.Image, factor: float) -> Image.Image:
+    size = round(image.width * factor), round(image.height * factor)
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def brighter(picture: Image.Image, factor: float) -> Image.Image:
-    return ImageEnhance.Brightness(picture).enhance(factor)
+def brighter(image: Image.Image, factor: float) -> Image.Image:
+    return ImageEnhance.Brightness(image).enhance(factor)
 
 
 def ends(pairs: Iterable[DuplicatePair]) -> list[tuple[int, int]]:
@@ -91,12 +91,12 @@ def ends(pairs: Iterable[DuplicatePair]) -> list[tuple[int, int]]:
 
 
 def planted(n: int) -> list[tuple[int, int]]:
-    """Return the pairs that n pictures and their n copies make."""
+    """Return the expected pairs of n images followed by their n copies."""
     return [(i, i + n) for i in range(n)]
 
 
 def coarse(seed: int) -> np.ndarray:
-    """Return a random thumbnail of 8x8 spots, centred on 0, of standard deviation 1."""
+    """Return a random thumbnail of 8x8 cells, with mean 0 and standard deviation 1."""
     spots = np.random.default_rng(seed).normal(size=(8, 8, 3))
     values = spots.repeat(4, axis=0).repeat(4, axis=1)
     return (values - values.mean()) / values.std()
@@ -111,7 +111,7 @@ def distinct(n: int) -> np.ndarray:
 
 
 def alike(n: int) -> np.ndarray:
-    """Return hashes that rule nothing out."""
+    """Return hashes that exclude no pair."""
     return np.zeros(n, np.uint64)
 
 
@@ -119,7 +119,7 @@ def alike(n: int) -> np.ndarray:
 
 
 def test_files_with_the_same_bytes_are_paired_with_the_first(facts):
-    """Three copies make two pairs; pictures between them do not matter."""
+    """Three equal files make two pairs; other images between them do not matter."""
     a, b = scene(0), scene(1)
     pairs = find_duplicates(*facts([a, b, a, b, a]))
     assert pairs == (
@@ -130,43 +130,43 @@ def test_files_with_the_same_bytes_are_paired_with_the_first(facts):
 
 
 def test_unknown_hashes_equal_nothing():
-    """Rows whose file could not be read have no digest, no hash and no thumbnail."""
+    """Files that could not be read have no hashes and no thumbnail."""
     blank = np.zeros((3, 32, 32, 3), np.uint8)
     assert find_duplicates(np.array(["", "", ""], object), alike(3), blank) == ()
 
 
-def test_a_near_copy_is_paired_with_the_first_of_equal_files(facts):
-    """One picture stands for all files with its bytes."""
+def test_near_duplicates_are_paired_with_the_first_of_equal_files(facts):
+    """Only the first of the files with the same bytes is compared with others."""
     a, b = scene(0), scene(1)
     pairs = find_duplicates(*joined(facts([a, a, b]), facts([b, a], format="JPEG", quality=80)))
     found = [(pair.first, pair.second, pair.exact) for pair in pairs]
     assert found == [(0, 1, True), (0, 4, False), (2, 3, False)]
 
 
-def test_no_pictures():
+def test_no_images():
     empty = np.empty((0, 32, 32, 3), np.uint8)
     assert find_duplicates(np.empty(0, object), np.empty(0, np.uint64), empty) == ()
 
 
-# near-copies
+# near-duplicates
 
 
 COPIES = {
-    "jpeg 30": (lambda picture: picture, {"format": "JPEG", "quality": 30}),
-    "jpeg 90": (lambda picture: picture, {"format": "JPEG", "quality": 90}),
-    "half": (lambda picture: scaled(picture, 0.5), {}),
-    "71 %": (lambda picture: scaled(picture, 0.71), {"format": "JPEG", "quality": 60}),
-    "double": (lambda picture: scaled(picture, 2), {}),
-    "brighter by 10 %": (lambda picture: brighter(picture, 1.1), {}),
-    "brighter by 30 %": (lambda picture: brighter(picture, 1.3), {}),
-    "darker by 30 %": (lambda picture: brighter(picture, 0.7), {}),
-    "contrast": (lambda picture: ImageEnhance.Contrast(picture).enhance(1.3), {}),
+    "jpeg 30": (lambda image: image, {"format": "JPEG", "quality": 30}),
+    "jpeg 90": (lambda image: image, {"format": "JPEG", "quality": 90}),
+    "half": (lambda image: scaled(image, 0.5), {}),
+    "71 %": (lambda image: scaled(image, 0.71), {"format": "JPEG", "quality": 60}),
+    "double": (lambda image: scaled(image, 2), {}),
+    "brighter by 10 %": (lambda image: brighter(image, 1.1), {}),
+    "brighter by 30 %": (lambda image: brighter(image, 1.3), {}),
+    "darker by 30 %": (lambda image: brighter(image, 0.7), {}),
+    "contrast": (lambda image: ImageEnhance.Contrast(image).enhance(1.3), {}),
 }
 
 
 @pytest.mark.parametrize("name", COPIES)
 def test_planted_copies_are_found_and_nothing_else(facts, name):
-    """Of six scenes and their copies, each is paired with its own."""
+    """Each of six scenes is paired with its own copy."""
     change, saving = COPIES[name]
     scenes = [scene(seed) for seed in range(6)]
     pairs = find_duplicates(*joined(facts(scenes), facts(map(change, scenes), **saving)))
@@ -175,8 +175,8 @@ def test_planted_copies_are_found_and_nothing_else(facts, name):
     assert all(0.95 <= pair.correlation <= 1 + 1e-5 for pair in pairs)
 
 
-def test_brightening_that_cuts_off_is_allowed_for(facts):
-    """Correlated as they are, the picture and its copy would not pass."""
+def test_clipped_copies_are_found(facts):
+    """Without matching the brightness, the correlation would be too low."""
     original = scene(3, spread=230)
     table = joined(facts([original]), facts([brighter(original, 1.8)]))
     plain = np.corrcoef(table[2].reshape(2, -1).astype(float))[0, 1]
@@ -193,8 +193,8 @@ def test_the_order_of_original_and_copy_does_not_matter(facts):
     assert there.correlation == pytest.approx(back.correlation, abs=1e-5)
 
 
-def test_the_correlation_is_that_of_numpy_where_nothing_is_cut_off(facts):
-    """All channels count, centred as a whole."""
+def test_the_correlation_is_that_of_numpy_if_nothing_is_clipped(facts):
+    """It is over all channels, after subtracting one mean."""
     original = scene(4, spread=150)
     table = joined(facts([original]), facts([original], format="JPEG", quality=30))
     assert table[2].min() > 3
@@ -204,26 +204,26 @@ def test_the_correlation_is_that_of_numpy_where_nothing_is_cut_off(facts):
     assert pair.correlation == pytest.approx(expected, abs=1e-5)
 
 
-# look-alikes
+# similar images that are different
 
 
-def test_an_outline_on_white_is_no_evidence(facts):
-    """Two discs with different mouths correlate as copies do; their differences do not."""
+def test_faces_with_a_common_outline_are_different(facts):
+    """Their values correlate like those of copies, but their differences do not."""
     table = facts([face((22, 43), "line"), face((24, 40), "round")])
     assert np.corrcoef(table[2].reshape(2, -1).astype(float))[0, 1] > 0.95
     assert np.bitwise_count(table[1][0] ^ table[1][1]) <= 20
     assert find_duplicates(*table) == ()
 
 
-def test_a_face_is_found_again(facts):
-    """What keeps faces apart lets copies of one through."""
+def test_copies_of_faces_are_found(facts):
+    """The test that separates faces does not reject their copies."""
     faces = [face((22, 43), "line"), face((24, 40), "round")]
     table = joined(facts(faces), facts(faces, format="JPEG", quality=60))
     assert ends(find_duplicates(*table)) == [(0, 2), (1, 3)]
 
 
-def test_flags_that_differ_in_colour_alone_are_different(facts):
-    """The hash knows no colour: these grey values are the same."""
+def test_flags_that_differ_only_in_colour_are_different(facts):
+    """The hash ignores colours, and these grey values are equal."""
     white, dark = (255, 255, 255), (60, 60, 60)
     table = facts([flag((200, 40, 40), white, dark), flag((31, 127, 31), white, dark)])
     assert np.bitwise_count(table[1][0] ^ table[1][1]) <= 2
@@ -231,7 +231,7 @@ def test_flags_that_differ_in_colour_alone_are_different(facts):
 
 
 def test_a_scene_in_another_tint_is_different(facts):
-    """Neither the hash nor the differences between pixels know the tint."""
+    """Neither the hash nor the differences between pixels depend on the tint."""
     grey = np.asarray(scene(0, spread=160).convert("L"), int)[..., None]
     tints = (np.array([25, -12, -2]), np.array([-25, 12, 2]))
     table = facts([Image.fromarray((grey + tint).astype(np.uint8)) for tint in tints])
@@ -240,8 +240,8 @@ def test_a_scene_in_another_tint_is_different(facts):
     assert find_duplicates(*table) == ()
 
 
-def test_blank_pictures_are_near_nothing(facts):
-    """Not even one another, whatever their colours and noise."""
+def test_blank_images_have_no_near_duplicates(facts):
+    """This holds for all colours and for noise."""
     rng = np.random.default_rng(0)
     noisy = [Image.fromarray(rng.integers(118, 123, (32, 32, 3), dtype=np.uint8)) for _ in range(2)]
     plain = [Image.new("RGB", (50, 40), colour) for colour in ("black", "white", "red", "#900")]
@@ -254,8 +254,8 @@ def test_blank_files_with_the_same_bytes_are_exact(facts):
     assert ends(find_duplicates(*facts([Image.new("RGB", (8, 8), "red")] * 2))) == [(0, 1)]
 
 
-def test_faint_copies_of_one_blank_ground_are_not_evidence():
-    """The same rounding pattern, less than a grey level, under two files."""
+def test_a_faint_common_pattern_is_not_enough():
+    """Two files share a rounding pattern of less than one grey level."""
     pattern = (np.indices((32, 32)).sum(0) // 8 % 2).astype(np.uint8)[..., None]
     thumbnails = np.stack([np.broadcast_to(200 + pattern, (32, 32, 3))] * 2)
     assert find_duplicates(distinct(2), alike(2), thumbnails) == ()
@@ -264,7 +264,7 @@ def test_faint_copies_of_one_blank_ground_are_not_evidence():
 
 
 def test_drawings_in_black_and_white_are_compared(facts):
-    """Every value may have been cut off, and nothing is left to estimate brightness from."""
+    """All of their values may have been clipped, so all are used to match the brightness."""
     rng = np.random.default_rng(0)
     drawings = [
         Image.fromarray((rng.random((8, 8)) < 0.5).repeat(4, 0).repeat(4, 1)).convert("RGB")
@@ -275,13 +275,13 @@ def test_drawings_in_black_and_white_are_compared(facts):
     assert ends(find_duplicates(*table)) == planted(3)
 
 
-def test_a_negative_is_another_picture():
+def test_a_negative_is_another_image():
     values = coarse(0)
     assert find_duplicates(distinct(2), alike(2), as_thumbnails([values, -values])) == ()
 
 
-def test_hashes_that_are_far_apart_rule_a_pair_out():
-    """The sieve is used, with its width: 20 bits pass, 21 do not."""
+def test_hashes_exclude_pairs():
+    """Pairs with 20 different bits are compared, pairs with 21 are not."""
     thumbnails = as_thumbnails([coarse(0)] * 2)
     for n_bits, expected in ((20, [(0, 1)]), (21, [])):
         for lowest in (0, 64 - n_bits):
@@ -289,11 +289,11 @@ def test_hashes_that_are_far_apart_rule_a_pair_out():
             assert ends(find_duplicates(distinct(2), hashes, thumbnails)) == expected
 
 
-# what is connected
+# connected images
 
 
-def test_only_confirmed_pairs_link():
-    """Both ends are copies of the middle, by themselves; the ends are not paired."""
+def test_only_compared_pairs_are_listed():
+    """Both ends are copies of the middle image, but not of each other."""
     middle, change = coarse(0), coarse(1)
     thumbnails = as_thumbnails([middle + 0.27 * change, middle, middle - 0.27 * change])
     assert ends(find_duplicates(distinct(3), alike(3), thumbnails)) == [(0, 1), (1, 2)]
@@ -301,7 +301,7 @@ def test_only_confirmed_pairs_link():
 
 
 def test_small_steps_below_the_threshold_do_not_chain():
-    """A row of pictures, each much like its neighbours, but not enough."""
+    """Each image is similar to the next, but not enough."""
     start, other = coarse(0), coarse(1)
     angles = np.arange(6) * np.arccos(0.93)
     steps = as_thumbnails([np.cos(a) * start + np.sin(a) * other for a in angles])
@@ -312,8 +312,8 @@ def test_small_steps_below_the_threshold_do_not_chain():
     assert ends(chain) == [(i, i + 1) for i in range(5)]
 
 
-def test_what_is_connected_already_is_not_paired_again():
-    """The ends of a fork, 0 and 1, are joined by 2; that 3 is like 1 too adds nothing."""
+def test_connected_images_are_not_paired_again():
+    """Image 2 connects 0 and 1, so the similar images 1 and 3 add no pair."""
     middle, change = coarse(0), coarse(1)
     steps = (0.27, -0.27, 0, 0.01)
     thumbnails = as_thumbnails(middle + step * change for step in steps)
@@ -321,8 +321,8 @@ def test_what_is_connected_already_is_not_paired_again():
     assert ends(find_duplicates(distinct(2), alike(2), thumbnails[[1, 3]])) == [(0, 1)]
 
 
-def test_many_frames_of_one_scene_make_one_pair_less_than_frames():
-    """Not 44,850: what is connected is not connected again."""
+def test_frames_of_one_scene_make_one_pair_fewer_than_frames():
+    """300 frames make 299 pairs, not 44,850."""
     rng = np.random.default_rng(0)
     frames = as_thumbnails([coarse(0)]).astype(int) + rng.integers(-3, 4, (300, 32, 32, 3))
     pairs = find_duplicates(distinct(300), alike(300), frames.clip(0, 255).astype(np.uint8))
@@ -334,8 +334,8 @@ def test_many_frames_of_one_scene_make_one_pair_less_than_frames():
 
 @pytest.mark.parametrize("n_bytes", [1, 3_000, 400_000])
 @pytest.mark.parametrize("many", [-1.0, 2.0])
-def test_blocks_do_not_matter(monkeypatch, n_bytes, many):
-    """Nor does the way in which sketches are compared."""
+def test_results_do_not_depend_on_blocks(monkeypatch, n_bytes, many):
+    """Nor do they depend on how sketches are compared."""
     rng = np.random.default_rng(0)
     originals = as_thumbnails(map(coarse, range(20)))
     copies = originals[::-1] // 2 + rng.integers(0, 3, originals.shape, dtype=np.uint8)
@@ -353,7 +353,7 @@ def test_blocks_do_not_matter(monkeypatch, n_bytes, many):
 
 @pytest.mark.parametrize("hashes", ["alike", "random"])
 def test_memory_does_not_grow_with_the_square(monkeypatch, hashes):
-    """With four times the pictures, four times the sketches; the blocks stay as they are."""
+    """Four times as many images have four times as many sketches, in blocks of the same size."""
     monkeypatch.setattr(duplicates, "_BLOCK_BYTES", 500_000)
     rng = np.random.default_rng(0)
     thumbnails = rng.integers(0, 256, (1_600, 32, 32, 3), dtype=np.uint8)
@@ -373,7 +373,7 @@ def test_memory_does_not_grow_with_the_square(monkeypatch, hashes):
 
 @pytest.fixture
 def compared(monkeypatch):
-    """How many thumbnails were compared with one, call by call."""
+    """Return a list of how many thumbnails each call compares."""
     numbers = []
     correlations = duplicates._correlations
 
@@ -386,20 +386,20 @@ def compared(monkeypatch):
 
 
 def test_frames_of_one_scene_are_not_all_compared(compared):
-    """What is connected is left out before the thumbnails are looked at."""
+    """Connected images are skipped before thumbnails are compared."""
     find_duplicates(distinct(100), alike(100), as_thumbnails([coarse(0)] * 100))
     assert sum(compared) == 99
 
 
 @pytest.mark.parametrize("many", [-1.0, 2.0])
-def test_hashes_in_common_do_not_lead_to_comparisons_of_everything(monkeypatch, compared, many):
-    """Sketches tell most pictures apart, in both ways of comparing them."""
+def test_images_with_equal_hashes_are_not_all_compared(monkeypatch, compared, many):
+    """Sketches exclude most pairs, in both ways of comparing them."""
     monkeypatch.setattr(duplicates, "_MANY", many)
     find_duplicates(distinct(50), alike(50), as_thumbnails(map(coarse, range(50))))
     assert sum(compared) == 0
 
 
-def test_what_came_in_is_left_as_it_was():
+def test_inputs_are_not_modified():
     thumbnails = as_thumbnails([coarse(0)] * 2)
     thumbnails.flags.writeable = False
     before = thumbnails.copy()
@@ -410,7 +410,7 @@ def test_what_came_in_is_left_as_it_was():
 # labels
 
 
-def test_conflicting_pairs_are_those_with_two_labels():
+def test_pairs_with_two_labels_conflict():
     pairs = (
         DuplicatePair(0, 1, True, 1.0),
         DuplicatePair(0, 2, True, 1.0),
@@ -419,7 +419,7 @@ def test_conflicting_pairs_are_those_with_two_labels():
     assert with_conflicting_labels(pairs, ["a", "a", "b", "a", "b"]) == pairs[1:]
 
 
-def test_no_label_contradicts_none():
+def test_a_missing_label_does_not_conflict():
     pairs = (
         DuplicatePair(0, 1, True, 1.0),
         DuplicatePair(1, 2, True, 1.0),
@@ -429,8 +429,8 @@ def test_no_label_contradicts_none():
     assert with_conflicting_labels(pairs, labels) == ()
 
 
-def test_labels_that_differ_show_in_some_pair():
-    """Though only as many pairs are listed as connect the pictures."""
+def test_different_labels_are_in_at_least_one_pair():
+    """This holds although not all pairs of connected images are listed."""
     thumbnails = as_thumbnails([coarse(0)] * 4)
     sha256 = np.array(["a", "a", "b", "c"], object)
     pairs = find_duplicates(sha256, alike(4), thumbnails)
@@ -438,11 +438,11 @@ def test_labels_that_differ_show_in_some_pair():
         assert bool(with_conflicting_labels(pairs, labels)) == (len(set(labels)) > 1)
 
 
-# real pictures
+# real images
 
 
-def test_what_a_store_holds_is_taken(tmp_path, make_store):
-    """The thumbnails of that fixture are blank; two of its files have the same bytes."""
+def test_facts_of_a_store_can_be_used(tmp_path, make_store):
+    """The thumbnails of the fixture are blank; two of its files have the same bytes."""
     codes = {"block2_pool": np.zeros((4, 3), np.float32)}
     path = make_store(
         tmp_path / "codes.h5", codes, list("aabb"), sha256=["1" * 64, "2" * 64, "3" * 64, "1" * 64]
@@ -454,15 +454,15 @@ def test_what_a_store_holds_is_taken(tmp_path, make_store):
 
 
 def test_emoji_are_different_and_their_copies_are_found(facts):
-    """Flags and faces, the hardest of the sample images, in two styles."""
+    """Flags and faces in two styles are the hardest of the sample images."""
     files = sorted(f for c in ("faces", "flags") for f in (DATA / "train" / c).glob("*.png"))
     emoji = [to_rgb(Image.open(file)) for file in files]
     originals = facts(emoji)
     assert len(files) == 80
     assert find_duplicates(*originals) == ()
     saved = facts(emoji, format="JPEG", quality=50)
-    half = facts([scaled(picture, 0.5) for picture in emoji])
-    bright = facts([brighter(picture, 1.3) for picture in emoji])
+    half = facts([scaled(image, 0.5) for image in emoji])
+    bright = facts([brighter(image, 1.3) for image in emoji])
     for copies in (saved, half, bright):
         found = ends(find_duplicates(*joined(originals, copies)))
         assert set(found) <= set(planted(80))
@@ -470,7 +470,7 @@ def test_emoji_are_different_and_their_copies_are_found(facts):
 
 
 def test_emoji_that_differ_in_a_crest_are_linked(facts):
-    """Saint Helena's flag and that of the Turks and Caicos Islands: known, and harmless."""
+    """The flags of Saint Helena and of the Turks and Caicos Islands are a known mistake."""
     names = ("train/flags/1f1f8-1f1ed-google.png", "val/flags/1f1f9-1f1e8-google.png")
     pairs = find_duplicates(*facts([to_rgb(Image.open(DATA / name)) for name in names]))
     assert ends(pairs) == [(0, 1)]
@@ -478,12 +478,12 @@ def test_emoji_that_differ_in_a_crest_are_linked(facts):
 
 @pytest.mark.shared
 def test_photographs_are_different_and_their_copies_are_found(shared, facts):
-    """Aerial photographs: fields, grass and water of little contrast."""
+    """Aerial photographs of fields, grass and water have little contrast."""
     files = sorted((shared / "data" / "rsscn7_350").rglob("*.jpg"))[::7]
     photographs = [to_rgb(Image.open(file)) for file in files]
     assert len(files) == 50
     originals = facts(photographs, compress_level=1)
-    bright = [scaled(brighter(picture, 1.3), 0.5) for picture in photographs]
+    bright = [scaled(brighter(image, 1.3), 0.5) for image in photographs]
     copies = facts(bright, format="JPEG", quality=60)
     found = ends(find_duplicates(*joined(originals, copies)))
     assert set(found) <= set(planted(50))

@@ -1,4 +1,4 @@
-"""Folds: what belongs together, how many folds there are, and that nothing straddles them."""
+"""Folds: group numbers, the number of folds, and that no group is on both sides of one."""
 
 import itertools
 
@@ -11,15 +11,15 @@ from featx.dataset.folds import fold_count, group_numbers, make_folds
 
 
 def partition(groups) -> set[frozenset[int]]:
-    """Return the sets of rows that have equal groups."""
-    return {frozenset(np.flatnonzero(np.equal(groups, key)).tolist()) for key in groups}
+    """Return the sets of rows with equal group numbers."""
+    return {frozenset(np.flatnonzero(np.equal(groups, each)).tolist()) for each in groups}
 
 
 def distinct(n: int) -> np.ndarray:
     return np.arange(n, dtype=np.int32)
 
 
-# together
+# group numbers
 
 
 @settings(max_examples=200, deadline=None)
@@ -30,8 +30,8 @@ def distinct(n: int) -> np.ndarray:
         max_size=15,
     )
 )
-def test_rows_that_share_a_value_are_linked_through_others(rows):
-    """Groups and bytes link rows, directly or by a chain; None and "" link nothing."""
+def test_rows_with_a_common_value_are_one_group(rows):
+    """Values link rows directly or through other rows; None and "" link nothing."""
     sets = [{i} for i in range(len(rows))]
     for i, j in itertools.combinations(range(len(rows)), 2):
         if any(a == b and a for a, b in zip(rows[i], rows[j], strict=True)):
@@ -43,18 +43,18 @@ def test_rows_that_share_a_value_are_linked_through_others(rows):
 
 
 def test_the_same_text_in_two_columns_links_nothing():
-    """A group that is called like a hash is not that hash."""
+    """A group name that equals a hash is not that hash."""
     assert group_numbers(["x", None], [None, "x"]).tolist() == [0, 1]
 
 
 def test_a_chain_links_its_ends():
-    """The first shares a group with the second, which shares its bytes with the third."""
+    """Row 0 has the group of row 1, which has the bytes of row 2."""
     groups = group_numbers(["g", "g", None, None], ["1", "2", "2", "3"])
     assert groups.tolist() == [0, 0, 0, 1]
 
 
-def test_pairs_link_as_values_do():
-    """Near-duplicates come as pairs; they join rows, and what those are joined to."""
+def test_pairs_link_rows_and_their_groups():
+    """Near-duplicates link two rows, and all rows of their groups."""
     groups = ["g", "g", None, None, "h", None]
     assert partition(group_numbers(groups, pairs=[(2, 3)])) == {
         frozenset(s) for s in ([0, 1], [2, 3], [4], [5])
@@ -65,7 +65,7 @@ def test_pairs_link_as_values_do():
     assert group_numbers([None, None, None], pairs=[(0, 2)]).tolist() == [0, 1, 0]
 
 
-# how many
+# number of folds
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_pairs_link_as_values_do():
         ("a" * 50 + "b" * 50, range(100), 5),  # never more than five
         ("aaabbbbb", range(8), 3),  # as many as the smallest class has
         ("aabbbbb", range(7), 2),
-        ("abbbbbccccc", range(11), 5),  # one alone sets no limit
+        ("abbbbbccccc", range(11), 5),  # a single image sets no limit
         ("abbbbb", range(6), 0),  # one divisible class is not enough
         ("ab", range(2), 0),
         ("aaaabbbb", [0, 0, 1, 1, 2, 3, 4, 5], 2),  # a has two groups
@@ -83,8 +83,8 @@ def test_pairs_link_as_values_do():
         ("aaaaaa", range(6), 0),
     ],
 )
-def test_fold_count_is_set_by_the_smallest_divisible_class(labels, groups, count):
-    """At most five folds, as many as each class that can be divided has images or groups."""
+def test_the_smallest_divisible_class_limits_the_folds(labels, groups, count):
+    """There are at most five folds; each class with two groups or more is in all of them."""
     y, groups = np.array(list(labels)), np.array(groups, np.int32)
     assert fold_count(y, groups) == count
     assert len(make_folds(y, groups, 0)) == count
@@ -94,19 +94,19 @@ def test_fold_count_is_set_by_the_smallest_divisible_class(labels, groups, count
     ("n_folds", "labels", "count"),
     [(10, "a" * 50 + "b" * 50, 10), (10, "aaabbbbb", 3), (2, "aaabbbbb", 2), (10, "abbbb", 0)],
 )
-def test_folds_are_as_many_as_are_asked_for_and_possible(n_folds, labels, count):
-    """n_folds is the most; the smallest class that can be divided may set fewer."""
+def test_the_requested_number_is_the_most(n_folds, labels, count):
+    """The smallest divisible class may allow fewer folds."""
     y, groups = np.array(list(labels)), distinct(len(labels))
     assert fold_count(y, groups, n_folds) == count
     assert len(make_folds(y, groups, 0, n_folds)) == count
 
 
-# which
+# rows of the folds
 
 
 @st.composite
-def labelled_keys(draw, *, pure: bool = False):
-    """Rows with labels and groups; pure groups have images of one class only."""
+def labelled_groups(draw, *, pure: bool = False):
+    """Draw labels and groups; pure groups have images of a single class."""
     n = draw(st.integers(2, 40))
     groups = np.array(draw(st.lists(st.integers(0, n), min_size=n, max_size=n)), np.int32)
     n_labels = n + 1 if pure else n
@@ -116,9 +116,9 @@ def labelled_keys(draw, *, pure: bool = False):
 
 
 @settings(max_examples=150, deadline=None)
-@given(rows=labelled_keys(), seed=st.integers(0, 3))
-def test_nothing_straddles_a_fold(rows, seed):
-    """Rows of a key are on one side of each fold, each row is scored once, two classes train."""
+@given(rows=labelled_groups(), seed=st.integers(0, 3))
+def test_no_group_is_on_both_sides_of_a_fold(rows, seed):
+    """Each row is scored once, and every training part has two classes or more."""
     y, groups = rows
     pairs = make_folds(y, groups, seed)
     for train, test in pairs:
@@ -131,9 +131,9 @@ def test_nothing_straddles_a_fold(rows, seed):
 
 
 @settings(max_examples=150, deadline=None)
-@given(rows=labelled_keys(pure=True), seed=st.integers(0, 3))
-def test_each_class_is_in_each_fold_where_it_can_be(rows, seed):
-    """With groups of one class, each class of two or more groups is on both sides of every fold."""
+@given(rows=labelled_groups(pure=True), seed=st.integers(0, 3))
+def test_divisible_classes_are_on_both_sides_of_every_fold(rows, seed):
+    """This holds if each group has a single class."""
     y, groups = rows
     divisible = {label for label in set(y) if len(set(groups[y == label])) > 1}
     pairs = make_folds(y, groups, seed)
@@ -144,7 +144,7 @@ def test_each_class_is_in_each_fold_where_it_can_be(rows, seed):
 
 
 def test_groups_of_several_classes_may_allow_no_folds():
-    """Where a training part would have one class, there are no folds rather than a crash."""
+    """There are no folds if a training part would have a single class."""
     y = np.array(["a", "b", "b", "b", "a", "a"])
     groups = np.array([0, 2, 4, 2, 0, 2], np.int32)
     assert fold_count(y, groups) == 2
@@ -153,7 +153,7 @@ def test_groups_of_several_classes_may_allow_no_folds():
 
 @pytest.mark.parametrize("groups", [distinct(30), distinct(30) // 2], ids=["images", "pairs"])
 def test_folds_follow_the_seed(groups):
-    """The same seed gives the same folds; another one gives others."""
+    """Equal seeds give equal folds; another seed gives other folds."""
     y = np.array(["a", "b", "b"] * 10)
     first, again, other = (make_folds(y, groups, seed) for seed in (0, 0, 1))
     for (train, test), (train_again, test_again) in zip(first, again, strict=True):
@@ -164,7 +164,7 @@ def test_folds_follow_the_seed(groups):
 
 @pytest.mark.parametrize("groups", [distinct(50), distinct(50) // 2], ids=["images", "pairs"])
 def test_folds_are_stratified(groups):
-    """Each of five folds of 20 + 30 images has about 4 + 6 of them."""
+    """With 20 and 30 images of two classes, each of five folds has about 4 and 6."""
     y = np.repeat(["a", "b"], [20, 30])
     for _, test in make_folds(y, groups, 0):
         assert abs(np.sum(y[test] == "a") - 4) <= 2
