@@ -1,8 +1,8 @@
-"""VGG19 as a table: every layer that codes can be taken from.
+"""The layers of VGG19 that codes can come from.
 
-Nothing comes in; names, shapes, weights' shapes and costs go out. This file
-knows no TensorFlow, so that a command can check a layer name, or list all of
-them, in milliseconds.
+Names come in; the shapes of activations and weights, and costs, go out. This module does not
+import TensorFlow, so that a command can check a layer name, or list all layers, in
+milliseconds.
 
 References
 ----------
@@ -31,24 +31,24 @@ __all__ = [
     "weight_shapes",
 ]
 
-#: The one image size, (height, width), at which the fully connected layers exist.
+#: The only image size, (height, width), at which the fully connected layers exist.
 FC_SIZE = (224, 224)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One named place in VGG19.
+    """A layer of VGG19.
 
     Parameters
     ----------
     name : str
-        Keras's name of the layer.
+        Name of the layer in Keras.
     kind : {"conv", "pool", "dense"}
-        3x3 convolution with ReLU, 2x2 maximum, or fully connected with ReLU.
+        3x3 convolution with ReLU, 2x2 max pooling, or fully connected with ReLU.
     channels : int
-        Channels that the layer puts out.
+        Number of output channels.
     stride : int
-        Pixels of the image between neighbouring places of the activation.
+        Distance of neighbouring positions of the activation, in pixels of the image.
     """
 
     name: str
@@ -84,7 +84,7 @@ LAYERS: tuple[Layer, ...] = (
     Layer("block5_conv3", "conv", 512, 16),
     Layer("block5_conv4", "conv", 512, 16),
     Layer("block5_pool", "pool", 512, 32),
-    # the classifier of ImageNet, without its last layer
+    # the classifier for ImageNet, without its last layer
     Layer("fc1", "dense", 4096, 32),
     Layer("fc2", "dense", 4096, 32),
 )
@@ -98,7 +98,7 @@ def find_layer(name: str) -> Layer:
     Raises
     ------
     UnknownLayerError
-        VGG19 has no such layer; the nearest names are given.
+        VGG19 has no such layer; the message has the most similar name.
 
     Examples
     --------
@@ -108,12 +108,12 @@ def find_layer(name: str) -> Layer:
     if name in _BY_NAME:
         return _BY_NAME[name]
     guess = did_you_mean(name, _BY_NAME)
-    message = f"No layer '{name}' in VGG19.{guess} All names: featx layers"
+    message = f"VGG19 has no layer '{name}'.{guess} List all layers: featx layers"
     raise UnknownLayerError(message)
 
 
 def deepest(names: Iterable[str]) -> str:
-    """Return the name that stands last in the network.
+    """Return the name of the deepest layer.
 
     Examples
     --------
@@ -124,17 +124,17 @@ def deepest(names: Iterable[str]) -> str:
 
 
 def layers_up_to(name: str) -> tuple[Layer, ...]:
-    """Return the layers from the image to `name`, which is included."""
+    """Return the layers from the first one up to `name`, inclusive."""
     return LAYERS[: LAYERS.index(find_layer(name)) + 1]
 
 
 def activation_shape(name: str, size: tuple[int, int]) -> tuple[int, ...]:
-    """Return the shape of one image's activation.
+    """Return the shape of the activation of one image.
 
     Parameters
     ----------
     name : str
-        A layer.
+        Name of a layer.
     size : tuple of int
         Image size, (height, width), in pixels.
 
@@ -160,22 +160,23 @@ def activation_shape(name: str, size: tuple[int, int]) -> tuple[int, ...]:
     if layer.kind == "dense":
         if size != FC_SIZE:
             message = (
-                f"Layer '{name}' exists only at size 224: its weights expect a 7x7x512 map. "
-                f"Received size {height}x{width}. Use --size 224, or a conv or pool layer."
+                f"Layer '{name}' requires size 224, because its weights have the shape of a "
+                f"7x7x512 activation, but the size is {height}x{width}. Use --size 224, or a conv "
+                "or pool layer."
             )
             raise OptionError(message)
         return (layer.channels,)
     if min(size) < layer.stride:
         message = (
-            f"Layer '{name}' needs images of at least {layer.stride}x{layer.stride} pixels. "
-            f"Received size {height}x{width}. Use --size {max(layer.stride, 224)}."
+            f"Layer '{name}' requires at least {layer.stride}x{layer.stride} pixels, but the size "
+            f"is {height}x{width}. Use --size {max(layer.stride, 224)}."
         )
         raise OptionError(message)
     return (height // layer.stride, width // layer.stride, layer.channels)
 
 
 def weight_shapes(name: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Return the shapes of a layer's kernel and bias, or None if it has none.
+    """Return the shapes of the kernel and the bias of a layer, or None if it has no weights.
 
     Examples
     --------
@@ -198,8 +199,8 @@ def weight_shapes(name: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
 def gflop(name: str, size: tuple[int, int]) -> float:
     """Return the cost of one image up to a layer, in GFLOP.
 
-    A multiplication and an addition count as two; biases, ReLU and maxima,
-    under one per cent together, are not counted.
+    A multiplication and an addition count as two operations. Biases, ReLU and max pooling are
+    less than one per cent together and are not counted.
 
     Examples
     --------
@@ -210,6 +211,6 @@ def gflop(name: str, size: tuple[int, int]) -> float:
     for layer in layers_up_to(name):
         shapes = weight_shapes(layer.name)
         if shapes is not None:
-            places = math.prod(activation_shape(layer.name, size)[:-1])
-            total += 2 * places * math.prod(shapes[0])
+            positions = math.prod(activation_shape(layer.name, size)[:-1])
+            total += 2 * positions * math.prod(shapes[0])
     return total / 1e9

@@ -1,7 +1,7 @@
-"""How featx writes files: nothing overwritten unasked, nothing half-written.
+"""Writing files: nothing is overwritten without permission, and no file is left half written.
 
-A path comes in; it is checked before work starts, and later a file appears
-there whole or not at all. This file does not know what is in the files.
+A path comes in; it is checked before the work starts, and later a complete file appears there,
+or none. This module does not know the contents of the files.
 """
 
 import contextlib
@@ -26,16 +26,16 @@ __all__ = [
 
 
 def check_output(path: Path | str, *, overwrite: bool, suffixes: Sequence[str] = ()) -> Path:
-    """Make sure, before work starts, that a file may be written.
+    """Check, before the work starts, that a file may be written.
 
     Parameters
     ----------
     path : Path or str
-        The file to be.
+        The output file.
     overwrite : bool
-        Whether a file of that name may be replaced.
+        Whether an existing file may be replaced.
     suffixes : sequence of str, optional
-        Endings that say its format; any by default.
+        Allowed suffixes; any by default.
 
     Returns
     -------
@@ -45,50 +45,50 @@ def check_output(path: Path | str, *, overwrite: bool, suffixes: Sequence[str] =
     Raises
     ------
     OptionError
-        The name has another ending, its folder is missing or may not be
-        written, or it is a folder or a device.
+        The suffix is not allowed, the folder does not exist or is not writable, or the path
+        is a folder or a device.
     ExistsError
         The file exists and may not be replaced.
     """
     path = Path(path)
+    folder = path.absolute().parent
     if suffixes and path.suffix not in suffixes:
         names = " or ".join(f"-o NAME{suffix}" for suffix in suffixes)
-        message = f"Cannot tell a format from {path.name}. Expected {names}."
-        raise OptionError(message)
-    if not path.absolute().parent.is_dir():
-        raise OptionError(_no_folder(path))
-    if not os.access(path.absolute().parent, os.W_OK):
-        message = f"Cannot write {path}: nobody may write into {path.parent}. Choose another -o."
-        raise OptionError(message)
-    if path.exists() and not path.is_file():
-        message = f"{path} exists and is no ordinary file: it is not replaced. Choose another -o."
-        raise OptionError(message)
-    if path.exists() and not overwrite:
+        message = f"The format of {path.name} is not clear from its name. Use {names}."
+    elif not folder.is_dir():
+        message = _no_folder(path)
+    elif not os.access(folder, os.W_OK):
+        message = f"Cannot write {path}: the folder {path.parent} is not writable. Use another -o."
+    elif path.exists() and not path.is_file():
+        message = f"{path} is not a regular file and is never replaced. Use another -o."
+    elif path.exists() and not overwrite:
         message = f"{path} exists. Use --overwrite to replace it, or another -o."
         raise ExistsError(message)
-    return path
+    else:
+        return path
+    raise OptionError(message)
 
 
 def check_folder(folder: Path) -> Path:
-    """Make sure, before work starts, that a folder is there or may be made.
+    """Check, before the work starts, that a folder exists or can be created.
 
     Raises
     ------
     OptionError
-        It is a file, or there is nothing to make it in.
+        It is a file, or its parent folder does not exist.
     """
     if folder.exists() and not folder.is_dir():
-        message = f"{folder} is a file. Expected a folder: choose another -o."
+        message = f"{folder} is a file, but the output is a folder. Use another -o."
         raise OptionError(message)
     if not folder.absolute().parent.is_dir():
-        message = f"No folder {folder.absolute().parent} to make {folder.name} in. Make it first."
+        message = f"Folder {folder.absolute().parent} does not exist. Create it, or use another -o."
         raise OptionError(message)
     return folder
 
 
 @contextlib.contextmanager
 def made_folder(folder: Path) -> Iterator[None]:
-    """Make a folder where there is none; if the block fails, one that was made goes again."""
+    """Create a folder if there is none; if the block fails, a new folder is removed again."""
     new = not folder.exists()
     folder.mkdir(exist_ok=True)
     try:
@@ -101,17 +101,17 @@ def made_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; the file gets its own name at the end.
+    """Yield a temporary path next to `path`; the file is renamed to `path` at the end.
 
-    A file that stood there is replaced at once; if the block fails, it stays,
-    and what was written is removed.
+    An existing file is replaced in one step. If the block fails, it is kept, and the
+    temporary file is removed.
 
     Raises
     ------
     OutputError
-        The system refused to write.
+        The file cannot be written.
     """
-    target = path.resolve() if path.is_symlink() else path  # a link stays, its target is written
+    target = path.resolve() if path.is_symlink() else path  # a link is kept
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -127,13 +127,13 @@ def whole_file(path: Path) -> Iterator[Path]:
 def sole_writer(path: Path) -> Iterator[None]:
     """Keep every other run from writing `path` until the block ends.
 
-    The lock is one of the system, on a hidden file beside `path`: it ends with
-    its process, however that ends, and it does not hinder readers.
+    The lock is one of the operating system, on a hidden file next to `path`. It ends with the
+    process, even if that is killed, and it does not block readers.
 
     Raises
     ------
     BusyError
-        Another run, on this machine or on one that shares the folder, has it.
+        Another run, on this machine or on one that shares the folder, has the lock.
     """
     import filelock
 
@@ -142,9 +142,7 @@ def sole_writer(path: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        message = (
-            f"{path} is being written by another run. Wait until that has ended, or use another -o."
-        )
+        message = f"Another run is writing {path}. Wait until it ends, or use another -o."
         raise BusyError(message) from error
     except OSError as error:
         raise OutputError(_cannot_write(path, error)) from error
@@ -152,12 +150,12 @@ def sole_writer(path: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            Path(lock.lock_file).unlink()  # while it is held: a later run makes its own
+            Path(lock.lock_file).unlink()  # while it is locked: a later run creates its own
         lock.release()
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what runs that were killed in `whole_file` left; call it as the sole writer."""
+    """Remove the temporary files of killed runs; only the sole writer may call this."""
     target = path.resolve()
     for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         with contextlib.suppress(OSError):
@@ -165,12 +163,15 @@ def remove_leftovers(path: Path) -> None:
 
 
 def is_full(error: OSError) -> bool:
-    """Say whether an error means that there is no room: disk, quota or file size."""
+    """Return whether an error means that a disk, a quota or a file size is exhausted."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def _no_folder(path: Path) -> str:
-    return f"No folder {path.parent} to write {path.name} into. Make it, or another -o."
+    return (
+        f"Cannot write {path}: the folder {path.parent} does not exist. Create it, or use "
+        "another -o."
+    )
 
 
 def _cannot_write(path: Path, error: OSError) -> str:
@@ -179,9 +180,9 @@ def _cannot_write(path: Path, error: OSError) -> str:
     if is_full(error):
         free = shutil.disk_usage(path.parent).free / 1e9
         return (
-            f"No room for {path}: {free:.2f} GB are free in {path.parent}. "
-            "Make room, or use -o on another disk."
+            f"Not enough space for {path}: {free:.2f} GB are free in {path.parent}. "
+            "Free some space, or use -o on another disk."
         )
-    # HDF5 puts a paragraph where the system has a few words.
+    # The text of an HDF5 error is a paragraph.
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return f"Cannot write {path}: {reason}. Choose another -o."
+    return f"Cannot write {path}: {reason}. Use another -o."

@@ -1,7 +1,6 @@
-"""Words for messages: names in quotes, numbers with their nouns, corrections of typing errors.
+"""Text for messages: quoted names, numbers with nouns, and suggestions for misspelt names.
 
-A name or a number comes in; a piece of a sentence goes out. This file knows no option and
-no layer.
+Names and numbers come in; parts of sentences go out. This module knows no option and no layer.
 """
 
 import difflib
@@ -39,12 +38,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def counted(number: int, noun: str, nouns: str = "") -> str:
-    """Return a number with its noun, in the singular or the plural.
+    """Return a number and its noun, in the singular or the plural.
 
     Parameters
     ----------
     number : int
-        How many there are.
+        The number.
     noun : str
         The singular, with any words that follow it.
     nouns : str, default=""
@@ -58,16 +57,16 @@ def counted(number: int, noun: str, nouns: str = "") -> str:
     --------
     >>> counted(1, "image"), counted(12000, "image")
     ('1 image', '12,000 images')
-    >>> counted(1, "copy is", "copies are"), counted(2, "copy is", "copies are")
-    ('1 copy is', '2 copies are')
+    >>> counted(1, "class is", "classes are"), counted(2, "class is", "classes are")
+    ('1 class is', '2 classes are')
     """
     return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
 def printable(name: object) -> str:
-    r"""Return a name in characters that every terminal and every table can hold.
+    r"""Return a name in characters that every terminal and file can represent.
 
-    Bytes of a file name that are not UTF-8 are spelled as \xNN.
+    Bytes of a file name that are not UTF-8 become \xNN.
 
     Examples
     --------
@@ -89,7 +88,7 @@ def quoted(name: object) -> str:
 
 
 def quoted_list(names: Iterable[object], limit: int = 5) -> str:
-    """Return the first names in quotes, and the number of names that are left out.
+    """Return the first names in quotes, and the number of the other names.
 
     Examples
     --------

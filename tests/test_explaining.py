@@ -600,7 +600,7 @@ def test_nothing_is_overwritten_unasked(made, tmp_path, run):
     code, _, err = run("explain", made / "max.skops", image, "-o", image)
     assert (code, "is no folder" in err) == (1, True)
     code, _, err = run("explain", made / "max.skops", image, "-o", tmp_path / "no/out")
-    assert (code, "No folder" in err) == (1, True)
+    assert (code, str(tmp_path / "no") in err) == (1, True)
 
 
 def test_only_bad_images_are_an_error(made, tmp_path, run):

@@ -194,18 +194,14 @@ def test_a_wide_csv_is_refused(wide, tmp_path):
 
 def test_an_unknown_ending_is_refused_first(tmp_path):
     """The format is told from the name, before the store is looked at."""
-    assert refusal(OptionError, tmp_path / "none.h5", tmp_path / "codes.xlsx") == (
-        "Cannot tell a format from codes.xlsx. "
-        "Expected -o NAME.parquet or -o NAME.csv or -o NAME.npz."
-    )
+    message = refusal(OptionError, tmp_path / "none.h5", tmp_path / "codes.xlsx")
+    assert all(fact in message for fact in ("codes.xlsx", "NAME.parquet", "NAME.csv", "NAME.npz"))
 
 
 def test_a_missing_folder_is_refused_first(tmp_path):
     """The folder of the output is looked for before the store is."""
     output = tmp_path / "missing" / "codes.csv"
-    assert refusal(OptionError, tmp_path / "none.h5", output) == (
-        f"No folder {output.parent} to write codes.csv into. Make it, or another -o."
-    )
+    assert str(output.parent) in refusal(OptionError, tmp_path / "none.h5", output)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -255,10 +251,8 @@ def test_a_full_disk_is_told(store, tmp_path, monkeypatch):
     output = tmp_path / "out.csv"
     free = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=1_230_000_000))
-    assert refusal(OutputError, store.path, output) == (
-        f"No room for {output}: 1.23 GB are free in {tmp_path}. "
-        "Make room, or use -o on another disk."
-    )
+    message = refusal(OutputError, store.path, output)
+    assert all(fact in message for fact in (str(output), "1.23 GB", "-o"))
     assert files_in(tmp_path) == ["codes.h5"]
 
 

@@ -156,18 +156,19 @@ def test_an_output_never_replaces_the_weights(folder):
         (
             {"layer": "block9_pool"},
             UnknownLayerError,
-            "No layer 'block9_pool' in VGG19. Did you mean 'block5_pool'? All names: featx layers",
+            "VGG19 has no layer 'block9_pool'. Did you mean 'block5_pool'? List all layers: featx "
+            "layers",
         ),
         (
             {"layer": "fc1", "weights": "bundled"},
             OptionError,
-            "Layer 'fc1' exists only at size 224: its weights expect a 7x7x512 map. Received size "
-            "32x32. Use --size 224, or a conv or pool layer.",
+            "Layer 'fc1' requires size 224, because its weights have the shape of a 7x7x512 "
+            "activation, but the size is 32x32. Use --size 224, or a conv or pool layer.",
         ),
         (
             {"layer": "block5_pool", "size": 16},
             OptionError,
-            "Layer 'block5_pool' needs images of at least 32x32 pixels. Received size 16x16. "
+            "Layer 'block5_pool' requires at least 32x32 pixels, but the size is 16x16. "
             "Use --size 224.",
         ),
         (
@@ -208,7 +209,10 @@ def test_settings_are_refused_before_work(folder, settings, kind, message):
 
 def test_a_missing_output_folder_is_known_before_work(folder):
     """An output in a folder that is not there is refused at once."""
-    message = f"No folder {folder / 'no'} to write codes.h5 into. Make it, or another -o."
+    message = (
+        f"Cannot write {folder / 'no/codes.h5'}: the folder {folder / 'no'} does not exist. "
+        "Create it, or use another -o."
+    )
     with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
         prepare_extraction(folder / "data", output=folder / "no" / "codes.h5", **TINY)
 

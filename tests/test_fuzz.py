@@ -463,10 +463,8 @@ def test_a_link_is_never_followed_to_its_numbers(tmp_path, seeds, worker):
         )(file)
     with h5py.File(path) as file:  # HDF5 itself gives them
         assert file["codes/block1_conv1"][0, 0] == 7
-    assert ended_well(worker("store", path))["words"] == (
-        f"{path} keeps the numbers of codes/block1_conv1 in another file. Expected a store as "
-        "featx writes it. Do not trust this file."
-    )
+    message = ended_well(worker("store", path))["words"]
+    assert all(fact in message for fact in (str(path), "codes/block1_conv1", "another file"))
 
 
 def test_a_packed_copy_of_a_store_is_read(tmp_path, seeds, worker):
@@ -566,7 +564,7 @@ def test_groups_in_groups_end(tmp_path, worker):
     with h5py.File(path, "w") as file:
         file.create_group("/".join(["a"] * 1000))
     found = ended_well(worker("weights", path))
-    assert "has groups in groups more than 100 deep" in found["words"]
+    assert "100 deep" in found["words"]
 
 
 @pytest.mark.parametrize("name", ["config.json", "featx.json", "model.weights.h5"])

@@ -393,9 +393,7 @@ def test_saving_into_no_folder_leaves_nothing(tmp_path, folder):
     """A folder that is missing, or is a file, is an error of its own."""
     (tmp_path / "file").touch()
     path = tmp_path / folder / "model.skops"
-    assert refusal(lambda: bundle_of().save(path), OutputError) == (
-        f"No folder {path.parent} to write model.skops into. Make it, or another -o."
-    )
+    assert str(path.parent) in refusal(lambda: bundle_of().save(path), OutputError)
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
@@ -412,9 +410,8 @@ def test_a_full_disk_keeps_the_old_bundle(tmp_path, monkeypatch):
     monkeypatch.setattr(skops.io, "dump", full)
     free = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=1_230_000_000))
-    assert refusal(lambda: bundle_of().save(path), OutputError) == (
-        f"No room for {path}: 1.23 GB are free in {tmp_path}. Make room, or use -o on another disk."
-    )
+    message = refusal(lambda: bundle_of().save(path), OutputError)
+    assert all(fact in message for fact in (str(path), "1.23 GB", "-o"))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

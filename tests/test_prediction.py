@@ -136,8 +136,8 @@ def test_other_weights_are_refused(made):
         (
             {"output": "out.xlsx"},
             OptionError,
-            "Cannot tell a format from out.xlsx. Expected -o NAME.csv or -o NAME.parquet or "
-            "-o NAME.jsonl.",
+            "The format of out.xlsx is not clear from its name. Use -o NAME.csv or "
+            "-o NAME.parquet or -o NAME.jsonl.",
         ),
         ({"top": 0}, OptionError, "Cannot give 0 labels an image. Expected --top 1 or more."),
         ({"inputs": []}, ImagesError, "No images, folder or store was given."),

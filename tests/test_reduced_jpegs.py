@@ -1,4 +1,4 @@
-"""Large JPEGs, decoded at a part of their size: nearly the same pixels, and only where asked."""
+"""Large JPEGs decoded at a fraction of their size have nearly the same pixels."""
 
 import struct
 
@@ -14,7 +14,7 @@ SIZE = (32, 48)
 
 @pytest.fixture(scope="module")
 def photograph():
-    """A smooth picture of 640 x 960 pixels with detail of every width, as photographs have."""
+    """An image of 640 x 960 pixels with detail of every scale, like a photograph."""
     rng = np.random.default_rng(0)
     whole = np.zeros((640, 960, 3))
     for side in (4, 8, 16, 32, 64, 128):
@@ -26,7 +26,7 @@ def photograph():
 
 
 def difference(path, size=SIZE, resize="squash"):
-    """How far the reduced pixels are from those of full decoding."""
+    """Return the absolute differences from the pixels of full decoding."""
     full = read_image(path, size, resize, jpeg="full").pixels.astype(int)
     reduced = read_image(path, size, resize).pixels
     assert reduced.shape == full.shape
@@ -34,7 +34,7 @@ def difference(path, size=SIZE, resize="squash"):
 
 
 def decoded_size(monkeypatch, path, size=SIZE, resize="squash", **settings):
-    """The (width, height) at which a picture was decoded."""
+    """Return the (width, height) at which an image was decoded."""
     seen = []
     monkeypatch.setattr(
         "featx.images.decoding.resized", lambda i, *rest: seen.append(i.size) or resized(i, *rest)
@@ -45,8 +45,8 @@ def decoded_size(monkeypatch, path, size=SIZE, resize="squash", **settings):
 
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("how", [{}, {"progressive": True}, {"subsampling": 0}, {"grey": True}])
-def test_a_photograph_keeps_its_pixels_nearly(tmp_path, photograph, resize, how):
-    """Within half a grey level in the mean, a few at most, however it was saved."""
+def test_a_photograph_nearly_keeps_its_pixels(tmp_path, photograph, resize, how):
+    """The mean difference is below half a grey level, and the maximum is small."""
     image = photograph.convert("L") if how.pop("grey", False) else photograph
     image.save(tmp_path / "a.jpg", quality=92, **how)
     apart = difference(tmp_path / "a.jpg", resize=resize)
@@ -55,7 +55,7 @@ def test_a_photograph_keeps_its_pixels_nearly(tmp_path, photograph, resize, how)
 
 
 def test_cmyk_keeps_its_colours(tmp_path, photograph):
-    """Only the size is asked of the decoder, never another mode."""
+    """The decoder changes the size but not the mode."""
     photograph.convert("CMYK").save(tmp_path / "a.jpg", quality=92)
     assert difference(tmp_path / "a.jpg").mean() < 0.5
 
@@ -63,27 +63,27 @@ def test_cmyk_keeps_its_colours(tmp_path, photograph):
 @pytest.mark.parametrize(
     ("size", "resize", "decoded"),
     [
-        ((107, 160), "squash", (960, 640)),  # a half is 320 high, less than 3 x 107
+        ((107, 160), "squash", (960, 640)),  # half of it is 320 high, less than 3 x 107
         ((106, 160), "squash", (480, 320)),
-        ((106, 161), "squash", (960, 640)),  # a half is 480 wide, less than 3 x 161
+        ((106, 161), "squash", (960, 640)),  # half of it is 480 wide, less than 3 x 161
         ((53, 80), "squash", (240, 160)),
         ((26, 40), "squash", (120, 80)),
-        ((2, 3), "squash", (120, 80)),  # an eighth is the least
+        ((2, 3), "squash", (120, 80)),  # an eighth is the smallest
         ((106, 106), "crop", (480, 320)),
         ((107, 80), "crop", (960, 640)),  # the box that is kept is 640 high
-        ((160, 107), "pad", (480, 320)),  # the whole is shown, 107 wide, 71 high
+        ((160, 107), "pad", (480, 320)),  # the whole image, 107 wide, 71 high
         ((213, 159), "pad", (480, 320)),
         ((213, 161), "pad", (960, 640)),
     ],
 )
-def test_the_scale_that_is_taken(tmp_path, monkeypatch, photograph, size, resize, decoded):
-    """The smallest that is still three times what is needed, both ways."""
+def test_the_chosen_scale(tmp_path, monkeypatch, photograph, size, resize, decoded):
+    """The smallest size that is still three times the requested one, in both directions."""
     photograph.save(tmp_path / "a.jpg")
     assert decoded_size(monkeypatch, tmp_path / "a.jpg", size, resize) == decoded
     assert decoded_size(monkeypatch, tmp_path / "a.jpg", size, resize, jpeg="full") == (960, 640)
 
 
-#: What a camera does to an upright picture to store it, by orientation of EXIF.
+#: How a camera stores an upright image, by EXIF orientation.
 TO_STORED = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -101,7 +101,7 @@ TO_STORED = {
 def test_sides_that_the_scale_does_not_divide(
     tmp_path, monkeypatch, photograph, orientation, resize
 ):
-    """961 x 633, rounded up to 121 x 80 at an eighth, is not shifted, however it is turned."""
+    """961 x 633 becomes 121 x 80 at an eighth, and is not shifted in any orientation."""
     upright = np.asarray(photograph.resize((961, 633)))
     stored = Image.fromarray(np.ascontiguousarray(TO_STORED[orientation](upright)))
     exif = Image.Exif()
@@ -109,7 +109,7 @@ def test_sides_that_the_scale_does_not_divide(
     path = tmp_path / "a.jpg"
     stored.save(path, exif=exif, quality=92)
     size = (20, 30) if resize != "crop" else (26, 20)
-    with Image.open(path) as image:  # the truth is Pillow's alone
+    with Image.open(path) as image:  # the expected pixels are from Pillow only
         expected = np.asarray(resized(ImageOps.exif_transpose(image), size, resize), int)
     apart = np.abs(read_image(path, size, resize).pixels - expected)
     assert apart.mean() < 0.5
@@ -117,8 +117,8 @@ def test_sides_that_the_scale_does_not_divide(
     assert decoded_size(monkeypatch, path, size, resize) == (121, 80)
 
 
-def test_a_turned_photograph_has_the_scale_of_the_upright_one(tmp_path, monkeypatch, photograph):
-    """The sides that count are those of the picture as it is shown."""
+def test_the_scale_of_a_rotated_photograph(tmp_path, monkeypatch, photograph):
+    """The scale depends on the sides of the upright image."""
     exif = Image.Exif()
     for orientation, expected in ((1, (960, 640)), (3, (960, 640)), (6, (320, 480))):
         exif[ExifTags.Base.Orientation] = orientation
@@ -126,8 +126,8 @@ def test_a_turned_photograph_has_the_scale_of_the_upright_one(tmp_path, monkeypa
         assert decoded_size(monkeypatch, tmp_path / "a.jpg", (160, 106)) == expected
 
 
-def test_fine_detail_shows_that_less_was_decoded(tmp_path):
-    """One-pixel noise, the worst there is, is changed, and by few levels."""
+def test_fine_detail_changes_little(tmp_path):
+    """One-pixel noise, the worst case, changes by a few levels."""
     noise = np.random.default_rng(0).integers(0, 256, (384, 384, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.jpg", quality=92)
     apart = difference(tmp_path / "a.jpg", (64, 64))
@@ -135,8 +135,8 @@ def test_fine_detail_shows_that_less_was_decoded(tmp_path):
     assert apart.max() <= 8
 
 
-def test_thumbnail_of_a_reduced_picture(tmp_path, photograph):
-    """The thumbnail is the whole picture, whatever the pixels were reduced for."""
+def test_thumbnail_of_a_reduced_image(tmp_path, photograph):
+    """The thumbnail is the whole image, also if the pixels are a crop."""
     photograph.resize((961, 633)).save(tmp_path / "a.jpg", quality=92)
     full = read_image(tmp_path / "a.jpg", (20, 30), "crop", jpeg="full")
     reduced = read_image(tmp_path / "a.jpg", (20, 30), "crop")
@@ -146,7 +146,7 @@ def test_thumbnail_of_a_reduced_picture(tmp_path, photograph):
 
 
 def lossless_jpeg(side: int) -> bytes:
-    """Write a JPEG without waves (SOF3) by hand: grey, every difference zero."""
+    """Return a lossless JPEG (SOF3) of one grey, written by hand."""
 
     def segment(mark: int, data: bytes) -> bytes:
         return bytes([0xFF, mark]) + struct.pack(">H", len(data) + 2) + data
@@ -158,8 +158,8 @@ def lossless_jpeg(side: int) -> bytes:
     return b"\xff\xd8" + segments + bytes(side * side // 8) + b"\xff\xd9"
 
 
-def test_a_lossless_jpeg_is_read_whole(tmp_path):
-    """The decoder cannot reduce it, and would call it damaged."""
+def test_a_lossless_jpeg_is_decoded_in_full(tmp_path):
+    """The decoder cannot reduce it, and would report damage."""
     (tmp_path / "a.jpg").write_bytes(lossless_jpeg(800))
     try:
         with Image.open(tmp_path / "a.jpg") as image:
@@ -169,16 +169,16 @@ def test_a_lossless_jpeg_is_read_whole(tmp_path):
     assert (read_image(tmp_path / "a.jpg", SIZE, "squash").pixels == 128).all()
 
 
-def test_other_formats_and_small_pictures_are_untouched(tmp_path, photograph):
-    """PNG, and a JPEG less than six times too large, give the bits of full decoding."""
+def test_other_formats_and_small_images_are_decoded_in_full(tmp_path, photograph):
+    """PNG, and a JPEG below six times the size, give exactly the pixels of full decoding."""
     photograph.save(tmp_path / "a.png")
     assert difference(tmp_path / "a.png").max() == 0
     photograph.resize((287, 191)).save(tmp_path / "b.jpg")
     assert difference(tmp_path / "b.jpg").max() == 0
 
 
-def test_the_recipe_says_it():
-    """Codes of reduced and of full JPEGs are of two recipes; an old file means full."""
+def test_the_recipe_has_the_setting():
+    """Codes of reduced and of full JPEGs have different recipes; old files are full."""
     recipe = Recipe(weights="random:0", layers=("block1_pool",))
     full = Recipe(weights="random:0", layers=("block1_pool",), jpeg="full")
     assert [d.flag for d in recipe.differences(full)] == ["--jpeg full"]

@@ -319,18 +319,16 @@ def test_creation_in_no_folder_is_refused(tmp_path, folder):
     """A folder that is missing, or is a file, is named in the message."""
     (tmp_path / "file").touch()
     path = tmp_path / folder / "codes.h5"
-    assert refusal(lambda: empty_store(path, 3), OutputError) == (
-        f"No folder {path.parent} to write codes.h5 into. Make it, or another -o."
-    )
+    assert str(path.parent) in refusal(lambda: empty_store(path, 3), OutputError)
 
 
 def test_creation_over_a_folder_is_refused(tmp_path):
     """A folder of that name is not replaced, and no temporary file stays."""
     path = tmp_path / "codes.h5"
     path.mkdir()
-    assert refusal(lambda: empty_store(path, 3), OutputError) == (
-        f"Cannot write {path}: Is a directory. Choose another -o."
-    )
+    message = refusal(lambda: empty_store(path, 3), OutputError)
+    assert str(path) in message
+    assert "Is a directory" in message
     assert files_in(tmp_path) == ["codes.h5"]
 
 

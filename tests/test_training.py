@@ -1343,17 +1343,14 @@ def test_an_existing_output_is_replaced_where_that_was_said(store_of, tmp_path):
 @pytest.mark.parametrize("name", ["model.pkl", "model"])
 def test_another_ending_is_refused_before_any_work(tmp_path, name):
     """Bundles are skops or joblib files, and are called so."""
-    assert refusal(OptionError, tmp_path / "none.h5", output=tmp_path / name) == (
-        f"Cannot tell a format from {name}. Expected -o NAME.skops or -o NAME.joblib."
-    )
+    message = refusal(OptionError, tmp_path / "none.h5", output=tmp_path / name)
+    assert all(fact in message for fact in (name, "NAME.skops", "NAME.joblib"))
 
 
 def test_a_missing_folder_is_refused_before_any_work(tmp_path):
     """The bundle's folder is not made silently."""
     output = tmp_path / "missing" / "model.skops"
-    assert refusal(OptionError, tmp_path / "none.h5", output=output) == (
-        f"No folder {output.parent} to write model.skops into. Make it, or another -o."
-    )
+    assert str(output.parent) in refusal(OptionError, tmp_path / "none.h5", output=output)
 
 
 def test_an_unknown_classifier_is_refused_before_any_work(tmp_path):

@@ -247,7 +247,7 @@ def test_a_network_that_cannot_be_written_leaves_the_old_files_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(keras.Model, "save", fail)
-    with pytest.raises(OutputError, match="No room for"):
+    with pytest.raises(OutputError, match="GB are free"):
         save_tuned(network, tmp_path, DIGESTS, SUMMARY)
     assert [path.name for path in tmp_path.iterdir()] == ["tuned.keras"]
     assert read_tuned(tmp_path / "tuned.keras").fitted_on == DIGESTS

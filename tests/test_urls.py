@@ -48,7 +48,7 @@ def zipped(folder, output, prefix=""):
 
 
 def tarred(folder, output, mode):
-    """As `tar -C FOLDER .` does: names begin with "./". The last file comes first."""
+    """Write a tar as `tar -C FOLDER .` does: names start with "./". The last file is first."""
     with tarfile.open(output, mode) as archive:
         for path in reversed(files_of(folder)):
             archive.add(path, f"./{path.relative_to(folder).as_posix()}")
@@ -67,7 +67,7 @@ ARCHIVES = {
 
 @pytest.fixture
 def bucket(folder):
-    """The images in fsspec's memory, which is listed and read as a bucket is."""
+    """The images in fsspec's memory file system, which is listed and read like a bucket."""
     system = fsspec.filesystem("memory")
     system.put(str(folder / "data"), "/bucket/photos", recursive=True)
     yield system
@@ -75,7 +75,7 @@ def bucket(folder):
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a folder; what is cut, is cut in the middle."""
+    """A server of a folder; the files in `cut` are sent by half."""
 
     daemon_threads = True
 
@@ -115,13 +115,13 @@ class _Handler(SimpleHTTPRequestHandler):
         else:
             super().do_GET()
 
-    def log_message(self, *told):
+    def log_message(self, *arguments):
         pass
 
 
 @pytest.fixture
 def server(folder):
-    """A server on this machine that serves data/."""
+    """A server of data/ on this machine."""
     server = Server(folder / "data")
     yield server
     server.stop()
@@ -142,7 +142,7 @@ def manifest_of(paths, folder, name="table.csv"):
 
 @pytest.mark.parametrize("kind", ARCHIVES)
 def test_an_archive_is_a_folder(folder, kind):
-    """Classes, splits, the bad image and all codes: the very store of the folder."""
+    """Classes, splits, the bad image and all codes are those of the folder."""
     archive = ARCHIVES[kind](folder / "data", folder)
     made = run_job(job_in(folder, images=archive, batch_size=4))
     assert (made.n_done, made.n_failed) == (27, 1)
@@ -151,25 +151,25 @@ def test_an_archive_is_a_folder(folder, kind):
 
 
 def test_a_folder_inside_an_archive(folder):
-    """A URL names a part of an archive; paths are relative to it."""
+    """A URL may name a folder of an archive; paths are relative to it."""
     archive = zipped(folder / "data", folder / "photos.zip")
     listing = list_images(f"zip://val::{archive}")
     assert [(r.path, r.label, r.split) for r in listing.records] == [
         (f"{name}/{i}.png", name, None) for name in ("blue", "green", "red") for i in range(3)
     ]
-    with pytest.raises(ImagesError, match="No images in 'zip://va::"):
+    with pytest.raises(ImagesError, match="zip://va::"):
         list_images(f"zip://va::{archive}")
 
 
 def test_a_folder_that_was_archived_with_its_name(folder):
-    """The one folder that wraps the others is no class, and a note says so."""
+    """The one folder that contains the others is not a class; a note reports it."""
     archive = zipped(folder / "data/train", folder / "wrapped.zip", "photos/")
     listing = list_images(archive)
     plain = list_images(folder / "data/train")
     assert [(r.path, r.label) for r in listing.records] == [
         (r.path, r.label) for r in plain.records
     ]
-    assert "lies in its folder 'photos'" in listing.notes[0]
+    assert "'photos'" in listing.notes[0]
     assert read_digest(listing.records[4].file) == read_digest(plain.records[4].file)
     # One class alone is one.
     alone = zipped(folder / "data/train/red", folder / "alone.zip", "red/")
@@ -177,7 +177,7 @@ def test_a_folder_that_was_archived_with_its_name(folder):
 
 
 def test_a_table_inside_an_archive(folder):
-    """metadata.csv wins over the folders, as in a folder; hidden files are none."""
+    """metadata.csv takes precedence, as in a folder; hidden files are skipped."""
     (folder / "data/metadata.csv").write_text("file_name,label,group\ntrain/red/0.png,rose,g1\n")
     archive = zipped(folder / "data", folder / "photos.zip")
     with zipfile.ZipFile(archive, "a") as opened:
@@ -191,19 +191,19 @@ def test_a_table_inside_an_archive(folder):
 
 
 def test_threads_and_forks_share_an_archive(folder):
-    """One position in one file: what each thread reads is its own image."""
+    """Each thread reads its own image, and so does a fork."""
     archive = tarred(folder / "data", folder / "photos.tar", "w")
     files = [r.file for r in list_images(archive).records] * 20
     expected = [read_digest(r.file) for r in list_images(folder / "data").records] * 20
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(read_digest, files)) == expected
     assert pickle.loads(pickle.dumps(files[0])) == files[0]
-    urls._forget()  # what a fork does in the child
+    urls._forget()  # a fork calls it in the child
     assert read_digest(files[1]) == expected[1]
 
 
 def test_a_damaged_member_is_a_row_with_a_reason(folder):
-    """Bytes that were changed, a member that is not there, an archive that is none."""
+    """Damaged bytes, missing members and archives, and files that are not archives have reasons."""
     archive = zipped(folder / "data", folder / "photos.zip")
     data = bytearray(archive.read_bytes())
     at = data.index(b"train/blue/0.png") + len("train/blue/0.png")
@@ -223,17 +223,16 @@ def test_a_damaged_member_is_a_row_with_a_reason(folder):
     images = open_store(job.output).images
     assert list(images.path) == paths
     assert list(images.status) == [2, 2, 1, 2, 2, 1]
-    assert images.reason[0].startswith("cannot be read:")
-    assert images.reason[1] == "not found"
-    assert images.reason[3] == "cannot be read: File is not a zip file"
-    assert images.reason[4] == "not found"
+    assert images.reason[0]
+    assert images.reason[1] == images.reason[4] == "not found"
+    assert "not a zip file" in images.reason[3]
     assert images.sha256[2] == images.sha256[5]
-    with pytest.raises(ImagesError, match="cannot be listed: cannot be read: File is not a zip"):
+    with pytest.raises(ImagesError, match=r"none\.zip.*not a zip file"):
         list_images(folder / "none.zip")
 
 
 def test_limits_and_reduced_jpegs_hold(folder):
-    """A picture from an archive is the picture of the file, and no larger."""
+    """An image in an archive is decoded and limited like a file."""
     from PIL import Image
 
     pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
@@ -250,7 +249,7 @@ def test_limits_and_reduced_jpegs_hold(folder):
 
 
 def test_images_are_added_to_an_archive(folder):
-    """The archive is another file then: the store is brought up to date by bytes."""
+    """The store is updated by the bytes of the images in the new archive."""
     kept = folder / "data/val/red/2.png"
     data = kept.read_bytes()
     kept.unlink()
@@ -272,14 +271,14 @@ def test_images_are_added_to_an_archive(folder):
 
 
 def test_a_bucket_is_a_folder(folder, bucket):
-    """Listed and read through fsspec: the very store of the folder."""
+    """A bucket, listed and read through fsspec, gives the store of the folder."""
     made = run_job(job_in(folder, images="memory://bucket/photos"))
     assert digests(made.path) == digests(folder / "straight.h5")
     assert open_store(made.path).provenance["root"] == "memory://bucket/photos"
 
 
-def test_a_stopped_run_goes_on_and_sees_what_was_added_and_edited(folder, bucket):
-    """As with files: by the bytes."""
+def test_a_stopped_run_resumes_and_finds_new_and_edited_images(folder, bucket):
+    """New and edited images are found by their bytes, as in a folder."""
     images = "memory://bucket/photos"
     with pytest.raises(KeyboardInterrupt):
         run_job(job_in(folder, images=images, batch_size=4), progress=stop_after(8))
@@ -300,7 +299,7 @@ def test_a_stopped_run_goes_on_and_sees_what_was_added_and_edited(folder, bucket
 
 
 def test_an_archive_in_a_bucket(folder, bucket):
-    """The archive itself may lie anywhere, and is looked at anew when it is listed."""
+    """The archive may be in a bucket, and is read again for each listing."""
     archive = zipped(folder / "data/train", folder / "photos.zip")
     bucket.put(str(archive), "/bucket/photos.zip")
     assert len(list_images("memory://bucket/photos.zip").records) == 19
@@ -310,7 +309,7 @@ def test_an_archive_in_a_bucket(folder, bucket):
 
 
 def test_an_empty_bucket(bucket):
-    with pytest.raises(ImagesError, match="No images in 'memory://bucket/none'"):
+    with pytest.raises(ImagesError, match="memory://bucket/none"):
         list_images("memory://bucket/none")
 
 
@@ -318,7 +317,7 @@ def test_an_empty_bucket(bucket):
 
 
 def test_a_table_of_urls_and_paths(folder, server):
-    """Each image is fetched once; what cannot be had is a row with a reason."""
+    """Each image is downloaded once; a failed one is a row with a reason."""
     (folder / "data/text.png").write_text("no image")
     server.cut.add("/train/red/1.png")
     paths = [
@@ -340,17 +339,17 @@ def test_a_table_of_urls_and_paths(folder, server):
     assert images.sha256[0] == images.sha256[1]
     assert images.sha256[6] == images.sha256[7]
     assert images.reason[2] == "not found"
-    assert images.reason[3].startswith("cannot be read: Response payload is not completed")
-    assert images.reason[4] == "the server says 403 Forbidden"
-    assert images.reason[5] == "not an image that Pillow can read"
+    assert "payload" in images.reason[3]
+    assert "403" in images.reason[4]
+    assert "not an image" in images.reason[5]
     codes = open_store(job.output).codes("block1_pool")
     np.testing.assert_array_equal(codes[0], codes[1])
     assert server.got["/train/red/0.png"] == 1
     assert set(server.got.values()) == {1}
 
 
-def test_images_are_fetched_once_in_a_run_that_goes_on(folder, server):
-    """What was done is looked at again, and what was not is fetched when its turn comes."""
+def test_images_are_downloaded_once_in_a_resumed_run(folder, server):
+    """Finished images are checked first, and the others are downloaded when they are needed."""
     paths = [f"{server.url}/train/{name}/{i}.png" for name in ("red", "blue") for i in range(6)]
     settings = {"images": None, "manifest": manifest_of(paths, folder), "batch_size": 2}
     with pytest.raises(KeyboardInterrupt):
@@ -363,8 +362,8 @@ def test_images_are_fetched_once_in_a_run_that_goes_on(folder, server):
     assert len(server.got) == 12
 
 
-def test_a_server_that_is_down_undoes_nothing(folder, server):
-    """What is done stays done, in place and when images are added; what failed is tried again."""
+def test_finished_images_survive_a_server_that_is_down(folder, server):
+    """Finished images are kept, also when images are added; failed ones are tried again."""
     paths = [f"{server.url}/train/red/{i}.png" for i in range(3)]
     server.cut.add("/train/red/2.png")
     job = job_in(folder, images=None, manifest=manifest_of(paths, folder))
@@ -386,23 +385,23 @@ def test_a_server_that_is_down_undoes_nothing(folder, server):
     np.testing.assert_array_equal(store.codes("block1_pool")[:2], before)
 
 
-def test_no_server_at_all(folder, run):
-    """The verb ends with an error, and each row says why."""
+def test_no_server(folder, run):
+    """The command fails, and each row has a reason."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     table = manifest_of([f"http://127.0.0.1:{port}/red/{i}.png" for i in range(3)], folder)
-    code, _, told = run(
+    code, _, err = run(
         "extract", "--manifest", table, "-o", folder / "codes.h5", "--layer", "block1_pool",
         "--pool", "avg", "--size", 32, "--weights", "random:0", "--quiet",
     )  # fmt: skip
     assert code == 1
-    assert "Of 3 images none could be read" in told
+    assert "3 images" in err
     assert all("Cannot connect" in r for r in open_store(folder / "codes.h5").images.reason)
 
 
 def test_an_archive_on_a_server(folder, server):
-    """Where a server gives no parts of files, fsspec's cache fetches the archive once."""
+    """fsspec's cache downloads an archive once, if the server does not send parts of files."""
     zipped(folder / "data/train", folder / "data/photos.zip")
     listing = list_images(f"simplecache::{server.url}/photos.zip")
     plain = list_images(folder / "data/train")
@@ -414,9 +413,9 @@ def test_an_archive_on_a_server(folder, server):
     assert n_got <= 2  # of which one may be to learn its size
     read_digest(listing.records[-1].file)
     assert server.got["/photos.zip"] == n_got
-    with pytest.raises(ImagesError, match=r"simplecache::http.* is fetched whole"):
+    with pytest.raises(ImagesError, match=r"simplecache::http.*/photos\.zip"):
         list_images(f"{server.url}/photos.zip")
-    with pytest.raises(ImagesError, match="the web has no folders"):
+    with pytest.raises(ImagesError, match=r"/train.*--manifest"):
         list_images(f"{server.url}/train")
 
 
@@ -475,18 +474,18 @@ def test_a_cluster_reads_urls(folder, server, monkeypatch):
 # what is missing, and names
 
 
-def test_what_to_install_is_said(folder, monkeypatch):
-    """Before any image is read, and by name."""
+def test_missing_packages_are_named(folder, monkeypatch):
+    """The message has the command that installs them, before any image is read."""
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(OptionError, match="needs a package that is not here: pip install s3fs"):
+    with pytest.raises(OptionError, match="pip install s3fs"):
         job_in(folder, images="s3://bucket/photos")
     table = manifest_of(["data/train/red/0.png", "gs://bucket/red/1.png"], folder)
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(OptionError, match="pip install gcsfs"):
         job_in(folder, images=None, manifest=table)
-    with pytest.raises(OptionError, match="There are no URLs 'foo://'"):
+    with pytest.raises(OptionError, match="foo://"):
         list_images("foo://bucket")
-    with pytest.raises(OptionError, match=r"names no archive. Expected zip://NAME::ARCHIVE"):
+    with pytest.raises(OptionError, match="zip://NAME::ARCHIVE"):
         list_images("zip://photos.zip")
     urls._check_scheme.cache_clear()
     monkeypatch.setitem(sys.modules, "fsspec", None)
@@ -494,14 +493,14 @@ def test_what_to_install_is_said(folder, monkeypatch):
         list_images("zip://::s3://bucket/photos.zip")
     with pytest.raises(OptionError, match=r"pip install 'featx\[urls\]'$"):
         featx.VGG19Codes().fit(["https://127.0.0.1/1.png"])
-    # What lies on this machine needs none of it.
+    # Archives on this machine need no package.
     archive = zipped(folder / "data", folder / "photos.zip")
     assert len(list_images(archive).records) == 28
     assert read_digest(as_file(f"zip://train/red/0.png::{archive}"))
 
 
 def test_names_of_urls(tmp_path):
-    """What is a URL, and where it leads."""
+    """Texts become paths or URLs, relative to a folder."""
     assert as_file("a/b.png", tmp_path) == tmp_path / "a/b.png"
     assert as_file("s3:/a", tmp_path) == tmp_path / "s3:/a"
     assert as_file("file:///a/b.png") == Path("/a/b.png")

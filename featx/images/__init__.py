@@ -1,4 +1,4 @@
-"""Images: a folder or a table to a list, a file to pixels."""
+"""Images: folders and tables become lists of images, and files become pixels."""
 
 from featx.images.colours import to_rgb
 from featx.images.decoding import MAX_PIXELS, THUMBNAIL_SIZE, DecodedImage, read_digest, read_image

@@ -1,7 +1,7 @@
-"""Archives as folders: the names in a zip or tar file, and the bytes of each.
+"""Archives as folders: the names in a zip or tar file, and the bytes of each member.
 
-An opened file comes in; names and bytes go out. A compressed tar can only be read from
-its start, so it is unpacked once, into a file without a name. This file knows no URL.
+An open file comes in; names and bytes go out. A compressed tar can only be read from its start,
+so it is decompressed once, into a temporary file. This module knows no URL.
 """
 
 import bz2
@@ -20,14 +20,14 @@ from typing import IO, Any
 
 __all__ = ["ARCHIVES", "Archive", "archive_scheme"]
 
-#: Endings of file names, in lower case, and what they are.
+#: Endings of archives, in lower case, and their kind.
 ARCHIVES = {
     ".zip": "zip",
     **dict.fromkeys((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"), "tar"),
 }
 
 # By the first bytes of a file.
-_UNPACKERS: dict[bytes, Callable[[Any], Any]] = {
+_DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
@@ -35,7 +35,7 @@ _UNPACKERS: dict[bytes, Callable[[Any], Any]] = {
 
 
 def archive_scheme(name: str) -> str | None:
-    """Return "zip" or "tar" where a name ends as those of archives do.
+    """Return "zip" or "tar" if a file name ends like that of an archive.
 
     Examples
     --------
@@ -46,19 +46,19 @@ def archive_scheme(name: str) -> str | None:
 
 
 class Archive:
-    """An archive that is open; threads may share it.
+    """An open archive that threads may share.
 
     Parameters
     ----------
     scheme : {"zip", "tar"}
-        What it is.
+        Kind of the archive.
     file : file object
-        Its bytes, which can be sought in; closed when the archive is no longer used.
+        Its bytes, seekable; closed when the archive is no longer used.
 
     Raises
     ------
     Exception
-        Whatever the damage leads the readers of the standard library to.
+        Any exception of `zipfile` and `tarfile` on damaged data.
     """
 
     def __init__(self, scheme: str, file: IO[bytes]) -> None:
@@ -80,45 +80,44 @@ class Archive:
         Raises
         ------
         FileNotFoundError
-            There is none of that name.
+            There is no file of that name.
         Exception
-            What the damage leads to.
+            Any exception of `zipfile` and `tarfile` on damaged data.
         """
         try:
             member = self._members[posixpath.normpath(name)]
         except KeyError as error:
             raise FileNotFoundError(name) from error
-        with self._lock:  # one position in one file
+        with self._lock:  # all threads share one position in the file
             return self._read(member)
 
 
-_Opened = tuple[list[tuple[str, object]], Callable[[object], bytes]]
+_Opened = tuple[list[tuple[str, Any]], Callable[[Any], bytes]]
 
 
 def _zip(file: IO[bytes], opened: contextlib.ExitStack) -> _Opened:
     archive = opened.enter_context(zipfile.ZipFile(file))
-    members = [(info.filename, info) for info in archive.infolist() if not info.is_dir()]
-    return members, archive.read  # type: ignore[return-value]
+    return [(info.filename, info) for info in archive.infolist() if not info.is_dir()], archive.read
 
 
 def _tar(file: IO[bytes], opened: contextlib.ExitStack) -> _Opened:
     start = file.read(8)
     file.seek(0)
-    for mark, unpacked in _UNPACKERS.items():
+    for mark, decompressor in _DECOMPRESSORS.items():
         if start.startswith(mark):
             whole = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-            with unpacked(file) as stream:
+            with decompressor(file) as stream:
                 shutil.copyfileobj(stream, whole, 1 << 20)
             whole.seek(0)
             file = whole
     archive = opened.enter_context(tarfile.TarFile(fileobj=file))
 
-    def read(member: object) -> bytes:
-        found = archive.extractfile(member)  # type: ignore[arg-type]
+    def read(member: Any) -> bytes:
+        found = archive.extractfile(member)
         if found is None:
             raise FileNotFoundError(member)
         with found:
             return found.read()
 
     members = [(m.name, m) for m in archive.getmembers() if m.isfile() or m.issym() or m.islnk()]
-    return members, read  # type: ignore[return-value]
+    return members, read

@@ -1,18 +1,16 @@
-"""Any picture to RGB: one rule for each way of storing colours.
+"""Colours: an image of any mode becomes RGB, with one rule for each way of storing colours.
 
-A Pillow image of any mode comes in, an RGB image goes out, or an error whose
-message is the reason. The rules:
+A Pillow image comes in; an RGB image goes out, or an error whose message is the reason. The
+rules:
 
-* RGB is left as it is; grey is repeated; 1 bit becomes 0 or 255; a palette
-  becomes its colours;
-* transparency, stored in whatever way, is laid over white;
-* CMYK, YCCK, YCbCr, HSV and LAB go through Pillow's own conversion. Colour
-  profiles inside files are ignored;
-* 16-bit grey is divided by 257 and rounded, so that 0 stays 0 and 65535
-  becomes 255. Pillow itself reads 16-bit colour by its upper 8 bits;
-* wider integers and floats are refused: nothing says which value is white.
+* RGB is not changed, grey is repeated, 1 bit becomes 0 or 255, and a palette becomes its colours;
+* transparency of any kind is composited on white;
+* CMYK, YCCK, YCbCr, HSV and LAB are converted by Pillow. Colour profiles in files are ignored;
+* 16-bit grey is divided by 257 and rounded, so that 0 stays 0 and 65535 becomes 255. Of 16-bit
+  colour, Pillow reads the upper 8 bits;
+* wider integers and floats are refused, because the value of white is unknown.
 
-This file knows no file and no size.
+This module knows no file and no size.
 """
 
 import numpy as np
@@ -26,12 +24,12 @@ WHITE = (255, 255, 255)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a picture in RGB.
+    """Return an image in RGB.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        A picture of any mode; its pixels are left as they are.
+        An image of any mode; it is not changed.
 
     Returns
     -------
@@ -41,7 +39,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises
     ------
     ImageError
-        The mode has no fixed range, or Pillow knows no way to RGB.
+        The mode has no fixed range, or Pillow cannot convert it to RGB.
 
     Examples
     --------
@@ -54,36 +52,33 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_integers(image)
     if image.has_transparency_data:
-        return _over_white(image)
-    if image.mode == "RGB":
-        return image
-    return _converted(image, "RGB")
+        return _on_white(image)
+    return image if image.mode == "RGB" else _converted(image, "RGB")
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
-    """Convert as Pillow does, and say so where it cannot."""
     try:
         return image.convert(mode)
-    except Exception as error:  # each conversion has errors of its own
+    except Exception as error:  # each conversion raises its own exceptions
         reason = f"mode {image.mode} cannot become {mode}: save as RGB"
         raise ImageError(reason) from error
 
 
 def _from_integers(image: Image.Image) -> Image.Image:
-    """Bring grey pixels of 16 bits, in whatever byte order, to 8."""
+    """Convert 16-bit grey, in any byte order, to 8 bits."""
     pixels = np.asarray(image).astype(np.int32)
     if pixels.min() < 0 or pixels.max() > 65535:
         reason = "32-bit pixels have no fixed range: save as 8 or 16 bit"
         raise ImageError(reason)
-    grey = (pixels + 128) // 257  # 257 is odd, so this is v / 257 rounded, without ties
+    grey = (pixels + 128) // 257  # v / 257 rounded; 257 is odd, so there are no ties
     if "transparency" in image.info:
         grey[pixels == image.info["transparency"]] = 255
     return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
 
 
-def _over_white(image: Image.Image) -> Image.Image:
-    """Lay a picture with transparency over white."""
-    # Straight to RGB, Pillow would drop the transparency, and warn about some palettes.
+def _on_white(image: Image.Image) -> Image.Image:
+    """Composite an image with transparency on white."""
+    # Converting to RGB at once would drop the transparency, and warn about some palettes.
     layer = _converted(image, "LA") if image.mode == "La" else image
     layer = layer if layer.mode == "RGBA" else _converted(layer, "RGBA")
     canvas = Image.new("RGB", image.size, WHITE)

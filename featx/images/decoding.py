@@ -1,29 +1,28 @@
-"""One file to one picture: pixels for the network, and what identifies it.
+"""Decoding: one file becomes the pixels for the network, and what identifies the file.
 
-A path comes in; pixels at the network's size, a thumbnail, a perceptual hash
-and the digest of the bytes go out, or an error whose message is the reason in
-a few words. This file knows no list and no label, and the message does not
-repeat the path: whoever holds the list adds it.
+A path or URL comes in; pixels at the size of the network, a thumbnail, a perceptual hash and the
+digest of the bytes go out, or an error whose message is the reason in a few words. This module
+knows no list and no label. The message does not repeat the path: the caller adds it.
 
 How a file becomes pixels is part of what makes a code, so each case has one rule:
 
 * an orientation in EXIF (or XMP) is applied;
 * of an animation, or of several pages, the first is read;
 * colours become RGB by the rules of `featx.images.colours`;
-* the size is met by the rules of `featx.images.resizing`;
-* a damaged or truncated file is refused, never half a picture;
-* the format is found in the bytes, whatever the suffix says: JPEG, PNG, GIF,
-  BMP, TIFF, WebP, PPM, AVIF or JPEG 2000. Pillow reads more; those are not
-  photographs, and some start other programs;
-* more pixels than a limit, which the head says before anything is decoded, are
-  refused, and so is a picture more than a hundred times longer than wide
-  (`featx.images.limits`); for TIFF and WebP, Pillow's own limit holds besides;
-* with `jpeg="reduced"` a JPEG is decoded at a half, a quarter or an eighth of its
-  size, where that is still three times what the network needs. The decoder then
-  leaves out the finest waves of each block of 8x8 pixels, which the resizing would
-  average away: on photographs the pixels stay within 0.5 grey levels of 255 in
-  the mean, 99.9 % of them within 5 to 11, all within 17. The worst are fine
-  stripes and text, with 6 in the mean and 16 at most (benchmarks/reduced_jpegs.py).
+* images are resized by the rules of `featx.images.resizing`;
+* a damaged or truncated file is refused, never decoded in part;
+* the format is found in the bytes, whatever the suffix is: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM,
+  AVIF or JPEG 2000. Other formats of Pillow are not for photographs, and some start other
+  programs;
+* an image with more pixels than a limit is refused before it is decoded, and so is an image more
+  than a hundred times longer than wide. For TIFF and WebP, Pillow also applies its own limit,
+  `PIL.Image.MAX_IMAGE_PIXELS`, which belongs to the whole program and is not changed;
+* with `jpeg="reduced"`, a JPEG is decoded at a half, a quarter or an eighth of its size if that is
+  still three times the size for the network. The decoder then skips the highest frequencies of
+  each block of 8x8 pixels, which resizing would average away: on photographs, the mean
+  difference is below 0.5 of 255 grey levels, 99.9 % of the pixels are within 5 to 11, and all
+  are within 17. Fine stripes and text are the worst case, with a mean of 6 and a maximum of 16
+  (benchmarks/reduced_jpegs.py).
 
 References
 ----------
@@ -45,19 +44,23 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 from featx.choices import Jpeg, Resize
 from featx.errors import ImageError
 from featx.images.colours import to_rgb
-from featx.images.limits import MAX_PIXELS, check_shape
 from featx.images.reducing import SIDEWAYS, reduce_jpeg
-from featx.images.resizing import Box, resized, scaled_size
+from featx.images.resizing import resized, scaled_size
 from featx.images.urls import File, Url, read_url
 
 __all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "DecodedImage", "read_digest", "read_image"]
 
+#: Default limit of height times width; a larger image may be an attack on the memory.
+MAX_PIXELS = 178_956_970
+
 #: (height, width) of a thumbnail.
 THUMBNAIL_SIZE = (32, 32)
 
+_MAX_ASPECT = 100  # longer side divided by the shorter one
+
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000")
 
-#: What undoes each orientation of EXIF; 1 is upright.
+#: The transposition that undoes each EXIF orientation; 1 is upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -71,20 +74,25 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """What featx takes from one image file.
+    """An image file after decoding.
 
     Parameters
     ----------
     views : tuple of ndarray, each of shape (height, width, 3), uint8
-        RGB at the size asked for, or at each of the scales; read-only.
+        RGB pixels at the requested size, or at each of the scales; read-only.
     thumbnail : ndarray of shape (32, 32, 3), uint8
-        The whole picture, squashed; read-only.
+        The whole image, squashed; read-only.
     phash : int
-        Perceptual hash of the thumbnail, 64 bits without sign. The most
-        significant bit is the lowest frequency; rows follow one another, as in
-        the hexadecimal that `imagehash.phash` prints.
+        Perceptual hash [1]_ of the thumbnail, an unsigned 64-bit integer. The most
+        significant bit is the lowest frequency, and the bits follow row by row, as in the
+        hexadecimal text of `imagehash.phash`.
     sha256 : str
-        Digest of the file's bytes, in hexadecimal.
+        Digest of the bytes of the file, in hexadecimal.
+
+    References
+    ----------
+    .. [1] C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash
+       Functions", 2010. https://www.phash.org/docs/pubs/thesis_zauner.pdf
     """
 
     views: tuple[np.ndarray, ...]
@@ -94,7 +102,7 @@ class DecodedImage:
 
     @property
     def pixels(self) -> np.ndarray:
-        """The largest of the views."""
+        """The largest view."""
         return self.views[-1]
 
 
@@ -107,23 +115,23 @@ def read_image(
     jpeg: Jpeg = "reduced",
     max_pixels: int = MAX_PIXELS,
 ) -> DecodedImage:
-    """Read one image file, once.
+    """Read and decode one image file.
 
     Parameters
     ----------
     file : Path or Url
         An image file.
     size : tuple of int
-        (height, width) that the network sees, in pixels.
+        (height, width) of the pixels.
     resize : {"squash", "crop", "pad"}
-        How the picture gets there.
+        How the image gets that size.
     scales : sequence of int, optional
-        Shorter sides, ascending, at which the whole picture is wanted instead of `size`
-        and `resize` (see `scaled_size`).
+        Shorter sides, ascending, for views of the whole image instead of `size` and `resize`
+        (see `scaled_size`).
     jpeg : {"reduced", "full"}, default="reduced"
-        Whether a large JPEG may be decoded at a part of its size.
+        Whether a large JPEG may be decoded at a fraction of its size.
     max_pixels : int, default=178956970
-        Larger pictures are refused.
+        Refuse images with more pixels.
 
     Returns
     -------
@@ -133,14 +141,22 @@ def read_image(
     Raises
     ------
     ImageError
-        The file cannot be read; the message is the reason, without the path.
-        Once the bytes were read, the error has their `sha256`.
+        The file cannot be read; the message is the reason, without the path. If the bytes
+        could be read, the error has their `sha256`.
     """
     data = _read_bytes(file)
     sha256 = hashlib.sha256(data).hexdigest()
     resize = "squash" if scales else resize
     try:
-        rgb, box, sizes = _decoded(data, size, resize, scales, jpeg, max_pixels)
+        image = _opened(data)
+        _check_shape(image.size, max_pixels)
+        sizes, box = [size], None
+        if scales:
+            shape = image.size if _turn(image) in SIDEWAYS else image.size[::-1]
+            sizes = [scaled_size(shape, scale) for scale in scales]
+        if jpeg == "reduced" and isinstance(image, JpegImagePlugin.JpegImageFile):
+            box = reduce_jpeg(image, data, sizes[-1], resize, _turn(image))
+        rgb = _upright_rgb(image, data)
     except ImageError as error:
         error.sha256 = sha256
         raise
@@ -154,7 +170,7 @@ def read_image(
 
 
 def read_digest(file: File) -> str:
-    """Return the sha256 of a file's bytes in hexadecimal, or "" where there are none to read."""
+    """Return the sha256 of the bytes of a file in hexadecimal, or "" if they cannot be read."""
     try:
         return hashlib.sha256(_read_bytes(file)).hexdigest()
     except ImageError:
@@ -162,7 +178,7 @@ def read_digest(file: File) -> str:
 
 
 def _read_bytes(file: File) -> bytes:
-    """Return a file's bytes, or say in words why not."""
+    """Return the bytes of a file, or raise the reason."""
     if isinstance(file, Url):
         return read_url(file)
     try:
@@ -177,43 +193,16 @@ def _read_bytes(file: File) -> bytes:
         reason = f"cannot be opened: {(error.strerror or str(error)).lower()}"
     except ValueError:  # a zero byte inside the path
         reason = "not a file name"
-    else:  # a pipe would block for ever
+    else:  # reading a pipe would wait for ever
         reason = "is a directory" if stat.S_ISDIR(mode) else "not a regular file"
     raise ImageError(reason)
 
 
-def _decoded(  # noqa: PLR0917  of one caller
-    data: bytes,
-    size: tuple[int, int],
-    resize: Resize,
-    scales: Sequence[int],
-    jpeg: Jpeg,
-    max_pixels: int,
-) -> tuple[Image.Image, Box | None, list[tuple[int, int]]]:
-    """Return the first picture, upright and in RGB, where it lies if not everywhere, and sizes."""
-    image = _opened(data)
-    check_shape(image.size, max_pixels)
-    box, sizes = None, [size]
-    if scales:
-        shape = image.size if _turn(image) in SIDEWAYS else image.size[::-1]
-        sizes = [scaled_size(shape, scale) for scale in scales]
-    if jpeg == "reduced" and isinstance(image, JpegImagePlugin.JpegImageFile):
-        box = reduce_jpeg(image, data, sizes[-1], resize, _turn(image))
-    try:
-        image.load()
-    except Exception as error:  # decoders raise whatever the damage leads them to
-        raise ImageError(_damage(error)) from error
-    _rescale_key(image, data)
-    rgb = to_rgb(image)
-    turn = _turn(image)
-    return (rgb if turn is None else rgb.transpose(turn)), box, sizes
-
-
 def _opened(data: bytes) -> ImageFile.ImageFile:
-    """Read the head of an image, as `PIL.Image.open` does, by the formats of featx alone.
+    """Read the header of an image, as `PIL.Image.open` does, but only in the formats of featx.
 
-    Not by that function, because it warns about large pictures, and a warning
-    cannot be caught in one thread alone.
+    `PIL.Image.open` warns about large images, and a warning cannot be caught in one thread
+    only.
     """
     if not data:
         reason = "empty file"
@@ -221,12 +210,12 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
     Image.init()
     for name in _FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
-        answer = accept(data[:16]) if accept is not None else False
-        # AVIF and WebP answer with a sentence where Pillow was built without them.
-        if not answer or isinstance(answer, str):
+        accepted = accept(data[:16]) if accept is not None else False
+        # AVIF and WebP return a sentence if Pillow was built without them.
+        if not accepted or isinstance(accepted, str):
             continue
         if name == "JPEG":
-            # Its factory also looks for a second picture, and warns if that is broken.
+            # The usual factory also looks for a second image, and warns if that is broken.
             factory = JpegImagePlugin.JpegImageFile
         opener = cast("Callable[[io.BytesIO, str], ImageFile.ImageFile]", factory)
         try:
@@ -237,23 +226,49 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
     raise ImageError(reason)
 
 
+def _check_shape(shape: tuple[int, int], max_pixels: int) -> None:
+    """Refuse an image of (width, height) that is too large or too long."""
+    width, height = max(1, shape[0]), max(1, shape[1])
+    if height * width > max_pixels:
+        reason = (
+            f"too many pixels: {height}x{width}, at most {max_pixels:,}: scale it down, or use "
+            "--max-pixels"
+        )
+        raise ImageError(reason)
+    if max(height, width) > _MAX_ASPECT * min(height, width):
+        reason = f"too long: {height}x{width} pixels, at most {_MAX_ASPECT} to 1: crop it"
+        raise ImageError(reason)
+
+
+def _upright_rgb(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
+    """Decode the first image of a file, in RGB and upright."""
+    try:
+        image.load()
+    except Exception as error:  # decoders raise any exception on damaged data
+        raise ImageError(_damage(error)) from error
+    _rescale_transparent_colour(image, data)
+    rgb = to_rgb(image)
+    turn = _turn(image)  # a PNG may have its EXIF after the pixels
+    return rgb if turn is None else rgb.transpose(turn)
+
+
 def _damage(error: Exception, name: str = "") -> str:
-    """Say in words what a decoder stumbled on."""
+    """Return the reason for an exception of a decoder."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError | Image.DecompressionBombError):
         return "too many pixels: scale it down"
-    # The last of these is how a head that ends too early reads.
+    # struct raises "requires a buffer" for a header that ends too early.
     if isinstance(error, EOFError) or "truncated" in text.lower() or "requires a buffer" in text:
-        return "truncated: the file ends before its picture does"
+        return "truncated: the file ends before the image is complete"
     return f"damaged {name}: {text}" if name else f"damaged: {text}"
 
 
-def _rescale_key(image: Image.Image, data: bytes) -> None:
-    """Bring a PNG's transparent colour to 8 bits where Pillow did so to the pixels alone."""
+def _rescale_transparent_colour(image: Image.Image, data: bytes) -> None:
+    """Bring the transparent colour of a PNG to 8 bits, as Pillow does with the pixels only."""
     key = image.info.get("transparency")
     if image.format != "PNG" or image.mode not in ("L", "RGB") or key is None:
         return
-    depth = data[24]  # of the head, IHDR, which comes first: bits a sample
+    depth = data[24]  # bits per sample, in the header
     if image.mode == "L":
         image.info["transparency"] = key * 255 // (2**depth - 1)
     elif depth == 16:
@@ -261,16 +276,16 @@ def _rescale_key(image: Image.Image, data: bytes) -> None:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return what brings a picture upright, if its orientation can be read and asks for it."""
+    """Return the transposition that makes an image upright, if its EXIF has one."""
     try:
         return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (KeyError, OSError, SyntaxError, TypeError, ValueError, struct.error):
-        return None  # a picture with a broken EXIF is shown as it is
+        return None  # an image with broken EXIF is used as it is
 
 
 def _phash(thumbnail: Image.Image) -> int:
-    """Return a thumbnail's perceptual hash."""
-    import imagehash  # lazily: brings scipy; threads meet at the import lock
+    """Return the perceptual hash of a thumbnail."""
+    import imagehash  # brings scipy, so it is imported late
 
     bits = imagehash.phash(thumbnail).hash
     return int.from_bytes(np.packbits(bits).tobytes(), "big")

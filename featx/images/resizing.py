@@ -1,9 +1,8 @@
-"""Fitting a picture to the network's size: squash, crop or pad.
+"""Resizing an image to the input of the network: squash, crop or pad.
 
-An RGB picture of any size comes in, one of exactly the size asked for goes
-out. Everything is one antialiased bilinear resampling by Pillow; a picture
-that has the size already keeps its pixels. This file knows no file and no mode
-but RGB.
+An RGB image of any size comes in, and one of exactly the requested size goes out. Pillow
+resizes in one step, bilinear and antialiased; an image that has the size already keeps its
+pixels. This module knows no file and no mode except RGB.
 """
 
 from collections.abc import Sequence
@@ -17,13 +16,13 @@ from featx.recipe import SCALE_STEP
 
 __all__ = ["PAD_COLOUR", "Box", "array_views", "resize_array", "resized", "scaled_size", "surplus"]
 
-#: ImageNet's mean to within one grey level, so that a border is about zero for the network.
+#: Mean of ImageNet to within one grey level, so that the network sees borders as about zero.
 PAD_COLOUR = (124, 117, 104)
 
-#: Left, top, right, bottom; edges may lie inside a pixel.
+#: Left, top, right, bottom; edges may be inside a pixel.
 Box = tuple[float, float, float, float]
 
-_LONGEST = 4
+_MAX_ASPECT = 4
 
 _BILINEAR = Image.Resampling.BILINEAR
 
@@ -31,21 +30,20 @@ _BILINEAR = Image.Resampling.BILINEAR
 def resized(
     image: Image.Image, size: tuple[int, int], resize: Resize, box: Box | None = None
 ) -> Image.Image:
-    """Return an RGB picture at `size`.
+    """Return an RGB image at `size`.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        An RGB picture; it is left as it is.
+        An RGB image; it is not changed.
     size : tuple of int
         (height, width) in pixels.
     resize : {"squash", "crop", "pad"}
-        * squash stretches the whole picture;
-        * crop takes the largest box of the right shape out of the middle;
-        * pad shows the whole picture, unstretched, between borders of
-          `PAD_COLOUR`.
+        * squash stretches the whole image;
+        * crop takes the largest centred box with the aspect ratio of `size`;
+        * pad keeps the whole image and its aspect ratio, and adds borders of `PAD_COLOUR`.
     box : tuple of float, optional
-        Where the picture lies in `image`; all of it by default.
+        The part of `image` to use; all of it by default.
 
     Returns
     -------
@@ -64,21 +62,20 @@ def resized(
         return image.resize((width, height), _BILINEAR, box=box)
     if resize == "crop":
         whole = box or (0.0, 0.0, float(image.width), float(image.height))
-        return image.resize((width, height), _BILINEAR, box=_middle(whole, size))
+        return image.resize((width, height), _BILINEAR, box=_centred(whole, size))
     return _padded(image, size, box)
 
 
 def scaled_size(shape: tuple[int, int], scale: int) -> tuple[int, int]:
-    """Return the (height, width) of a picture whose shorter side becomes `scale`.
+    """Return the (height, width) of an image whose shorter side becomes `scale`.
 
-    Its aspect is kept as far as sides of multiples of 32 allow. One that is more
-    than 4 to 1 becomes 4 to 1: a network applied to the whole of a longer one would
-    take memory without bound.
+    The aspect ratio is kept as far as multiples of 32 allow. Ratios above 4 to 1 become 4 to
+    1, because the memory of the network grows with the longer side.
 
     Parameters
     ----------
     shape : tuple of int
-        (height, width) of the picture.
+        (height, width) of the image.
     scale : int
         Pixels, a multiple of 32.
 
@@ -87,18 +84,15 @@ def scaled_size(shape: tuple[int, int], scale: int) -> tuple[int, int]:
     >>> scaled_size((375, 500), 256), scaled_size((1000, 10), 64)
     ((256, 352), (256, 64))
     """
-    shorter, longer = min(shape), max(shape)
-    long_side = (
-        min(round(scale * longer / shorter / SCALE_STEP), _LONGEST * scale // SCALE_STEP)
-        * SCALE_STEP
-    )
-    return (scale, long_side) if shape[0] <= shape[1] else (long_side, scale)
+    steps = round(scale * max(shape) / min(shape) / SCALE_STEP)
+    longer = min(steps, _MAX_ASPECT * scale // SCALE_STEP) * SCALE_STEP
+    return (scale, longer) if shape[0] <= shape[1] else (longer, scale)
 
 
 def surplus(image: tuple[int, int], size: tuple[int, int], resize: Resize) -> float:
-    """Return how many times a picture of (width, height) is larger than `resized` makes it.
+    """Return how many times an image of (width, height) is larger than its resized content.
 
-    Of the two directions, the one in which that is less counts.
+    The smaller of the factors for width and height counts.
 
     Examples
     --------
@@ -111,12 +105,12 @@ def surplus(image: tuple[int, int], size: tuple[int, int], resize: Resize) -> fl
 
 
 def resize_array(array: np.ndarray, size: tuple[int, int], resize: Resize) -> np.ndarray:
-    """Return the pixels of an array at `size`, as `resized` makes them.
+    """Return the pixels of an array at `size`, as `resized` does.
 
     Parameters
     ----------
     array : ndarray of shape (h, w, 3), uint8
-        RGB pixels; they are left as they are.
+        RGB pixels; they are not changed.
     size : tuple of int
         (height, width) in pixels.
     resize : {"squash", "crop", "pad"}
@@ -130,7 +124,7 @@ def resize_array(array: np.ndarray, size: tuple[int, int], resize: Resize) -> np
     Raises
     ------
     ImageError
-        The array is no RGB picture of bytes.
+        The array is not an RGB image of bytes.
 
     Examples
     --------
@@ -151,7 +145,7 @@ def resize_array(array: np.ndarray, size: tuple[int, int], resize: Resize) -> np
 def array_views(
     array: np.ndarray, size: tuple[int, int], resize: Resize, scales: Sequence[int] = ()
 ) -> tuple[np.ndarray, ...]:
-    """Return an array at `size`, or at each of some scales, as `read_image` makes them.
+    """Return an array at `size`, or at each of some scales, as `read_image` does.
 
     Parameters
     ----------
@@ -160,45 +154,45 @@ def array_views(
     size, resize
         See `resize_array`.
     scales : sequence of int, optional
-        Shorter sides, instead.
+        Shorter sides, instead of `size` and `resize`.
 
     Raises
     ------
     ImageError
-        The array is no RGB picture of bytes.
+        The array is not an RGB image of bytes.
     """
     sizes = [scaled_size(array.shape[:2], scale) for scale in scales] or [size]
     return tuple(resize_array(array, each, "squash" if scales else resize) for each in sizes)
 
 
-def _middle(whole: Box, size: tuple[int, int]) -> Box:
-    """Return the largest centred box of the shape of `size` inside another."""
+def _centred(whole: Box, size: tuple[int, int]) -> Box:
+    """Return the largest centred box with the aspect ratio of `size` inside another box."""
     left, top, right, bottom = whole
-    across, down = right - left, bottom - top
+    full_width, full_height = right - left, bottom - top
     height, width = size
-    if across * height <= down * width:  # the picture is the narrower one: full width
-        box_width, box_height = across, max(1.0, across * height / width)
+    if full_width * height <= full_height * width:  # the image is the narrower one
+        box_width, box_height = full_width, max(1.0, full_width * height / width)
     else:
-        box_width, box_height = max(1.0, down * width / height), down
-    left, top = left + (across - box_width) / 2, top + (down - box_height) / 2
-    # Rounding must not push an edge out of the picture: Pillow refuses that.
+        box_width, box_height = max(1.0, full_height * width / height), full_height
+    left, top = left + (full_width - box_width) / 2, top + (full_height - box_height) / 2
+    # Pillow refuses an edge that rounding moved outside the image.
     return left, top, min(right, left + box_width), min(bottom, top + box_height)
 
 
 def _inside(shape: tuple[float, float], size: tuple[int, int]) -> tuple[int, int]:
-    """Return the (width, height) at which a picture just fits inside `size`."""
+    """Return the largest (width, height) inside `size` with an image's aspect ratio."""
     height, width = size
     scale = min(width / shape[0], height / shape[1])
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
 def _padded(image: Image.Image, size: tuple[int, int], box: Box | None) -> Image.Image:
-    """Scale a picture to fit inside `size` and put it in the middle of a canvas."""
+    """Scale an image to fit inside `size`, and centre it between borders."""
     height, width = size
     left, top, right, bottom = box or (0.0, 0.0, float(image.width), float(image.height))
     inner = _inside((right - left, bottom - top), size)
-    alone = inner == image.size and box is None
-    scaled = image if alone else image.resize(inner, _BILINEAR, box=box)
+    unchanged = inner == image.size and box is None
+    scaled = image if unchanged else image.resize(inner, _BILINEAR, box=box)
     if inner == (width, height):
         return scaled
     canvas = Image.new("RGB", (width, height), PAD_COLOUR)

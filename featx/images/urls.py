@@ -1,17 +1,16 @@
-"""Where an image lies: a path, or a URL; and how bytes are had from a URL.
+"""Files of images: paths and URLs, and the bytes of a URL.
 
-Text comes in, as a user or a table has it; a `Path` or a `Url` goes out, and from a URL
-the bytes of one image, or the names of what lies below it. Members of zip and tar files
-are read by the standard library; all else is fsspec's, which comes with the extra
-"urls". What a URL may be:
+The text of a user or a table comes in; a `Path` or a `Url` goes out, and for a URL the bytes of
+an image or the names of the files below it. The standard library reads members of zip and tar
+files; fsspec, which comes with the extra "urls", reads everything else. A URL may be:
 
-* ``s3://BUCKET/NAME``, ``gs://…``, ``https://…`` and whatever else fsspec knows, which
-  also finds the credentials;
-* ``zip://NAME::ARCHIVE`` and ``tar://NAME::ARCHIVE``, where the archive is a path or a
-  URL; a tar file may be compressed (gzip, bzip2, xz). No name holds "::".
+* ``s3://BUCKET/NAME``, ``gs://…``, ``https://…`` and any other that fsspec knows, which also
+  finds the credentials;
+* ``zip://NAME::ARCHIVE`` and ``tar://NAME::ARCHIVE``, where the archive is a path or a URL. A tar
+  file may be compressed (gzip, bzip2, xz). Names cannot contain "::".
 
-A URL is a text and nothing more, so it may be sent to another process. What is open
-belongs to this one: connections are fsspec's, a few archives are kept here.
+A URL is only a text, so it can be sent to another process. Open files belong to one process:
+fsspec keeps connections, and this module keeps a few open archives.
 """
 
 import functools
@@ -40,27 +39,25 @@ __all__ = [
     "read_url",
 ]
 
-# The caches of fsspec may stand before what they keep.
-_URL = re.compile(r"((simple|file|block)cache::)?[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+# fsspec's caches may precede the URL that they keep.
+_URL = re.compile(r"((?:simple|file|block)cache::)?[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _ARCHIVED = re.compile(r"(zip|tar)://(.*?)(?:::(.*))?", re.DOTALL | re.IGNORECASE)
 
-#: What has no listing.
-_WEB = ("http", "https")
+_WEB = ("http", "https")  # these have no listings
 
 _PACKAGES = {
     **dict.fromkeys(_WEB, "'featx[urls]'"),
     **{"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"},
 }
 
-# Archives that are open at once; a manifest may name many.
-_OPEN = 8
+_MAX_OPEN = 8  # archives; a manifest may name many
 
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """Where an image lies, or a folder of images: what `as_file` makes of a URL.
+    """URL of an image or a folder of images, as `as_file` returns it.
 
-    It has those methods of a path that featx needs.
+    It has the methods of a path that featx uses.
 
     Parameters
     ----------
@@ -79,18 +76,29 @@ class Url:
         return self.text
 
     def __truediv__(self, path: Path | str) -> "Url":
-        cache, first, rest = self._parts()
-        return Url(f"{cache}{first}{'' if first.endswith('/') else '/'}{path}{rest}")
+        cache, own, rest = self._parts()
+        return Url(f"{cache}{own}{'' if own.endswith('/') else '/'}{path}{rest}")
 
     @property
     def scheme(self) -> str:
-        """What stands before the first ``://``, in lower case."""
+        """The text before the first ``://``, in lower case."""
         return self._parts()[1].partition("://")[0].lower()
 
     @property
+    def archive(self) -> str | None:
+        """The archive of which this is a member, "" if it is not named, None for other URLs."""
+        found = _ARCHIVED.fullmatch(self.text)
+        return None if found is None else found[3] or ""
+
+    @property
+    def name(self) -> str:
+        """The path inside the archive; "" for the whole archive."""
+        return "" if str(self.inside) == "." else str(self.inside).strip("/")
+
+    @property
     def is_archive(self) -> bool:
-        """Whether it is all that an archive holds."""
-        return _archive_of(self) is not None and not _name_of(self)
+        """Whether this is a whole archive."""
+        return self.archive is not None and not self.name
 
     @property
     def inside(self) -> PurePosixPath:
@@ -104,29 +112,28 @@ class Url:
         return self.text
 
     def absolute(self) -> "Url":
-        """Return the URL with the whole path of an archive on this machine."""
-        archive = _archive_of(self)
-        if archive is None:
+        """Return the URL with the absolute path of an archive on this machine."""
+        if self.archive is None:
             return self
-        return Url(f"{self._parts()[1]}::{as_file(archive).absolute()}")
+        return Url(f"{self._parts()[1]}::{as_file(self.archive).absolute()}")
 
     def _parts(self) -> tuple[str, str, str]:
-        """Return what stands before the URL's own part, that part, and what it lies in."""
+        """Return the cache before the URL, the first URL of the chain, and the rest of it."""
         found = _URL.match(self.text)
         cache = (found[1] or "") if found else ""
         own, chained, rest = self.text[len(cache) :].partition("::")
         return cache, own, chained + rest
 
 
-#: Where an image lies.
+#: Where an image is.
 File = Path | Url
 
 
 def as_file(text: Path | str, folder: File = Path()) -> File:
-    """Return what a text names: a path, relative to `folder`, or a URL.
+    """Return the path or URL that a text means.
 
-    An archive that a URL names may be relative to `folder`, too. Whether a URL can be read
-    here, `check_file` says.
+    A path, or the archive in a URL, may be relative to `folder`. `check_file` checks whether
+    a URL can be read here.
     """
     text = str(text)
     if not _URL.match(text):
@@ -134,10 +141,9 @@ def as_file(text: Path | str, folder: File = Path()) -> File:
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
     url = Url(text)
-    archive = _archive_of(url)
-    if not archive:
+    if not url.archive:
         return url
-    return Url(f"{url.text.removesuffix(archive)}{as_file(archive, folder)}")
+    return Url(f"{text.removesuffix(url.archive)}{as_file(url.archive, folder)}")
 
 
 def check_file(file: File) -> File:
@@ -146,23 +152,21 @@ def check_file(file: File) -> File:
     Raises
     ------
     OptionError
-        There are no such URLs, a package is missing, or no archive is named.
+        URLs of this kind are unknown, a package is missing, or no archive is named.
     """
-    if isinstance(file, Path):
-        return file
-    archive = _archive_of(file)
-    if archive is None:
-        _check_scheme(file.scheme)
-    elif archive:
-        check_file(as_file(archive))
-    else:
-        message = f"{quoted(file)} names no archive. Expected {file.scheme}://NAME::ARCHIVE."
-        raise OptionError(message)
+    if isinstance(file, Url):
+        if file.archive is None:
+            _check_scheme(file.scheme)
+        elif file.archive:
+            check_file(as_file(file.archive))
+        else:
+            message = f"{quoted(file)} has no archive. Use {file.scheme}://NAME::ARCHIVE."
+            raise OptionError(message)
     return file
 
 
 def as_folder(file: File) -> File:
-    """Return an archive as the URL of all that it holds; anything else as it is."""
+    """Return an archive as the URL of all its members, and any other file as it is."""
     scheme = archive_scheme(str(file if isinstance(file, Path) else file.inside))
     if scheme is None or (isinstance(file, Path) and not file.is_file()):
         return file
@@ -170,25 +174,23 @@ def as_folder(file: File) -> File:
 
 
 def as_typed(file: File) -> File | str:
-    """Return what lies in an archive as its user would say it; anything else as it is.
+    """Return a member of an archive as a user would type it, and any other file as it is.
 
     Examples
     --------
     >>> as_typed(Url("zip://::photos.zip")), as_typed(Url("zip://cats::photos.zip"))
     ('photos.zip', 'photos.zip/cats')
     """
-    if not isinstance(file, Url) or not (archive := _archive_of(file)):
+    if not isinstance(file, Url) or not file.archive:
         return file
-    name = _name_of(file)
-    return f"{archive}/{name}" if name else archive
+    return f"{file.archive}/{file.name}" if file.name else file.archive
 
 
 def local_file(file: File) -> Path | None:
-    """Return what is read from this machine's disk: the file, or the archive that it lies in."""
+    """Return the file, or the archive with it, that is on the disk of this machine."""
     if isinstance(file, Path):
         return file
-    archive = _archive_of(file)
-    return None if archive is None else local_file(as_file(archive))
+    return None if file.archive is None else local_file(as_file(file.archive))
 
 
 def read_url(url: Url) -> bytes:
@@ -197,19 +199,18 @@ def read_url(url: Url) -> bytes:
     Raises
     ------
     ImageError
-        They cannot be had; the message is the reason, without the URL.
+        They cannot be read; the message is the reason, without the URL.
     OptionError
         A package is missing.
     """
-    archive = _archive_of(url)
     try:
-        if archive is not None:
-            return _opened(url.scheme, archive).read(_name_of(url))
+        if url.archive is not None:
+            return _opened(url.scheme, url.archive).read(url.name)
         system, path = _filesystem(url)
         return bytes(system.cat_file(path))
     except (ImageError, OptionError):
         raise
-    except Exception as error:  # servers and archives raise whatever happens to them
+    except Exception as error:  # servers and archives raise any exception
         raise ImageError(_reason(error)) from error
 
 
@@ -223,27 +224,26 @@ def names_below(folder: Url) -> list[str]:
     """
     if folder.scheme in _WEB:
         message = (
-            f"{quoted(folder)} cannot be listed: the web has no folders. Expected an image, an "
-            "archive, or a table that lists the images: --manifest FILE.csv"
+            f"{quoted(folder)} cannot be listed, because web servers do not list folders. Use an "
+            "image, an archive, or a table that lists the images: --manifest FILE.csv"
         )
         raise ImagesError(message)
-    archive = _archive_of(folder)
     try:
-        if archive is not None:
-            top, names = _name_of(folder), _opened(folder.scheme, archive, anew=True).names
+        if folder.archive is not None:
+            top, names = folder.name, _opened(folder.scheme, folder.archive, again=True).names
         else:
             system, top = _filesystem(folder)
-            system.invalidate_cache()  # or what was added since would not be seen
+            system.invalidate_cache()  # otherwise files added since would be missing
             names = system.find(top)
     except (ImageError, OptionError):
         raise
     except Exception as error:
-        hint = (
-            f" Where a server gives no parts of files, simplecache::{archive} is fetched whole."
-            if archive and archive.startswith(_WEB)
-            else ""
-        )
-        message = f"{quoted(folder)} cannot be listed: {_reason(error).rstrip('.')}.{hint}"
+        message = f"{quoted(folder)} cannot be listed: {_reason(error).rstrip('.')}."
+        if folder.archive and folder.archive.startswith(_WEB):
+            message += (
+                " If the server does not send parts of files, download the whole archive: "
+                f"simplecache::{folder.archive}"
+            )
         raise ImagesError(message) from error
     start = f"{top.strip('/')}/".lstrip("/")
     below = (name.lstrip("/") for name in names)
@@ -252,43 +252,32 @@ def names_below(folder: Url) -> list[str]:
 
 # archives
 
-
-def _archive_of(url: Url) -> str | None:
-    """Return the archive that a URL names a member of, "" if it names none; None for others."""
-    found = _ARCHIVED.fullmatch(url.text)
-    return None if found is None else found[3] or ""
-
-
-def _name_of(url: Url) -> str:
-    return str(url.inside).strip("/") if str(url.inside) != "." else ""
-
-
 _lock = threading.Lock()
 _archives: OrderedDict[tuple[object, ...], Archive] = OrderedDict()
 
 
-def _opened(scheme: str, archive: str, *, anew: bool = False) -> Archive:
-    """Return an archive that is open, and is still the one that lies there."""
+def _opened(scheme: str, archive: str, *, again: bool = False) -> Archive:
+    """Return an open archive; it is opened again if its file has changed."""
     file = as_file(archive)
     key: tuple[object, ...] = (scheme, archive)
     if isinstance(file, Path):
         facts = file.stat()
         key += (facts.st_ino, facts.st_size, facts.st_mtime_ns)
     with _lock:
-        # A file's stamp tells; what a server has may be another by the time it is listed.
-        if anew and isinstance(file, Url):
+        # On a server, a file may have changed without any sign of it.
+        if again and isinstance(file, Url):
             _archives.pop(key, None)
         if key not in _archives:
             _archives[key] = Archive(scheme, _stream(file))
-            if len(_archives) > _OPEN:
+            if len(_archives) > _MAX_OPEN:
                 _archives.popitem(last=False)
         _archives.move_to_end(key)
         return _archives[key]
 
 
 def _forget() -> None:
-    """Let go of what another process has open: a fork would share the position in it."""
-    global _lock  # noqa: PLW0603  a thread that is not here may hold it
+    """Drop the archives of the parent process: a fork would share the positions in them."""
+    global _lock  # noqa: PLW0603  a thread of the parent may hold it
     _lock = threading.Lock()
     _archives.clear()
 
@@ -297,7 +286,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def _stream(file: File) -> IO[bytes]:
-    """Open a file to be read from anywhere."""
+    """Open a seekable file."""
     if isinstance(file, Path):
         return file.open("rb")
     _check_scheme(file.scheme)
@@ -311,7 +300,7 @@ def _stream(file: File) -> IO[bytes]:
 
 
 def _filesystem(url: Url) -> tuple[Any, str]:
-    """Return fsspec's file system of a URL, which it keeps itself, and the path in it."""
+    """Return the file system of a URL, which fsspec caches, and the path in it."""
     _check_scheme(url.scheme)
     import fsspec
 
@@ -321,45 +310,44 @@ def _filesystem(url: Url) -> tuple[Any, str]:
 
 @functools.cache
 def _check_scheme(scheme: str) -> None:
-    """Make sure that fsspec is there, and what it needs for these URLs.
+    """Check that fsspec and the package for a scheme are installed.
 
     Raises
     ------
     OptionError
-        Something is missing, or there are no such URLs.
+        A package is missing, or the scheme is unknown.
     """
+    package = _PACKAGES.get(scheme)
     try:
         from fsspec import get_filesystem_class
     except ImportError as error:
-        also = _PACKAGES.get(scheme, "")
-        also = f" {also}" if also and scheme not in _WEB else ""
-        message = f"{scheme}:// needs fsspec, which is not here: pip install 'featx[urls]'{also}"
+        also = f" {package}" if package and scheme not in _WEB else ""
+        message = f"{scheme}:// requires fsspec. Install it: pip install 'featx[urls]'{also}"
         raise OptionError(message) from error
     try:
         get_filesystem_class(scheme)
     except ImportError as error:
-        package = _PACKAGES.get(scheme)
-        what = f"pip install {package}" if package else str(error)
-        message = f"{scheme}:// needs a package that is not here: {what}"
+        install = f"pip install {package}" if package else str(error)
+        message = f"{scheme}:// requires a package that is not installed: {install}"
         raise OptionError(message) from error
     except ValueError as error:
         message = (
-            f"There are no URLs {quoted(scheme + '://')}. Expected s3://, gs://, https://, zip://, "
-            "tar:// or another that fsspec knows; a path needs no such beginning."
+            f"Unknown kind of URL: {quoted(scheme + '://')}. Use s3://, gs://, https://, zip://, "
+            "tar:// or another one that fsspec knows. A path is written without a scheme."
         )
         raise OptionError(message) from error
 
 
 def _reason(error: Exception) -> str:
-    """Say in a few words why there are no bytes."""
+    """Return in a few words why there are no bytes."""
     status, message = getattr(error, "status", None), getattr(error, "message", "")
     if isinstance(error, FileNotFoundError):
         return "not found"
     if isinstance(error, PermissionError):
         return "permission denied"
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "timed out"
     if isinstance(status, int):
-        return f"the server says {status} {message}".rstrip()
+        return f"the server answered {status} {message}".rstrip()
     text = " ".join(str(error).split()) or type(error).__name__
     return f"cannot be read: {text}"
