@@ -7,6 +7,7 @@ not change the store: labels change more often than codes.
 
 import dataclasses
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -16,9 +17,37 @@ from featx.store import ImageTable
 from featx.tables import Row, Table, TableSource, TableUse, open_table
 from featx.text import counted, printable, quoted, quoted_list
 
-__all__ = ["check_columns", "relabel"]
+__all__ = ["LabelSettings", "check_columns", "relabel"]
 
 _USE = TableUse("--labels", FitError, OptionError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings:
+    """A table with labels for the images of stores.
+
+    Parameters
+    ----------
+    labels : Path, str, DataFrame or mapping of str to sequence, optional
+        A table with labels, splits or groups by image path, instead of those of the store: a
+        CSV or Parquet file, or columns in memory.
+    path_column : str, optional
+        Column of paths in that table.
+    label_column, split_column, group_column : str, optional
+        Other columns of that table.
+    """
+
+    labels: TableSource | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    group_column: str | None = None
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """Names of the columns, as arguments of `relabel`."""
+        names = ("path_column", "label_column", "split_column", "group_column")
+        return {name: getattr(self, name) for name in names}
 
 
 def check_columns(table: TableSource | None, *columns: str | None) -> None:

@@ -174,14 +174,10 @@ def prepare_fit(settings: FitSettings) -> FitJob:
 
 def _labelled(images: ImageTable, settings: FitSettings) -> tuple[ImageTable, list[str]]:
     """Return the images with the labels, splits and groups of the user's table, if there is one."""
-    columns = {
-        "path_column": settings.path_column,
-        "label_column": settings.label_column,
-        "split_column": settings.split_column,
-        "group_column": settings.group_column,
-    }
-    check_columns(settings.labels, *columns.values())
-    return (images, []) if settings.labels is None else relabel(images, settings.labels, **columns)
+    check_columns(settings.labels, *settings.columns.values())
+    if settings.labels is None:
+        return images, []
+    return relabel(images, settings.labels, **settings.columns)
 
 
 def _scored_splits(

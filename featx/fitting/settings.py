@@ -26,10 +26,11 @@ from featx.choices import (
     check_choices,
 )
 from featx.dataset.folds import DEFAULT_FOLDS
+from featx.dataset.labels import LabelSettings
 from featx.errors import OptionError
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind, find_classifiers
 from featx.fitting.single_fit import SearchSpace
-from featx.tables import TableSource, table_name
+from featx.tables import table_name
 
 __all__ = ["ClassifierSettings", "FitSettings"]
 
@@ -97,7 +98,7 @@ class ClassifierSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSettings(ClassifierSettings):
+class FitSettings(LabelSettings, ClassifierSettings):
     """What `fit` reads, tries, scores and writes.
 
     Parameters
@@ -133,11 +134,6 @@ class FitSettings(ClassifierSettings):
         Fit the saved classifier on all images, including those that the score is from.
     duplicates : {"together", "keep"}, default="together"
         "together" keeps near-duplicates in the same fold; "keep" treats them as other images.
-    labels : Path, str, DataFrame or mapping of str to sequence, optional
-        A table with labels, splits or groups by image path, instead of those of the store: a
-        CSV or Parquet file, or columns in memory.
-    path_column, label_column, split_column, group_column : str, optional
-        Columns of that table.
     baselines : bool, default=True
         Also score the majority class, and a classifier on raw pixels.
     output : Path or str, optional
@@ -169,11 +165,6 @@ class FitSettings(ClassifierSettings):
     select: Select | None = None
     refit: Refit | None = None
     duplicates: Duplicates = "together"
-    labels: TableSource | None = None
-    path_column: str | None = None
-    label_column: str | None = None
-    split_column: str | None = None
-    group_column: str | None = None
     baselines: bool = True
     output: Path | str | None = None
     overwrite: bool = False

@@ -138,14 +138,9 @@ def prepare_evaluation(settings: EvaluationSettings) -> EvaluationJob:
     RecipeMismatchError
         The codes or the weights differ from those that the model was fitted on.
     """
-    columns = {
-        f"{each}_column": getattr(settings, f"{each}_column")
-        for each in ("path", "label", "split", "group")
-    }
-    of_manifest = () if settings.manifest is None else ("path_column",)
-    check_columns(
-        settings.labels, *(column for name, column in columns.items() if name not in of_manifest)
-    )
+    columns = settings.columns
+    own = columns if settings.manifest is None else columns | {"path_column": None}
+    check_columns(settings.labels, *own.values())
     check_device(settings.device)
     model = open_model(settings)
     if settings.manifest is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featx.choices import Precision, Split
+from featx.dataset.labels import LabelSettings
 from featx.fitting import Model
 from featx.tables import TableSource
 
@@ -86,7 +87,7 @@ class PredictionSettings(ModelSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSettings(ModelSettings):
+class EvaluationSettings(LabelSettings, ModelSettings):
     """What `evaluate` reads.
 
     Parameters
@@ -97,23 +98,14 @@ class EvaluationSettings(ModelSettings):
     manifest : Path, str, DataFrame or mapping of str to sequence, optional
         A table that lists images and their labels, instead of `inputs`; see
         `featx.images.list_images`.
-    labels : Path, str, DataFrame or mapping of str to sequence, optional
-        A table with other labels, splits or groups, by path, for the images of a store.
     path_column : str, optional
-        Name of the column of paths in either table.
-    label_column, split_column, group_column : str, optional
-        Names of the columns in the table of `labels`.
+        Column of paths in the table of `labels` or in the `manifest`.
     split : {"train", "val", "test"}, optional
         Evaluate only the images of this split.
     """
 
     inputs: Inputs = field(default=(), kw_only=False)
     manifest: TableSource | None = None
-    labels: TableSource | None = None
-    path_column: str | None = None
-    label_column: str | None = None
-    split_column: str | None = None
-    group_column: str | None = None
     split: Split | None = None
 
 
