@@ -8,7 +8,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from running import job_in, run
 
+import featx
 from featx.errors import FitError, ImagesError, OptionError
 from featx.images import list_images
 from featx.tables import SPLIT_NAMES, TableUse, open_table
@@ -374,3 +376,18 @@ def test_path_column_of_a_manifest_and_of_metadata(tmp_path):
         assert [(r.path, r.label) for r in records] == [("cat/1.jpg", "tiger")]
     with pytest.raises(ImagesError, match="--path-column"):
         list_images(tmp_path)
+
+
+def test_tables_in_memory_from_images_to_a_fit(image_folder):
+    """A manifest and labels may be in memory; the model records the class of the table."""
+    names = [path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.png")]
+    paths = [image_folder / name for name in names]
+    job = job_in(image_folder.parent, images=None, manifest={"Image": paths}, path_column="image")
+    run(job)
+    table = pd.DataFrame({"Datei": paths, "species": [name.split("/")[1] for name in names]})
+    fitted = featx.fit(job.output, clf="ridge", labels=table, path_column="datei", baselines=False)
+    assert fitted.model.classes == ["blue", "green", "red"]
+    assert fitted.model.provenance["settings"]["labels"] == "DataFrame"
+    assert fitted.model.provenance["settings"]["path_column"] == "datei"
+    with pytest.raises(OptionError, match="DataFrame"):
+        job_in(image_folder.parent, images="data", manifest=table)

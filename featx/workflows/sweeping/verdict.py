@@ -19,6 +19,7 @@ from featx.flags import flags_of
 from featx.metrics import Score
 from featx.recipe import size_text
 from featx.signatures import values_of
+from featx.tables import table_name
 from featx.workflows.sweeping.prepare import Candidate
 from featx.workflows.sweeping.results import SweepRow, Verdict
 from featx.workflows.sweeping.settings import SweepSettings
@@ -124,6 +125,8 @@ def next_commands(settings: SweepSettings, candidate: Candidate) -> tuple[str, .
     images = [] if settings.manifest is not None else [shlex.quote(str(settings.images or "data"))]
     views = {name: shared.pop(name) for name in ("crops", "flip")}
     del shared["images"], shared["device"]
+    if settings.manifest is not None:
+        shared["manifest"] = table_name(settings.manifest)
     network = " ".join([*images, *flags_of(shared, prepare_extraction)])
     codes = {
         "layer": candidate.layers,
