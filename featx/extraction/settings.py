@@ -19,6 +19,7 @@ from featx.tables import TableSource
 __all__ = [
     "BatchSize",
     "CodeSettings",
+    "DeviceSettings",
     "ExtractionSettings",
     "ImageSettings",
     "NetworkSettings",
@@ -79,7 +80,20 @@ class _LayerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkSettings:
+class DeviceSettings:
+    """Where the network runs.
+
+    Parameters
+    ----------
+    device : str, default="auto"
+        "auto" (a GPU if there is one), "cpu", "gpu" or "gpu:N".
+    """
+
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(DeviceSettings):
     """The network, and what it sees of each image.
 
     Parameters
@@ -95,8 +109,6 @@ class NetworkSettings:
         RGB / 255, for networks trained that way.
     precision : {"float32", "tf32", "bfloat16"}, default="float32"
         Arithmetic of the network.
-    device : str, default="auto"
-        "auto" (a GPU if there is one), "cpu", "gpu" or "gpu:N".
     flip : bool, default=False
         Average the codes of each image and its mirror image.
     crops : {1, 5, 10}, default=1
@@ -108,7 +120,6 @@ class NetworkSettings:
     rename: Mapping[str, str] | None = None
     preprocess: Preprocess = "caffe"
     precision: Precision = "float32"
-    device: str = "auto"
     flip: bool = False
     crops: int = 1
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from featx.choices import Precision, Split
 from featx.dataset.labels import LabelSettings
+from featx.extraction.settings import DeviceSettings
 from featx.fitting import Model
 from featx.tables import TableSource
 
@@ -28,7 +29,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
+class ModelSettings(DeviceSettings):
     """The model, and how it classifies images.
 
     Parameters
@@ -46,8 +47,6 @@ class ModelSettings:
     precision : {"float32", "tf32", "bfloat16"}, optional
         Arithmetic of the network, if not that of the extraction; probabilities then differ
         slightly.
-    device : str, default="auto"
-        "auto" (a GPU if there is one), "cpu", "gpu" or "gpu:N".
     progress : callable, optional
         Called with (images done, images in total) after each batch.
     """
@@ -57,7 +56,6 @@ class ModelSettings:
     trust: bool = False
     weights: str | None = None
     precision: Precision | None = None
-    device: str = "auto"
     progress: Progress | None = None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featx.choices import HeadInit, Pool, Precision, Preprocess, ProbeClassifier, Resize
-from featx.extraction.settings import ImageSettings
+from featx.extraction.settings import DeviceSettings, ImageSettings
 from featx.finetuning.history import EpochRecord
 from featx.finetuning.settings import TrainingSettings
 from featx.fitting import Model
@@ -37,7 +37,7 @@ class FinetuneProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneSettings(TrainingSettings, ImageSettings):
+class FinetuneSettings(TrainingSettings, DeviceSettings, ImageSettings):
     """What `finetune` reads, trains and writes.
 
     Parameters
@@ -61,8 +61,6 @@ class FinetuneSettings(TrainingSettings, ImageSettings):
         How an image gets the size; "squash" by default.
     precision : {"float32", "tf32", "bfloat16"}, optional
         Arithmetic of the network, whose weights are always float32; "float32" by default.
-    device : str, default="auto"
-        "auto" (a GPU if there is one), "cpu", "gpu" or "gpu:N".
     clf : {"logistic", "ridge", "linear-svm"}, optional
         Classifier of the linear probe; "logistic" by default.
     from_model : Path, str or Model, optional
@@ -101,7 +99,6 @@ class FinetuneSettings(TrainingSettings, ImageSettings):
     preprocess: Preprocess | None = None
     resize: Resize | None = None
     precision: Precision | None = None
-    device: str = "auto"
     clf: ProbeClassifier | None = None
     from_model: Path | str | Model | None = None
     head: str = "linear"
