@@ -1,6 +1,6 @@
-"""Fine-tuning from images to results: the parts, the probe, the cache, and what comes of it all.
+"""Fine-tuning from images to results: the split, the linear probe, the cache, resumed runs.
 
-A network of two blocks on pictures of 32 pixels, whose classes overlap a little.
+A network of two blocks is trained on images of 32 pixels, whose classes overlap slightly.
 """
 
 import csv
@@ -14,7 +14,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from featx.workflows.finetuning.comparing import advice_of
 from PIL import Image
 
 import featx
@@ -24,20 +23,21 @@ from featx.images import read_image
 from featx.metrics.intervals import Score
 from featx.network import find_weights, read_weights
 from featx.store import open_store
-from featx.workflows.finetuning import Progress, prepare_finetune, run_finetune
+from featx.workflows.finetuning import FinetuneProgress, prepare_finetune, run_finetune
+from featx.workflows.finetuning.comparison import advice_of
 from featx.workflows.heads import tuned_model
 
-# Keras reads TensorFlow's variables in a way that NumPy 2 will not take for ever.
+# Keras converts TensorFlow's variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 TINY = {"layer": "block2_pool", "size": 32, "init": "random:0", "epochs": 2, "batch_size": 8}
-# Else nothing of random weights is frozen.
+# By default, no layer with random weights is frozen.
 TINY |= {"freeze_until": "block1_pool", "block_decay": 0.5}
 COLOURS = {"ant": (110, 80, 120), "bee": (120, 110, 80), "cat": (80, 120, 110)}
 
 
 def draw(folder, n_images, classes=tuple(COLOURS), seed=0):
-    """Draw so many pictures a class: a hue, much noise, and a bright left half."""
+    """Draw some images of each class: a colour, much noise, and a bright left half."""
     rng = np.random.default_rng([seed, len(classes)])
     for name in classes:
         (folder / name).mkdir(parents=True)
@@ -51,19 +51,20 @@ def draw(folder, n_images, classes=tuple(COLOURS), seed=0):
 
 
 class BegunError(Exception):
-    """A run was stopped when its probe was fitted."""
+    """A run was stopped after the fit of its probe."""
 
 
 def begin(images, output, **settings):
-    """Run until the probe is fitted; return part by path, and the bundle of the probe."""
+    """Run until the probe is fitted; return the set of each path, and the probe."""
 
     def stage(text):
-        if text.startswith("probe"):
+        if "probe" in text:
             raise BegunError
 
-    job = prepare_finetune(images, output=output, **TINY | settings)
+    progress = FinetuneProgress(stage=stage)
+    job = prepare_finetune(images, output=output, progress=progress, **TINY | settings)
     with pytest.raises(BegunError):
-        run_finetune(job, progress=Progress(stage=stage))
+        run_finetune(job)
     return parts_of(output), featx.load_model(output / "probe.skops")
 
 
@@ -73,7 +74,7 @@ def parts_of(folder):
 
 
 def digests(root, parts, *names):
-    """Return sha256 of the files of some parts, by hashlib."""
+    """Return sha256 of the files of some sets, computed by hashlib."""
     return {
         hashlib.sha256((root / path).read_bytes()).hexdigest()
         for path, part in parts.items()
@@ -87,7 +88,7 @@ def with_part(parts, name):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Pictures of three classes, train of 14 and val of 8 each."""
+    """Images of three classes, 14 for train and 8 for val of each."""
     folder = tmp_path_factory.mktemp("images") / "data"
     draw(folder / "train", 14)
     draw(folder / "val", 8, seed=1)
@@ -102,27 +103,23 @@ def made(data, tmp_path_factory):
     return folder, done
 
 
-# the parts
+# the split
 
 
-def test_val_is_untouched_and_a_seventh_of_train_stops(made, data):
-    """Of train and val, val is compared on; what stops is taken from train, of every class."""
+def test_val_is_the_test_set_and_a_seventh_of_train_is_for_early_stopping(made, data):
+    """The early-stopping set has images of every class."""
     folder, done = made
     parts = parts_of(folder)
     assert with_part(parts, "test") == {p for p in parts if p.startswith("val/")}
     assert len(parts) == 66
     stopping = with_part(parts, "early-stopping")
     assert Counter(path.split("/")[1] for path in stopping) == dict.fromkeys(COLOURS, 2)
-    assert done.facts["parts"] == {
-        "train": 36,
-        "early-stopping": 6,
-        "test": 24,
-        "where": "val",
-    }
+    expected = {"train": 36, "early_stopping": 6, "test": 24, "test_from": "val"}
+    assert done.facts["split"] == expected
 
 
-def test_nothing_that_is_fitted_has_seen_the_untouched_part(made, data):
-    """The probe has seen what is trained on alone; the network also what stops; neither val."""
+def test_nothing_is_fitted_on_the_test_set(made, data):
+    """The probe is fitted on the training set; the network also used the early-stopping set."""
     folder, _ = made
     parts = parts_of(folder)
     fitted = digests(data, parts, "train")
@@ -133,8 +130,8 @@ def test_nothing_that_is_fitted_has_seen_the_untouched_part(made, data):
     assert not seen & digests(data, parts, "test")
 
 
-def test_with_three_splits_val_stops_and_test_is_untouched(tmp_path):
-    """Train is trained on whole, val stops, and test is kept for the end."""
+def test_with_three_splits_val_is_for_early_stopping_and_test_is_the_test_set(tmp_path):
+    """The given splits are used as they are."""
     for seed, name in enumerate(("train", "val", "test")):
         draw(tmp_path / "data" / name, 4, seed=seed)
     parts, probe = begin(tmp_path / "data", tmp_path / "out")
@@ -144,8 +141,8 @@ def test_with_three_splits_val_stops_and_test_is_untouched(tmp_path):
     assert set(probe.fitted_on) == digests(tmp_path / "data", parts, "train")
 
 
-def test_without_splits_a_fold_is_untouched(tmp_path):
-    """A fifth of every class is compared on, and about a seventh of the rest stops."""
+def test_without_splits_a_fold_is_the_test_set(tmp_path):
+    """A fifth of every class, and about a seventh of the rest is for early stopping."""
     draw(tmp_path / "data", 15)
     parts, probe = begin(tmp_path / "data", tmp_path / "out")
     counts = Counter((path.split("/")[0], part) for path, part in parts.items())
@@ -156,7 +153,7 @@ def test_without_splits_a_fold_is_untouched(tmp_path):
 
 
 def grouped(folder):
-    """Draw 18 images a class in groups of three, and copy an image of every sixth; as a table."""
+    """Draw 18 images per class, half of them in groups of three, with duplicates and a table."""
     draw(folder, 18)
     rows = []
     for path in sorted(folder.rglob("*.png")):
@@ -173,8 +170,8 @@ def grouped(folder):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_groups_and_copies_are_never_on_two_sides(tmp_path, seed):
-    """Images of a group are in one part, and so are files with the same bytes."""
+def test_groups_and_duplicates_stay_in_one_set(tmp_path, seed):
+    """Images of a group are in one set, and so are files with the same bytes."""
     table, groups = grouped(tmp_path / "data")
     parts, _ = begin(None, tmp_path / "out", manifest=table, seed=seed)
     assert set(parts.values()) == {"train", "early-stopping", "test"}
@@ -187,8 +184,8 @@ def test_groups_and_copies_are_never_on_two_sides(tmp_path, seed):
     assert all(len(found) == 1 for found in sides.values())
 
 
-def test_a_manifest_beside_other_images_runs_to_the_end(tmp_path):
-    """Codes of the tuned network are of the table's images, not of all in their folder."""
+def test_images_outside_the_manifest_are_not_used(tmp_path):
+    """Codes of the tuned network are of the images of the table, not of the folder."""
     table, groups = grouped(tmp_path / "data")
     draw(tmp_path / "data" / "else", 2)
     done = featx.finetune(manifest=table, output=tmp_path / "out", **TINY | {"epochs": 1})
@@ -197,12 +194,12 @@ def test_a_manifest_beside_other_images_runs_to_the_end(tmp_path):
     assert done.scores["fit_on_tuned"].value > done.scores["majority"].value
 
 
-# the probe
+# the linear probe
 
 
 @pytest.mark.parametrize("pool", ["avg", "avg+max", "grid:2"])
 def test_before_training_the_network_is_the_probe(data, tmp_path, pool):
-    """With a rate of nearly nothing every untouched image is decided as the probe decides it."""
+    """With a tiny learning rate, every test image is predicted as by the probe."""
     images = tmp_path / "data"
     for split in ("train", "val"):
         for name in ("ant", "bee"):
@@ -217,23 +214,23 @@ def test_before_training_the_network_is_the_probe(data, tmp_path, pool):
         facts["probe_scores"]["log_loss"], abs=1e-5
     )
     assert facts["gain"] == {"value": 0, "low": 0, "high": 0}
-    assert done.advice.startswith("Ship the probe: no epoch was better")
+    assert done.training.best == 0
 
 
-def bundle_of(images, folder, *, layer="block2_conv1", weights="random:3", **settings):
-    """Extract and fit, by settings that no fine-tuning has by default."""
+def model_of(images, folder, *, layer="block2_conv1", weights="random:3", **settings):
+    """Extract and fit, with other settings than the defaults of a fine-tuning."""
     recipe = {"pool": "max", "size": (32, 40), "preprocess": "unit", "resize": "pad"}
-    codes = folder / "bundle.h5"
+    codes = folder / "model.h5"
     featx.extract(images, layer=layer, output=codes, weights=weights, jpeg="full", **recipe)
-    featx.fit(codes, output=folder / "bundle.skops", baselines=False, **settings)
-    return folder / "bundle.skops"
+    featx.fit(codes, output=folder / "model.skops", baselines=False, **settings)
+    return folder / "model.skops"
 
 
-def test_a_bundle_says_how_and_what_it_has_seen_is_not_compared_on(tmp_path):
-    """Recipe, classifier and settings are the bundle's; no image of its own is untouched."""
+def test_a_model_gives_the_settings_and_its_images_are_not_test_images(tmp_path):
+    """Recipe, classifier and settings are those of the model."""
     images = draw(tmp_path / "data", 8)
     settings = {"clf": "ridge", "normalise": "centre", "settings": {"alpha": 0.5}}
-    model = bundle_of(images, tmp_path, **settings)
+    model = model_of(images, tmp_path, **settings)
     known = {hashlib.sha256(path.read_bytes()).hexdigest() for path in images.rglob("*.png")}
     draw(tmp_path / "more", 6, seed=5)
     for name in COLOURS:
@@ -269,19 +266,19 @@ def refused(kind, message):
         ("clf", "logistic"),
     ],
 )
-def test_what_contradicts_a_bundle_is_refused(tmp_path, bundles, flag, value):
-    """The bundle says it; a flag beside it is refused rather than ignored, and nothing is made."""
-    with refused(OptionError, f"The bundle says --{flag}. Leave that out, or leave out --from"):
+def test_settings_that_a_model_implies_are_refused(tmp_path, models, flag, value):
+    """The message has the flag, and nothing is written."""
+    with refused(OptionError, f"--from-model cannot be combined with --{flag}"):
         prepare_finetune(
-            bundles, from_model=bundles / "../ridge.skops", output=tmp_path / "o", **{flag: value}
+            models, from_model=models / "../ridge.skops", output=tmp_path / "o", **{flag: value}
         )
     assert not (tmp_path / "o").exists()
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory):
-    """Images with train and val, and beside them bundles that do and do not serve."""
-    folder = tmp_path_factory.mktemp("bundles")
+def models(tmp_path_factory):
+    """Images with train and val, and next to them models that can be a head and others."""
+    folder = tmp_path_factory.mktemp("models")
     images = folder / "data"
     draw(images / "train", 8)
     draw(images / "val", 3, seed=1)
@@ -300,52 +297,52 @@ def bundles(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("two.skops", "this bundle is LogisticRegression on block1_conv1+block1_pool"),
-        ("knn.skops", "this bundle is StableNeighbours on block1_pool"),
+        ("two.skops", "LogisticRegression on block1_conv1+block1_pool"),
+        ("knn.skops", "StableNeighbours on block1_pool"),
     ],
 )
-def test_a_bundle_that_no_head_can_begin_as_is_refused(tmp_path, bundles, name, what):
-    """Two layers, or a classifier that is no weighted sum, are refused in words."""
+def test_a_model_that_cannot_be_a_head_is_refused(tmp_path, models, name, what):
+    """Two layers, or a classifier that is not linear."""
     with refused(OptionError, what):
-        prepare_finetune(bundles, from_model=bundles.parent / name, output=tmp_path / "o")
+        prepare_finetune(models, from_model=models.parent / name, output=tmp_path / "o")
     assert not (tmp_path / "o").exists()
 
 
-def test_codes_that_no_network_can_go_on_from_are_refused(tmp_path, bundles):
-    """Several views of an image, or square roots, which have no slope at 0."""
+def test_unsupported_codes_are_refused(tmp_path, models):
+    """Several views of an image, or square roots, which have no derivative at 0."""
     featx.extract(
-        bundles, layer="block1_pool", pool="avg", scale=32, flip=True, weights="random:0",
+        models, layer="block1_pool", pool="avg", scale=32, flip=True, weights="random:0",
         output=tmp_path / "views.h5",
     )  # fmt: skip
     featx.fit(tmp_path / "views.h5", output=tmp_path / "views.skops", baselines=False)
-    with refused(OptionError, "cannot go on from codes of --scale, --flip"):
-        prepare_finetune(bundles, from_model=tmp_path / "views.skops", output=tmp_path / "o")
-    with refused(OptionError, "cannot go on from codes of --pool bilinear"):
-        prepare_finetune(bundles, pool="bilinear", size=32, output=tmp_path / "o")
+    with refused(OptionError, "--scale, --flip"):
+        prepare_finetune(models, from_model=tmp_path / "views.skops", output=tmp_path / "o")
+    with refused(OptionError, "--pool bilinear"):
+        prepare_finetune(models, pool="bilinear", size=32, output=tmp_path / "o")
     assert not (tmp_path / "o").exists()
 
 
-def test_a_bundle_of_other_weights_is_refused(tmp_path, bundles, monkeypatch):
-    """Where the file of weights is another one now, the codes would be other ones."""
-    bundle = featx.load_model(bundles.parent / "ridge.skops")
-    bundle.provenance["extraction"]["weights"] = "random:7"
-    with refused(RecipeMismatchError, "random:7, expected random:0"):
-        prepare_finetune(bundles, from_model=bundle, output=tmp_path / "o")
+def test_a_model_of_other_weights_is_refused(tmp_path, models, monkeypatch):
+    """The weights file may have been replaced since the fit."""
+    model = featx.load_model(models.parent / "ridge.skops")
+    model.provenance["extraction"]["weights"] = "random:7"
+    with pytest.raises(RecipeMismatchError, match=r"random:0.*random:7"):
+        prepare_finetune(models, from_model=model, output=tmp_path / "o")
     assert not (tmp_path / "o").exists()
 
 
-def test_a_bundle_that_has_seen_all_leaves_nothing_to_compare_on(tmp_path, bundles):
-    """Fitted on val too, it is refused, and what helps is said."""
-    job = prepare_finetune(bundles, from_model=bundles.parent / "all.skops", output=tmp_path / "o")
-    with refused(FitError, "The bundle was fitted on all images of val, so nothing is left"):
+def test_a_model_that_was_fitted_on_all_images_is_refused(tmp_path, models):
+    """No image is left for the test set."""
+    job = prepare_finetune(models, from_model=models.parent / "all.skops", output=tmp_path / "o")
+    with pytest.raises(FitError, match=r"val.*--refit all"):
         run_finetune(job)
 
 
-# what comes of it
+# the results
 
 
 def own_probabilities(folder, files):
-    """Return what Keras computes from tuned.keras, for files of images."""
+    """Return the probabilities that Keras computes with tuned.keras, for image files."""
     custom_layers()
     model = keras.models.load_model(folder / "tuned.keras")
     pixels = np.array([read_image(Path(file), (32, 32), "squash").pixels for file in files])
@@ -353,7 +350,7 @@ def own_probabilities(folder, files):
 
 
 def test_predict_gives_the_networks_own_probabilities(made, data):
-    """`featx predict` on tuned.keras computes what Keras does with the whole model."""
+    """`featx predict` with tuned.keras computes the same as Keras does."""
     folder, _ = made
     table = featx.predict(data, model=folder / "tuned.keras")
     shares = table.filter(like="p_").to_numpy()
@@ -361,8 +358,8 @@ def test_predict_gives_the_networks_own_probabilities(made, data):
     assert list(table.columns[2:]) == ["p_ant", "p_bee", "p_cat"]
 
 
-def test_evaluate_sets_apart_what_the_network_was_trained_on(made, data):
-    """What is scored is the untouched part, as the run itself has scored it."""
+def test_evaluate_leaves_out_the_training_images(made, data):
+    """The test set is scored, as the run itself did."""
     folder, done = made
     found = featx.evaluate(data, model=folder / "tuned.keras")
     assert (found.n_fitted_on, found.evaluation.n_images) == (42, 24)
@@ -373,7 +370,7 @@ def test_evaluate_sets_apart_what_the_network_was_trained_on(made, data):
 
 
 def test_the_training_changed_the_network(made, data):
-    """Otherwise all that is compared here would be the probe."""
+    """Otherwise the other tests would only compare the probe with itself."""
     folder, done = made
     probe = featx.predict(data, model=folder / "probe.skops").filter(like="p_").to_numpy()
     tuned = featx.predict(data, model=folder / "tuned.keras").filter(like="p_").to_numpy()
@@ -381,8 +378,8 @@ def test_the_training_changed_the_network(made, data):
     assert done.training.best > 0
 
 
-def test_codes_of_the_tuned_weights_are_the_tuned_networks(made, data, tmp_path):
-    """extract and fit work on tuned.weights.h5; its codes under the head are the network again."""
+def test_codes_of_the_tuned_weights(made, data, tmp_path):
+    """extract and fit work on tuned.weights.h5; its codes and the head are the network."""
     folder, done = made
     codes = tmp_path / "codes.h5"
     featx.extract(
@@ -406,7 +403,7 @@ def test_codes_of_the_tuned_weights_are_the_tuned_networks(made, data, tmp_path)
 
 
 def test_a_frozen_layer_keeps_its_weights(made):
-    """What lies before the cut is bit for bit what training began with."""
+    """Frozen layers have the initial weights, bit for bit."""
     folder, _ = made
     before, after = (
         read_weights(find_weights(spec, ["block2_pool"]), ["block2_pool"])
@@ -417,8 +414,8 @@ def test_a_frozen_layer_keeps_its_weights(made):
     assert not np.array_equal(before["block2_conv1"][0], after["block2_conv1"][0])
 
 
-def test_the_facts_are_of_the_files_beside_them(made, data):
-    """run.json has the four scores, each with an interval, counted again from predictions."""
+def test_run_json_agrees_with_the_other_files(made, data):
+    """Its four scores are those of predictions with the saved models."""
     folder, done = made
     facts = json.loads((folder / "run.json").read_text())
     assert facts == json.loads(json.dumps(done.facts))
@@ -444,30 +441,31 @@ def test_the_facts_are_of_the_files_beside_them(made, data):
 
 
 @pytest.mark.parametrize(
-    ("gain", "best", "sentence"),
+    ("gain", "best", "use"),
     [
-        (Score(0.1, 0.02, 0.2), 1, "Ship the tuned network: +0.100 in accuracy over its probe, +0"),
-        (Score(-0.1, -0.2, -0.02), 1, "Ship the probe: tuning changed accuracy by -0.100, -0.200"),
-        (Score(0.1, -0.02, 0.2), 1, "Ship the probe, which is simpler: tuning changed accuracy by"),
-        (Score(0.1, 0.0, 0.2), 1, "Ship the probe, which is simpler: tuning changed accuracy by +"),
-        (Score(0.0, 0.0, 0.0), 0, "Ship the probe: no epoch was better"),
+        (Score(0.1, 0.02, 0.2), 1, "tuned network"),
+        (Score(-0.1, -0.2, -0.02), 1, "linear probe"),
+        (Score(0.1, -0.02, 0.2), 1, "linear probe"),
+        (Score(0.1, 0.0, 0.2), 1, "linear probe"),
+        (Score(0.0, 0.0, 0.0), 0, "linear probe"),
     ],
 )
-def test_the_advice_follows_from_the_interval(gain, best, sentence):
-    """The network is shipped where it is better beyond doubt; else the simpler probe."""
+def test_the_advice_follows_from_the_interval(gain, best, use):
+    """The network has to be significantly better than the simpler probe."""
     scores = {"probe": Score(0.8, 0.7, 0.9), "fit_on_tuned": Score(0.85, 0.7, 0.9)}
-    assert advice_of(scores, gain, best=best).startswith(sentence)
+    first = advice_of(scores, gain, best=best).split(".")[0]
+    assert use in first.partition(":")[0]
 
 
 # the cache
 
 
 def test_a_cache_without_augmentation_changes_no_loss(made, data, tmp_path):
-    """Activations that were kept give the losses of the images; the default augmentation is off."""
+    """Stored activations give the losses of the images; augmentation is off."""
     _, straight = made
     job = prepare_finetune(data, output=tmp_path / "out", cache=0, lr=3e-4, **TINY)
-    assert job.tuning.augment == "none"
-    assert "nothing is augmented" in job.notes[0]
+    assert job.settings.augment == "none"
+    assert "--cache 0" in job.notes[0]
     done = run_finetune(job)
     for name in ("loss", "stopping_loss"):
         one, two = (
@@ -475,12 +473,12 @@ def test_a_cache_without_augmentation_changes_no_loss(made, data, tmp_path):
             for found in (straight, done)
         )
         np.testing.assert_allclose(one, two, atol=1e-4)
-    assert one[0] - one[-1] > 1e-3  # so that something was trained at all
+    assert one[0] - one[-1] > 1e-3  # something was trained
 
 
-def test_augmented_copies_are_kept_and_used_again(data, tmp_path):
-    """Every activation in a copy is of the image or of its mirror image; a perceptron of two
-    classes learns on them, and a second run computes none of them anew."""
+def test_augmented_copies_are_stored_and_used_again(data, tmp_path):
+    """Each activation of a copy is of the image or of its mirror image; a perceptron of two
+    classes is trained on them, and a second run uses the stored ones."""
     images = tmp_path / "data"
     for split in ("train", "val"):
         for name in ("ant", "bee"):
@@ -490,7 +488,7 @@ def test_augmented_copies_are_kept_and_used_again(data, tmp_path):
     folder = tmp_path / "out"
     shutil.copytree(images, tmp_path / "mirrored")
     for path in (tmp_path / "mirrored").rglob("*.png"):
-        # Of the picture as the network sees it, which is smaller.
+        # Mirror the image at the size of the network's input.
         pixels = read_image(path, (32, 32), "squash").pixels
         Image.fromarray(pixels[:, ::-1]).save(path)
     shared = {"layer": "block1_pool", "pool": "none", "size": 32, "weights": "random:0"}
@@ -509,9 +507,9 @@ def test_augmented_copies_are_kept_and_used_again(data, tmp_path):
         shares.append(other)
     assert all(0.2 < share.mean() < 0.8 for share in shares)
     assert (shares[0] != shares[1]).any()
-    bundle = tuned_model(folder / "tuned.keras")
+    model = tuned_model(folder / "tuned.keras")
     files = sorted((images / "val").rglob("*.png"))
-    table = featx.predict(files, model=bundle)
+    table = featx.predict(files, model=model)
     np.testing.assert_allclose(table.filter(like="p_"), own_probabilities(folder, files), atol=1e-4)
     stamps = [(folder / f"frozen-{k}.h5").stat().st_mtime_ns for k in range(3)]
     again = featx.finetune(images, overwrite=True, **settings, **TINY)
@@ -520,8 +518,8 @@ def test_augmented_copies_are_kept_and_used_again(data, tmp_path):
     assert again.training.resumed == 0
 
 
-def test_augmented_copies_are_the_same_where_their_extraction_was_stopped(data, tmp_path):
-    """What is drawn for an image follows from it, whatever else is in its batch."""
+def test_augmented_copies_are_the_same_after_an_interruption(data, tmp_path):
+    """The augmentation of an image does not depend on the other images of its batch."""
     settings = {"cache": 1, "augment": "lecture"} | TINY | {"epochs": 1}
     featx.finetune(data, output=tmp_path / "straight", **settings)
     stages, passes = [], []
@@ -529,14 +527,15 @@ def test_augmented_copies_are_the_same_where_their_extraction_was_stopped(data, 
     def images(n_done, n_images):
         if any(stage.startswith("activations") for stage in stages):
             passes.append(n_done)
-            # The first pass is of the images as they are.
+            # The first pass is without augmentation.
             if passes.count(n_images) == 1 and n_done not in {0, n_images}:
                 raise KeyboardInterrupt
 
-    job = prepare_finetune(data, output=tmp_path / "stopped", **settings)
+    progress = FinetuneProgress(stage=stages.append, images=images)
+    job = prepare_finetune(data, output=tmp_path / "stopped", progress=progress, **settings)
     with pytest.raises(KeyboardInterrupt):
-        run_finetune(job, progress=Progress(stage=stages.append, images=images))
-    # Other batches than before.
+        run_finetune(job)
+    # The second run has other batches.
     n_done = sum(open_store(tmp_path / "stopped/frozen-1.h5").images.done)
     assert 0 < n_done < 66
     featx.finetune(data, output=tmp_path / "stopped", **settings)
@@ -547,8 +546,8 @@ def test_augmented_copies_are_the_same_where_their_extraction_was_stopped(data, 
     np.testing.assert_allclose(stopped, straight, atol=1e-4 * straight.max())
 
 
-def test_a_perceptron_of_three_classes_predicts_as_the_network(data, tmp_path):
-    """An mlp head begins at random, is trained, and predicts from tuned.keras."""
+def test_a_perceptron_of_three_classes(data, tmp_path):
+    """An mlp head is initialised at random, trained, and predicts from tuned.keras."""
     done = featx.finetune(
         data, output=tmp_path / "out", head="mlp:8,6", dropout=0.2, **TINY | {"epochs": 1}
     )
@@ -561,7 +560,7 @@ def test_a_perceptron_of_three_classes_predicts_as_the_network(data, tmp_path):
     assert list(table["label"]) == list(labels)
 
 
-# going on
+# resumed runs
 
 
 def files_of(folder):
@@ -580,8 +579,8 @@ def files_of(folder):
         ({"pool": "max"}, "--pool avg --size "),
     ],
 )
-def test_other_settings_are_refused_and_nothing_is_touched(made, data, settings, field):
-    """A run is not gone on with by another command, and keeps all of its files."""
+def test_other_settings_are_refused_and_no_file_changes(made, data, settings, field):
+    """The message has the old and the new value."""
     folder, _ = made
     before = files_of(folder)
     given = TINY | {"augment": "none", "lr": 3e-4} | settings
@@ -590,13 +589,13 @@ def test_other_settings_are_refused_and_nothing_is_touched(made, data, settings,
     assert files_of(folder) == before
 
 
-def test_a_finished_run_is_read_again(made, data):
-    """The same settings give the same result at once; no file is written."""
+def test_a_finished_run_is_read(made, data):
+    """The same settings give the same result without training; no file is written."""
     folder, done = made
     before = files_of(folder)
-    said = []
-    job = prepare_finetune(data, output=folder, augment="none", lr=3e-4, **TINY)
-    again = run_finetune(job, progress=Progress(stage=said.append))
+    stages = []
+    progress = FinetuneProgress(stage=stages.append)
+    again = featx.finetune(data, output=folder, augment="none", lr=3e-4, progress=progress, **TINY)
     assert files_of(folder) == before
     assert again.scores == done.scores
     assert (again.gain, again.advice, again.training.history) == (
@@ -604,10 +603,12 @@ def test_a_finished_run_is_read_again(made, data):
         done.advice,
         done.training.history,
     )
-    assert said == [f"{folder} has all of this run already; --overwrite begins anew"]
+    (stage,) = stages
+    assert str(folder) in stage
+    assert "--overwrite" in stage
 
 
-def test_no_bundle_is_refused(tmp_path):
-    """A model that is not there is named."""
-    with refused(ModelError, "No bundle no.skops"):
+def test_a_missing_model_is_refused(tmp_path):
+    """The message has its name."""
+    with refused(ModelError, "no.skops"):
         prepare_finetune(tmp_path, from_model="no.skops", output=tmp_path / "o")

@@ -1,4 +1,4 @@
-"""Heads against scikit-learn on the same codes, in NumPy and as Keras layers."""
+"""Heads, in NumPy and as Keras layers, compared with scikit-learn on the same codes."""
 
 import importlib.util
 import os
@@ -19,16 +19,16 @@ from sklearn.preprocessing import Normalizer
 from featx.errors import OptionError
 from featx.finetuning.heads import Head, custom_layers, head_layers, random_head, read_head
 
-# Keras, reading a file and PyTorch's tensors, asks for arrays in NumPy 1's way.
+# Keras converts tensors in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 CLASSES = ("ant", "bee", "wasp")
 NORMALISES = ("none", "l2", "sqrt-l2", "centre")
-LARGE = 3e4  # as block5 of VGG19 has them, so that only a division keeps numbers small
+LARGE = 3e4  # as in block5 of VGG19, where only the normalization keeps features small
 
 
 def make_codes(n=30, d=12, *, seed=0):
-    """Codes as ReLU leaves them, half zeros, of many sizes; and a row of zeros."""
+    """Return codes as after ReLU, half zeros, of many magnitudes, and a row of zeros."""
     rng = np.random.default_rng(seed)
     codes = np.maximum(rng.standard_normal((n, d)), 0) * np.geomspace(1e-3, LARGE, n)[:, None]
     codes[n // 2] = 0
@@ -36,7 +36,7 @@ def make_codes(n=30, d=12, *, seed=0):
 
 
 def normalised(codes, normalise, mean=None):
-    """What scikit-learn makes of codes."""
+    """Return codes normalised with scikit-learn."""
     codes = codes.astype(np.float64)
     if normalise == "none":
         return codes
@@ -51,7 +51,7 @@ def mean_of(codes, normalise):
 
 
 def fitted(normalise, codes):
-    """A head with the weights of a logistic regression, and that on what it saw."""
+    """Return a head with the weights of a logistic regression, and that regression."""
     mean = mean_of(codes.astype(np.float64), normalise)
     X = normalised(codes, normalise, mean)
     y = np.arange(len(codes)) % 3
@@ -79,8 +79,8 @@ def as_model(layers, shape):
     return keras.Model(inputs, x)
 
 
-def slopes(layer, x, upstream):
-    """The gradient of sum(layer(x) * upstream), by the backend."""
+def gradients(layer, x, upstream):
+    """Return the gradient of sum(layer(x) * upstream), computed by the backend."""
     import keras
 
     x, upstream = (np.asarray(a, np.float32) for a in (x, upstream))
@@ -107,7 +107,7 @@ def slopes(layer, x, upstream):
 
 
 @pytest.mark.parametrize("normalise", NORMALISES)
-def test_a_linear_head_decides_as_scikit_learn(normalise):
+def test_a_linear_head_predicts_as_scikit_learn(normalise):
     """In NumPy to rounding, as layers to float32's, on rows it was not fitted on too."""
     head, model = fitted(normalise, make_codes())
     for codes in (make_codes(), make_codes(seed=1)):
@@ -175,7 +175,7 @@ def test_a_head_computes_in_float32_on_bfloat16_activations(normalise):
 
 
 @pytest.mark.parametrize("name", ["SignedRoot", "UnitRows", "CentredRows"])
-def test_slopes_are_right(name):
+def test_gradients_are_right(name):
     """Against differences of scikit-learn's numbers in float64, signs mixed."""
     rng = np.random.default_rng(3)
     x, upstream = rng.standard_normal((2, 5, 4))
@@ -197,11 +197,11 @@ def test_slopes_are_right(name):
         moved[place] = step
         change = expected(x + moved) - expected(x - moved)
         differences[place] = np.sum(change * upstream) / (2 * step)
-    np.testing.assert_allclose(slopes(layer, x, upstream), differences, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(gradients(layer, x, upstream), differences, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["SignedRoot", "UnitRows", "CentredRows"])
-def test_zeros_stay_zeros_and_have_no_slope(name):
+def test_zeros_stay_zero_and_have_no_gradient(name):
     """A row without direction is zero, and so is its slope, never nan; others keep theirs."""
     layer = custom_layers()[name](dtype="float32")
     layer.build((None, 4))
@@ -213,7 +213,7 @@ def test_zeros_stay_zeros_and_have_no_slope(name):
     found = run([layer], x)
     assert np.array_equal(found[0], np.zeros(4))
     assert np.isfinite(found).all()
-    slope = slopes(layer, x, np.ones((3, 4)))
+    slope = gradients(layer, x, np.ones((3, 4)))
     assert np.array_equal(slope[0], np.zeros(4))
     assert np.isfinite(slope).all()
     assert slope[1:].any(axis=1).all()
@@ -230,14 +230,14 @@ def test_a_batch_of_zeros_trains_without_nan():
                 x = layer(x)
             return x
 
-        assert np.isfinite(slopes(logits, np.zeros((3, 12)), np.ones((3, 3)))).all()
+        assert np.isfinite(gradients(logits, np.zeros((3, 12)), np.ones((3, 3)))).all()
 
 
 # layers
 
 
 def test_layers_have_the_names_that_files_keep():
-    """Names and order; dropout before the only kernel, or before every later one."""
+    """Dropout is before the only kernel, or before all but the first."""
 
     def names(normalise, hidden, dropout):
         codes = make_codes()
@@ -257,7 +257,7 @@ def test_layers_have_the_names_that_files_keep():
 
 
 def test_dropout_drops_in_training_only():
-    """Half of the numbers before the kernel are zeros, the rest twice as large."""
+    """Half of the inputs are zero, the others are doubled."""
     head = Head(("a",) * 50, "none", None, (np.eye(50),), (np.zeros(50),))
     layers = head_layers(head, dropout=0.5)
     codes = np.ones((40, 50), np.float32)
@@ -269,8 +269,8 @@ def test_dropout_drops_in_training_only():
 
 @pytest.mark.parametrize("normalise", NORMALISES)
 @pytest.mark.parametrize("hidden", [(), (6,)])
-def test_a_saved_model_comes_back(normalise, hidden, tmp_path):
-    """As a .keras file, read without custom objects, and as weights into another model."""
+def test_a_saved_model_is_loaded_as_it_was(normalise, hidden, tmp_path):
+    """From a .keras file without custom objects, and as weights of another model."""
     import keras
 
     codes = make_codes()
@@ -288,7 +288,7 @@ def test_a_saved_model_comes_back(normalise, hidden, tmp_path):
     blank = Head(CLASSES, normalise, mean, blank.kernels, blank.biases)
     other = as_model(head_layers(blank), (12,))
     assert not np.allclose(other.predict(codes, verbose=0), expected)
-    # As `other` lacks the dropout, the head is read by name.
+    # The head is read by name, because `other` has no dropout.
     found = read_head(blank, again.layers)
     np.testing.assert_allclose(found.logits(codes), expected, atol=1e-5 * np.abs(expected).max())
     same = as_model(head_layers(read_head(head, other.layers), 0.5), (2, 2, 3))
@@ -297,7 +297,7 @@ def test_a_saved_model_comes_back(normalise, hidden, tmp_path):
 
 
 def test_layers_are_registered_as_featx():
-    """So that a file of a head names them, and not a module that may move."""
+    """Files of a head name them, and not a module that may move."""
     import keras
 
     for name, layer in custom_layers().items():
@@ -306,7 +306,7 @@ def test_layers_are_registered_as_featx():
 
 @pytest.mark.parametrize("hidden", [(), (6, 5)])
 def test_a_head_is_read_back_after_training(hidden):
-    """Kernels and biases are the trained ones; the mean is what it was."""
+    """Kernels and biases are trained; the mean does not change."""
     import keras
 
     codes = make_codes()
@@ -330,11 +330,11 @@ def test_a_head_is_read_back_after_training(hidden):
     )
 
 
-# heads from nothing, and heads that cannot be
+# random heads, and arrays that cannot be a head
 
 
-def test_random_heads_begin_as_keras_does():
-    """Uniform within Keras's own limits, biases zero, the same for the same seed."""
+def test_random_heads_are_initialised_as_in_keras():
+    """Kernels are uniform within Keras's limits, biases are zero, and the seed decides."""
     import keras
 
     head = random_head(CLASSES, 300, (200,), seed=5, normalise="l2")
@@ -365,10 +365,10 @@ def test_random_heads_begin_as_keras_does():
         ("l2", (4,), ((4, 3),), ((3,),)),
     ],
 )
-def test_arrays_that_fit_nothing_are_refused(normalise, mean, kernels, biases):
-    """Before a network is built, with the shapes that were received."""
-    message = f"These arrays are no head for 3 classes and normalise {normalise}: kernels "
-    with pytest.raises(OptionError, match=re.escape(message)):
+def test_arrays_of_other_shapes_are_refused(normalise, mean, kernels, biases):
+    """The message has the shapes."""
+    shapes = re.escape(f"--normalise {normalise}: kernels {list(kernels)}")
+    with pytest.raises(OptionError, match=shapes):
         Head(
             CLASSES,
             normalise,
@@ -379,9 +379,8 @@ def test_arrays_that_fit_nothing_are_refused(normalise, mean, kernels, biases):
 
 
 def test_an_unknown_normalisation_is_refused():
-    """With those that there are."""
-    message = "No such normalise: 'l1'. Expected one of none, l2, sqrt-l2, centre."
-    with pytest.raises(OptionError, match=re.escape(message)):
+    """The message has the value and the flag."""
+    with pytest.raises(OptionError, match=r"'l1'.*--normalise"):
         random_head(CLASSES, 4, (), 0, "l1")
 
 
@@ -390,11 +389,13 @@ def test_an_unknown_normalisation_is_refused():
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends_compute_the_same(backend):
-    """This file's tests of numbers and slopes, under KERAS_BACKEND=jax and torch."""
+    """Tests of heads and of augmentation, under KERAS_BACKEND=jax and torch."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    tests = "(sqrt-l2 or centre) and (decides or float32) or flattened or slope or read_back"
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", tests]
+    tests = "(sqrt-l2 or centre) and (predicts or float32) or flattened or gradient or read_back"
+    tests += " or mirror or ranges and lecture or saturation_keeps or of_a_model"
+    files = [__file__, Path(__file__).with_name("test_augmentation.py")]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files, "-k", tests]
     found = subprocess.run(
         command,
         env={**os.environ, "KERAS_BACKEND": backend},

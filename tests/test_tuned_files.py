@@ -1,11 +1,15 @@
-"""What a tuning leaves: files that come back without running them, pictures, and its history."""
+"""Files of a fine-tuning: tuned networks, decoded images, the history, and results of 0.1."""
 
 import csv
 import dataclasses
+import importlib.util
 import io
 import json
+import re
+import shutil
 import struct
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,16 +18,18 @@ from PIL import Image
 from scipy.special import softmax
 from tuning import CLASSES, noise_images, small_head, small_network, small_recipe
 
+import featx
 from featx.errors import ImagesError, ModelError, OutputError, WeightsError
 from featx.finetuning.heads import custom_layers
-from featx.finetuning.history import EpochRecord, TensorBoardLog, write_history
+from featx.finetuning.history import EpochRecord, TensorBoardLog, TrainingResult, write_history
 from featx.finetuning.inputs import Activations, read_pixels
 from featx.finetuning.settings import TrainingSettings
 from featx.finetuning.tuned import read_tuned, save_tuned
 from featx.images import read_image
 from featx.network import find_device, find_weights, read_weights
+from featx.workflows.finetuning import read_finetuned
 
-# Keras 3.15 hands NumPy 2.4 arrays in a way that NumPy is about to retire.
+# Keras converts TensorFlow's variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 SUMMARY = {"classifier": "finetuned VGG19", "layers": ["block2_pool"], "n_train": 2}
@@ -31,7 +37,7 @@ DIGESTS = ("0" * 64, "a" * 64)
 
 
 def make_network(*, hidden=(), normalise="none", freeze_until="block1_pool", **recipe):
-    """Return a network of which every weight has moved since it was built."""
+    """Return a network whose weights all differ from the initial ones."""
     made = small_recipe(**{"pool": "avg", **recipe})
     tuning = TrainingSettings(freeze_until=freeze_until, augment="lecture", dropout=0.5)
     network = small_network(tuning, made, small_head(made, hidden=hidden, normalise=normalise))
@@ -75,7 +81,7 @@ def write_members(path, contents):
     ],
     ids=["plain", "sqrt-l2", "mlp-centre", "bfloat16"],
 )
-def test_a_tuned_network_comes_back(settings, tmp_path):
+def test_a_tuned_network_is_read_as_it_was_saved(settings, tmp_path):
     network = make_network(**settings)
     whole, weights = save_tuned(network, tmp_path, DIGESTS, SUMMARY)
     assert sorted(tmp_path.iterdir()) == [whole, weights]
@@ -97,7 +103,7 @@ def test_a_tuned_network_comes_back(settings, tmp_path):
                 np.testing.assert_array_equal(array, other)
 
 
-def test_keras_opens_the_whole_which_gives_probabilities(saved):
+def test_keras_opens_tuned_keras_which_gives_probabilities(saved):
     import keras
 
     network, whole, _ = saved
@@ -112,8 +118,8 @@ def test_keras_opens_the_whole_which_gives_probabilities(saved):
 
 
 @pytest.mark.parametrize("pool", ["max", "avg+max", "grid:2", "grid:3"])
-def test_keras_opens_the_whole_at_any_pooling(pool, tmp_path):
-    """Cells are cut out of the map of 4x4 places where three of them overlap."""
+def test_keras_opens_tuned_keras_with_any_pooling(pool, tmp_path):
+    """With 3 x 3 cells on a feature map of 4 x 4 positions, the cells overlap."""
     import keras
 
     network = make_network(pool=pool)
@@ -126,7 +132,7 @@ def test_keras_opens_the_whole_at_any_pooling(pool, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_keras_vgg19_takes_the_weights(saved):
+def test_keras_vgg19_loads_the_weights(saved):
     import keras
 
     network, _, weights = saved
@@ -138,7 +144,7 @@ def test_keras_vgg19_takes_the_weights(saved):
             np.testing.assert_array_equal(found, expected)
 
 
-def test_the_weights_carry_the_names_of_vgg19(saved):
+def test_the_weights_have_the_layer_names_of_vgg19(saved):
     network, _, weights = saved
     with h5py.File(weights) as file:
         names = {group["vars"].attrs["name"] for group in file["layers"].values()}
@@ -155,7 +161,7 @@ def test_the_weights_carry_the_names_of_vgg19(saved):
     ],
     ids=["command", "nonsense", "list"],
 )
-def test_no_config_is_run_or_believed(config, saved, tmp_path, monkeypatch):
+def test_keras_config_is_not_used(config, saved, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     network, whole, _ = saved
     contents = members(whole) | {"config.json": json.dumps(config)}
@@ -166,30 +172,30 @@ def test_no_config_is_run_or_believed(config, saved, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_tuned_network_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ModelError, match=r"No tuned network .*no\.keras.*featx finetune IMAGES"):
+def test_a_missing_tuned_network_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"no\.keras.*featx finetune"):
         read_tuned(tmp_path / "no.keras")
-    with pytest.raises(ModelError, match="No tuned network"):
+    with pytest.raises(ModelError, match=re.escape(str(tmp_path))):
         read_tuned(tmp_path)
 
 
-def test_what_featx_did_not_write_is_refused(saved, tmp_path):
+def test_files_of_other_programs_are_refused(saved, tmp_path):
     contents = members(saved[1])
     del contents["featx.json"]
     path = write_members(tmp_path / "foreign.keras", contents)
-    with pytest.raises(ModelError, match=rf"{path} is no network that featx finetune wrote.*--w"):
+    with pytest.raises(ModelError, match=rf"{path}.*--weights"):
         read_tuned(path)
     for content in (b"", b"PK\3\4", b"text"):
         path.write_bytes(content)
-        with pytest.raises(ModelError, match="or it is damaged"):
+        with pytest.raises(ModelError, match=str(path)):
             read_tuned(path)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format_version": 2}, "featx-tuned 2; this featx reads featx-tuned 1.*--upgrade"),
-        ({"format": "other"}, "has format other 1"),
+        ({"format_version": 2}, "featx-tuned 2.*featx-tuned 1.*--upgrade"),
+        ({"format": "other"}, "other 1"),
         ({"format_version": None}, "featx-tuned None"),
     ],
 )
@@ -202,7 +208,7 @@ def test_another_version_is_refused(change, words, saved, tmp_path):
 
 
 @pytest.mark.parametrize("facts", ["[]", "{}", "3", "{", '{"format": "featx-tuned"}'])
-def test_facts_that_are_none_are_refused(facts, saved, tmp_path):
+def test_other_facts_are_refused(facts, saved, tmp_path):
     path = write_members(tmp_path / "odd.keras", members(saved[1]) | {"featx.json": facts})
     with pytest.raises(ModelError, match=r"odd\.keras"):
         read_tuned(path)
@@ -234,9 +240,7 @@ def test_damage_is_found(damage, saved, tmp_path):
         read_tuned(path)
 
 
-def test_a_network_that_cannot_be_written_leaves_the_old_files_and_nothing_else(
-    saved, tmp_path, monkeypatch
-):
+def test_a_network_that_cannot_be_written_keeps_the_old_files(saved, tmp_path, monkeypatch):
     import keras
 
     network, whole, _ = saved
@@ -253,12 +257,12 @@ def test_a_network_that_cannot_be_written_leaves_the_old_files_and_nothing_else(
     assert read_tuned(tmp_path / "tuned.keras").fitted_on == DIGESTS
 
 
-# Pictures
+# Images
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Folders in and out, and eighty pictures of noise in the first: more than wait at a time."""
+def images_and_folder(tmp_path):
+    """Eighty images of noise, more than are decoded ahead, and a folder for the pixels."""
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     files = []
@@ -268,12 +272,12 @@ def pictures(tmp_path):
     return files, tmp_path / "out"
 
 
-def test_pixels_stand_at_their_rows(pictures):
-    files, folder = pictures
+def test_pixels_are_in_the_rows_of_their_images(images_and_folder):
+    files, folder = images_and_folder
     recipe = small_recipe()
     rows = np.random.default_rng(0).permutation(80)[:75]
-    told = []
-    pixels = read_pixels(files, rows, recipe, folder, progress=lambda *done: told.append(done))
+    calls = []
+    pixels = read_pixels(files, rows, recipe, folder, progress=lambda *done: calls.append(done))
     assert pixels.pixels.shape == (80, 16, 16, 3)
     for row in range(80):
         expected = np.zeros((16, 16, 3))
@@ -284,38 +288,38 @@ def test_pixels_stand_at_their_rows(pictures):
         np.testing.assert_array_equal(pixels.pixels[row], expected)
     some = np.array([7, 3, 3, 70])
     np.testing.assert_array_equal(pixels.batch(some, 2), np.stack([*pixels.pixels[some]]))
-    assert told[-1] == (75, 75)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert list(folder.iterdir()) == []  # while the pixels are still there
+    assert calls[-1] == (75, 75)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert list(folder.iterdir()) == []  # while the pixels can still be used
     assert not pixels.is_activations
 
 
-def test_pixels_of_one_size_are_as_they_were(pictures):
-    files, folder = pictures
+def test_images_of_the_right_size_are_not_resized(images_and_folder):
+    files, folder = images_and_folder
     recipe = small_recipe(size=(20, 20))
     found = read_pixels(files, np.arange(80), recipe, folder)
     np.testing.assert_array_equal(found.pixels, noise_images(80, size=20))
 
 
 @pytest.mark.parametrize("damage", ["gone", "text", "large"])
-def test_a_file_that_cannot_be_read_is_named(damage, pictures):
-    files, folder = pictures
+def test_a_file_that_cannot_be_read_is_an_error(damage, images_and_folder):
+    files, folder = images_and_folder
     settings = {}
     if damage == "gone":
         files[3].unlink()
     elif damage == "text":
-        files[3].write_text("no picture")
+        files[3].write_text("not an image")
     else:
         Image.new("RGB", (30, 30)).save(files[3])
         settings = {"max_pixels": 500}
-    with pytest.raises(ImagesError, match=r"03\.png could be read before.*same command again"):
+    with pytest.raises(ImagesError, match=r"03\.png"):
         read_pixels(files, np.arange(10), small_recipe(), folder, **settings)
     assert list(folder.iterdir()) == []
-    # A row that nobody asked for may be gone.
+    # Rows that are not requested may be missing.
     read_pixels(files, np.delete(np.arange(10), 3), small_recipe(), folder, **settings)
 
 
-def test_copies_are_used_in_turn_and_plain_ones_in_epoch_0():
+def test_epochs_use_the_copies_in_turn_and_epoch_0_the_images():
     plain, one, two = np.arange(3, dtype="f2").reshape(3, 1, 1, 1, 1) + np.arange(
         4, dtype="f2"
     ).reshape(1, 4, 1, 1, 1) * np.float16(10)
@@ -335,7 +339,7 @@ def test_copies_are_used_in_turn_and_plain_ones_in_epoch_0():
 
 
 def make_history(n=9):
-    """Losses as of a training that overfits: best at two thirds."""
+    """Return the result of a training that overfits: the best epoch is at two thirds."""
     history = [EpochRecord(0, 0.0, None, None, 0.9, 0.7, 1.5, 0.0)]
     for k in range(1, n):
         stop = 0.45 + 0.4 * (k / (n - 1) - 0.66) ** 2 + 0.02 * (k % 2)
@@ -345,10 +349,12 @@ def make_history(n=9):
             )
         )
     best = int(np.argmin([epoch.stopping_loss for epoch in history]))
-    return TrainingResult(tuple(history), best, "no gain in 3 epochs", resumed=0, micro_batch=32)
+    return TrainingResult(
+        tuple(history), best, "no improvement in 3 epochs", resumed=0, micro_batch=32
+    )
 
 
-def test_history_has_a_row_an_epoch(tmp_path):
+def test_history_has_a_row_for_each_epoch(tmp_path):
     trained = make_history()
     write_history(tmp_path, trained)
     with (tmp_path / "history.csv").open(newline="") as file:
@@ -381,10 +387,10 @@ def test_the_curve_shows_losses_and_accuracies_by_epoch(n, tmp_path, monkeypatch
     loss, accuracy = drawn[0].axes
     for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
         lines = {line.get_label(): line for line in axes.lines}
-        stop = [getattr(epoch, f"stop_{name}") for epoch in trained.history]
-        x, y = lines["part that stops"].get_data()
+        stop = [getattr(epoch, f"stopping_{name}") for epoch in trained.history]
+        x, y = lines["early-stopping set"].get_data()
         assert (list(x), list(y)) == (list(range(n)), stop)
-        x, y = lines["part that is trained on"].get_data()
+        x, y = lines["training set"].get_data()
         assert list(x) == list(range(1, n))
         assert list(y) == [getattr(epoch, name) for epoch in trained.history[1:]]
         best = lines[f"best: epoch {trained.best}"].get_data()
@@ -395,7 +401,7 @@ def test_the_curve_shows_losses_and_accuracies_by_epoch(n, tmp_path, monkeypatch
 
 
 def records(path):
-    """The records of a file of events: a length, its checksum, the record, its checksum."""
+    """Return the records of an event file: length, checksum, record, checksum."""
     content, found = path.read_bytes(), []
     while content:
         (length,) = struct.unpack("<Q", content[:8])
@@ -404,7 +410,7 @@ def records(path):
     return found
 
 
-def test_tensorboard_finds_an_event_an_epoch(tmp_path):
+def test_tensorboard_finds_an_event_for_each_epoch(tmp_path):
     event_pb2 = pytest.importorskip("tensorflow.core.util.event_pb2")
     tensor_util = pytest.importorskip("tensorflow.python.framework.tensor_util")
     log = TensorBoardLog(tmp_path / "events")
@@ -416,7 +422,7 @@ def test_tensorboard_finds_an_event_an_epoch(tmp_path):
     for record in records(path):
         event = event_pb2.Event.FromString(record)
         for value in event.summary.value:
-            # Without TensorBoard TensorFlow writes plain numbers, with it tensors.
+            # With the package tensorboard, TensorFlow writes tensors instead of numbers.
             is_plain = value.WhichOneof("value") == "simple_value"
             number = value.simple_value if is_plain else tensor_util.MakeNdarray(value.tensor)
             found[value.tag, event.step] = float(number)
@@ -427,3 +433,77 @@ def test_tensorboard_finds_an_event_an_epoch(tmp_path):
         if value is not None and name != "epoch"
     }
     assert found == pytest.approx(expected)
+
+
+# Results of featx 0.1
+
+EARLIER = Path(__file__).parent / "data" / "results-0.1"
+
+
+@pytest.fixture
+def earlier_images(tmp_path, monkeypatch):
+    """The images that the fine-tuning of 0.1 was made with, in data/."""
+    spec = importlib.util.spec_from_file_location(
+        "make_golden_results", EARLIER.parent / "make_golden_results.py"
+    )
+    golden = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(golden)
+    monkeypatch.chdir(tmp_path)
+    golden.write_images(Path("data"))
+    return sorted(Path("data").glob("*/*.png"))
+
+
+def test_a_tuned_network_of_0_1_predicts_the_same(earlier_images):
+    """Its probabilities are those that 0.1 predicted."""
+    table = featx.predict(earlier_images, model=EARLIER / "tuned.keras")
+    with np.load(EARLIER / "expected_tuned.npz") as expected:
+        np.testing.assert_allclose(table.filter(like="p_"), expected["probabilities"], atol=1e-5)
+
+
+def test_a_run_of_0_1_is_read():
+    """Its keys get the names of this version; the numbers stay."""
+    found = read_finetuned(EARLIER / "run.json")
+    before = json.loads((EARLIER / "run.json").read_text())
+    assert found.facts["format_version"] == 2
+    assert found.facts["split"] == {
+        "train": 24,
+        "early_stopping": 4,
+        "test": 8,
+        "test_from": "a fold of 5",
+    }
+    assert found.facts["training"] == before["tuning"]
+    assert [record.stopping_loss for record in found.training.history] == [
+        record["stop_loss"] for record in before["history"]
+    ]
+    assert dataclasses.asdict(found.scores["tuned"]) == before["tuned"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"format": "other"}', '{"format": "featx-finetuning"}', "version"]
+)
+def test_a_damaged_run_is_refused_with_what_makes_it_again(tmp_path, text):
+    """So is a run of a newer version."""
+    if text == "version":
+        facts = json.loads((EARLIER / "run.json").read_text())
+        text = json.dumps(facts | {"format_version": 3})
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ModelError, match=r"run\.json.*featx finetune -o .*--overwrite"):
+        read_finetuned(tmp_path / "run.json")
+
+
+def test_a_finished_run_of_0_1_is_not_trained_again(earlier_images, tmp_path):
+    """The same settings return its result, as for a run of this version."""
+    settings = {"size": 32, "layer": "block1_pool", "init": "random:7", "epochs": 1}
+    shutil.copytree(EARLIER, tmp_path / "tuned", ignore=shutil.ignore_patterns("codes.h5"))
+    for name in ("tuned.weights.h5", "probe.skops", "fit_on_tuned.skops", "history.csv"):
+        (tmp_path / "tuned" / name).write_bytes(b"")
+    for path in (tmp_path / "tuned").glob("*.*"):
+        if path.suffix in {".npz", ".joblib"} or path.name == "sweep.json":
+            path.unlink()
+    (tmp_path / "tuned" / "parts.csv").write_text("")
+    featx.extract(
+        "data", layer="block1_pool", pool="avg", size=32, weights="random:7",
+        output=tmp_path / "tuned/codes.h5",
+    )  # fmt: skip
+    found = featx.finetune("data", output=tmp_path / "tuned", **settings)
+    assert found.facts == read_finetuned(EARLIER / "run.json").facts

@@ -1,9 +1,10 @@
-"""Training: steps against gradients by hand, the best epoch kept, runs that are killed go on."""
+"""Training: steps checked against numerical gradients, early stopping, and resumed runs."""
 
 import dataclasses
 import itertools
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -35,14 +36,14 @@ from featx.finetuning.trainer import choose_micro_batch, logits
 from featx.finetuning.training import train
 from featx.network import activation_bytes
 
-# Keras 3.15 hands NumPy 2.4 arrays in a way that NumPy is about to retire.
+# Keras converts TensorFlow's variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 HEAD_ALONE = {"freeze_until": "block2_pool", "augment": "none", "optimizer": "sgd"}
 
 
 class Watch:
-    """A progress that keeps the weights of every epoch, by path."""
+    """A progress function that keeps the weights of every epoch, by path."""
 
     def __init__(self, network):
         self.network, self.weights, self.epochs = network, [], []
@@ -63,7 +64,7 @@ def same_bits(found, expected):
 
 
 def run(tuning, shown, labels, folder, *, network=None, **how):
-    """Train a new network; return it, what it came to and its weights by epoch."""
+    """Train a new network; return it, the result and the weights by epoch."""
     network = network or small_network(tuning)
     watch = Watch(network)
     checkpoint = folder / "checkpoint.h5"
@@ -77,7 +78,7 @@ def run(tuning, shown, labels, folder, *, network=None, **how):
 
 
 def loss64(images, numbers, weights):
-    """Mean log loss of two blocks of VGG19 and a head, in NumPy, float64."""
+    """Return the mean log loss of two blocks of VGG19 and a head, in NumPy, float64."""
     x = images / 255.0
     for name in ("block1_conv1", "block1_conv2", "pool", "block2_conv1", "block2_conv2", "pool"):
         if name == "pool":
@@ -92,8 +93,8 @@ def loss64(images, numbers, weights):
     return -found[np.arange(len(x)), numbers].mean()
 
 
-def slope64(array, k, loss):
-    """The slope of the loss along one number, by a difference."""
+def derivative64(array, k, loss):
+    """Return the derivative of the loss by one weight, as a finite difference."""
     step, number = 1e-6, array.flat[k]
     array.flat[k] = number + step
     above = loss()
@@ -108,7 +109,7 @@ def test_a_step_is_rate_times_scale_times_gradient(tmp_path):
     tuning = TrainingSettings(
         freeze_until="block1_conv1",
         augment="none",
-        optimizer="sgd",  # its first step knows no momentum
+        optimizer="sgd",  # the first step has no momentum
         schedule="constant",
         lr=1e-4,
         block_decay=0.1,
@@ -133,16 +134,16 @@ def test_a_step_is_rate_times_scale_times_gradient(tmp_path):
         for array, kind in zip(arrays[name], ("kernel", "bias"), strict=True):
             before, after = (w[f"{name}/{kind}"].astype(float).ravel() for w in weights)
             moved = after - before
-            # Where it moves most, float32 keeps digits of the difference.
+            # The largest differences have enough digits in float32.
             for k in np.argsort(-np.abs(moved))[:2]:
-                expected = -1e-4 * scale * slope64(array, k, loss)
+                expected = -1e-4 * scale * derivative64(array, k, loss)
                 rounding = 4 * float(np.spacing(np.float32(abs(before[k]))))
                 assert moved[k] == pytest.approx(expected, rel=0.01, abs=rounding), (name, kind)
                 assert abs(expected) > 3 * rounding
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_weight_decay_shrinks_kernels_by_their_layers_rate_and_no_bias(optimizer, tmp_path):
+def test_weight_decay_depends_on_the_rate_and_leaves_biases_out(optimizer, tmp_path):
     images, labels = noise_images(4), labels_of([0, 1, 2, 3], range(4))
     settings = TrainingSettings(
         freeze_until="block1_pool",
@@ -173,7 +174,7 @@ def test_weight_decay_shrinks_kernels_by_their_layers_rate_and_no_bias(optimizer
         assert difference.any()
 
 
-def test_frozen_layers_keep_every_bit_and_the_others_move(tmp_path):
+def test_frozen_layers_do_not_change_and_the_others_do(tmp_path):
     tuning = TrainingSettings(
         freeze_until="block2_conv1", augment="flip", lr=1e-3, epochs=2, batch_size=4
     )
@@ -191,7 +192,7 @@ def test_frozen_layers_keep_every_bit_and_the_others_move(tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_blocks_that_are_not_thawed_yet_keep_every_bit(optimizer, tmp_path):
+def test_blocks_do_not_change_before_they_are_unfrozen(optimizer, tmp_path):
     tuning = TrainingSettings(
         freeze_until="none",
         augment="none",
@@ -211,11 +212,8 @@ def test_blocks_that_are_not_thawed_yet_keep_every_bit(optimizer, tmp_path):
     assert moved == [{"head"}, {"head", "block2"}, {"head", "block2", "block1"}]
 
 
-# Labels
-
-
-def test_a_block_that_thaws_late_begins_with_steps_of_the_usual_size(tmp_path):
-    """AdamW remembers the slopes from before: its first step is about the rate."""
+def test_a_block_begins_with_steps_of_the_usual_size(tmp_path):
+    """AdamW follows the gradients of frozen blocks: its first step is about the rate."""
     tuning = TrainingSettings(
         freeze_until="none",
         augment="none",
@@ -230,13 +228,13 @@ def test_a_block_that_thaws_late_begins_with_steps_of_the_usual_size(tmp_path):
     labels = labels_of(np.arange(8) % 5, range(8))
     _, _, weights = run(tuning, Pixels(noise_images(8)), labels, tmp_path)
     moved = np.abs(weights[3]["block1_conv1/kernel"] - weights[2]["block1_conv1/kernel"])
-    # All three epochs have the same slopes, nearly. Forgotten, they make 0.6 here and 3.2 late.
+    # The gradients of the epochs are similar. Without their history the step would be 0.6.
     assert np.median(moved) / (1e-5 * 0.25) == pytest.approx(1, rel=0.05)
 
 
 @pytest.mark.parametrize(("precision", "rounded"), [("float32", False), ("tf32", True)])
-def test_products_are_rounded_where_that_was_asked_for_alone(precision, rounded, tmp_path):
-    """Recent GPUs round them unasked: the switch is set while a step runs, and while it scores."""
+def test_only_tf32_rounds_products(precision, rounded, tmp_path):
+    """TensorFlow's switch is set during steps and during scores."""
     import tensorflow as tf
 
     enabled = tf.config.experimental.tensor_float_32_execution_enabled
@@ -261,20 +259,20 @@ def test_products_are_rounded_where_that_was_asked_for_alone(precision, rounded,
         tmp_path,
         network=network,
     )
-    assert seen == [rounded] * 3  # scores before, a step, scores after
+    assert seen == [rounded] * 3  # scores, a step, scores
 
 
 # Micro-batches
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("size", [1, 3, 4])  # of 8: as many parts, and one that is filled up
-def test_a_batch_in_parts_is_the_same_step(size, optimizer, tmp_path, monkeypatch):
+@pytest.mark.parametrize("size", [1, 3])  # of 8: equal parts, and one that is padded
+def test_accumulated_gradients_make_the_same_step(size, optimizer, tmp_path, monkeypatch):
     tuning = TrainingSettings(
         freeze_until="block1_pool", augment="none", optimizer=optimizer, epochs=2, batch_size=8
     )
     tuning = dataclasses.replace(tuning, lr=1e-2 if optimizer == "sgd" else 1e-4)
-    # The last batch holds two images: some of its parts are empty.
+    # The last batch has two images, so some of its parts are empty.
     images, weights = Pixels(noise_images(10)), np.linspace(0.5, 2, 10)
     labels = labels_of(np.arange(10) % 5, range(10), weights=weights)
     found = []
@@ -290,20 +288,17 @@ def test_a_batch_in_parts_is_the_same_step(size, optimizer, tmp_path, monkeypatc
     for path in expected[-1]:
         moved = np.abs(expected[-1][path] - expected[0][path]).max()
         apart = np.abs(arrays[-1][path] - expected[-1][path])
-        # AdamW makes steps of the rate of slopes that are nothing but rounding.
+        # AdamW makes full steps even along gradients that are only rounding errors.
         assert np.median(apart) <= 1e-3 * moved, path
     assert divided.micro_batch == size
 
 
 class ResourceExhaustedError(Exception):
-    """TensorFlow's name for too little memory."""
+    """The error of TensorFlow for too little memory."""
 
 
 def too_small_for(model, n, *, after=0):
-    """Let a model's training fail, as a device's does, with more than n images at a time.
-
-    Only after so many calls: what else is in memory grows.
-    """
+    """Let the training fail with more than n images per call, after some calls."""
     trained, calls = model.train_on_batch, itertools.count()
 
     def train_on_batch(x, *rest, **how):
@@ -314,9 +309,8 @@ def too_small_for(model, n, *, after=0):
     model.train_on_batch = train_on_batch
 
 
-def test_where_memory_ends_the_epoch_begins_again_with_fewer_images_at_once(
-    tmp_path, monkeypatch, caplog
-):
+def test_too_little_memory_halves_the_micro_batch(tmp_path, monkeypatch, caplog):
+    """The epoch starts over, with the result of a run that had the small size from there on."""
     tuning = dataclasses.replace(RESUMED["adamw"], epochs=3)
     images, labels = Pixels(noise_images(10)), labels_of(np.arange(10) % 5, range(10))
     network = small_network(tuning)
@@ -324,11 +318,7 @@ def test_where_memory_ends_the_epoch_begins_again_with_fewer_images_at_once(
     for name in ("halved", "stopped"):
         (tmp_path / name).mkdir()
     _, found, weights = run(tuning, images, labels, tmp_path / "halved", network=network)
-    said = [record.message for record in caplog.records]
-    assert [line.partition(",")[0] for line in said] == [
-        "memory ended with 4 images at a time: going on with 2",
-        "memory ended with 2 images at a time: going on with 1",
-    ]
+    assert [record.args for record in caplog.records] == [(4, 2), (2, 1)]
 
     def stop(epoch, most):
         if epoch.epoch == 1:
@@ -343,8 +333,8 @@ def test_where_memory_ends_the_epoch_begins_again_with_fewer_images_at_once(
     assert same_bits(weights[-1], arrays[-1])
 
 
-def test_a_run_goes_on_where_less_memory_is_free(tmp_path, monkeypatch):
-    """What the optimizer remembers is the same, however many parts a batch had."""
+def test_a_run_is_resumed_with_less_memory(tmp_path, monkeypatch):
+    """The state of the optimizer does not depend on the number of parts of a batch."""
     tuning = dataclasses.replace(RESUMED["adamw"], augment="none", dropout=0.0, epochs=3)
     images, labels = Pixels(noise_images(10)), labels_of(np.arange(10) % 5, range(10))
 
@@ -363,12 +353,12 @@ def test_a_run_goes_on_where_less_memory_is_free(tmp_path, monkeypatch):
     assert [epoch.stopping_loss for epoch in found.history] == pytest.approx(losses, rel=1e-4)
 
 
-def test_memory_that_ends_with_one_image_is_said(tmp_path):
+def test_too_little_memory_for_one_image_is_an_error(tmp_path):
     tuning = RESUMED["adamw"]
     network = small_network(tuning)
     too_small_for(network.training_model, 0)
     labels = labels_of([0, 1, 2, 3], range(4))
-    with pytest.raises(OptionError, match=r"one image at a time.*--size"):
+    with pytest.raises(OptionError, match=r"--size.*--device"):
         run(tuning, Pixels(noise_images(4)), labels, tmp_path, network=network)
 
 
@@ -385,8 +375,8 @@ class Narrow:
 @pytest.mark.parametrize(
     ("free", "expected"), [(None, 32), (2**40, 32), (20 << 20, 16), (5 << 20, 4), (1, 1)]
 )
-def test_as_many_images_at_once_as_memory_holds(free, expected):
-    """Two blocks at 16 pixels keep maps of 64 x 256 and 128 x 64, twice each, and the pools."""
+def test_the_micro_batch_uses_at_most_half_of_the_memory(free, expected):
+    """Two blocks at 16 pixels have activations of 64 x 256 and 128 x 64, twice each, and pools."""
     tuning = TrainingSettings(freeze_until="none", batch_size=32)
     network = dataclasses.replace(small_network(tuning), device=Narrow(free))
     kept = 4 * (2 * 64 * 256 + 64 * 64 + 2 * 128 * 64 + 128 * 16)
@@ -398,11 +388,10 @@ def test_as_many_images_at_once_as_memory_holds(free, expected):
         assert found == 32 or 2 * found * needed > free / 2
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_it_memorises_twenty_images_whatever_their_labels(seed, tmp_path):
-    rng = np.random.default_rng(seed)
+def test_it_memorises_twenty_images_with_random_labels(tmp_path):
+    rng = np.random.default_rng(0)
     images = noise_images(30)
-    rows = rng.permutation(30)[:20]  # among others, whose labels are not to be learned
+    rows = rng.permutation(30)[:20]  # the labels of the others are not learned
     numbers = rng.permutation(np.arange(30) % 5)
     tuning = TrainingSettings(
         freeze_until="block2_conv1",
@@ -422,14 +411,14 @@ def test_it_memorises_twenty_images_whatever_their_labels(seed, tmp_path):
     np.testing.assert_array_equal(found[rows].argmax(axis=1), numbers[rows])
     others = np.setdiff1d(np.arange(30), rows)
     assert (found[others].argmax(axis=1) != numbers[others]).any()
-    # The same numbers, a batch of another size: its last one is filled up.
+    # The last batch of another size is padded.
     np.testing.assert_allclose(
         logits(network, Pixels(images), rows, 7), found[rows], rtol=1e-3, atol=1e-3
     )
 
 
 def codes_of(n, *, seed=0):
-    """Activations that a network might have behind block 2, and so codes."""
+    """Return activations such as those of block 2, which are codes too."""
     return np.random.default_rng(seed).random((n, 4, 4, 128)).astype("f4")
 
 
@@ -438,7 +427,7 @@ def weighted_loss(head, codes, numbers, weights):
     return -np.average(found[np.arange(len(codes)), numbers], weights=weights)
 
 
-def test_weights_of_a_batch_add_up_to_one_and_what_fills_it_up_weighs_nothing(tmp_path):
+def test_weights_of_a_batch_have_a_sum_of_one_and_padding_has_no_weight(tmp_path):
     numbers, weights = np.array([0, 0, 0, 1, 3]), np.array([0.5, 0.5, 0.5, 2, 7])
     codes, head = codes_of(5), small_head(small_recipe())
     probabilities = softmax(head.logits(codes.reshape(5, -1)), axis=1)
@@ -455,7 +444,7 @@ def test_weights_of_a_batch_add_up_to_one_and_what_fills_it_up_weighs_nothing(tm
         history = trained.history
         expected = weighted_loss(head, codes, numbers, weights)
         assert history[1].loss == pytest.approx(expected, rel=1e-5)
-        # The part that stops counts images, not weights.
+        # The early-stopping scores do not use the weights.
         plain = weighted_loss(head, codes, numbers, np.ones(5))
         assert history[0].stopping_loss == pytest.approx(plain, rel=1e-5)
         own = probabilities.argmax(axis=1) == numbers
@@ -469,7 +458,7 @@ def test_weights_of_a_batch_add_up_to_one_and_what_fills_it_up_weighs_nothing(tm
 
 
 def test_the_loss_of_an_epoch_is_the_mean_of_its_images(tmp_path):
-    """Two batches, five images and two, at a rate so small that nothing moves."""
+    """Batches of five and two images, with a rate so small that no weight changes."""
     numbers, codes = np.arange(7) % 5, codes_of(7)
     tuning = TrainingSettings(**HEAD_ALONE, lr=1e-20, epochs=1, batch_size=5)
     _, trained, _ = run(tuning, Activations(codes), labels_of(numbers, range(7)), tmp_path)
@@ -481,23 +470,23 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_images(tmp_path):
 # Rates
 
 
-RATES = {  # of eight steps, two an epoch; the first epoch leads in
+RATES = {  # of eight steps, two per epoch; the first epoch is a warm-up
     "constant": [0.5, 1, 1, 1, 1, 1, 1, 1],
     "step": [0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01],
     "cosine": [0.5, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060],
-    # Nothing is gained, so halved before epoch 3, and once more after epoch 4.
+    # No epoch improves, so the rate is halved before epoch 3, and again after epoch 4.
     "plateau": [0.5, 1, 1, 1, 0.5, 0.5, 0.5, 0.5],
 }
 
 
 @pytest.mark.parametrize("schedule", RATES)
 def test_rates_of_every_step(schedule, tmp_path):
-    """Codes of zeros have no gradient, so that kernels shrink by rate times decay alone."""
+    """Codes of zeros have no gradient, so kernels change only by rate times weight decay."""
     decay, rate = 0.25, 0.1
     tuning = TrainingSettings(
         **HEAD_ALONE, schedule=schedule, lr=rate, weight_decay=decay, epochs=4, batch_size=2
     )
-    # What stops is of a class that training makes less likely: no epoch gains.
+    # Training makes the class of the early-stopping image less likely: no epoch improves.
     labels = labels_of([0, 0, 0, 0, 1], range(4), [4])
     codes = np.zeros((5, 4, 4, 128), "f4")
     _, trained, weights = run(tuning, Activations(codes), labels, tmp_path)
@@ -512,7 +501,7 @@ def test_rates_of_every_step(schedule, tmp_path):
 
 
 class Designed(Activations):
-    """Activations whose part that stops is, after each epoch, so many times as good."""
+    """Activations that are multiplied by a number whenever the early-stopping set is scored."""
 
     def __init__(self, plain, goodness):
         super().__init__(plain)
@@ -523,7 +512,7 @@ class Designed(Activations):
         return found if epoch else found * np.float32(next(self.goodness))
 
 
-def test_a_plateau_is_two_epochs_without_gain_and_a_gain_starts_the_count_again(tmp_path):
+def test_a_plateau_is_two_epochs_without_improvement(tmp_path):
     kernel = np.zeros((2048, 5), "f4")
     kernel[:, 0] = 1 / 2048  # the larger an activation, the likelier is class 0
     head = dataclasses.replace(zero_head(), kernels=(kernel,))
@@ -544,7 +533,7 @@ def test_a_plateau_is_two_epochs_without_gain_and_a_gain_starts_the_count_again(
 # The best epoch
 
 
-def test_a_training_that_only_harms_gives_back_epoch_0_and_ends(tmp_path):
+def test_a_training_that_never_improves_ends_with_the_weights_of_epoch_0(tmp_path):
     tuning = TrainingSettings(
         freeze_until="block1_pool", augment="none", lr=1e-3, epochs=9, patience=3
     )
@@ -556,44 +545,44 @@ def test_a_training_that_only_harms_gives_back_epoch_0_and_ends(tmp_path):
         tuning, Pixels(images), labels, tmp_path, network=small_network(tuning, head=zero_head())
     )
     assert trained.best == 0
-    assert trained.ended == "no gain in 3 epochs"
+    assert "3" in trained.ended
     assert [epoch.epoch for epoch in trained.history] == [0, 1, 2, 3]
     assert trained.history[0].stopping_loss == pytest.approx(np.log(5))
     assert not same_bits(weights[-1], weights[0])
     assert same_bits(all_weights(network), weights[0])
-    # Going on with what has ended does nothing.
+    # Resuming a run that has ended does nothing.
     again, found, epochs = run(tuning, Pixels(images), labels, tmp_path)
     assert epochs == []
     assert found == dataclasses.replace(trained, resumed=3)
     assert same_bits(all_weights(again), weights[0])
 
 
-def test_the_weights_are_those_of_the_least_loss_on_the_part_that_stops(tmp_path):
+def test_the_weights_are_those_with_the_smallest_early_stopping_loss(tmp_path):
     tuning = TrainingSettings(freeze_until="block1_pool", augment="none", optimizer="sgd", lr=1e-2)
     tuning = dataclasses.replace(tuning, epochs=4, batch_size=8)
     labels = labels_of(np.arange(20) % 5, range(20))
     network, trained, weights = run(tuning, Pixels(noise_images(20)), labels, tmp_path)
     losses = [epoch.stopping_loss for epoch in trained.history]
-    assert trained.ended == "all 4 epochs are done"
+    assert "4" in trained.ended
     assert trained.best == np.argmin(losses)
     assert 0 < trained.best < 4
     assert same_bits(all_weights(network), weights[trained.best])
     _, facts = load_checkpoint(tmp_path / "checkpoint.h5")
     assert facts["best"] == trained.best
-    assert facts["ended"] == ""  # of its own accord; what has no epochs left needs no word
+    assert facts["ended"] == ""  # the checkpoint may be resumed with more epochs
 
 
-# What it is shown
+# Inputs
 
 
-def test_activations_give_the_losses_that_pixels_give(tmp_path):
+def test_activations_give_the_same_losses_as_images(tmp_path):
     tuning = TrainingSettings(
         freeze_until="block1_pool", augment="none", lr=1e-3, epochs=3, batch_size=4, dropout=0.2
     )
     images, labels = noise_images(10), labels_of(np.arange(10) % 5, range(7), range(7, 10))
     (tmp_path / "other").mkdir()
     network, trained, _ = run(tuning, Pixels(images), labels, tmp_path)
-    start = small_network(tuning).start
+    start = small_network(tuning).frozen_part
     activations = Activations(start.predict(images.astype("f4"), verbose=0))
     tail, found, _ = run(tuning, activations, labels, tmp_path / "other")
     for name in ("loss", "stopping_loss"):
@@ -603,8 +592,8 @@ def test_activations_give_the_losses_that_pixels_give(tmp_path):
         np.testing.assert_allclose(all_weights(tail)[path], array, atol=1e-4)
 
 
-def test_copies_are_trained_on_in_turn_and_the_part_that_stops_is_plain(tmp_path):
-    """At a rate so small that nothing moves each copy has a loss of its own."""
+def test_epochs_use_the_augmented_copies_in_turn(tmp_path):
+    """With a tiny rate each copy has its own loss; early stopping uses the images."""
     plain, copies = codes_of(6), [codes_of(6, seed=seed) for seed in (1, 2)]
     tuning = TrainingSettings(**HEAD_ALONE, lr=1e-20, epochs=3, batch_size=6)
     numbers = np.arange(6) % 5
@@ -621,21 +610,21 @@ def test_copies_are_trained_on_in_turn_and_the_part_that_stops_is_plain(tmp_path
 # Runs that are stopped
 
 
-def told(trained):
-    """What a training came to, but for its clock."""
+def outcome(trained):
+    """Return the result of a training without its times."""
     return [
         dataclasses.replace(epoch, seconds=0, images_per_second=0) for epoch in trained.history
     ], (trained.best, trained.ended)
 
 
 def check_same_run(name, folder, checkpoint, interrupted_after):
-    """Go on with a run that was stopped, and compare it with one that was not."""
+    """Resume a run that was stopped, and compare it with one that was not."""
     straight_network, straight = tuner.train_resumed(name, folder / "straight.h5")
     network, trained = tuner.train_resumed(name, checkpoint)
     assert trained.resumed >= interrupted_after
-    found, expected = told(trained), told(straight)
+    found, expected = outcome(trained), outcome(straight)
     assert found[1] == expected[1]
-    rows = [[dataclasses.astuple(epoch) for epoch in told_of[0]] for told_of in (found, expected)]
+    rows = [[dataclasses.astuple(epoch) for epoch in of_run[0]] for of_run in (found, expected)]
     np.testing.assert_allclose(np.array(rows[0], float), np.array(rows[1], float), rtol=1e-5)
     for path, array in all_weights(straight_network).items():
         np.testing.assert_allclose(all_weights(network)[path], array, rtol=1e-5, atol=1e-7)
@@ -647,22 +636,22 @@ def check_same_run(name, folder, checkpoint, interrupted_after):
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(name, tmp_path):
+def test_a_stopped_run_is_resumed_with_the_same_result(name, tmp_path):
     def stop(epoch, most):
-        if epoch.epoch == 4:
+        if epoch.epoch == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         tuner.train_resumed(name, tmp_path / "stopped.h5", progress=stop)
-    straight = check_same_run(name, tmp_path, tmp_path / "stopped.h5", 4)
+    straight = check_same_run(name, tmp_path, tmp_path / "stopped.h5", 3)
     assert len(straight.history) == tuner.RESUMED[name].epochs + 1
-    if name == "sgd":  # it had halved before it was stopped
-        assert straight.history[5].rate < tuner.RESUMED[name].rate
+    if name == "sgd":  # the rate was halved before the run was stopped
+        assert straight.history[3].rate < tuner.RESUMED[name].rate
 
 
-def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
+def test_a_killed_run_is_resumed_with_the_same_result(tmp_path):
     checkpoint, seed = tmp_path / "killed.h5", random.SystemRandom().randrange(10**6)
-    print("seed", seed)  # pytest shows it where the test fails
+    print("seed", seed)  # pytest shows it if the test fails
     rng = random.Random(seed)
     process = subprocess.Popen(
         [sys.executable, Path(tuner.__file__), "killed", checkpoint],
@@ -671,7 +660,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     with process:
-        last = rng.randrange(1, 18)
+        last = rng.randrange(1, 10)
         for line in process.stdout:
             if int(line) == last:
                 break
@@ -681,14 +670,14 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
     check_same_run("killed", tmp_path, checkpoint, last)
 
 
-def test_a_run_with_other_settings_does_not_go_on(tmp_path):
+def test_a_run_with_other_settings_is_not_resumed(tmp_path):
     tuning = TrainingSettings(**HEAD_ALONE, lr=1e-3, epochs=1, batch_size=5)
     shown, labels = Activations(codes_of(5)), labels_of(range(5), range(5))
     identity = {"weights": "random:0", "parts": [1, 2]}
     run(tuning, shown, labels, tmp_path, identity=identity)
     before = (tmp_path / "checkpoint.h5").read_bytes()
     other = dataclasses.replace(tuning, lr=2e-3, batch_size=4)
-    words = r"lr is 0\.002, was 0\.001; batch-size is 4, was 5\. .*--overwrite"
+    words = r"lr is 0\.002, was 0\.001; batch-size is 4, was 5"
     with pytest.raises(OptionError, match=words):
         run(other, shown, labels, tmp_path, identity=identity)
     with pytest.raises(OptionError, match=r"weights is random:1, was random:0"):
@@ -696,40 +685,38 @@ def test_a_run_with_other_settings_does_not_go_on(tmp_path):
     assert (tmp_path / "checkpoint.h5").read_bytes() == before
 
 
-# No number
+# Losses that are not finite
 
 
 class Broken(Activations):
-    """Activations that are no numbers in training from epoch 3 on."""
+    """Activations that are NaN in training from epoch 3 on."""
 
     def batch(self, rows, epoch):
         return super().batch(rows, epoch) * np.float32(np.nan if epoch >= 3 else 1)
 
 
-def test_a_loss_that_is_no_number_ends_with_words_and_the_best_weights(tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
     tuning = TrainingSettings(**HEAD_ALONE, lr=1e-4, schedule="constant", epochs=9, batch_size=4)
     labels = labels_of(np.arange(8) % 5, range(8))
     network, trained, weights = run(tuning, Broken(codes_of(8)), labels, tmp_path)
-    assert trained.ended.startswith("the loss was no number in epoch 3: the weights are those of")
-    assert trained.ended.endswith("epoch 2. Use a smaller --lr than 0.0001")
+    assert re.search("epoch 3.*epoch 2.*--lr.*0.0001", trained.ended)
     assert [epoch.epoch for epoch in trained.history] == [0, 1, 2]
     assert trained.best == 2
     assert same_bits(all_weights(network), weights[2])
     _, facts = load_checkpoint(tmp_path / "checkpoint.h5")
     assert facts["ended"] == trained.ended
-    # Codes that are good do not tempt it to go on.
+    # The run has ended, so other activations change nothing.
     again, found, epochs = run(tuning, Activations(codes_of(8)), labels, tmp_path)
     assert epochs == []
     assert found == dataclasses.replace(trained, resumed=2)
     assert same_bits(all_weights(again), weights[2])
 
 
-def test_a_rate_that_is_too_large_gives_back_epoch_0(tmp_path):
+def test_a_rate_that_is_too_large_ends_with_the_weights_of_epoch_0(tmp_path):
     tuning = TrainingSettings(freeze_until="block1_pool", augment="none", optimizer="sgd", lr=1e30)
     labels = labels_of(np.arange(8) % 5, range(8))
     network, trained, weights = run(tuning, Pixels(noise_images(8)), labels, tmp_path)
-    assert "no number in epoch 1" in trained.ended
-    assert "--lr than 1e+30" in trained.ended
+    assert re.search(r"epoch 1\b.*--lr.*1e\+30", trained.ended)
     assert len(trained.history) == 1
     assert same_bits(all_weights(network), weights[0])
     assert all(np.isfinite(array).all() for array in all_weights(network).values())
@@ -738,7 +725,7 @@ def test_a_rate_that_is_too_large_gives_back_epoch_0(tmp_path):
 # Checkpoints
 
 
-def test_a_checkpoint_comes_back(tmp_path):
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {
         "weights": [rng.random((2, 3)).astype("f4"), np.float32(3)],
@@ -758,7 +745,7 @@ def test_a_checkpoint_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "no facts", "facts"])
-def test_a_damaged_checkpoint_is_refused_with_what_to_type(damage, tmp_path):
+def test_a_damaged_checkpoint_is_refused(damage, tmp_path):
     import h5py
 
     path = tmp_path / "c.h5"
@@ -772,11 +759,11 @@ def test_a_damaged_checkpoint_is_refused_with_what_to_type(damage, tmp_path):
             del file.attrs["facts"]
             if damage == "facts":
                 file.attrs["facts"] = "{"
-    with pytest.raises(StoreError, match=r"c\.h5 cannot be read.*--overwrite"):
+    with pytest.raises(StoreError, match=r"c\.h5.*--overwrite"):
         load_checkpoint(path)
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
+def test_a_checkpoint_that_cannot_be_written_keeps_the_old_one(tmp_path):
     path = tmp_path / "c.h5"
     save_checkpoint(path, {"weights": [np.zeros(3)]}, {"ended": ""})
     with pytest.raises(TypeError):

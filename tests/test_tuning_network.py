@@ -1,4 +1,4 @@
-"""The network that is trained against Keras's own VGG19, with the head in NumPy behind it."""
+"""The network that is trained, compared with Keras's own VGG19 and a head in NumPy."""
 
 import functools
 
@@ -13,7 +13,7 @@ from featx.finetuning.network import build_network
 from featx.finetuning.settings import TrainingSettings
 from featx.network import BUNDLED_SHA256, find_device, find_weights, read_weights
 
-# Keras 3.15 hands NumPy 2.4 arrays in a way that NumPy is about to retire.
+# Keras converts TensorFlow's variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
@@ -28,7 +28,7 @@ def keras_vgg19():
 
 
 def plain_codes(recipe, weights, images):
-    """Codes as Keras's own VGG19 has them, pooled in NumPy, (n, d)."""
+    """Return codes of Keras's own VGG19, pooled in NumPy, of shape (n, d)."""
     import keras
 
     vgg = keras_vgg19()
@@ -116,7 +116,7 @@ def test_real_weights_give_the_codes_that_keras_gives(shared):
         ("block2_pool", []),
     ],
 )
-def test_layers_behind_the_frozen_ones_can_be_trained(freeze_until, free):
+def test_only_layers_behind_the_frozen_ones_can_be_trained(freeze_until, free):
     recipe = small_recipe()
     network = small_network(TrainingSettings(freeze_until=freeze_until), recipe, small_head(recipe))
     expected = [f"{name}/{kind}" for name in [*free, "head_logits"] for kind in ("kernel", "bias")]
@@ -136,7 +136,7 @@ def test_the_mean_of_a_centred_head_is_not_trained():
     assert len(centred.tail.trainable_variables) == len(network.tail.trainable_variables) == 2
 
 
-def test_weights_and_head_are_read_as_they_were_given():
+def test_weights_and_head_are_returned_as_they_were_given():
     recipe = small_recipe(pool="avg")
     head = small_head(recipe, hidden=(4,), normalise="centre")
     network = small_network(TrainingSettings(freeze_until="block1_pool"), recipe, head)
@@ -167,6 +167,6 @@ def test_a_head_in_bfloat16_is_float32():
     assert all(variable.dtype == "float32" for variable in network.model.trainable_variables)
 
 
-def test_what_cannot_be_frozen_is_refused():
-    with pytest.raises(OptionError, match="--freeze-until block4_pool lies behind"):
+def test_layers_behind_the_network_cannot_be_frozen():
+    with pytest.raises(OptionError, match="--freeze-until block4_pool"):
         small_network(TrainingSettings(freeze_until="block4_pool"))

@@ -1,4 +1,4 @@
-"""Small networks and images to train on, for several test files and the process that is killed."""
+"""Small networks and images for several test files, and for a process that is killed."""
 
 import sys
 from pathlib import Path
@@ -24,7 +24,7 @@ def small_recipe(**settings):
 
 
 def small_weights(recipe, *, seed=0):
-    """Return the weights that featx draws, with biases that are not zero."""
+    """Return random weights of featx, with biases that are not zero."""
     source = WeightsSource(recipe.weights, None, recipe.weights)
     rng = np.random.default_rng(seed)
     return {
@@ -44,42 +44,42 @@ def small_head(recipe, *, hidden=(), normalise="none", seed=0):
 
 
 def zero_head():
-    """Return a head to which all classes are alike."""
+    """Return a head that gives all classes the same probability."""
     head = small_head(small_recipe())
     kernel, bias = (np.zeros_like(array) for array in (head.kernels[0], head.biases[0]))
     return Head(CLASSES, "none", None, (kernel,), (bias,))
 
 
 def small_network(tuning, recipe=None, head=None):
-    """Return a network that has learned nothing yet; the same whenever it is called."""
+    """Return an untrained network, the same in every call."""
     recipe = recipe or small_recipe()
     head = head or small_head(recipe)
     return build_network(recipe, small_weights(recipe), head, tuning, find_device("cpu"))
 
 
 def noise_images(n, *, size=16, seed=0):
-    """Return images of noise, no two alike."""
+    """Return different images of noise."""
     return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3)).astype(np.uint8)
 
 
-def labels_of(numbers, fitted, stopping=None, weights=None):
-    """Return labels; by default the part that stops is the one that is trained on."""
+def labels_of(numbers, train, stopping=None, weights=None):
+    """Return labels; by default the early-stopping set is the training set."""
     return Labels(
         np.asarray(numbers),
         np.ones(len(numbers)) if weights is None else np.asarray(weights, float),
-        np.asarray(fitted),
-        np.asarray(fitted if stopping is None else stopping),
+        np.asarray(train),
+        np.asarray(train if stopping is None else stopping),
     )
 
 
-# What is stopped and goes on: all that draws or remembers is on.
+# Settings of runs that are interrupted and resumed, with everything that has a state.
 RESUMED = {
     "adamw": TrainingSettings(
         freeze_until="block1_pool",
         augment="strong",
         dropout=0.3,
         lr=1e-3,
-        epochs=6,
+        epochs=4,
         patience=99,
         batch_size=4,
         seed=3,
@@ -91,17 +91,17 @@ RESUMED = {
         optimizer="sgd",
         schedule="plateau",
         lr=1e-3,
-        epochs=7,
+        epochs=4,
         patience=99,
         batch_size=4,
         seed=3,
     ),
-    # Long, and most of its time is spent in epochs.
+    # Most of its time is spent in epochs.
     "killed": TrainingSettings(
         freeze_until="block1_pool",
         dropout=0.3,
         lr=1e-4,
-        epochs=25,
+        epochs=14,
         patience=99,
         batch_size=4,
         gradual=True,
@@ -110,10 +110,10 @@ RESUMED = {
 
 
 def train_resumed(name, checkpoint, progress=lambda epoch, most: None):
-    """Train one of RESUMED on noise; go on if the checkpoint is there.
+    """Train with one of RESUMED on noise, and resume if the checkpoint exists.
 
-    What stops is some of the images again, with other labels: "sgd", which
-    begins with a head of zeros, never gains.
+    The early-stopping set has some of the training images with other labels, so "sgd", which
+    begins with a head of zeros, never improves.
     """
     tuning = RESUMED[name]
     network = small_network(tuning, head=zero_head() if name == "sgd" else None)
@@ -123,7 +123,7 @@ def train_resumed(name, checkpoint, progress=lambda epoch, most: None):
         Pixels(np.concatenate([images, images[:4]])),
         labels_of([*numbers, *(numbers[:4] + 1) % 5], range(10), range(10, 14)),
         tuning,
-        checkpoint,  # three steps an epoch, and the last one is not full
+        checkpoint,  # three steps per epoch, and the last batch is smaller
         identity={"weights": "random:0"},
         progress=progress,
     )

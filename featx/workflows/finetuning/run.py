@@ -105,11 +105,9 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
     write_history(folder, training)
     progress.stage("codes of the tuned network, and a classifier on them")
     again = _fit_on_tuned(job)
-    y_train = split.y[split.train_rows].astype(str)
+    n_majority = count_majority_correct(split.y[split.train_rows].astype(str), y)
     scores = {
-        "majority": wilson(
-            count_majority_correct(split.y[split.train_rows].astype(str), y), len(y)
-        ),
+        "majority": wilson(n_majority, len(y)),
         "probe": probe.evaluation.accuracy,
         "tuned": tuned.accuracy,
         "fit_on_tuned": again.evaluation.accuracy,

@@ -1,4 +1,6 @@
-"""Heads and bundles: the same probabilities on both sides, whatever the classifier."""
+"""Heads of networks give the probabilities of the models that they are made from."""
+
+import re
 
 import keras
 import numpy as np
@@ -30,54 +32,56 @@ def stores(tmp_path_factory, make_store):
     return found
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("normalise", ["l2", "centre", "sqrt-l2", "none"])
-@pytest.mark.parametrize("clf", ["logistic", "ridge", "linear-svm"])
-def test_a_head_says_what_its_bundle_says(one_thread, stores, clf, normalise, n_classes):
-    """In NumPy and in Keras the softmax of the logits is the bundle's probabilities."""
+@pytest.mark.parametrize(
+    ("clf", "n_classes"), [("logistic", 2), ("logistic", 3), ("ridge", 2), ("linear-svm", 3)]
+)
+def test_a_head_predicts_as_its_model(one_thread, stores, clf, normalise, n_classes):
+    """In NumPy and in Keras, the softmax of the logits gives the model's probabilities."""
     store, codes = stores[n_classes]
     codes = codes.astype("f4")
-    bundle = featx.fit(store, clf=clf, normalise=normalise, baselines=False).model
-    expected = bundle.predict_proba(codes)
-    head = head_of(bundle)
-    assert (head.classes, head.normalise, head.n_features) == (bundle.classes, normalise, WIDTH)
+    model = featx.fit(store, clf=clf, normalise=normalise, C=1.0, baselines=False).model
+    expected = model.predict_proba(codes)
+    head = head_of(model)
+    assert (head.classes, head.normalise, head.n_features) == (model.classes, normalise, WIDTH)
     np.testing.assert_allclose(softmax(head.logits(codes), axis=1), expected, atol=1e-5)
     x = keras.ops.convert_to_tensor(codes)
     for layer in head_layers(head):
         x = layer(x)
     found = softmax(keras.ops.convert_to_numpy(x).astype("f8"), axis=1)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert expected.max() > 0.6  # not the classes' shares for all, which any bias would give
+    assert expected.max() > 0.6  # a bias alone would give the class frequencies
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
-@pytest.mark.parametrize("whiten", [False, True])
-@pytest.mark.parametrize("normalise", ["l2", "centre"])
-def test_a_head_takes_principal_components_back_to_the_codes(
+@pytest.mark.parametrize(
+    ("normalise", "whiten", "n_classes"),
+    [("l2", False, 2), ("l2", True, 3), ("centre", False, 3), ("centre", True, 2)],
+)
+def test_a_head_of_a_model_with_principal_components(
     one_thread, stores, normalise, whiten, n_classes
 ):
+    """Its kernel applies to the codes themselves."""
     store, codes = stores[n_classes]
-    bundle = featx.fit(
-        store, normalise=normalise, components=5, whiten=whiten, baselines=False
-    ).model
-    head = head_of(bundle)
+    settings = {"components": 5, "whiten": whiten, "C": 1.0, "baselines": False}
+    model = featx.fit(store, normalise=normalise, **settings).model
+    head = head_of(model)
     assert head.n_features == WIDTH
     found = softmax(head.logits(codes.astype("f4")), axis=1)
-    np.testing.assert_allclose(found, bundle.predict_proba(codes), atol=1e-5)
+    np.testing.assert_allclose(found, model.predict_proba(codes), atol=1e-5)
 
 
 @pytest.mark.parametrize("calibration", ["sigmoid", "isotonic", "none"])
-def test_without_a_temperature_the_head_keeps_the_decisions(one_thread, stores, calibration):
-    """What is calibrated otherwise is not copied, but the labels are the bundle's decisions'."""
+def test_other_calibrations_are_left_out(one_thread, stores, calibration):
+    """The logits are then the model's decision scores."""
     store, codes = stores[3]
-    bundle = featx.fit(store, calibration=calibration, baselines=False).model
-    steps = bundle.classifier.named_steps
+    model = featx.fit(store, calibration=calibration, C=1.0, baselines=False).model
+    steps = model.classifier.named_steps
     decisions = steps["decisions"].transform(steps["unit"].transform(codes))
-    np.testing.assert_allclose(head_of(bundle).logits(codes), decisions, atol=1e-4)
+    np.testing.assert_allclose(head_of(model).logits(codes), decisions, atol=1e-4)
 
 
-def test_only_a_linear_classifier_of_one_layer_is_a_head(one_thread, tmp_path, make_store):
-    """Neighbours and joined layers are refused, and what would do is said."""
+def test_only_a_linear_classifier_on_one_layer_can_be_a_head(one_thread, tmp_path, make_store):
+    """Others are refused, with the classifier and the layers in the message."""
     codes = np.random.default_rng(0).normal(size=(20, WIDTH)).astype("f4")
     layers = {"block1_conv1": codes, "block1_pool": codes}
     store = make_store(tmp_path / "two.h5", layers, list("ab") * 10)
@@ -85,16 +89,14 @@ def test_only_a_linear_classifier_of_one_layer_is_a_head(one_thread, tmp_path, m
         ({"clf": "logistic"}, "LogisticRegression on block1_conv1+block1_pool"),
         ({"clf": "knn", "layer": "block1_pool"}, "StableNeighbours on block1_pool"),
     ):
-        bundle = featx.fit(store, baselines=False, **settings).model
-        with pytest.raises(OptionError) as refused:
-            head_of(bundle)
-        assert what in str(refused.value)
-        assert "--clf logistic, ridge or linear-svm with one --layer" in str(refused.value)
+        model = featx.fit(store, baselines=False, **settings).model
+        with pytest.raises(OptionError, match=re.escape(what)):
+            head_of(model)
 
 
 @pytest.mark.parametrize("text", [None, "PK no zip", ""])
-def test_what_is_no_tuned_network_is_refused(tmp_path, text):
-    """A missing or foreign file is named; nothing of it is run."""
+def test_other_files_than_tuned_networks_are_refused(tmp_path, text):
+    """The message has the name of the file."""
     path = tmp_path / "tuned.keras"
     if text is not None:
         path.write_text(text)
