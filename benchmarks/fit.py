@@ -177,7 +177,7 @@ def large(folder: str) -> None:
 
 
 def roads(folder: str) -> None:
-    from featx.fitting.solvers import price
+    from featx.fitting.solvers import estimate_cost
 
     print("| images | numbers | road | seconds | said | GB | said | accuracy |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -187,7 +187,7 @@ def roads(folder: str) -> None:
             write_large(store, n, n // 4, "block5_pool", size=224, distance=6.0)
         for road in ("span", "streamed"):
             found = command_line(str(store), str(Path(folder) / "roads.skops"), road)
-            said = price(road, n + n // 4, 25_088, 16)
+            said = estimate_cost(road, n + n // 4, 25_088, 16)
             print(
                 f"| {n} + {n // 4} | 25,088 | {road} | {found['seconds']:.0f} | "
                 f"{said.seconds:.0f} | {found['peak'] / 1e9:.2f} | {said.n_bytes / 1e9:.2f} | "

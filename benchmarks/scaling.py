@@ -10,7 +10,7 @@ price of a fit are asked of featx itself.
 import math
 
 from featx.extraction.executors import images_per_chunk
-from featx.fitting.solvers import price
+from featx.fitting.solvers import estimate_cost
 from featx.layers import gflop
 from featx.recipe import Recipe
 from featx.store.layout import store_bytes
@@ -109,8 +109,8 @@ def fits() -> str:
         recipe = recipe_of(layer, pool, "float32")
         d = recipe.code_size(layer)
         for n in (10_000, 20_000, 50_000, 100_000, 10**6, 10**7):
-            exact = price("primal" if d < n else "span", n, d, CLASSES)
-            streamed = price("streamed", n, d, CLASSES)
+            exact = estimate_cost("primal" if d < n else "gram", n, d, CLASSES)
+            streamed = estimate_cost("streamed", n, d, CLASSES)
             rows.append([named(layer, pool), f"{n:,}", exact.name,
                          sized(8 * n * n) if exact.name == "span" else "",
                          sized(exact.n_bytes), lasting(exact.seconds), sized(streamed.n_bytes),

@@ -414,15 +414,15 @@ def test_a_quarter_of_the_rows_may_be_fewer_than_the_components(stores):
 
 
 def test_memory_counts_the_axes():
-    from featx.fitting.solvers import price
+    from featx.fitting.solvers import estimate_cost
 
     for name in ("primal", "gram"):
         without, less, more = (
-            price(name, 100, 400_000, 3, components=k).n_bytes for k in (0, 10, 60)
+            estimate_cost(name, 100, 400_000, 3, components=k).n_bytes for k in (0, 10, 60)
         )
         assert more - less == 4 * 50 * 400_000
         assert less > without + 4 * 10 * 400_000
-    assert price("gram", 5000, 9000, 3, components=9).seconds > price("gram", 5000, 9000, 3).seconds
+    assert estimate_cost("gram", 5000, 9000, 3, components=9).seconds > estimate_cost("gram", 5000, 9000, 3).seconds
 
 
 # bundles

@@ -156,7 +156,7 @@ def test_streamed_is_the_same_bits(mapped, threads, n_classes):
 
     y = np.array([f"c{k % n_classes}" for k in range(37)])
     options = SearchSpace((CLASSIFIERS["logistic"],), penalties=(1.0, 100.0))
-    given = (mapped, y, np.arange(37), options, "l2", "temperature")
+    given = (mapped, y, np.arange(37), options, "temperature")
     here, there = fit_streamed(*given), fit_streamed(*given, cluster=threads)
     block = mapped.block(np.arange(37))
     assert np.array_equal(there.pipeline.predict_proba(block), here.pipeline.predict_proba(block))

@@ -202,7 +202,6 @@ def _fit_streamed(job: FitJob, cluster: Cluster | None) -> _Fitted:
         job.y[rows],
         job.groups[rows],
         job.space,
-        normalise,
         job.settings.calibration,
         cluster=cluster,
     )

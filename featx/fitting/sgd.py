@@ -1,16 +1,13 @@
-"""The road "streamed": for so many images that no matrix of them fits in memory.
+"""The solver "streamed": stochastic gradient descent, for more images than fit in memory.
 
-Codes that may be fitted on come in, on disk; a pipeline from codes to
-probabilities goes out. Linear models, one for each penalty, are fitted by
-stochastic gradient descent on blocks of shuffled rows; every block is read
-once an epoch and shown to all of them. A part that is held out stops them,
-chooses the penalty and calibrates. Nothing here is exact: "logistic" is one
-logistic regression a class against the rest, not a multinomial one, and the
-held-out part, about a tenth, is not fitted on.
+Codes on disk come in; a pipeline from codes to probabilities goes out. Linear models, one for
+each penalty, are fitted on blocks of shuffled rows. Each block is read once per epoch, for all
+models. A held-out part of about a tenth ends the fit, chooses the penalty and calibrates; the
+classifier is not fitted on it. The result is not exact, and "logistic" is one-vs-rest.
 
-In memory are one block of codes and the models: at most four arrays of
-penalties × classes × columns doubles (the steps, their average, that of this
-epoch and that of the best one), which are kept below 1 GB by fewer penalties.
+In memory are one block of codes and the models: at most four arrays of penalties x classes x
+features doubles (the coefficients, their average, those of the epoch and those of the best
+epoch). They are kept below 1 GB by trying fewer penalties.
 
 References
 ----------
@@ -21,45 +18,51 @@ References
    constant length. https://arxiv.org/abs/1306.2119
 """
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.linear_model import SGDClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.class_weight import compute_class_weight
 
 from featx.choices import Calibration
-from featx.cluster import Cluster
+from featx.cluster import Cluster, Task, given_out
 from featx.codes.matrix import CodeMatrix, Matrix, Rows
+from featx.codes.scaling import UnitRows
 from featx.dataset.folds import make_folds
-from featx.errors import FitError, OptionError
+from featx.errors import FitError, OptionError, StoreError
 from featx.fitting.calibration import DecisionScores, calibrate, decision_scores
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind
-from featx.fitting.sgd_epochs import Blocks, Epoch, Part
 from featx.fitting.single_fit import SearchSpace
 from featx.text import counted
 
-__all__ = ["Streamed", "fit_streamed"]
+__all__ = ["StreamedFit", "fit_streamed"]
 
+_BLOCK_BYTES = 32_000_000  # of a block of codes, in float64
 _MODEL_BYTES = 1_000_000_000  # of all models
-_COPIES = 4  # of coefficients: the steps, their average, this epoch's and the best epoch's
+_ARRAYS_PER_MODEL = 4  # coefficients, their average, those of the epoch and of the best epoch
 _FOLDS = 10  # one of them is held out
 _MOST_EPOCHS = 20
-_PATIENCE = 3  # epochs without gain on the held-out part
-# C, on rows of unit length: stronger ones never won, weaker ones the stop makes equal.
+_PATIENCE = 3  # epochs without a better held-out accuracy
+# C, on rows of unit length. Stronger penalties are never the best, and early stopping makes
+# weaker ones equal.
 _PENALTIES = np.logspace(0, 4, 5)
-# The loss that stands for each classifier; for linear-svm LinearSVC's own, which is squared.
+# The loss of each classifier; LinearSVC's own loss is the squared hinge.
 _LOSSES = {
     "logistic": "log_loss",
     "sgd": "log_loss",
     "linear-svm": "squared_hinge",
     "ridge": "squared_error",
 }
-# Longer steps make a squared loss diverge: half of 2 / (1 + 1), the row and the intercept.
+# A squared loss diverges with longer steps: half of 2 / (1 + 1), for the row and the intercept.
 _SQUARED_STEP = 0.5
 _SETTINGS = (
     "alpha",
@@ -76,13 +79,12 @@ _SETTINGS = (
     "penalty",
     "power_t",
 )
-
-Progress = Callable[[int, int, float], None]
+_ON_ERROR = "Nothing of the fit is kept: run the same command again."
 
 
 @dataclass(frozen=True)
-class Streamed:
-    """What the streamed road came to.
+class StreamedFit:
+    """The result of `fit_streamed`.
 
     Parameters
     ----------
@@ -91,16 +93,15 @@ class Streamed:
     kind : ClassifierKind
         The classifier.
     value : float
-        The C that was chosen; its `alpha` is 1 / (C × rows fitted on).
+        The chosen C; `alpha` is 1 / (C x number of training rows).
     tried : tuple of (float, float)
-        Each C and its best accuracy on the held-out part; without those that
-        diverged.
+        Each C with its best held-out accuracy, without those that diverged.
     n_epochs : int
-        Passes over the codes.
+        Number of passes over the codes.
     n_held_out : int
-        Rows that were held out.
+        Number of held-out rows.
     notes : tuple of str
-        What the user should know.
+        Warnings and other notes for the user.
     """
 
     pipeline: Pipeline
@@ -112,225 +113,326 @@ class Streamed:
     notes: tuple[str, ...]
 
 
-def fit_streamed(  # noqa: PLR0913, PLR0917
+def fit_streamed(
     codes: CodeMatrix,
     y: NDArray[np.str_],
     groups: NDArray[np.int32],
     space: SearchSpace,
-    normalise: str,
     calibration: Calibration,
     *,
-    progress: Progress | None = None,
     cluster: Cluster | None = None,
-) -> Streamed:
-    """Fit a linear classifier on codes that are read in blocks, again and again.
+) -> StreamedFit:
+    """Fit a linear classifier on codes that are read in blocks, once per epoch.
 
     Parameters
     ----------
     codes : CodeMatrix of n rows
-        Rows that may be fitted on.
+        Training rows.
     y : ndarray of str, shape (n,)
         Labels.
     groups : ndarray of int, shape (n,)
-        Equal where rows belong together; see `featx.dataset.folds`.
+        Equal numbers for rows that must not be on both sides; see `featx.dataset.folds`.
     space : SearchSpace
-        One kind that streams; penalties instead of five decades from 1 to 1e4
-        over the mean squared length of the rows; and settings of
-        `SGDClassifier`. There `alpha` is that of SGDClassifier for every kind,
-        `max_iter` the most epochs, `n_iter_no_change` how many may pass
-        without gain, and `eta0` a step for rows of a mean squared length of 1,
-        which all are brought to.
-    normalise : {"l2", "sqrt-l2", "none"}
-        What is done to rows.
+        One classifier that supports SGD, with the normalisation "l2", "sqrt-l2" or "none".
+        Without penalties, five decades from 1 to 1e4 over the mean squared length of the
+        rows are tried. Settings are those of `SGDClassifier`, where `alpha` is the penalty of
+        every classifier, `max_iter` the largest number of epochs, `n_iter_no_change` the
+        number of epochs without a better accuracy, and `eta0` the step for rows of a mean
+        squared length of 1, to which all rows are scaled.
     calibration : {"temperature", "sigmoid", "isotonic", "none"}
-        From decisions to probabilities, fitted on the held-out part.
-    progress : callable, optional
-        Called after each epoch with its number, the most there can be and the
-        best accuracy so far.
+        How decision scores become probabilities; fitted on the held-out rows.
     cluster : Cluster, optional
-        Whose workers take the steps, each with some of the classifiers; they
-        see the stores under the same paths.
+        Its workers compute the steps, each for some of the models; they open the stores at
+        the same paths.
 
     Returns
     -------
-    Streamed
-        The same bits for the same seed, with a cluster or without.
+    StreamedFit
+        Bit by bit the same for the same seed, with or without a cluster.
 
     Raises
     ------
     OptionError
-        A classifier, a normalisation or a setting that cannot be streamed.
+        The solver does not support the classifier, the normalisation or a setting.
     FitError
-        No part can be held out, or every model diverged.
+        No rows can be held out, or every model diverged.
     StoreError
-        A code is not finite.
+        A code has a value that is not finite.
     ClusterError
         The cluster is lost, or a worker ended with an error.
     """
-    kind, loss = _check(space, normalise)
+    kind, loss = _check(space)
+    settings, classes = space.settings, np.unique(y)
     train, held_out = _hold_out(y, groups, space.seed)
-    classes = np.unique(y)
-    rows = Blocks(codes, normalise)
-    rows = Blocks(codes, normalise, _mean_square(rows, train, space.seed))
-    values, notes = _values(space, rows, len(train), len(classes))
-    weights = _weights(space.settings, classes, y[train])
+    blocks = _Blocks.of(codes, space.normalise[0], train, space.seed)
+    penalties, notes = _penalties(space, blocks, len(train), len(classes))
+    weights = None
+    if settings.get("class_weight") is not None:  # partial_fit does not accept "balanced"
+        weights = compute_class_weight(settings["class_weight"], classes=classes, y=y[train])
     models = [
-        _Model(C, _estimator(C, rows, loss, space, weights, len(train)), classes) for C in values
+        _Model(C, _estimator(C, blocks, loss, space, weights, len(train)), classes)
+        for C in penalties
     ]
-    most = int(space.settings.get("max_iter", _MOST_EPOCHS))
-    patience = int(space.settings.get("n_iter_no_change", _PATIENCE))
+    most = int(settings.get("max_iter", _MOST_EPOCHS))
+    patience = int(settings.get("n_iter_no_change", _PATIENCE))
     numbers = np.searchsorted(classes, y)
     rng = np.random.default_rng(space.seed)
-    epoch = 0
-    while epoch < most and (live := [m for m in models if m.is_sound and m.since < patience]):
-        epoch += 1
-        # Of all rows: a store is mostly sorted by class.
-        order = rng.permutation(train)
-        this = Epoch(rows, order, held_out, numbers, weights)
-        parts = [part for model in live for part in model.parts]
-        parts, found = this.run(parts) if cluster is None else this.run_on(cluster, parts)
-        for model in live:
-            n_parts = len(model.parts)
-            model.look(parts[:n_parts], found[:, :n_parts], numbers[held_out])
-            parts, found = parts[n_parts:], found[:, n_parts:]
-        if progress is not None:
-            progress(epoch, most, max(0, *(m.n_right for m in models)) / len(held_out))
-    sound = [model for model in models if model.is_sound]
-    if not sound:
+    n_epochs = 0
+    while n_epochs < most and (active := [m for m in models if m.is_active(patience)]):
+        n_epochs += 1
+        # All rows are shuffled together, because most stores are sorted by class.
+        epoch = _Epoch(blocks, rng.permutation(train), held_out, numbers, weights)
+        binary = [each for model in active for each in model.binary]
+        binary, scores = epoch.run(binary) if cluster is None else epoch.run_on(cluster, binary)
+        for model in active:
+            n = len(model.binary)
+            model.update(binary[:n], scores[:, :n], numbers[held_out])
+            binary, scores = binary[n:], scores[:, n:]
+    finite = [model for model in models if model.is_finite]
+    if not finite:
         message = (
             "Every model diverged. Leave out --set, or use --normalise l2 or a stronger penalty, "
-            "as --C 1."
+            "such as --C 1."
         )
         raise FitError(message)
-    if len(sound) < len(models):
-        dropped = ", ".join(f"{model.C:g}" for model in models if not model.is_sound)
-        notes.append(f"Left out, since their fit diverged: C = {dropped}.")
-    best = max(sound, key=lambda model: model.n_right)  # the first, with the strongest penalty
-    if best.since < patience and epoch == most:
+    if len(finite) < len(models):
+        dropped = ", ".join(f"{model.C:g}" for model in models if not model.is_finite)
+        notes.append(f"Fits with C = {dropped} diverged and were left out.")
+    best = max(finite, key=lambda model: model.n_correct)  # the strongest penalty of equal ones
+    if best.n_without_gain < patience and n_epochs == most:
         notes.append(
-            f"The fit had not settled after {counted(most, 'epoch')}. More of them: "
+            f"The fit did not converge in {counted(most, 'epoch')}. For more epochs: "
             f"--set max_iter={2 * most}."
         )
     notes.append(
-        f"{len(held_out)} of {len(y)} images were held out to stop, choose and calibrate; the "
-        "classifier is not fitted on them."
+        f"{len(held_out)} of {len(y)} images were held out to end the fit, to choose the penalty "
+        "and to calibrate. The classifier is not fitted on them."
     )
-    estimator = best.finished(rows.mean_square)
-    found = np.empty((len(held_out), len(classes)))
-    for place, (_, X) in zip(rows.places(len(held_out)), rows.of(held_out), strict=True):
-        found[place] = decision_scores(best.finished(), X)
+    scores = np.concatenate([decision_scores(best.fitted(), X) for _, X in blocks.read(held_out)])
     names = tuple(str(label) for label in classes)
-    first = [("unit", rows.unit)] if rows.unit is not None else []
     pipeline = Pipeline(
         [
-            *first,
-            ("decisions", DecisionScores(estimator)),
-            ("calibration", calibrate(found, y[held_out], names, calibration)),
+            *([("unit", blocks.unit)] if blocks.unit is not None else []),
+            ("decisions", DecisionScores(best.fitted(blocks.mean_square))),
+            ("calibration", calibrate(scores, y[held_out], names, calibration)),
         ]
     )
-    tried = tuple((model.C, model.n_right / len(held_out)) for model in sound)
-    return Streamed(pipeline, kind, best.C, tried, epoch, len(held_out), tuple(notes))
+    tried = tuple((model.C, model.n_correct / len(held_out)) for model in finite)
+    return StreamedFit(pipeline, kind, best.C, tried, n_epochs, len(held_out), tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Rows of codes, normalised, and scaled to a mean squared length of 1, read in blocks."""
+
+    codes: CodeMatrix
+    unit: UnitRows | None
+    mean_square: float = 1.0
+
+    @classmethod
+    def of(cls, codes: CodeMatrix, normalise: str, train: Rows, seed: int) -> "_Blocks":
+        """Return the blocks; without unit rows, one block of rows gives the mean square."""
+        if normalise != "none":
+            return cls(codes, UnitRows(codes.widths, root=normalise == "sqrt-l2"))
+        plain = cls(codes, None)
+        some = np.random.default_rng(seed).permutation(train)[: plain.step]
+        _, X = next(plain.read(some))
+        return cls(codes, None, float(np.einsum("ij,ij->", X, X)) / len(X) or 1.0)
+
+    @property
+    def step(self) -> int:
+        """Number of rows in a block."""
+        return max(1, _BLOCK_BYTES // (8 * self.codes.shape[1]))
+
+    def read(self, rows: Rows) -> Iterator[tuple[Rows, Matrix]]:
+        """Yield blocks of some rows in their order, with their numbers."""
+        for start in range(0, len(rows), self.step):
+            block = rows[start : start + self.step]
+            yield block, self._read(block)
+
+    def _read(self, rows: Rows) -> Matrix:
+        # Rows are read in the order of the disk, and then put in the order of `rows`.
+        order = np.argsort(rows)
+        block = self.codes.block(rows[order])
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            bad = int(self.codes.rows[0][rows[order][np.flatnonzero(~finite)[0]]])
+            message = (
+                f"The code of row {bad} has a value that is not finite. Extract again with "
+                "--overwrite."
+            )
+            raise StoreError(message)
+        X = np.empty((len(rows), block.shape[1]))
+        X[order] = block
+        if self.unit is not None:
+            return np.asarray(self.unit.transform(X))
+        X /= np.sqrt(self.mean_square)
+        return X
+
+
+@dataclass
+class _BinaryModel:
+    """A classifier of one class against the rest; `step` continues its fit."""
+
+    estimator: SGDClassifier
+    positive: int
+    is_finite: bool = True
+
+    def step(self, X: Matrix, y: Rows, weight: Matrix | None) -> None:
+        """Fit on a block of rows, each once."""
+        if not self.is_finite:
+            return
+        try:
+            # Rows were checked when they were read; sklearn's setting is per thread.
+            with config_context(assume_finite=True), np.errstate(all="ignore"):
+                self.estimator.partial_fit(X, (y == self.positive).astype(int), [0, 1], weight)
+        except ValueError as error:
+            if "overflow" not in str(error):
+                raise
+            self.is_finite = False
+
+    def scores(self, X: Matrix) -> Matrix:
+        """Return decision scores, (m,): above 0 for the class; 0 after an overflow."""
+        if not self.is_finite:
+            return np.zeros(len(X))
+        with np.errstate(all="ignore"):
+            scores: Matrix = X @ self.estimator.coef_[0] + self.estimator.intercept_[0]
+        return scores
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """One pass over the training rows in random order, and over the held-out rows.
+
+    Each model sees the same blocks in the same order, whatever other models there are. So
+    models can be divided among threads and workers without a change of any bit.
+    """
+
+    blocks: _Blocks
+    train: Rows
+    held_out: Rows
+    numbers: Rows
+    weights: Matrix | None
+
+    def run(self, models: Sequence[_BinaryModel]) -> tuple[list[_BinaryModel], Matrix]:
+        """Fit the models in threads; return them and their held-out scores, (m, n_models)."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for rows, X in self.blocks.read(self.train):
+                y = self.numbers[rows]
+                weight = None if self.weights is None else self.weights[y]
+                for done in [pool.submit(model.step, X, y, weight) for model in models]:
+                    done.result()
+        scores = [
+            np.stack([model.scores(X) for model in models], axis=1)
+            for _, X in self.blocks.read(self.held_out)
+        ]
+        return list(models), np.concatenate(scores)
+
+    def run_on(
+        self, cluster: Cluster, models: Sequence[_BinaryModel]
+    ) -> tuple[list[_BinaryModel], Matrix]:
+        """Do the same on the workers of a cluster, each of which reads all blocks."""
+        parts = [
+            [models[k] for k in part]
+            for part in np.array_split(np.arange(len(models)), len(cluster.workers) or 1)
+            if len(part)
+        ]
+        tasks = (
+            Task(partial(self.run, part), f"Classifiers {k + 1} of {len(parts)}")
+            for k, part in enumerate(parts)
+        )
+        done = dict(given_out(cluster, tasks, kept=_ON_ERROR))
+        results = [done[k] for k in range(len(parts))]
+        return (
+            [model for part, _ in results for model in part],
+            np.concatenate([scores for _, scores in results], axis=1),
+        )
 
 
 class _Model:
-    """One penalty: a binary classifier for each class, and the best that they came to.
+    """The models of one penalty, one for each class, and the best of their epochs.
 
-    One SGDClassifier of all classes would run them through joblib, which is not
-    safe in several threads: it swaps Python's warning filters, of which there
-    is one list. Those of two classes are one classifier, as there.
+    A multiclass SGDClassifier runs its classes through joblib, which changes Python's warning
+    filters and is therefore not safe in several threads. Two classes need only one model.
     """
 
     def __init__(self, C: float, estimator: SGDClassifier, classes: NDArray[np.str_]) -> None:
         self.C, self._estimator, self._classes = C, estimator, classes
-        n_parts = 1 if len(classes) == 2 else len(classes)
-        self.parts = [
-            Part(clone(estimator), positive)
-            for positive in range(len(classes) - n_parts, len(classes))
-        ]
+        first = 1 if len(classes) == 2 else 0
+        self.binary = [_BinaryModel(clone(estimator), k) for k in range(first, len(classes))]
         self._best = (np.zeros((0, 0)), np.zeros(0))
-        self.n_right, self.since, self.is_sound = -1, 0, True
+        self.n_correct, self.n_without_gain, self.is_finite = -1, 0, True
 
-    def look(self, parts: list[Part], found: Matrix, y: Rows) -> None:
-        """Take note of an epoch, and of its coefficients where it is the best.
+    def is_active(self, patience: int) -> bool:
+        """Whether another epoch may improve the model."""
+        return self.is_finite and self.n_without_gain < patience
 
-        Parameters
-        ----------
-        parts : list of Part
-            After the epoch.
-        found : ndarray of shape (m, n_parts)
-            Their decisions about the rows held out.
-        y : ndarray of int, shape (m,)
-            Classes of those.
-        """
-        self.parts = parts
-        self.is_sound = all(part.is_sound for part in parts)
-        if not self.is_sound:
+    def update(self, binary: list[_BinaryModel], scores: Matrix, y: Rows) -> None:
+        """Take the models of an epoch, and keep their coefficients if they are the best."""
+        self.binary = binary
+        self.is_finite = all(model.is_finite for model in binary)
+        if not self.is_finite:
             return
-        coef = np.concatenate([part.estimator.coef_ for part in parts])
-        intercept = np.concatenate([part.estimator.intercept_ for part in parts])
-        self.is_sound = bool(np.isfinite(coef).all() and np.isfinite(intercept).all())
-        if not self.is_sound:
+        coef = np.concatenate([model.estimator.coef_ for model in binary])
+        intercept = np.concatenate([model.estimator.intercept_ for model in binary])
+        self.is_finite = bool(np.isfinite(coef).all() and np.isfinite(intercept).all())
+        if not self.is_finite:
             return
-        answers = found.argmax(axis=1) if len(parts) > 1 else (found[:, 0] > 0).astype(int)
-        n_right = int(np.sum(answers == y))
-        if n_right > self.n_right:
-            self.n_right, self.since, self._best = n_right, 0, (coef, intercept)
+        predicted = scores.argmax(axis=1) if len(binary) > 1 else (scores[:, 0] > 0).astype(int)
+        n_correct = int(np.sum(predicted == y))
+        if n_correct > self.n_correct:
+            self.n_correct, self.n_without_gain, self._best = n_correct, 0, (coef, intercept)
         else:
-            self.since += 1
+            self.n_without_gain += 1
 
-    def finished(self, mean_square: float = 1.0) -> SGDClassifier:
-        """Return the best epoch's classifier, for rows of a mean squared length."""
+    def fitted(self, mean_square: float = 1.0) -> SGDClassifier:
+        """Return the classifier of the best epoch, for rows of a given mean squared length."""
         coef, intercept = self._best
-        plain = self._with(coef / np.sqrt(mean_square), intercept)
-        return plain.set_params(alpha=plain.alpha * mean_square)
-
-    def _with(self, coef: Matrix, intercept: Matrix) -> SGDClassifier:
-        plain = clone(self._estimator)
-        plain.classes_, plain.n_features_in_ = self._classes, coef.shape[1]
-        plain.coef_, plain.intercept_ = coef, intercept
-        return plain
+        estimator = clone(self._estimator)
+        estimator.set_params(alpha=estimator.alpha * mean_square)
+        estimator.classes_, estimator.n_features_in_ = self._classes, coef.shape[1]
+        estimator.coef_, estimator.intercept_ = coef / np.sqrt(mean_square), intercept
+        return estimator
 
 
-def _check(space: SearchSpace, normalise: str) -> tuple[ClassifierKind, str]:
-    """Return the classifier and its loss, if this road can do what is asked for."""
-    streams = [name for name, kind in CLASSIFIERS.items() if kind.supports_sgd]
-    if len(space.kinds) != 1 or not space.kinds[0].supports_sgd:
+def _check(space: SearchSpace) -> tuple[ClassifierKind, str]:
+    """Return the classifier and its loss, if the solver supports them."""
+    kinds, normalise, weight = space.kinds, space.normalise[0], space.settings.get("class_weight")
+    if len(kinds) != 1 or not kinds[0].supports_sgd:
+        supported = ", ".join(name for name, kind in CLASSIFIERS.items() if kind.supports_sgd)
         message = (
-            f"The road streamed cannot fit {', '.join(kind.name for kind in space.kinds)}. "
-            f"Expected --clf with one of {', '.join(streams)}."
+            f"--solver streamed does not support {', '.join(kind.name for kind in kinds)}. Use "
+            f"--clf with one of {supported}."
         )
         raise OptionError(message)
     if normalise not in ("l2", "sqrt-l2", "none"):
         message = (
-            f"The road streamed cannot do --normalise {normalise}. Expected l2, sqrt-l2 or none: "
-            "use --normalise l2."
+            f"--solver streamed does not support --normalise {normalise}. Use --normalise l2, "
+            "sqrt-l2 or none."
         )
         raise OptionError(message)
     for name in space.settings:
         if name not in _SETTINGS:
             message = (
-                f"The road streamed has no parameter '{name}'. Expected --set with one of "
-                f"{', '.join(_SETTINGS)}; penalties are given with --C."
+                f"--solver streamed has no parameter {name!r}. Use --set with one of "
+                f"{', '.join(_SETTINGS)}, and --C for penalties."
             )
             raise OptionError(message)
-    weight = space.settings.get("class_weight")
     if weight not in (None, "balanced") and not isinstance(weight, Mapping):
         message = (
-            f"Cannot weigh classes by {weight!r}. Expected class_weight=balanced, or weights by "
-            "label."
+            f"class_weight must be 'balanced' or weights by label, but it is {weight!r}. Use "
+            "--class-weight balanced."
         )
         raise OptionError(message)
-    kind = space.kinds[0]
-    return kind, str(space.settings.get("loss", _LOSSES[kind.name]))
+    return kinds[0], str(space.settings.get("loss", _LOSSES[kinds[0].name]))
 
 
 def _hold_out(y: NDArray[np.str_], groups: NDArray[np.int32], seed: int) -> tuple[Rows, Rows]:
-    """Return positions to fit on, which have every class, and positions to hold out."""
+    """Return training rows, which have every class, and held-out rows."""
     pairs = make_folds(y, groups, seed, _FOLDS)
     if pairs and len(pairs) < _FOLDS:
-        # One class of two images would hold out half of all: small ones are dealt as one.
-        dealt = make_folds(_pooled(y, groups), groups, seed, _FOLDS)
-        pairs = max(pairs, dealt, key=len)
+        # A class of two images would hold out half of all images: small classes are pooled.
+        pairs = max(pairs, make_folds(_pooled(y, groups), groups, seed, _FOLDS), key=len)
     if pairs:
         train, held_out = pairs[0]
         unseen = np.setdiff1d(y[held_out], y[train])
@@ -339,15 +441,15 @@ def _hold_out(y: NDArray[np.str_], groups: NDArray[np.int32], seed: int) -> tupl
         held_out = held_out[~back]
     if not pairs or len(held_out) == 0:
         message = (
-            "Fewer than two classes have two images that do not belong together, so nothing can "
-            "be held out to stop the fit. Add images, or use --road span."
+            "No images can be held out to end the fit: fewer than two classes have two images of "
+            "different groups. Add images, or use --solver gram."
         )
         raise FitError(message)
     return train, held_out
 
 
 def _pooled(y: NDArray[np.str_], groups: NDArray[np.int32]) -> NDArray[np.str_]:
-    """Give the smallest classes one label, so that every label has enough groups for all folds."""
+    """Give the smallest classes one label, so that each label has enough groups for all folds."""
     counts = {str(label): len(np.unique(groups[y == label])) for label in np.unique(y)}
     pool: list[str] = []
     for label in sorted(counts, key=lambda name: counts[name]):
@@ -357,73 +459,49 @@ def _pooled(y: NDArray[np.str_], groups: NDArray[np.int32]) -> NDArray[np.str_]:
     return np.where(np.isin(y, pool), pool[0], y)
 
 
-def _mean_square(rows: Blocks, train: Rows, seed: int) -> float:
-    """Return the mean squared length of some rows, a block of them: 1 where all are unit."""
-    if rows.unit is not None:
-        return 1.0
-    some = np.random.default_rng(seed).permutation(train)[: rows.step]
-    _, X = next(rows.of(some))
-    return float(np.einsum("ij,ij->", X, X)) / len(X) or 1.0
-
-
-def _values(
-    space: SearchSpace, rows: Blocks, n_rows: int, n_classes: int
+def _penalties(
+    space: SearchSpace, blocks: _Blocks, n_rows: int, n_classes: int
 ) -> tuple[list[float], list[str]]:
-    """Return values of C, strongest penalty first, as many as there is memory for."""
+    """Return values of C, strongest penalty first, as many as fit in memory."""
     if "alpha" in space.settings:
         return [1 / (float(space.settings["alpha"]) * n_rows)], []
     if space.penalties is not None:
         values = sorted(float(C) for C in space.penalties)
     else:
-        values = [float(C) / rows.mean_square for C in _PENALTIES]
+        values = [float(C) / blocks.mean_square for C in _PENALTIES]
     n_models = 1 if n_classes == 2 else n_classes
-    of_one = _COPIES * 8 * n_models * rows.codes.shape[1]
-    fits = max(1, _MODEL_BYTES // of_one)
-    if fits >= len(values):
+    n_bytes = _ARRAYS_PER_MODEL * 8 * n_models * blocks.codes.shape[1]
+    n_fits = max(1, _MODEL_BYTES // n_bytes)
+    if n_fits >= len(values):
         return values, []
-    # The middle ones: they win most often.
-    first = (len(values) - fits) // 2
-    kept = values[first : first + fits]
+    # The middle penalties are the best ones most often.
+    first = (len(values) - n_fits) // 2
+    kept = values[first : first + n_fits]
     note = (
-        f"{len(values)} penalties would need {len(values) * of_one / 1e9:.1f} GB: tried are only "
-        f"C = {', '.join(f'{C:g}' for C in kept)}. Others: --C."
+        f"{len(values)} penalties would need {len(values) * n_bytes / 1e9:.1f} GB of memory, so "
+        f"only C = {', '.join(f'{C:g}' for C in kept)} were tried. Choose others with --C."
     )
     return kept, [note]
 
 
-def _weights(
-    settings: Mapping[str, Any], classes: NDArray[np.str_], y: NDArray[np.str_]
-) -> Matrix | None:
-    """Return each class's weight: partial_fit takes no "balanced"."""
-    weight = settings.get("class_weight")
-    if weight is None:
-        return None
-    return np.asarray(compute_class_weight(weight, classes=classes, y=y), dtype=np.float64)
-
-
 def _estimator(  # noqa: PLR0917
-    C: float, rows: Blocks, loss: str, space: SearchSpace, weights: Matrix | None, n_rows: int
+    C: float, blocks: _Blocks, loss: str, space: SearchSpace, weights: Matrix | None, n_rows: int
 ) -> SGDClassifier:
+    # A row of a class with ten times the weight takes a step of ten times the length.
+    heaviest = 1.0 if weights is None else max(1.0, float(weights.max()))
+    steps: dict[str, Any] = {"learning_rate": "optimal"}
+    if loss.startswith("squared"):
+        steps = {"learning_rate": "constant", "eta0": _SQUARED_STEP / heaviest}
     given = {
         name: value
         for name, value in space.settings.items()
         if name not in ("alpha", "class_weight", "loss")
     }
-    # A row of a class that weighs ten times as much takes a step ten times as long.
-    heaviest = 1.0 if weights is None else max(1.0, float(weights.max()))
-    step = (
-        {"learning_rate": "constant", "eta0": _SQUARED_STEP / heaviest}
-        if loss.startswith("squared")
-        else {"learning_rate": "optimal"}
-    )
-    return SGDClassifier(
-        **{
-            "loss": loss,
-            "alpha": 1 / (C * n_rows * rows.mean_square),
-            "average": n_rows,  # from the second epoch on
-            "shuffle": False,  # the rows are
-            "random_state": space.seed,
-            **step,
-            **given,
-        }
-    )
+    parameters = {
+        "loss": loss,
+        "alpha": 1 / (C * n_rows * blocks.mean_square),
+        "average": n_rows,  # from the second epoch on [1]_ [2]_
+        "shuffle": False,  # rows are already shuffled
+        "random_state": space.seed,
+    }
+    return SGDClassifier(**{**parameters, **steps, **given})
