@@ -1,4 +1,4 @@
-"""Classifiers beside scikit-learn's: the same answers, and the same ones after a rotation."""
+"""Estimators: the predictions of scikit-learn's, and the same ones after a rotation."""
 
 import warnings
 from itertools import pairwise
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_rows(n: int, d: int, n_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Rows around a mean for each class, with names that are not in order."""
+    """Return rows around a mean for each class; the names of classes are not sorted."""
     rng = np.random.default_rng(seed)
     names = np.array(["oak", "ash", "elm", "fir"])[:n_classes]
     which = rng.permutation(np.arange(n) % n_classes)
@@ -27,19 +27,19 @@ def make_rows(n: int, d: int, n_classes: int, seed: int = 0) -> tuple[np.ndarray
 
 
 def make_ties(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Corners of a cube, many of them several times, with labels at random; and corners to ask."""
+    """Return corners of a cube with duplicates and random labels, and corners to predict."""
     rng = np.random.default_rng(seed)
     X = rng.integers(0, 2, (60, 5)).astype(float)
     return X, rng.choice(["ash", "elm", "oak"], 60), rng.integers(0, 2, (40, 5)).astype(float)
 
 
 def rotation(d: int, seed: int = 0) -> np.ndarray:
-    """An orthogonal matrix."""
+    """Return an orthogonal matrix."""
     return np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))[0]
 
 
 def neighbours_by_hand(X: np.ndarray, asked: np.ndarray, k: int) -> np.ndarray:
-    """Nearest rows by exact squared distances of integers, equal ones in their order."""
+    """Return the nearest rows by exact integer distances; equal ones in their order."""
     squares = ((asked[:, None].astype(int) - X[None].astype(int)) ** 2).sum(axis=2)
     return np.argsort(squares, axis=1, kind="stable")[:, :k]
 
@@ -49,19 +49,19 @@ def neighbours_by_hand(X: np.ndarray, asked: np.ndarray, k: int) -> np.ndarray:
 
 @pytest.mark.parametrize("n_classes", [2, 3, 4])
 @pytest.mark.parametrize("seed", range(3))
-def test_centroids_answer_as_scikit_learns(n_classes, seed):
-    """The labels of the nearest mean are NearestCentroid's, fitted rows and others."""
+def test_centroids_predict_as_nearest_centroid(n_classes, seed):
+    """This holds for fitted rows and for others."""
     X, y = make_rows(90, 8, n_classes, seed)
     ours, theirs = Centroids().fit(X[:60], y[:60]), NearestCentroid().fit(X[:60], y[:60])
     assert ours.classes_.tolist() == theirs.classes_.tolist()
     found = ours.predict(X)
     assert np.array_equal(found, theirs.predict(X))
-    assert 0.3 < np.mean(found[60:] == y[60:]) < 1  # or it were too easy to tell
+    assert 0.3 < np.mean(found[60:] == y[60:]) < 1  # neither chance nor trivial
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_centroids_decide_by_squared_distances(n_classes):
-    """Decisions differ between classes as minus the squared distances do."""
+def test_centroids_have_scores_of_squared_distances(n_classes):
+    """Scores differ between classes like negative squared distances."""
     X, y = make_rows(40, 6, n_classes)
     model = Centroids().fit(X, y)
     means = np.array([X[y == label].mean(axis=0) for label in sorted(set(y))])
@@ -76,7 +76,7 @@ def test_centroids_decide_by_squared_distances(n_classes):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_centroids_do_not_see_a_rotation(n_classes):
+def test_centroids_are_rotation_invariant(n_classes):
     X, y = make_rows(40, 6, n_classes)
     Q = rotation(6)
     found = Centroids().fit(X @ Q, y).decision_function(X @ Q)
@@ -85,7 +85,7 @@ def test_centroids_do_not_see_a_rotation(n_classes):
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_centroids_are_linear(n_classes):
-    """Decisions are coef_ and intercept_, so that they can be moved to code space."""
+    """Scores follow from coef_ and intercept_, which can be converted to codes."""
     X, y = make_rows(40, 6, n_classes)
     model = Centroids().fit(X, y)
     shape = (1 if n_classes == 2 else n_classes, 6)
@@ -98,8 +98,8 @@ def test_centroids_are_linear(n_classes):
     np.testing.assert_allclose(between, 0.3 * found[:20] + 0.7 * found[20:], atol=1e-12)
 
 
-def test_the_first_of_two_equally_near_means_answers():
-    """As in scikit-learn, for two classes and for more."""
+def test_of_equally_near_means_the_first_is_predicted():
+    """This holds for two classes and for more, as in scikit-learn."""
     for labels in (["b", "a"], ["b", "a", "c"]):
         X = np.array([[1.0], [-1.0], [50.0]])[: len(labels)]
         assert Centroids().fit(X, labels).predict([[0.0]]).tolist() == ["a"]
@@ -111,8 +111,8 @@ def test_the_first_of_two_equally_near_means_answers():
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
 @pytest.mark.parametrize("n_neighbors", [1, 4, 7])
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_neighbours_are_scikit_learns_where_none_tie(weights, n_neighbors, n_classes):
-    """Rows, distances, shares and labels are those of KNeighborsClassifier."""
+def test_neighbours_without_ties_are_scikit_learns(weights, n_neighbors, n_classes):
+    """Rows, distances, probabilities and labels are those of KNeighborsClassifier."""
     X, y = make_rows(90, 6, n_classes)
     ours = StableNeighbours(n_neighbors, weights=weights).fit(X[:60], y[:60])
     theirs = KNeighborsClassifier(n_neighbors, weights=weights, algorithm="kd_tree")
@@ -126,8 +126,8 @@ def test_neighbours_are_scikit_learns_where_none_tie(weights, n_neighbors, n_cla
 
 @pytest.mark.parametrize("n_neighbors", [1, 3, 10])
 @pytest.mark.parametrize("seed", range(3))
-def test_equally_near_rows_count_in_their_order(n_neighbors, seed):
-    """Where many rows tie the first are taken, whatever rounding makes of their distances."""
+def test_equally_near_rows_keep_their_order(n_neighbors, seed):
+    """The first rows of a tie are used, whatever the rounding of their distances."""
     X, y, asked = make_ties(seed)
     expected = neighbours_by_hand(X, asked, n_neighbors)
     Q, shift = rotation(5, seed), np.random.default_rng(seed).standard_normal(5)
@@ -140,8 +140,8 @@ def test_equally_near_rows_count_in_their_order(n_neighbors, seed):
 
 
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
-def test_answers_do_not_see_a_rotation(weights):
-    """Duplicated rows with different labels give the same shares and labels either way."""
+def test_neighbours_are_rotation_invariant(weights):
+    """This holds for duplicated rows with different labels."""
     X, y, asked = make_ties()
     Q = rotation(5)
     one = StableNeighbours(weights=weights).fit(X, y)
@@ -150,20 +150,20 @@ def test_answers_do_not_see_a_rotation(weights):
     assert np.array_equal(other.predict(asked @ Q), one.predict(asked))
 
 
-def test_the_first_of_two_equal_rows_answers():
-    """By row, not by name: the label of the row that comes first."""
+def test_of_equal_rows_the_first_is_the_neighbour():
+    """The order is that of the rows, not of the labels."""
     X = np.array([[3.0, 1], [0, 0], [0, 0], [5, 5]])
     assert StableNeighbours(1).fit(X, ["a", "b", "a", "b"]).predict([[0, 0.1]]).tolist() == ["b"]
     assert StableNeighbours(1).fit(X, ["a", "a", "b", "b"]).predict([[0, 0.1]]).tolist() == ["a"]
 
 
-def test_of_equal_votes_the_first_name_answers():
+def test_of_equal_votes_the_first_label_is_predicted():
     X = np.array([[0.0], [3.0]])
     assert StableNeighbours(2).fit(X, ["b", "a"]).predict([[0.5]]).tolist() == ["a"]
 
 
-def test_rows_at_distance_zero_settle_a_weighted_vote():
-    """Others do not count beside them; of several, each is one vote."""
+def test_only_rows_at_distance_zero_vote_by_distance():
+    """Each of them has one vote."""
     X = np.array([[0.0, 0], [1, 1], [1, 1], [1, 1], [2, 3]])
     y = ["a", "a", "b", "b", "c"]
     model = StableNeighbours(5, weights="distance").fit(X, y)
@@ -174,22 +174,21 @@ def test_rows_at_distance_zero_settle_a_weighted_vote():
 
 
 def test_a_row_far_away_makes_no_ties():
-    """What is equal but for rounding does not depend on a row that no vote is near to."""
+    """The tolerance for equal distances does not depend on distant rows."""
     X = [[0.0], [1.0], [4.0], [1e7]]
     model = StableNeighbours(1).fit(X, ["a", "b", "c", "d"])
     assert model.predict([[1.0], [3.0]]).tolist() == ["b", "c"]
 
 
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
-def test_all_rows_vote_where_there_are_fewer(weights):
-    """More neighbours than rows are all rows, rather than an error."""
+def test_all_rows_vote_if_there_are_fewer_than_requested(weights):
     X, y = make_rows(9, 3, 3)
     few, all_rows = (StableNeighbours(k, weights).fit(X, y) for k in (50, 9))
     assert few.kneighbors(X)[1].shape == (9, 9)
     assert np.array_equal(few.predict_proba(X), all_rows.predict_proba(X))
 
 
-# as estimators
+# the interface of estimators
 
 
 @pytest.mark.parametrize(
@@ -199,8 +198,8 @@ def test_all_rows_vote_where_there_are_fewer(weights):
         (StableNeighbours(3, weights="distance"), {"n_neighbors": 3, "weights": "distance"}),
     ],
 )
-def test_they_are_cloned_set_and_checked_as_any_estimator(estimator, params):
-    """A fitted one's clone has its parameters and is not fitted; other columns are refused."""
+def test_estimators_follow_scikit_learns_interface(estimator, params):
+    """A clone has the parameters and is not fitted; other numbers of columns are refused."""
     X, y = make_rows(30, 4, 2)
     found = clone(estimator.fit(X, y))
     assert type(found) is type(estimator)
@@ -213,7 +212,7 @@ def test_they_are_cloned_set_and_checked_as_any_estimator(estimator, params):
     assert estimator.score(X, y) > 0.5
 
 
-# layers whose numbers were found elsewhere
+# dense layers
 
 
 def layers_for(n_classes):
@@ -224,8 +223,8 @@ def layers_for(n_classes):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_a_perceptron_decides_as_scikit_learns(n_classes):
-    """With the same numbers, probabilities and labels are those of MLPClassifier."""
+def test_a_perceptron_predicts_as_mlp_classifier(n_classes):
+    """With the same weights, probabilities and labels agree."""
     X = np.random.default_rng(0).normal(size=(40, 5))
     coefs, intercepts = layers_for(n_classes)
     names = ("ant", "bee", "cat")[:n_classes]
@@ -234,21 +233,21 @@ def test_a_perceptron_decides_as_scikit_learns(n_classes):
         warnings.simplefilter("ignore", ConvergenceWarning)
         other.fit(X, np.array(names)[np.arange(40) % n_classes])
     other.coefs_, other.intercepts_ = list(coefs), list(intercepts)
-    if n_classes == 2:  # it has one number for two classes
+    if n_classes == 2:  # a single output for two classes
         other.coefs_[-1] = (coefs[-1][:, 1] - coefs[-1][:, 0])[:, None]
         other.intercepts_[-1] = intercepts[-1][1:] - intercepts[-1][:1]
     model = Perceptron(names, coefs, intercepts)
-    decisions = model.decision_function(X)
-    assert decisions.shape == ((40,) if n_classes == 2 else (40, 3))
+    scores = model.decision_function(X)
+    assert scores.shape == ((40,) if n_classes == 2 else (40, 3))
     if n_classes == 2:
-        decisions = np.column_stack([np.zeros(40), decisions])
-    np.testing.assert_allclose(softmax(decisions, axis=1), other.predict_proba(X), atol=1e-12)
+        scores = np.column_stack([np.zeros(40), scores])
+    np.testing.assert_allclose(softmax(scores, axis=1), other.predict_proba(X), atol=1e-12)
     assert list(model.predict(X)) == list(other.predict(X))
     assert set(model.predict(X)) == set(names)
 
 
-def test_a_perceptron_is_fitted_as_it_comes():
-    """scikit-learn takes it for fitted; fit changes nothing, and a copy has the same numbers."""
+def test_a_perceptron_needs_no_fit():
+    """scikit-learn treats it as fitted, and fit changes nothing."""
     model = Perceptron(("a", "b"), *layers_for(2))
     check_is_fitted(model)
     before = model.decision_function(np.ones((1, 5)))
