@@ -283,16 +283,39 @@ class Recipe:
         return [f"{layer}_{k}" for layer in self.layers for k in range(self.code_size(layer))]
 
     def code_bytes(self) -> int:
-        """Return the size of one image's codes in a store, in bytes."""
+        """Return the size of one image's codes in a store.
+
+        Returns
+        -------
+        int
+            The size in bytes.
+        """
         itemsize = {"float32": 4, "float16": 2}[self.dtype]
         return itemsize * self.n_features
 
     def with_layers(self, layers: Iterable[str]) -> "Recipe":
-        """Return the same recipe for other layers of VGG19, given in any order."""
+        """Return the same recipe for other layers.
+
+        Parameters
+        ----------
+        layers : iterable of str
+            Layers of VGG19, in any order.
+
+        Returns
+        -------
+        Recipe
+            The recipe with these layers, in the network's order.
+        """
         return dataclasses.replace(self, layers=tuple(layers))
 
     def to_json(self) -> str:
-        """Return the recipe as a JSON object, with keys in the order of the fields."""
+        """Return the recipe as JSON.
+
+        Returns
+        -------
+        str
+            A JSON object with keys in the order of the fields.
+        """
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod

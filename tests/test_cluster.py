@@ -94,7 +94,7 @@ def test_a_run_goes_on_and_layers_are_added(folder, threads, tmp_path, monkeypat
     from featx.store import StoreWriter
 
     with StoreWriter(tmp_path / "again.h5") as writer:
-        writer.forget(np.arange(5, 20))
+        writer.mark_pending(np.arange(5, 20))
     job = job_of(folder, tmp_path / "again.h5")
     assert job.n_to_compute == 15
     run_extraction(job, cluster=threads)
@@ -152,7 +152,7 @@ def test_rows_that_did_not_arrive_are_an_error(folder, threads, tmp_path, monkey
         writers = rest[4]
         yield from own(part, *rest)
         if 9 in part.rows:
-            writers[0].forget(np.array([9]))
+            writers[0].mark_pending(np.array([9]))
 
     monkeypatch.setattr(executors, "fill_rows", loses)
     with pytest.raises(StoreError, match="1 of 28 rows"):

@@ -1,6 +1,7 @@
-"""A store as Parquet, CSV and npz: the same facts and the same numbers, or no file at all."""
+"""Export of a store to Parquet, CSV and npz: exact, or no file at all."""
 
 import csv
+import functools
 import os
 import shutil
 from pathlib import Path
@@ -23,7 +24,7 @@ ENDINGS = ["parquet", "csv", "npz"]
 
 
 def make_codes(dtype: str) -> dict[str, np.ndarray]:
-    """Five codes of two layers, of numbers large, small, negative and subnormal."""
+    """Make codes of two layers with large, small, negative and subnormal values."""
     rng = np.random.default_rng(0)
     codes = rng.standard_normal((5, 192)) * 10.0 ** rng.integers(-6, 4, (5, 192))
     codes[0, :3] = 0, -0.0, 6e-8
@@ -35,7 +36,7 @@ def make_codes(dtype: str) -> dict[str, np.ndarray]:
 
 @pytest.fixture(params=["float32", "float16"])
 def store(request, tmp_path, make_store) -> Store:
-    """Five images of two layers, one of them failed."""
+    """Return a store of five images and two layers, with one failed image."""
     path = tmp_path / "codes.h5"
     make_store(
         path,
@@ -51,7 +52,7 @@ def store(request, tmp_path, make_store) -> Store:
 
 @pytest.fixture
 def wide(tmp_path, make_store) -> Store:
-    """Three images of maps that are 32*32*64 = 65,536 numbers wide."""
+    """Return a store of three images with 32*32*64 = 65,536 features."""
     maps = np.random.default_rng(0).random((3, 32, 32, 64), np.float32)
     path = make_store(tmp_path / "wide.h5", {"block1_conv1": maps}, ["a", "b", None])
     return open_store(path)
@@ -70,29 +71,30 @@ def of(values, rows=DONE, none=None) -> list:
     return [values[r] if values[r] is not None else none for r in rows]
 
 
-def refusal(error, *arguments, **keywords) -> str:
-    """Return the whole message of an export that is refused."""
+def assert_refused(action, *facts: object, error=OptionError) -> None:
+    """Check that an action raises an error whose message holds some facts."""
     with pytest.raises(error) as caught:
-        export(*arguments, **keywords)
-    return str(caught.value)
+        action()
+    message = str(caught.value)
+    assert [fact for fact in map(str, facts) if fact not in message] == [], message
 
 
 def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-# what comes out
+# contents
 
 
-@pytest.fixture(params=[32_000_000, 1600, 1], ids=["one block", "two rows", "row by row"])
+@pytest.fixture(params=[32_000_000, 1600], ids=["one block", "blocks of two rows"])
 def blocks(request, monkeypatch):
-    """Exports in one stretch, in stretches of 1600 bytes of codes, and of one row."""
+    """Export in one block, and in blocks of 1600 bytes."""
     monkeypatch.setattr("featx.store.reading._BLOCK_BYTES", request.param)
 
 
 @pytest.mark.usefixtures("blocks")
-def test_parquet_holds_the_facts_and_one_column_a_number(store, tmp_path):
-    """Pandas, Arrow and others read the very numbers, in the store's dtype; no fact is null."""
+def test_parquet_holds_metadata_and_a_column_for_each_feature(store, tmp_path):
+    """Parquet holds the exact codes in the store's dtype, and the metadata."""
     path = export(store.path, tmp_path / "out.parquet")
     assert path == tmp_path / "out.parquet"
     table = pq.read_table(path)
@@ -109,8 +111,8 @@ def test_parquet_holds_the_facts_and_one_column_a_number(store, tmp_path):
 
 
 @pytest.mark.usefixtures("blocks")
-def test_csv_holds_numbers_that_read_back_the_same(store, tmp_path):
-    """The shortest text of each number is enough to get it back to the bit."""
+def test_csv_is_read_back_exactly(store, tmp_path):
+    """The codes in a CSV file are read back exactly."""
     path = export(store.path, tmp_path / "out.csv")
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         head, *rows = csv.reader(file)
@@ -122,8 +124,8 @@ def test_csv_holds_numbers_that_read_back_the_same(store, tmp_path):
 
 
 @pytest.mark.usefixtures("blocks")
-def test_npz_holds_arrays_under_the_names_of_facts_and_layers(store, tmp_path):
-    """NumPy alone reads it, without pickle, and gets the store's arrays."""
+def test_npz_holds_metadata_and_layers(store, tmp_path):
+    """NumPy reads the arrays of the store without pickle."""
     with np.load(export(store.path, tmp_path / "out.npz")) as archive:
         assert archive.files == ["path", "label", "split", "group", "block1_conv1", "block2_conv1"]
         for name, values in zip(archive.files[:4], (PATHS, LABELS, SPLITS, GROUPS), strict=True):
@@ -134,14 +136,14 @@ def test_npz_holds_arrays_under_the_names_of_facts_and_layers(store, tmp_path):
 
 
 def test_npz_keeps_the_shape_of_maps(wide, tmp_path):
-    """Codes of maps stay (n, h, w, c)."""
+    """Feature maps keep the shape (n, h, w, c)."""
     with np.load(export(wide.path, tmp_path / "out.npz")) as archive:
         assert archive["block1_conv1"].shape == (3, 32, 32, 64)
         assert np.array_equal(archive["block1_conv1"], wide.codes("block1_conv1"))
 
 
 def test_wide_codes_become_lists_in_parquet(wide, tmp_path):
-    """More than 20,000 numbers are one column a layer, each cell a list of that length."""
+    """Codes with more than 20,000 features are one column for each layer, of lists."""
     table = pq.read_table(export(wide.path, tmp_path / "out.parquet"))
     assert table.column_names == ["path", "label", "split", "group", "block1_conv1"]
     assert table.schema.field("block1_conv1").type == pa.list_(pa.float32(), 65_536)
@@ -154,7 +156,7 @@ def test_wide_codes_become_lists_in_parquet(wide, tmp_path):
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_only_a_split(store, tmp_path, ending):
-    """With a split, only its done images are in the file."""
+    """With a split, the file holds only the images of the split that are done."""
     path = export(store.path, tmp_path / f"out.{ending}", split="train")
     if ending == "parquet":
         paths = pq.read_table(path)["path"].to_pylist()
@@ -167,7 +169,7 @@ def test_only_a_split(store, tmp_path, ending):
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_store_with_no_done_row_gives_an_empty_file(tmp_path, make_store, ending):
-    """No image with codes is no reason to fail: the columns are there, the rows are not."""
+    """A store without codes gives a file with columns and without rows."""
     codes = {"block1_conv1": np.zeros((1, 64), np.float32)}
     store = make_store(tmp_path / "codes.h5", codes, ["a"], pending=[0])
     path = export(store, tmp_path / f"out.{ending}")
@@ -179,39 +181,35 @@ def test_a_store_with_no_done_row_gives_an_empty_file(tmp_path, make_store, endi
         assert np.load(path)["block1_conv1"].shape == (0, 64)
 
 
-# what is refused
+# errors
 
 
 def test_a_wide_csv_is_refused(wide, tmp_path):
-    """The message gives the width, the limit, and two ways out."""
+    """The error holds the number of features, the limit, and two alternatives."""
     output = tmp_path / "out.csv"
-    assert refusal(OptionError, wide.path, output) == (
-        "A CSV of 65,536 columns opens nowhere; the limit is 20,000. "
-        f"Extract with --pool avg, or export to {tmp_path / 'out.parquet'}."
-    )
+    facts = ["65,536", "20,000", "--pool avg", tmp_path / "out.parquet"]
+    assert_refused(lambda: export(wide.path, output), *facts)
     assert not output.exists()
 
 
 def test_an_unknown_ending_is_refused_first(tmp_path):
-    """The format is told from the name, before the store is looked at."""
-    message = refusal(OptionError, tmp_path / "none.h5", tmp_path / "codes.xlsx")
-    assert all(fact in message for fact in ("codes.xlsx", "NAME.parquet", "NAME.csv", "NAME.npz"))
+    """The extension is checked before the store is opened."""
+    action = functools.partial(export, tmp_path / "none.h5", tmp_path / "codes.xlsx")
+    assert_refused(action, "codes.xlsx", ".parquet", ".csv", ".npz")
 
 
 def test_a_missing_folder_is_refused_first(tmp_path):
-    """The folder of the output is looked for before the store is."""
+    """The output folder is checked before the store is opened."""
     output = tmp_path / "missing" / "codes.csv"
-    assert str(output.parent) in refusal(OptionError, tmp_path / "none.h5", output)
+    assert_refused(lambda: export(tmp_path / "none.h5", output), output.parent, "codes.csv", "-o")
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_an_existing_file_is_kept(store, tmp_path, ending):
-    """A file of that name is replaced only where that was said."""
+    """An existing file is replaced only with overwrite."""
     output = tmp_path / f"out.{ending}"
     output.write_text("mine")
-    assert refusal(ExistsError, store.path, output) == (
-        f"{output} exists. Use --overwrite to replace it, or another -o."
-    )
+    assert_refused(lambda: export(store.path, output), output, "--overwrite", error=ExistsError)
     assert output.read_text() == "mine"
     export(store.path, output, overwrite=True)
     assert output.read_bytes() != b"mine"
@@ -220,7 +218,7 @@ def test_an_existing_file_is_kept(store, tmp_path, ending):
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("before", [None, "mine"])
 def test_a_failure_midway_leaves_nothing(store, tmp_path, monkeypatch, ending, before):
-    """A file is there as a whole or not at all; what stood there before stays."""
+    """After a failure there is no file, or the previous one."""
     output = tmp_path / f"out.{ending}"
     if before:
         output.write_text(before)
@@ -241,8 +239,8 @@ def test_a_failure_midway_leaves_nothing(store, tmp_path, monkeypatch, ending, b
     assert not before or output.read_text() == before
 
 
-def test_a_full_disk_is_told(store, tmp_path, monkeypatch):
-    """Where the system cannot write, the message has its reason and no temporary file stays."""
+def test_a_full_disk_is_an_error(store, tmp_path, monkeypatch):
+    """If the disk is full, the error holds the free space and no temporary file is left."""
 
     def full(*_, **__):
         raise OSError(28, os.strerror(28))
@@ -251,14 +249,12 @@ def test_a_full_disk_is_told(store, tmp_path, monkeypatch):
     output = tmp_path / "out.csv"
     free = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=1_230_000_000))
-    message = refusal(OutputError, store.path, output)
-    assert all(fact in message for fact in (str(output), "1.23 GB", "-o"))
+    assert_refused(lambda: export(store.path, output), output, "1.23 GB", "-o", error=OutputError)
     assert files_in(tmp_path) == ["codes.h5"]
 
 
 def test_an_unknown_split_is_refused(store, tmp_path):
-    """A split that the store lacks leaves no file."""
-    assert refusal(OptionError, store.path, tmp_path / "out.csv", split="test") == (
-        f"{store.path} has no split 'test'; its splits are train, val."
-    )
+    """A missing split is an error and leaves no file."""
+    action = functools.partial(export, store.path, tmp_path / "out.csv", split="test")
+    assert_refused(action, store.path, "'test'", "train, val")
     assert files_in(tmp_path) == ["codes.h5"]

@@ -30,7 +30,7 @@ def images():
 
 def test_tf32_needs_a_gpu(weights):
     """The CPU cannot compute TF32, so it is refused there."""
-    with pytest.raises(OptionError, match="--precision tf32.*CPU"):
+    with pytest.raises(OptionError, match=r"--precision tf32.*CPU"):
         build_backbone(recipe_of(precision="tf32"), weights, CPU)
 
 

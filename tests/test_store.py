@@ -1,6 +1,7 @@
-"""The store: its layout as h5py alone sees it, its writing, reading, digests and damage."""
+"""The store: its layout read with h5py alone, writing, reading, digests and damage."""
 
 import errno
+import functools
 import json
 import os
 import re
@@ -24,7 +25,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def random_codes(n: int, *, layer: str = "block1_conv1", seed: int = 0) -> dict:
-    """Codes of one layer, 64 numbers an image."""
+    """Draw codes of one layer with 64 features per image."""
     rng = np.random.default_rng(seed)
     return {layer: rng.standard_normal((n, 64)).astype(np.float32)}
 
@@ -39,17 +40,18 @@ def columns_of(n: int) -> dict:
 
 
 def empty_store(path: Path, n: int) -> Path:
-    """A store of n rows and one layer of 64 numbers, all pending."""
+    """Create a store of n pending rows and one layer of 64 features."""
     recipe = Recipe(weights="random:0", layers=("block1_conv1",), pool="avg", size=(32, 32))
     create_store(path, recipe, columns_of(n), {})
     return path
 
 
-def refusal(action, error=StoreError) -> str:
-    """Return the whole message that an action is refused with."""
+def assert_refused(action, *facts: object, error=StoreError) -> None:
+    """Check that an action raises an error whose message holds some facts."""
     with pytest.raises(error) as caught:
         action()
-    return str(caught.value)
+    message = str(caught.value)
+    assert [fact for fact in map(str, facts) if fact not in message] == [], message
 
 
 def files_in(folder: Path) -> list[str]:
@@ -61,7 +63,7 @@ def files_in(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.parent.name)
 def test_golden_stores_open_and_hold_what_was_written(path):
-    """A store that any earlier version wrote still opens, with every value as it was."""
+    """A store written by an earlier version opens with the same values."""
     store = open_store(path)
     assert store.recipe == Recipe(
         weights="random:7",
@@ -69,7 +71,7 @@ def test_golden_stores_open_and_hold_what_was_written(path):
         pool="max",
         size=(32, 48),
         resize="squash",
-        jpeg="full",  # the file names none: it was written before there was a choice
+        jpeg="full",  # the recipe in the file is older than this setting
         preprocess="caffe",
         precision="float32",
         dtype="float16",
@@ -112,12 +114,12 @@ def test_golden_stores_open_and_hold_what_was_written(path):
 
 
 def test_there_is_a_golden_store_of_the_present_format():
-    """Each format version leaves a file behind; so does today's."""
+    """There is a golden file for every format version."""
     assert [path.parent.name for path in GOLDEN] == ["format-1"]
 
 
 def test_h5py_alone_reads_the_layout(tmp_path, make_store):
-    """Every line of the table in layout.py holds, read without featx."""
+    """The layout is as documented in layout.py, read without featx."""
     maps = np.arange(3 * 8 * 8 * 128, dtype=np.float32).reshape(3, 8, 8, 128)
     path = make_store(
         tmp_path / "codes.h5",
@@ -185,8 +187,8 @@ def test_h5py_alone_reads_the_layout(tmp_path, make_store):
     assert np.isnan(codes[1]).all()
 
 
-def test_what_is_written_in_place_lies_contiguous(tmp_path, make_store):
-    """Each dataset that changes during a run is one stretch, and codes begin on a page."""
+def test_datasets_that_are_written_in_place_are_contiguous(tmp_path, make_store):
+    """Datasets that change during a run are contiguous, and codes start at a page."""
     path = make_store(tmp_path / "codes.h5", random_codes(40), ["a", "b"] * 20)
     with h5py.File(path, "r") as file:
         offsets = {}
@@ -207,8 +209,8 @@ splits = st.sampled_from(["train", "val", "test", None])
 
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_what_goes_in_comes_out(data, make_store):
-    """Any paths, labels, splits, groups and codes come back as they were, to the bit."""
+def test_a_store_is_read_back_exactly(data, make_store):
+    """Any paths, labels, splits, groups and codes are read back exactly."""
     n = data.draw(st.integers(1, 6))
     column = {
         name: data.draw(st.lists(values, min_size=n, max_size=n))
@@ -240,7 +242,7 @@ def test_what_goes_in_comes_out(data, make_store):
 
 
 def test_rows_never_written_are_pending(tmp_path):
-    """A store that was only created is valid, not complete, and says that no row is done."""
+    """A new store is valid and incomplete, and all its rows are pending."""
     store = open_store(empty_store(tmp_path / "codes.h5", 3))
     assert store.complete is False
     assert store.images.status.tolist() == [0, 0, 0]
@@ -249,7 +251,7 @@ def test_rows_never_written_are_pending(tmp_path):
 
 
 def test_creation_reserves_the_whole_space(tmp_path):
-    """The file takes its final space on the disk at once, without holes."""
+    """The file has its final size on the disk at once, without holes."""
     path = empty_store(tmp_path / "codes.h5", 2000)
     facts = path.stat()
     assert facts.st_size > 2000 * 64 * 4
@@ -257,86 +259,68 @@ def test_creation_reserves_the_whole_space(tmp_path):
 
 
 def test_creation_replaces_a_file_of_that_name(tmp_path):
-    """Where a file stood there is a new store afterwards, and nothing else."""
+    """An existing file is replaced, and no other file is left."""
     path = tmp_path / "codes.h5"
     path.write_text("old")
     assert len(open_store(empty_store(path, 2)).images) == 2
     assert files_in(tmp_path) == ["codes.h5"]
 
 
-# What makes data safe on this system.
+# The function that writes data to the disk on this system.
 SYNC = "fdatasync" if hasattr(os, "fdatasync") else "fsync"
 
 
-def test_a_disk_too_small_leaves_nothing(tmp_path, monkeypatch):
-    """Where the space cannot be reserved no file is left, and the message says what to do."""
+@pytest.mark.parametrize("before", [None, "old"])
+def test_a_disk_too_small_changes_nothing(tmp_path, monkeypatch, before):
+    """If the space cannot be reserved, no file is left, and an existing file is kept."""
+    path = tmp_path / "codes.h5"
+    if before is not None:
+        path.write_text(before)
 
     def full(*_):
         raise FULL
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    free = shutil.disk_usage(tmp_path)._replace(free=1_230_000_000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
-    path = tmp_path / "codes.h5"
-    assert refusal(lambda: empty_store(path, 3)) == (
-        f"No room for {path}: 1.23 GB are free in {tmp_path}, the store needs 0.00 GB. "
-        "Use --pool avg, --dtype float16, or -o on another disk."
-    )
-    assert files_in(tmp_path) == []
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_230_000_000))
+    facts = [path, "1.23 GB", tmp_path, "0.00 GB", "--pool avg", "--dtype float16"]
+    assert_refused(lambda: empty_store(path, 3), *facts)
+    assert files_in(tmp_path) == ([] if before is None else ["codes.h5"])
+    assert before is None or path.read_text() == before
 
 
-def test_a_disk_too_small_keeps_the_old_file(tmp_path, monkeypatch):
-    """A store that was to be replaced stays where the new one does not fit."""
-    path = tmp_path / "codes.h5"
-    path.write_text("old")
-
-    def full(*_):
-        raise FULL
-
-    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(StoreError, match=f"^No room for {re.escape(str(path))}: "):
-        empty_store(path, 3)
-    assert path.read_text() == "old"
-    assert files_in(tmp_path) == ["codes.h5"]
-
-
-def test_without_posix_fallocate_the_free_space_is_asked(tmp_path, monkeypatch):
-    """On macOS, where nothing can be reserved, a disk too small is still known before."""
+def test_without_posix_fallocate_the_free_space_is_checked(tmp_path, monkeypatch):
+    """On macOS, which cannot reserve space, the free space is checked."""
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
     path = tmp_path / "codes.h5"
-    assert refusal(lambda: empty_store(path, 3)) == (
-        f"No room for {path}: 0.00 GB are free in {tmp_path}, the store needs 0.00 GB. "
-        "Use --pool avg, --dtype float16, or -o on another disk."
-    )
+    assert_refused(lambda: empty_store(path, 3), path, "0.00 GB")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9))
     assert len(open_store(empty_store(path, 3)).images) == 3
 
 
 @pytest.mark.parametrize("folder", ["missing", "file"])
 def test_creation_in_no_folder_is_refused(tmp_path, folder):
-    """A folder that is missing, or is a file, is named in the message."""
+    """A folder that is missing, or is a file, is an error."""
     (tmp_path / "file").touch()
     path = tmp_path / folder / "codes.h5"
-    assert str(path.parent) in refusal(lambda: empty_store(path, 3), OutputError)
+    assert_refused(lambda: empty_store(path, 3), path.parent, "codes.h5", "-o", error=OutputError)
 
 
 def test_creation_over_a_folder_is_refused(tmp_path):
-    """A folder of that name is not replaced, and no temporary file stays."""
+    """An existing folder is not replaced, and no temporary file is left."""
     path = tmp_path / "codes.h5"
     path.mkdir()
-    message = refusal(lambda: empty_store(path, 3), OutputError)
-    assert str(path) in message
-    assert "Is a directory" in message
+    assert_refused(lambda: empty_store(path, 3), path, "Is a directory", error=OutputError)
     assert files_in(tmp_path) == ["codes.h5"]
 
 
 # writing
 
 
-def test_failed_rows_are_nan_and_say_why(tmp_path, make_store):
-    """A failed row has NaN in every layer, its reason, its hash, and no thumbnail."""
+def test_failed_rows_are_nan_with_a_reason(tmp_path, make_store):
+    """A failed row has NaN in every layer, its reason and its digest."""
     codes = random_codes(3) | {"block1_pool": random_codes(3, seed=1)["block1_conv1"]}
     path = make_store(tmp_path / "codes.h5", codes, ["a", "b", "c"], failed={1: "no pixels"})
     store = open_store(path)
@@ -349,8 +333,8 @@ def test_failed_rows_are_nan_and_say_why(tmp_path, make_store):
         assert np.array_equal(store.codes(layer)[[0, 2]], values[[0, 2]])
 
 
-def test_a_failed_row_without_bytes_has_no_hash(tmp_path):
-    """An image that could not even be opened has an empty hash."""
+def test_a_failed_row_may_have_no_digest(tmp_path):
+    """An image that could not be opened has an empty digest."""
     path = empty_store(tmp_path / "codes.h5", 1)
     with StoreWriter(path) as writer:
         writer.write_failed(np.array([0]), ["gone"], [None])
@@ -362,7 +346,7 @@ def test_a_failed_row_without_bytes_has_no_hash(tmp_path):
     [("x" * 300, "x" * 256), ("ü" * 200, "ü" * 128), ("x" + "ü" * 200, "x" + "ü" * 127 + "�")],
 )
 def test_a_reason_is_cut_at_256_bytes(tmp_path, reason, kept):
-    """A long reason is cut, and a character cut in two is shown as such."""
+    """A long reason is cut at 256 bytes, perhaps within a character."""
     path = empty_store(tmp_path / "codes.h5", 2)
     with StoreWriter(path) as writer:
         writer.write_failed(np.array([0, 1]), [reason, "short"], [None, None])
@@ -370,7 +354,7 @@ def test_a_reason_is_cut_at_256_bytes(tmp_path, reason, kept):
 
 
 def test_rows_may_be_written_in_any_batches(tmp_path):
-    """Scattered rows land on their own addresses, whoever wrote their neighbours."""
+    """Rows are written to their own addresses, in any order and by several writers."""
     path, codes = empty_store(tmp_path / "codes.h5", 9), random_codes(9)["block1_conv1"]
     with StoreWriter(path) as one, StoreWriter(path) as other:
         for writer, rows in ((one, [0, 3, 4, 8]), (other, [1, 7]), (one, [2, 5])):
@@ -384,8 +368,8 @@ def test_rows_may_be_written_in_any_batches(tmp_path):
     assert store.thumbnails()[done, 0, 0, 0].tolist() == done.tolist()
 
 
-def test_short_writes_go_on(tmp_path, monkeypatch):
-    """A system that takes a few bytes at a time gets all of them in the end."""
+def test_short_writes_continue(tmp_path, monkeypatch):
+    """Writing continues if the system accepts only a part of the bytes."""
     path, codes = empty_store(tmp_path / "codes.h5", 5), random_codes(5)
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda f, data, at: real(f, data[:700], at))
@@ -399,7 +383,7 @@ def test_short_writes_go_on(tmp_path, monkeypatch):
 
 
 def test_a_row_is_done_only_after_its_codes_are_synced(tmp_path, monkeypatch):
-    """At each moment, what the disk surely holds covers each row that may say it is done."""
+    """At any time, the codes of all rows marked as done have been synced."""
     path, codes = empty_store(tmp_path / "codes.h5", 6), random_codes(6)
     with h5py.File(path, "r") as file:
         codes_at = file["codes/block1_conv1"].id.get_offset()
@@ -433,17 +417,17 @@ def test_a_row_is_done_only_after_its_codes_are_synced(tmp_path, monkeypatch):
             writer.write_done(np.array(rows), part, facts_of(rows))
         writer.finish()
     assert seen == [0, 1, 3, 5, 2, 4, "complete"]
-    assert not written  # finish leaves nothing unsafe
+    assert not written  # everything is synced
 
 
-# Runs of neighbouring rows are written at once: three batches of 1, 3 and 2 runs,
-# six datasets each, the status last.
+# Adjacent rows are written at once: three batches of 1, 3 and 2 sequences of rows, with six
+# datasets each and the status last.
 @pytest.mark.parametrize(
     ("k", "n_done"),
-    [(0, 0), (5, 0), (6, 3), (21, 3), (22, 4), (23, 5), (24, 6), (34, 6), (35, 7)],
+    [(0, 0), (5, 0), (6, 3), (21, 3), (22, 4), (24, 6), (35, 7)],
 )
-def test_a_full_disk_leaves_a_true_store(tmp_path, monkeypatch, k, n_done):
-    """Whichever write fails, h5py opens the file, and rows that say so have their codes."""
+def test_a_full_disk_leaves_a_valid_store(tmp_path, monkeypatch, k, n_done):
+    """If any write fails, the file is valid and rows marked as done have their codes."""
     path, codes = empty_store(tmp_path / "codes.h5", 9), random_codes(9)["block1_conv1"]
     real, calls = os.pwrite, iter(range(100))
 
@@ -459,10 +443,7 @@ def test_a_full_disk_leaves_a_true_store(tmp_path, monkeypatch, k, n_done):
             for rows in (np.arange(3), np.array([3, 5, 8]), np.array([4, 6, 7])):
                 writer.write_done(rows, {"block1_conv1": codes[rows]}, facts_of(rows))
 
-    assert refusal(write) == (
-        f"Cannot write {path}: No space left on device. The rows done so far are kept. "
-        "Mend that, then run the same command again: it goes on where it stopped."
-    )
+    assert_refused(write, path, "No space left on device")
     with h5py.File(path, "r") as file:
         done = file["images/status"][...] == 1
         assert done.sum() == n_done
@@ -470,8 +451,8 @@ def test_a_full_disk_leaves_a_true_store(tmp_path, monkeypatch, k, n_done):
         assert file["complete"][0] == 0
 
 
-def test_a_disk_that_fails_to_sync_is_told(tmp_path, monkeypatch):
-    """Where the bytes cannot be made safe, the row stays pending."""
+def test_a_disk_that_fails_to_sync_is_an_error(tmp_path, monkeypatch):
+    """If the data cannot be synced, the row stays pending."""
     path = empty_store(tmp_path / "codes.h5", 2)
 
     def fsync(_):
@@ -479,89 +460,69 @@ def test_a_disk_that_fails_to_sync_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, SYNC, fsync)
     with StoreWriter(path) as writer:
-        assert refusal(lambda: writer.write_done(np.arange(2), random_codes(2), facts_of([0, 1])))
-        message = refusal(writer.finish)
-    assert message == (
-        f"Cannot write {path}: Input/output error. The rows done so far are kept. "
-        "Mend that, then run the same command again: it goes on where it stopped."
-    )
+        action = functools.partial(
+            writer.write_done, np.arange(2), random_codes(2), facts_of([0, 1])
+        )
+        assert_refused(action, path, "Input/output error")
+        assert_refused(writer.finish, path, "Input/output error")
     assert open_store(path).images.status.tolist() == [0, 0]
     assert open_store(path).complete is False
 
 
-@pytest.mark.parametrize("value", [65520.0, -70000.0])
-def test_a_value_too_large_for_float16_is_refused(tmp_path, value):
-    """A code that would become infinite in the file is an error, and its row stays pending."""
+@pytest.mark.parametrize(
+    ("value", "dtype", "facts"),
+    [
+        (65520.0, "float16", ["block1_conv1", "65520", "--dtype float32"]),
+        (-70000.0, "float16", ["block1_conv1", "70000", "--dtype float32"]),
+        (np.nan, "float32", ["block1_conv1", "nan", "--preprocess"]),
+        (-np.inf, "float32", ["block1_conv1", "-inf", "--preprocess"]),
+    ],
+)
+def test_values_that_cannot_be_stored_are_refused(tmp_path, value, dtype, facts):
+    """Codes that are NaN, infinite or too large for float16 are errors; the row stays pending."""
     recipe = Recipe(
-        weights="random:0", layers=("block1_conv1",), pool="avg", size=(32, 32), dtype="float16"
+        weights="random:0", layers=("block1_conv1",), pool="avg", size=(32, 32), dtype=dtype
     )
     path, codes = tmp_path / "codes.h5", random_codes(2)["block1_conv1"]
     create_store(path, recipe, columns_of(2), {})
     codes[1, 7] = value
     with StoreWriter(path) as writer:
-        message = refusal(
-            lambda: writer.write_done(np.arange(2), {"block1_conv1": codes}, facts_of([0, 1]))
+        assert_refused(
+            lambda: writer.write_done(np.arange(2), {"block1_conv1": codes}, facts_of([0, 1])),
+            *facts,
         )
-    assert message == (
-        f"A code of block1_conv1 is {abs(value):.6g}; float16 holds at most 65504. "
-        "Use --dtype float32 --overwrite."
-    )
-    assert open_store(path).images.status.tolist() == [0, 0]
-
-
-@pytest.mark.parametrize(("value", "spelt"), [(np.nan, "nan"), (-np.inf, "-inf")])
-def test_a_value_that_is_not_finite_is_refused(tmp_path, value, spelt):
-    """NaN would be taken for a failed image; it is an error that points at the weights."""
-    recipe = Recipe(weights="random:0", layers=("block1_conv1",), pool="avg", size=(32, 32))
-    path, codes = tmp_path / "codes.h5", random_codes(2)["block1_conv1"]
-    create_store(path, recipe, columns_of(2), {})
-    codes[1, 7] = value
-    with StoreWriter(path) as writer:
-        message = refusal(
-            lambda: writer.write_done(np.arange(2), {"block1_conv1": codes}, facts_of([0, 1]))
-        )
-    assert message == (
-        f"The network gave a code of block1_conv1 that is {spelt}. "
-        "Its weights do not suit it: use others, or another --preprocess."
-    )
     assert open_store(path).images.status.tolist() == [0, 0]
 
 
 def test_the_largest_float16_is_kept(tmp_path, make_store):
-    """65504 is a number that float16 holds, on both sides of zero."""
+    """The largest values of float16, 65504 and -65504, can be stored."""
     codes = np.full((2, 64), 65504, np.float16) * np.array([[1], [-1]], np.float16)
     store = open_store(make_store(tmp_path / "codes.h5", {"block1_conv1": codes}, ["a", "b"]))
     assert store.codes("block1_conv1")[:, 0].tolist() == [65504.0, -65504.0]
 
 
-def test_a_store_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
-    """A read-only file is named, with the system's reason."""
+def test_a_read_only_store_cannot_be_written(tmp_path, monkeypatch):
+    """A read-only file is an error with the reason of the system."""
     path = empty_store(tmp_path / "codes.h5", 2)
 
     def refuse(*_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(os, "open", refuse)
-    assert refusal(lambda: StoreWriter(path)) == (
-        f"Cannot write {path}: Permission denied. The rows done so far are kept. "
-        "Mend that, then run the same command again: it goes on where it stopped."
-    )
+    assert_refused(lambda: StoreWriter(path), path, "Permission denied")
 
 
-def test_a_store_that_is_gone_cannot_be_written(tmp_path):
-    """A writer of a missing file raises the error of the other write failures."""
+def test_a_missing_store_cannot_be_written(tmp_path):
+    """A writer of a missing file raises an error."""
     path = tmp_path / "gone.h5"
-    assert refusal(lambda: StoreWriter(path)) == (
-        f"Cannot write {path}: No such file or directory. The rows done so far are kept. "
-        "Mend that, then run the same command again: it goes on where it stopped."
-    )
+    assert_refused(lambda: StoreWriter(path), path, "No such file or directory")
 
 
 # reading
 
 
 def chunked_copy(path: Path, to: Path) -> Path:
-    """Copy a store as a user might: codes in chunks, compressed."""
+    """Copy a store with chunked and compressed codes."""
     with h5py.File(path, "r") as old, h5py.File(to, "w") as new:
         new.attrs.update(old.attrs)
         for name in ("images", "classes", "complete"):
@@ -573,7 +534,7 @@ def chunked_copy(path: Path, to: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def nine(tmp_path_factory, make_store) -> tuple[Store, dict]:
-    """Nine done rows of two layers, and their codes; of the module, for hypothesis."""
+    """Return a store of nine rows and two layers, and its codes."""
     codes = random_codes(9) | {"block2_conv1": random_codes(18)["block1_conv1"].reshape(9, 128)}
     path = tmp_path_factory.mktemp("nine") / "codes.h5"
     return open_store(make_store(path, codes, ["a", "b", "c"] * 3)), codes
@@ -581,20 +542,20 @@ def nine(tmp_path_factory, make_store) -> tuple[Store, dict]:
 
 @pytest.fixture
 def store(tmp_path, nine) -> Store:
-    """A copy of `nine` that a test may damage."""
+    """Return a copy of `nine` that a test may damage."""
     return open_store(shutil.copy(nine[0].path, tmp_path / "codes.h5"))
 
 
 def test_codes_are_memory_mapped_and_read_only(store):
-    """Codes come as a map of the file that nobody can write through."""
+    """Codes are memory-mapped and read-only."""
     codes = store.codes("block1_conv1")
     assert isinstance(codes, np.memmap)
     with pytest.raises(ValueError, match=r"^assignment destination is read-only$"):
         codes[0] = 0
 
 
-def test_a_map_is_seen_flat_without_a_copy(tmp_path, make_store):
-    """flat_codes of (n, h, w, c) is the same memory as a matrix, in C order."""
+def test_flat_codes_are_not_copied(tmp_path, make_store):
+    """The method flat_codes returns feature maps as a memory-mapped matrix in C order."""
     maps = np.arange(2 * 8 * 8 * 128, dtype=np.float32).reshape(2, 8, 8, 128)
     store = open_store(make_store(tmp_path / "codes.h5", {"block2_pool": maps}, ["a", "b"]))
     flat = store.flat_codes("block2_pool")
@@ -603,7 +564,7 @@ def test_a_map_is_seen_flat_without_a_copy(tmp_path, make_store):
 
 
 def test_a_chunked_copy_reads_the_same(tmp_path, store):
-    """What h5py or another tool has rewritten in chunks is still a store."""
+    """A store that was rewritten in chunks can be read."""
     copy = open_store(chunked_copy(store.path, tmp_path / "copy.h5"))
     assert not isinstance(copy.codes("block2_conv1"), np.memmap)
     assert np.array_equal(copy.codes("block2_conv1"), store.codes("block2_conv1"))
@@ -614,13 +575,10 @@ def test_a_chunked_copy_reads_the_same(tmp_path, store):
     assert copy.digests() == store.digests()
 
 
-def test_a_chunked_copy_is_not_written(tmp_path, store):
-    """Rows in chunks have no address, so a writer refuses them."""
+def test_a_chunked_copy_cannot_be_written(tmp_path, store):
+    """A chunked copy cannot be written, since its rows have no addresses."""
     path = chunked_copy(store.path, tmp_path / "copy.h5")
-    assert refusal(lambda: StoreWriter(path)) == (
-        f"{path} is a copy in chunks (/codes/block1_conv1), which cannot be written in place. "
-        "Go on with the original, or make it again: featx extract --overwrite"
-    )
+    assert_refused(lambda: StoreWriter(path), path, "/codes/block1_conv1", "--overwrite")
 
 
 selections = st.one_of(
@@ -632,25 +590,25 @@ selections = st.one_of(
 @settings(max_examples=60, deadline=None)
 @given(rows=selections, layer=st.sampled_from(["block1_conv1", "block2_conv1"]))
 def test_reading_rows_is_fancy_indexing(rows, layer, nine):
-    """Any rows, in any order and more than once, are those that NumPy would take."""
+    """Reading rows equals fancy indexing in NumPy, with any order and repeats."""
     store, codes = nine
     expected = codes[layer][rows]
     assert np.array_equal(store.read_rows(layer, rows), expected)
     wide = np.zeros((len(expected), 300), np.float32)
-    place = slice(50, 50 + expected.shape[1])
-    store.read_rows(layer, rows, out=wide[:, place])
-    assert np.array_equal(wide[:, place], expected)
+    part = slice(50, 50 + expected.shape[1])
+    store.read_rows(layer, rows, out=wide[:, part])
+    assert np.array_equal(wide[:, part], expected)
     assert np.count_nonzero(wide) == np.count_nonzero(expected)
 
 
-def test_reading_a_row_that_is_not_there_fails(store):
-    """A row beyond the end is an error, never bytes of something else."""
-    with pytest.raises(IndexError, match=r"^index 9 is out of bounds for axis 0 with size 9$"):
+def test_reading_a_missing_row_fails(store):
+    """A row after the last one is an error."""
+    with pytest.raises(IndexError, match="index 9 "):
         store.read_rows("block1_conv1", np.array([9]))
 
 
-def test_a_file_cut_while_it_is_read_is_told(store, monkeypatch):
-    """Reading stops with an error, rather than for ever, where the bytes end."""
+def test_a_file_truncated_while_it_is_read_is_an_error(store, monkeypatch):
+    """Reading ends with an error if the file becomes shorter."""
     real = Store.flat_codes
 
     def then_cut(self, layer):
@@ -659,30 +617,25 @@ def test_a_file_cut_while_it_is_read_is_told(store, monkeypatch):
         return codes
 
     monkeypatch.setattr(Store, "flat_codes", then_cut)
-    assert refusal(lambda: store.read_rows("block1_conv1", np.arange(9))) == (
-        f"{store.path} was cut short while it was read. Make it again."
-    )
+    assert_refused(lambda: store.read_rows("block1_conv1", np.arange(9)), store.path)
 
 
-def test_a_layer_that_is_not_there_is_refused(store):
-    """The message lists the layers that the store holds."""
-    message = (
-        f"{store.path} holds codes of block1_conv1, block2_conv1, not of 'fc1'. "
-        "Use --layer with one of them."
-    )
-    assert refusal(lambda: store.codes("fc1"), OptionError) == message
-    assert refusal(lambda: store.check_layers(["block1_conv1", "fc1"]), OptionError) == message
+def test_a_missing_layer_is_refused(store):
+    """The error lists the layers of the store."""
+    facts = [store.path, "'fc1'", "--layer", "block1_conv1, block2_conv1"]
+    for action in (lambda: store.codes("fc1"), lambda: store.check_layers(["fc1"])):
+        assert_refused(action, *facts, error=OptionError)
 
 
-def test_layers_come_in_the_order_of_the_store(store):
-    """However they are asked for, layers stand as in the network, and None means all."""
+def test_layers_have_the_order_of_the_store(store):
+    """Layers are returned in the order of the network, and None means all."""
     assert store.check_layers(None) == ("block1_conv1", "block2_conv1")
     assert store.check_layers("block2_conv1") == ("block2_conv1",)
     assert store.check_layers(["block2_conv1", "block1_conv1"]) == ("block1_conv1", "block2_conv1")
 
 
 def test_a_store_without_images_can_be_read(tmp_path):
-    """No image is odd, but no reason to crash."""
+    """A store with no images can be read."""
     store = open_store(empty_store(tmp_path / "codes.h5", 0))
     assert store.flat_codes("block1_conv1").shape == (0, 64)
 
@@ -690,55 +643,32 @@ def test_a_store_without_images_can_be_read(tmp_path):
 # damage
 
 
-def damaged(path: Path) -> str:
-    return (
-        f"{path} cannot be read as a store: it is cut short, damaged, or no HDF5 file. "
-        "Make it again: featx extract --overwrite"
-    )
-
-
-@pytest.mark.parametrize("share", [0, 0.01, 0.1, 0.5, 0.9, 0.9999])
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.9999])
 def test_a_truncated_store_is_refused(store, share):
-    """A file that was cut anywhere is one StoreError; what HDF5 said is its cause."""
+    """A file that was truncated anywhere is a StoreError whose cause is the error of HDF5."""
     os.truncate(store.path, int(store.path.stat().st_size * share))
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError, match=re.escape(str(store.path))) as caught:
         open_store(store.path)
-    assert str(caught.value) == damaged(store.path)
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_what_is_no_hdf5_is_refused(tmp_path):
-    """A text is told by the same message."""
-    path = tmp_path / "codes.h5"
-    path.write_text("path,label\n")
-    assert refusal(lambda: open_store(path)) == damaged(path)
-
-
-def test_a_missing_store_is_refused(tmp_path):
-    """The message says how to make one."""
-    path = tmp_path / "codes.h5"
-    assert refusal(lambda: open_store(path)) == (
-        f"No store {path}. Make one first: featx extract IMAGES --layer block2_pool -o {path}"
-    )
-
-
-def test_another_hdf5_file_is_refused(tmp_path):
-    """A file of weights, say, is told apart by its attributes."""
-    path = tmp_path / "weights.h5"
-    with h5py.File(path, "w") as file:
+def test_other_files_are_refused(tmp_path):
+    """A missing file, a text file and another HDF5 file are not stores."""
+    text, missing, weights = (tmp_path / name for name in ("a.h5", "b.h5", "c.h5"))
+    text.write_text("path,label\n")
+    with h5py.File(weights, "w") as file:
         file["block1_conv1"] = [1.0]
-    assert refusal(lambda: open_store(path)) == (
-        f"{path} is an HDF5 file, but not a featx store. See what it holds: featx info {path}"
-    )
+    assert_refused(lambda: open_store(text), text, "--overwrite")
+    assert_refused(lambda: open_store(missing), missing, f"-o {missing}")
+    assert_refused(lambda: open_store(weights), f"featx info {weights}")
 
 
 def test_a_newer_format_is_refused(store):
-    """A later version's file is told by its number."""
+    """A store of a later format is refused with both versions."""
     with h5py.File(store.path, "r+") as file:
         file.attrs["format_version"] = 2
-    assert refusal(lambda: open_store(store.path)) == (
-        f"{store.path} has format 2; this featx reads format 1. "
-        "Use a newer one: pip install --upgrade featx"
+    assert_refused(
+        lambda: open_store(store.path), store.path, "format 2", "format 1", "pip install"
     )
 
 
@@ -749,30 +679,24 @@ def edit_recipe(path: Path, **fields) -> None:
 
 
 def test_a_recipe_with_an_unknown_field_is_refused(store):
-    """A fact that this version does not know might change the numbers, so it stops."""
+    """An unknown setting might change the codes, so it is an error."""
     edit_recipe(store.path, rotations=4)
-    assert refusal(lambda: open_store(store.path)) == (
-        f"{store.path} cannot be read: The recipe holds rotations, which this version of featx "
-        "does not know. A newer featx wrote it: pip install --upgrade featx"
-    )
+    assert_refused(lambda: open_store(store.path), store.path, "rotations", "pip install")
 
 
 def test_a_recipe_with_an_unknown_value_is_refused(store):
-    """A value that this version does not know is named together with the file."""
+    """An unknown value of a setting is an error that names the file."""
     edit_recipe(store.path, pool="median")
-    assert refusal(lambda: open_store(store.path)) == (
-        f"{store.path} cannot be read: No such pool: 'median'. "
-        "Expected none, avg, max, avg+max, bilinear or grid:N, as in grid:2. Use --pool avg."
-    )
+    assert_refused(lambda: open_store(store.path), store.path, "'median'", "--pool")
 
 
 def lose(name: str):
-    """Return a function that takes a dataset out of a file."""
+    """Return a function that deletes a dataset of a file."""
     return lambda file: file.__delitem__(name)
 
 
 def spell_recipe(text: str):
-    """Return a function that writes another recipe into a file."""
+    """Return a function that writes another recipe to a file."""
     return lambda file: file.attrs.__setitem__("recipe", text)
 
 
@@ -798,17 +722,17 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_damage_inside_is_refused(store, damage):
-    """Whatever is wrong inside, one StoreError says so."""
+    """Any damage inside a file is a StoreError."""
     with h5py.File(store.path, "r+") as file:
         damage(file)
-    assert refusal(lambda: open_store(store.path)) == damaged(store.path)
+    assert_refused(lambda: open_store(store.path), store.path, "--overwrite")
 
 
 # digests
 
 
-def test_digests_do_not_see_what_means_nothing(tmp_path, make_store):
-    """Bytes that a stopped run left in a pending row are no content."""
+def test_digests_ignore_undefined_codes(tmp_path, make_store):
+    """The codes of pending rows do not change the digests."""
     path = make_store(tmp_path / "a.h5", random_codes(3), ["a", "b", "c"], pending=[1])
     before = open_store(path).digests()
     with h5py.File(path, "r+") as file:
@@ -819,8 +743,8 @@ def test_digests_do_not_see_what_means_nothing(tmp_path, make_store):
     assert open_store(path).digests()["codes"] != before["codes"]
 
 
-def test_digests_do_not_know_the_order_of_writing(tmp_path, make_store):
-    """Two stores of the same content are equal, whatever batches made them."""
+def test_digests_do_not_depend_on_the_order_of_writing(tmp_path, make_store):
+    """Two stores with equal contents have equal digests, with any batches."""
     codes = random_codes(5)
     straight = make_store(tmp_path / "a.h5", codes, [None] * 5, paths=columns_of(5)["path"])
     other = empty_store(tmp_path / "b.h5", 5)
@@ -850,8 +774,8 @@ def test_digests_do_not_know_the_order_of_writing(tmp_path, make_store):
     ],
     ids=str,
 )
-def test_digests_tell_contents_apart(tmp_path, make_store, change, differs):
-    """One other code, path or label shows in its own digest; provenance in none."""
+def test_digests_distinguish_contents(tmp_path, make_store, change, differs):
+    """Each change of a code or of metadata changes its digest; provenance changes none."""
 
     def digests(name, code=0.0, weights="random:0", **changes):
         codes = np.ones((3, 64), np.float32)

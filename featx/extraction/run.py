@@ -240,7 +240,7 @@ def _fill(
             writers.append(writer)
             if remaining.resumes:
                 reused = (each.row for each in (*remaining.copied, *remaining.extended))
-                writer.forget(np.sort(np.array([*remaining.rows, *reused], np.int64)))
+                writer.mark_pending(np.sort(np.array([*remaining.rows, *reused], np.int64)))
             to_copy = [each for each in remaining.copied if each not in present]
             for n_copied in copy_rows(writer, to_copy):
                 progress(n_done + min(len(present) + n_copied, len(copied)), n_images)

@@ -1,4 +1,4 @@
-"""The store: codes and the facts of their images in one HDF5 file, written and read."""
+"""The store: codes and the metadata of their images in one HDF5 file."""
 
 from featx.store.export import export
 from featx.store.frames import read_arrays, read_frame

@@ -1,8 +1,7 @@
-"""A store as one plain file, for people who want no HDF5 and no Python.
+"""Export of a store to Parquet, CSV or npz, for use without HDF5 and without Python.
 
-A store and a file name come in; Parquet, CSV or npz goes out, streamed, so
-that memory stays at a few rows whatever the store's size. This file does not
-know what reads them.
+A store and a file name come in; a file goes out. Rows are streamed, so the export of any
+store needs little memory.
 """
 
 import csv
@@ -20,46 +19,46 @@ from featx.text import printable
 
 __all__ = ["WIDEST_TABLE", "export"]
 
-#: Codes wider than this do not become one column a number.
+#: Codes with more features are not exported with a column for each feature.
 WIDEST_TABLE = 20_000
-_FACTS = ("path", "label", "split", "group")
+_METADATA = ("path", "label", "split", "group")
 
 
 def export(
     codes: Path | str, output: Path | str, *, overwrite: bool = False, split: str | None = None
 ) -> Path:
-    r"""Write the done rows of a store into a Parquet, CSV or npz file.
+    r"""Write the rows of a store that are done to a Parquet, CSV or npz file.
 
-    Parquet and CSV have the columns path, label, split and group, then one
-    column a number. Codes wider than 20,000 numbers become one column a layer
-    in Parquet, each cell a list, since a column a number takes Parquet
-    gigabytes of metadata; bytes of a name that are not UTF-8 stand there as
-    ``\xNN``. An npz holds the facts as arrays of text and the
-    codes of each layer under its name, with the store's shape.
+    Parquet and CSV files have the columns path, label, split and group, and one column for
+    each feature. Parquet would need gigabytes of metadata for more than 20,000 columns, so
+    codes with more features become one column for each layer, with a list in each cell.
+    Bytes of a name that are not UTF-8 become ``\xNN`` in Parquet. An npz file holds the
+    metadata as arrays of text, and an array of codes for each layer with the shape in the
+    store.
 
     Parameters
     ----------
     codes : Path or str
         A store.
     output : Path or str
-        A name that ends in .parquet, .csv or .npz.
+        A file that ends in .parquet, .csv or .npz.
     overwrite : bool, default=False
-        Whether a file of that name may be replaced.
+        Replace the file if it exists.
     split : {"train", "val", "test"}, optional
-        Only the images of that split.
+        Export only the images of this split.
 
     Returns
     -------
     Path
-        The file written.
+        The written file.
 
     Raises
     ------
     OptionError
-        Another ending, a missing folder, or a CSV of codes wider than 20,000
-        numbers.
+        The file has another extension, its folder is missing, or codes for CSV have more
+        than 20,000 features.
     ExistsError
-        The file exists and may not be replaced.
+        The file exists and `overwrite` is False.
     StoreError
         The store cannot be read.
     OutputError
@@ -67,11 +66,12 @@ def export(
     """
     output = check_output(output, overwrite=overwrite, suffixes=tuple(_WRITERS))
     store = open_store(codes)
-    width = store.recipe.n_features
-    if output.suffix == ".csv" and width > WIDEST_TABLE:
+    n_features = store.recipe.n_features
+    if output.suffix == ".csv" and n_features > WIDEST_TABLE:
         message = (
-            f"A CSV of {width:,} columns opens nowhere; the limit is {WIDEST_TABLE:,}. "
-            f"Extract with --pool avg, or export to {output.with_suffix('.parquet')}."
+            f"A CSV file can have at most {WIDEST_TABLE:,} features, but the codes have "
+            f"{n_features:,}. Extract with --pool avg, or export to "
+            f"{output.with_suffix('.parquet')}."
         )
         raise OptionError(message)
     with whole_file(output) as temporary:
@@ -90,12 +90,12 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
         columns = [(layer, pa.list_(number, width)) for layer, width in widths.items()]
     else:
         columns = [(name, number) for name in store.recipe.code_names()]
-    schema = pa.schema([(name, pa.string()) for name in _FACTS] + columns)
-    # Compressing codes costs ten times as long as writing them, and saves a tenth.
+    schema = pa.schema([(name, pa.string()) for name in _METADATA] + columns)
+    # Compression would take ten times as long as writing, and save a tenth of the size.
     with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
         for block in store.row_blocks(rows):
-            facts = [_texts(getattr(store.images, name)[block]) for name in _FACTS]
-            arrays = [pa.array(values, pa.string()) for values in facts]
+            columns_of_text = [_texts(getattr(store.images, name)[block]) for name in _METADATA]
+            arrays = [pa.array(values, pa.string()) for values in columns_of_text]
             if as_lists:
                 for layer, width in widths.items():
                     flat = store.read_rows(layer, block).reshape(-1)
@@ -108,24 +108,25 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
 
 
 def _texts(values: NDArray[np.object_]) -> list[str | None]:
-    """Return facts as text that Parquet can hold."""
+    """Return metadata as text that Parquet can store."""
     return [None if value is None else printable(value) for value in values]
 
 
 def _write_csv(store: Store, rows: NDArray[np.integer], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
-        writer.writerow([*_FACTS, *store.recipe.code_names()])
+        writer.writerow([*_METADATA, *store.recipe.code_names()])
         for block in store.row_blocks(rows):
-            facts = zip(*(getattr(store.images, name)[block] for name in _FACTS), strict=True)
-            for fact, code in zip(facts, store.read_codes(store.recipe.layers, block), strict=True):
-                # str of a NumPy number is the shortest text that reads back as the same number.
-                writer.writerow([*(value or "" for value in fact), *map(str, code)])
+            metadata = zip(*(getattr(store.images, name)[block] for name in _METADATA), strict=True)
+            codes = store.read_codes(store.recipe.layers, block)
+            for texts, code in zip(metadata, codes, strict=True):
+                # str of a NumPy number is the shortest text that is read back exactly.
+                writer.writerow([*(value or "" for value in texts), *map(str, code)])
 
 
 def _write_npz(store: Store, rows: NDArray[np.integer], path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name in _FACTS:
+        for name in _METADATA:
             values = [value or "" for value in getattr(store.images, name)[rows]]
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.array(values, str), allow_pickle=False)

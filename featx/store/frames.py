@@ -1,7 +1,7 @@
-"""A store seen by pandas and by scikit-learn.
+"""A store as a pandas DataFrame, or as X and y for scikit-learn.
 
-A path comes in; a DataFrame, or X and y, goes out. pandas is imported only
-where a frame is made. This file does not know what is done with them.
+A path comes in; a DataFrame, or X and y, goes out. pandas is imported only when a
+DataFrame is created.
 """
 
 from collections.abc import Sequence
@@ -20,46 +20,46 @@ if TYPE_CHECKING:
 
 __all__ = ["labelled_rows", "read_arrays", "read_frame", "select_rows"]
 
-Which = Literal["done", "all"]
+RowStatus = Literal["done", "all"]
 
 
 def select_rows(
-    store: Store, split: str | None = None, status: Which = "done"
+    store: Store, split: str | None = None, status: RowStatus = "done"
 ) -> NDArray[np.integer]:
-    """Return the rows of a split (of all splits for None), by default the done ones.
+    """Return the rows of a split, or of all splits for None, by default those that are done.
 
     Raises
     ------
     OptionError
-        The store has no such split, or `status` is neither "done" nor "all".
+        The store does not have the split, or `status` is not "done" or "all".
     """
-    if status not in get_args(Which):
-        message = f"No such status: {status!r}. Expected one of {', '.join(get_args(Which))}."
+    if status not in get_args(RowStatus):
+        message = f"status must be one of {', '.join(get_args(RowStatus))}, but it is {status!r}."
         raise OptionError(message)
     chosen = store.images.done if status == "done" else np.ones(len(store.images), bool)
     if split is not None:
         held = sorted({s for s in store.images.split if s is not None})
         if split not in held:
-            splits = f"its splits are {', '.join(held)}" if held else "it has no splits"
-            message = f"{store.path} has no split '{split}'; {splits}."
+            advice = f"Use one of: {', '.join(held)}." if held else "It has no splits."
+            message = f"{store.path} has no split '{split}'. {advice}"
             raise OptionError(message)
         chosen = chosen & (store.images.split == split)
     return np.flatnonzero(chosen)
 
 
 def labelled_rows(store: Store, rows: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Return those of `rows` that have a label.
+    """Return the rows among `rows` that have a label.
 
     Raises
     ------
     StoreError
-        None has one.
+        None of the rows has a label.
     """
     chosen = rows[[label is not None for label in store.images.label[rows]]]
     if not len(chosen):
         message = (
             f"No image in {store.path} is done and has a label. Labels come from class folders "
-            "(data/train/CLASS/…) or from a manifest: featx extract --manifest table.csv"
+            "(data/train/CLASS/…) or from a manifest: featx extract --manifest FILE.csv"
         )
         raise StoreError(message)
     return chosen
@@ -69,34 +69,33 @@ def read_frame(
     path: Path | str,
     layer: str | Sequence[str] | None = None,
     split: str | None = None,
-    status: Which = "done",
+    status: RowStatus = "done",
 ) -> "pd.DataFrame":
-    """Read a store as a frame: one row an image, one column a number of its code.
+    """Read a store as a DataFrame with a row for each image and a column for each feature.
 
     Parameters
     ----------
     path : Path or str
         A store.
     layer : str or sequence of str, optional
-        Layers to read, side by side; all of the store by default.
+        Layers to read, concatenated; by default all layers of the store.
     split : {"train", "val", "test"}, optional
-        Only the images of that split.
+        Read only the images of this split.
     status : {"done", "all"}, default="done"
-        With "all" the frame also has the images whose codes failed or were
-        not made yet; their codes are NaN.
+        With "all", include images that failed or are pending; their codes are NaN.
 
     Returns
     -------
-    DataFrame of shape (n_images, code_size)
-        In the store's dtype and order. Index levels: path, label, split,
-        group, status.
+    DataFrame of shape (n_images, n_features)
+        Codes in the store's dtype and order. The index levels are path, label, split,
+        group and status.
 
     Raises
     ------
     StoreError
-        The file is no store, or a damaged one.
+        The file is not a store, or is damaged.
     OptionError
-        No such layer or split in it.
+        The store does not have the layer or the split.
     """
     import pandas as pd
 
@@ -108,7 +107,7 @@ def read_frame(
     codes[~table.done[rows]] = np.nan
     names = [Status(s).name.lower() for s in table.status[rows]]
     levels = [table.path[rows], table.label[rows], table.split[rows], table.group[rows], names]
-    # Objects, since pandas' own text holds only UTF-8, and a file's name may be anything.
+    # The text type of pandas holds only UTF-8, and file names may hold any bytes.
     index = pd.MultiIndex.from_arrays(
         [pd.Index(level, dtype=object) for level in levels],
         names=["path", "label", "split", "group", "status"],
@@ -124,28 +123,27 @@ def read_arrays(
     rows: slice | ArrayLike | None = None,
     columns: slice | ArrayLike | None = None,
 ) -> tuple[NDArray[np.floating], NDArray[np.str_]]:
-    """Read the labelled, done rows of a store as X and y.
+    """Read the rows of a store that are done and have a label as X and y.
 
-    X is memory-mapped, read-only, where the store allows: one layer, and rows
-    that are neighbours in the file. A few columns of a wide store cost only
-    the pages they lie in.
+    X is read-only and memory-mapped if it has one layer and the rows are adjacent in the
+    file. Reading a few columns then loads only the pages that hold them.
 
     Parameters
     ----------
     path : Path or str
         A store.
     layer : str or sequence of str, optional
-        Layers to read, side by side; all of the store by default.
+        Layers to read, concatenated; by default all layers of the store.
     split : {"train", "val", "test"}, optional
-        Only the images of that split.
+        Read only the images of this split.
     rows : slice, array of int or of bool, optional
-        Which of the labelled, done images, counted from 0; all by default.
+        Indices among the images that are done and have a label; by default all of them.
     columns : slice, array of int or of bool, optional
-        Which numbers of the codes; all by default.
+        Indices of the features; by default all of them.
 
     Returns
     -------
-    X : ndarray of shape (n_images, n_columns)
+    X : ndarray of shape (n_images, n_features)
         Codes in the store's dtype.
     y : ndarray of str, shape (n_images,)
         Labels.
@@ -153,9 +151,9 @@ def read_arrays(
     Raises
     ------
     StoreError
-        The file is no store, a damaged one, or no image has a label.
+        The file is not a store, is damaged, or no image has a label.
     OptionError
-        No such layer or split in it.
+        The store does not have the layer or the split.
     """
     store = open_store(path)
     layers = store.check_layers(layer)
@@ -163,7 +161,7 @@ def read_arrays(
     if rows is not None:
         chosen = chosen[_index(rows)]
     labels = store.images.label[chosen].astype(str)
-    if len(layers) == 1 and _are_neighbours(chosen):
+    if len(layers) == 1 and len(chosen) and bool(np.all(np.diff(chosen) == 1)):
         codes = store.flat_codes(layers[0])[chosen[0] : chosen[-1] + 1]
         return (codes if columns is None else codes[:, _index(columns)]), labels
     if columns is None:
@@ -172,15 +170,11 @@ def read_arrays(
     return _read_columns(store, layers, chosen, positions), labels
 
 
-def _are_neighbours(rows: NDArray[np.integer]) -> bool:
-    return len(rows) > 0 and bool(np.all(np.diff(rows) == 1))
-
-
 def _index(selection: slice | ArrayLike) -> slice | NDArray[np.integer]:
     if isinstance(selection, slice):
         return selection
     index = np.asarray(selection)
-    return index if index.size else index.astype(np.intp)  # an empty list is of floats
+    return index if index.size else index.astype(np.intp)  # np.asarray([]) has floats
 
 
 def _read_columns(
@@ -189,7 +183,7 @@ def _read_columns(
     rows: NDArray[np.integer],
     positions: NDArray[np.integer],
 ) -> NDArray[np.floating]:
-    """Read columns that lie anywhere in several layers put side by side."""
+    """Read some columns of several concatenated layers."""
     out = np.empty((len(rows), len(positions)), store.recipe.dtype)
     start = 0
     for layer in layers:

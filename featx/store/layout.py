@@ -1,21 +1,19 @@
-"""Format 1 of the store: what stands where in the file, and its creation.
+"""Format 1 of the store: the layout of the file, and its creation.
 
-A recipe and the columns that describe the images come in; a file of its final
-size goes out, all rows pending. This file does not know where images or codes
-come from.
+A recipe and the columns that describe the images come in; a file of its final size goes
+out, with all rows pending. This file does not know where images or codes come from.
 
-The file is ordinary HDF5. Everything in it is laid out once, here: the
-datasets are contiguous and allocated early, so each row has an address, and
-after creation rows are written at that address without HDF5. Its metadata
-never changes again, which is why a kill at any instant leaves a valid file.
+The file is ordinary HDF5. Its datasets are contiguous and allocated when it is created, so
+every row has a fixed address. Rows are then written at that address without HDF5. The HDF5
+metadata never changes again, so the file stays valid if the process is killed at any time.
 
 ========================  =======================  ==================================
 name                      type                     meaning
 ========================  =======================  ==================================
 attribute format          str                      "featx-codes"
 attribute format_version  int                      1
-attribute recipe          str (JSON)               what determines the codes' numbers
-attribute provenance      str (JSON)               who made them, when, from where
+attribute recipe          str (JSON)               settings that determine the codes
+attribute provenance      str (JSON)               who made them, when, from which files
 /classes                  str (k,)                 names of the labels
 /complete                 uint8 (1,)               1 when no row is pending
 /images/path              str (n,)                 relative, with "/"
@@ -23,12 +21,12 @@ attribute provenance      str (JSON)               who made them, when, from whe
 /images/split             str (n,)                 train, val, test, or "" for none
 /images/group             str (n,)                 "" for none
 /images/status            uint8 (n,)               0 pending, 1 done, 2 failed
-/images/reason            bytes (n,) of 256        why a failed image failed, UTF-8
-/images/sha256            bytes (n,) of 64         of the file's bytes, hexadecimal
-/images/thumbnail         uint8 (n, 32, 32, 3)     the image, small
-/images/phash             uint64 (n,)              its perceptual hash
-/codes/LAYER              float (n, h, w, c)       or (n, d); NaN where failed,
-                                                   meaningless where pending
+/images/reason            bytes (n,) of 256        why an image failed, UTF-8
+/images/sha256            bytes (n,) of 64         digest of the image file, hexadecimal
+/images/thumbnail         uint8 (n, 32, 32, 3)     small version of the image, RGB
+/images/phash             uint64 (n,)              perceptual hash of the image
+/codes/LAYER              float (n, h, w, c)       or (n, d); NaN for failed images,
+                                                   undefined for pending ones
 ========================  =======================  ==================================
 """
 
@@ -66,15 +64,15 @@ THUMBNAIL_SHAPE = (32, 32, 3)
 REASON_BYTES = 256
 # Rows that start on a page can be memory-mapped without a copy.
 _PAGE = 4096
-# What a store takes beside its codes: HDF5's head with the gaps before the pages; a row of
-# /images with its references into HDF5's heap; and beside each string there, in eights.
+# Size of a store without its codes: the headers of HDF5 and the gaps before pages; a row of
+# /images with its references into the HDF5 heap; and the overhead of each string in the heap.
 _HEAD_BYTES = 24_000
 _FACT_BYTES = math.prod(THUMBNAIL_SHAPE) + REASON_BYTES + 64 + 8 + 4 + 1 + 3 * 16
 _HEAP_ITEM = 16
 
 
 class Status(enum.IntEnum):
-    """What is known of a row."""
+    """State of a row."""
 
     PENDING = 0
     DONE = 1
@@ -89,35 +87,34 @@ def create_store(
     *,
     fill: Callable[[Path], None] | None = None,
 ) -> None:
-    """Create a store in which every row is pending, its space reserved.
+    """Create a store with reserved space, in which every row is pending.
 
-    The file gets its name only when it is whole; a file that stood there
-    before is replaced.
+    The file gets its final name only when it is complete. An existing file is replaced.
 
     Parameters
     ----------
     path : Path
-        Where the store will be.
+        The new store.
     recipe : Recipe
-        Of the codes to come.
+        Settings of its codes.
     columns : mapping of str to sequence of str or None
         "path", "label", "split" and "group" of the images, in order.
     provenance : mapping
-        Anything JSON can hold.
+        Any values that JSON can hold.
     fill : callable, optional
-        Called with the file's temporary name, to write rows that must be in
-        it when it gets its own.
+        Function that is called with the temporary name of the file, to write rows before
+        the file gets its final name.
 
     Raises
     ------
     StoreError
-        The disk is too small.
+        The disk does not have enough space.
     OutputError
         The folder is missing or cannot be written.
     """
     n_bytes = store_bytes(recipe, columns)
     with whole_file(path) as temporary:
-        _check_room(path, n_bytes)  # before the attempt fills the disk for everybody
+        _check_room(path, n_bytes)  # before the disk is filled
         with h5py.File(temporary, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
             file.attrs["format"] = FORMAT
             file.attrs["format_version"] = FORMAT_VERSION
@@ -136,10 +133,7 @@ def create_store(
 
 
 def store_bytes(recipe: Recipe, columns: Mapping[str, Sequence[str | None]]) -> int:
-    """Return the bytes that a store will take on the disk, to within one per cent of a megabyte.
-
-    Parameters are those of `create_store`.
-    """
+    """Return the size of a store in bytes, to within 10 kB, for arguments of `create_store`."""
     n_images = len(columns["path"])
     names = sum(
         _HEAP_ITEM + -len(encode_path(value or "")) // 8 * -8
@@ -150,7 +144,7 @@ def store_bytes(recipe: Recipe, columns: Mapping[str, Sequence[str | None]]) -> 
 
 
 def encode_path(path: str) -> bytes:
-    """Encode a stored path; names that are not UTF-8 keep their bytes."""
+    """Encode a path as UTF-8; bytes of names that are not UTF-8 are kept."""
     return path.encode("utf-8", "surrogateescape")
 
 
@@ -178,7 +172,7 @@ def _lay_out_images(file: h5py.File, columns: Mapping[str, Sequence[str | None]]
 
 
 def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Give a dataset its address now, and leave its bytes a hole in the file, which reads as 0."""
+    """Create a dataset with a fixed address, without writing it: a hole in the file reads as 0."""
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_layout(h5py.h5d.CONTIGUOUS)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -190,22 +184,23 @@ def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype
 
 
 def _reserve_space(path: Path) -> None:
-    """Turn the holes into reserved space, so that a disk too small is known now."""
+    """Allocate the holes of a file, so that too little space is found now."""
     n_bytes = path.stat().st_size
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, n_bytes)
-    elif shutil.disk_usage(path.parent).free < n_bytes:  # macOS cannot reserve, only look
+    elif shutil.disk_usage(path.parent).free < n_bytes:  # macOS cannot reserve space
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _check_room(path: Path, n_bytes: int) -> None:
-    """Refuse what the disk, or the system's limit on a file, has no room for."""
+    """Refuse a file that is larger than the free space or the system's limit for files."""
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit != resource.RLIM_INFINITY and limit < n_bytes:
         message = (
-            f"No room for {path}: the system lets a file have {limit / 1e9:.2f} GB (ulimit -f), "
-            f"the store needs {n_bytes / 1e9:.2f} GB. {_SMALLER}"
+            f"There is not enough space for {path}: the system limits files to "
+            f"{limit / 1e9:.2f} GB (ulimit -f), but the store needs {n_bytes / 1e9:.2f} GB. "
+            f"{_SMALLER}"
         )
         raise StoreError(message)
     if shutil.disk_usage(path.absolute().parent).free < n_bytes:
@@ -215,8 +210,8 @@ def _check_room(path: Path, n_bytes: int) -> None:
 def _no_room(path: Path, n_bytes: int) -> str:
     free = shutil.disk_usage(path.parent).free
     return (
-        f"No room for {path}: {free / 1e9:.2f} GB are free in {path.parent}, "
-        f"the store needs {n_bytes / 1e9:.2f} GB. {_SMALLER}"
+        f"There is not enough space for {path}: {free / 1e9:.2f} GB are free in {path.parent}, "
+        f"but the store needs {n_bytes / 1e9:.2f} GB. {_SMALLER}"
     )
 
 

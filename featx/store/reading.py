@@ -1,9 +1,8 @@
-"""Reading a store: its facts at once, its codes when asked.
+"""Reading a store: the metadata when it is opened, the codes when they are needed.
 
-A path comes in; a checked, read-only view goes out. Codes are memory-mapped
-where they lie contiguous in the file, which is how featx writes them; a copy
-that another tool has rewritten in chunks is read through HDF5. This file does
-not know what the codes are for.
+A path comes in; a checked, read-only view goes out. Codes that are contiguous in the file,
+as featx writes them, are memory-mapped. A copy that another tool has rewritten in chunks is
+read through HDF5. This file does not know what the codes are used for.
 """
 
 import hashlib
@@ -25,11 +24,11 @@ from featx.hdf5 import NotInsideError, check_held, inside
 from featx.recipe import Recipe
 from featx.store.layout import FORMAT, FORMAT_VERSION, THUMBNAIL_SHAPE, Status
 
-__all__ = ["ImageTable", "Store", "open_store", "runs"]
+__all__ = ["ImageTable", "Store", "adjacent_rows", "open_store"]
 
 _BLOCK_BYTES = 32_000_000
 
-# What h5py, and the JSON in the file, meet damage with.
+# Errors that h5py and json raise for damaged files.
 _DAMAGE = (
     ArithmeticError,
     AttributeError,
@@ -44,20 +43,22 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class ImageTable:
-    """The facts of the images, one array a fact, rows in the store's order.
+    """Metadata of the images, one array for each column, with rows in the store's order.
 
     Parameters
     ----------
     path : ndarray of str, shape (n,)
-        Relative to the images' root, with "/".
+        Path relative to the root of the images, with "/".
     label, split, group : ndarray of str or None, shape (n,)
-        None where there is none.
+        Label, split and group of each image; None if it has none.
     status : ndarray of uint8, shape (n,)
-        See `Status`.
-    reason, sha256 : ndarray of str, shape (n,)
-        Why a failed image failed; hash of the file's bytes. Empty if unknown.
+        Status of each row (see `Status`).
+    reason : ndarray of str, shape (n,)
+        Why an image failed; empty for others.
+    sha256 : ndarray of str, shape (n,)
+        Digest of the image file; empty if unknown.
     phash : ndarray of uint64, shape (n,)
-        Perceptual hash.
+        Perceptual hash of the image.
     """
 
     path: NDArray[np.object_]
@@ -71,7 +72,7 @@ class ImageTable:
 
     @property
     def done(self) -> NDArray[np.bool_]:
-        """Which rows hold codes, shape (n,)."""
+        """Mask of the rows that hold codes, shape (n,)."""
         return np.asarray(self.status == Status.DONE)
 
     def __len__(self) -> int:
@@ -80,20 +81,20 @@ class ImageTable:
 
 @dataclass(frozen=True)
 class Store:
-    """A store that was opened for reading; `open_store` makes it.
+    """A store opened for reading. Use `open_store` to open one.
 
     Parameters
     ----------
     path : Path
         The file.
     recipe : Recipe
-        Of its codes.
+        Settings that determine its codes.
     provenance : dict
-        Who made them, when and from where.
+        Who made the codes, when, and from which files.
     classes : tuple of str
         Names of the labels, sorted.
     images : ImageTable
-        The facts of the images.
+        Metadata of the images.
     complete : bool
         Whether no row is pending.
     """
@@ -106,10 +107,10 @@ class Store:
     complete: bool
 
     def codes(self, layer: str) -> NDArray[np.floating]:
-        """Return the codes of a layer, every row, as (n, h, w, c) or (n, d).
+        """Return the codes of a layer for all rows.
 
-        Read-only and memory-mapped where the file allows. Rows that are not
-        done mean nothing.
+        The array is read-only, and memory-mapped if the file allows it. Rows that are not
+        done have undefined values.
 
         Parameters
         ----------
@@ -119,12 +120,12 @@ class Store:
         Returns
         -------
         ndarray of shape (n, h, w, c) or (n, d)
-            With the store's dtype.
+            Codes with the store's dtype.
 
         Raises
         ------
         OptionError
-            The store holds no codes of that layer.
+            The store does not have the layer.
         """
         self.check_layers(layer)
         with h5py.File(self.path, "r") as file:
@@ -139,7 +140,7 @@ class Store:
         return np.memmap(self.path, dtype, "r", offset, shape)
 
     def flat_codes(self, layer: str) -> NDArray[np.floating]:
-        """Return the codes of a layer as a matrix, (n, d).
+        """Return the result of `codes` as a matrix.
 
         Parameters
         ----------
@@ -149,7 +150,7 @@ class Store:
         Returns
         -------
         ndarray of shape (n, d)
-            What `codes` returns, in another shape.
+            One row for each image.
         """
         codes = self.codes(layer)
         return codes.reshape(len(codes), self.recipe.code_size(layer))
@@ -157,34 +158,34 @@ class Store:
     def read_rows(
         self, layer: str, rows: NDArray[np.integer], out: NDArray[np.floating] | None = None
     ) -> NDArray[np.floating]:
-        """Read some rows of a layer into memory, as (m, d).
+        """Read some rows of a layer into memory.
 
-        Neighbouring rows are read together, straight into their place: half
-        the time of copying out of a memory map, which faults page by page.
+        Adjacent rows are read together, directly into the result. This takes half the time
+        of copying from a memory map.
 
         Parameters
         ----------
         layer : str
             A layer of the store.
         rows : ndarray of int, shape (m,)
-            Rows of the store, in any order; as in NumPy, -1 is the last.
+            Rows of the store in any order. As in NumPy, -1 is the last one.
         out : ndarray of shape (m, d), optional
-            Where to put them, with the store's dtype and its rows contiguous.
+            Array for the result, with the store's dtype and contiguous rows.
 
         Returns
         -------
         ndarray of shape (m, d)
-            The rows, in the order asked for; `out` where that was given.
+            The rows in the given order; `out` if it was given.
         """
         codes = self.flat_codes(layer)
-        # What follows computes addresses: a row that is not there must fail here.
+        # Addresses are computed below, so rows that do not exist must raise an error here.
         rows = np.arange(len(codes))[rows]
         if out is None:
             out = np.empty((len(rows), codes.shape[1]), codes.dtype)
         whole_rows = out.strides[0] == codes.strides[0]
         if isinstance(codes, np.memmap) and whole_rows:
             with self.path.open("rb", buffering=0) as file:
-                for part in runs(rows):
+                for part in adjacent_rows(rows):
                     file.seek(codes.offset + int(rows[part.start]) * codes.strides[0])
                     _read_into(file, out[part])
         else:
@@ -193,19 +194,19 @@ class Store:
         return out
 
     def read_codes(self, layers: Iterable[str], rows: NDArray[np.integer]) -> NDArray[np.floating]:
-        """Read some rows of some layers into one block, (m, d), layers side by side.
+        """Read some rows of several layers into one matrix.
 
         Parameters
         ----------
         layers : iterable of str
             Layers of the store.
         rows : ndarray of int, shape (m,)
-            Rows of the store, as `read_rows` takes them.
+            Rows of the store, as for `read_rows`.
 
         Returns
         -------
         ndarray of shape (m, d)
-            Layers side by side, in the order asked for.
+            Concatenated layers in the given order.
         """
         widths = {layer: self.recipe.code_size(layer) for layer in layers}
         block = np.empty((len(rows), sum(widths.values())), self.recipe.dtype)
@@ -216,7 +217,7 @@ class Store:
         return block
 
     def row_blocks(self, rows: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
-        """Yield rows in stretches of a few megabytes of codes, so that n of them stream.
+        """Yield rows in blocks of about 32 MB of codes, for streaming.
 
         Parameters
         ----------
@@ -226,40 +227,40 @@ class Store:
         Yields
         ------
         ndarray of int
-            The next of them.
+            The next rows.
         """
         step = max(1, _BLOCK_BYTES // self.recipe.code_bytes())
         for start in range(0, len(rows), step):
             yield rows[start : start + step]
 
     def thumbnails(self) -> NDArray[np.uint8]:
-        """Return the thumbnails; zeros where a row is not done.
+        """Return the thumbnails of the images.
 
         Returns
         -------
         ndarray of uint8, shape (n, 32, 32, 3)
-            RGB.
+            RGB images; zeros for rows that are not done.
         """
         with h5py.File(self.path, "r") as file:
             return np.asarray(file["images/thumbnail"][...])
 
     def check_layers(self, layers: str | Iterable[str] | None) -> tuple[str, ...]:
-        """Return the layers asked for, in the store's order; all of them for None.
+        """Return the requested layers in the store's order, or all of them for None.
 
         Parameters
         ----------
         layers : str, iterable of str or None
-            Names.
+            Names of layers.
 
         Returns
         -------
         tuple of str
-            Without repeats.
+            The layers, each once.
 
         Raises
         ------
         OptionError
-            The store holds no codes of one of them.
+            The store does not have one of the layers.
         """
         if layers is None:
             return self.recipe.layers
@@ -268,22 +269,22 @@ class Store:
             if layer not in self.recipe.layers:
                 held = ", ".join(self.recipe.layers)
                 message = (
-                    f"{self.path} holds codes of {held}, not of '{layer}'. "
-                    "Use --layer with one of them."
+                    f"{self.path} has no codes of the layer '{layer}'. "
+                    f"Use --layer with one of: {held}."
                 )
                 raise OptionError(message)
         return self.recipe.with_layers(wanted).layers
 
     def digests(self) -> dict[str, str]:
-        """Return the sha256 of the recipe, of the images' facts and of the codes.
+        """Return the sha256 of the recipe, of the images' metadata and of the codes.
 
-        Two stores with equal digests hold the same; provenance, which holds
-        times, does not count. Rows that are not done count by their status.
+        Two stores with equal digests have equal contents, except for the provenance, which
+        contains times. The codes of rows that are not done are ignored.
 
         Returns
         -------
         dict of str to str
-            The keys are "recipe", "images" and "codes".
+            The digests "recipe", "images" and "codes".
         """
         images = hashlib.sha256(json.dumps(self.classes).encode())
         for name in self.images.__dataclass_fields__:
@@ -307,54 +308,55 @@ def open_store(path: Path | str) -> Store:
     Parameters
     ----------
     path : Path or str
-        A file that `featx extract` wrote.
+        A file written by `featx extract`.
 
     Returns
     -------
     Store
-        Its facts; codes are read when they are asked for.
+        The store with its metadata. Codes are read when they are needed.
 
     Raises
     ------
     StoreError
-        There is no such file, it is damaged, or it is not a store that this
-        version of featx can read.
+        The file does not exist, is damaged, or is not a store that this version of featx
+        can read.
     """
     path = Path(path)
     if path.is_dir():
         message = (
-            f"{path} is a folder, not a store. If it holds images, make a store of them first: "
+            f"{path} is a folder, not a store. If it holds images, extract their codes first: "
             f"featx extract {path} --layer block2_pool -o codes.h5"
         )
         raise StoreError(message)
     if not path.is_file():
         message = (
-            f"No store {path}. Make one first: featx extract IMAGES --layer block2_pool -o {path}"
+            f"There is no store {path}. Create it first: featx extract IMAGES --layer block2_pool "
+            f"-o {path}"
         )
         raise StoreError(message)
     try:
         with h5py.File(path, "r") as file:
             _check_format(path, file)
             return _read(path, file)
-    except OptionError as error:  # of the recipe
+    except OptionError as error:  # raised by the recipe
         message = f"{path} cannot be read: {error}"
         raise StoreError(message) from error
     except FeatxError:
         raise
     except NotInsideError as error:
-        message = f"{path} {error}. Expected a store as featx writes it. Do not trust this file."
+        message = f"{path} {error}. A store written by featx never does. Do not trust this file."
         raise StoreError(message) from error
     except _DAMAGE as error:
         if zipfile.is_zipfile(path):
-            message = f"{path} is a zip archive, not a store. What it is: featx info {path}"
+            message = f"{path} is a zip archive, not a store. Inspect it with: featx info {path}"
             raise StoreError(message) from error
         raise _damaged(path) from error
 
 
 def _damaged(path: Path) -> StoreError:
     message = (
-        f"{path} cannot be read as a store: it is cut short, damaged, or no HDF5 file. "
-        "Make it again: featx extract --overwrite"
+        f"{path} cannot be read as a store: it is incomplete, damaged, or not an HDF5 file. "
+        "Create it again: featx extract --overwrite"
     )
     return StoreError(message)
 
@@ -363,14 +365,14 @@ def _check_format(path: Path, file: h5py.File) -> None:
     found = file.attrs.get("format")
     if not isinstance(found, str) or found != FORMAT:
         message = (
-            f"{path} is an HDF5 file, but not a featx store. See what it holds: featx info {path}"
+            f"{path} is an HDF5 file, but not a store of featx. Inspect it with: featx info {path}"
         )
         raise StoreError(message)
     version = int(file.attrs["format_version"])
     if not 1 <= version <= FORMAT_VERSION:
         message = (
-            f"{path} has format {version}; this featx reads format {FORMAT_VERSION}. "
-            "Use a newer one: pip install --upgrade featx"
+            f"{path} has format {version}, but this version of featx reads format "
+            f"{FORMAT_VERSION}. Upgrade featx: pip install --upgrade featx"
         )
         raise StoreError(message)
 
@@ -404,7 +406,7 @@ def _read(path: Path, file: h5py.File) -> Store:
     _dataset(file, "images/thumbnail", (*shape, *THUMBNAIL_SHAPE))
     provenance = json.loads(file.attrs["provenance"])
     if not isinstance(provenance, dict):
-        message = "provenance is no JSON object"
+        message = "provenance is not a JSON object"
         raise TypeError(message)
     return Store(
         path=path,
@@ -417,10 +419,10 @@ def _read(path: Path, file: h5py.File) -> Store:
 
 
 def _dataset(file: h5py.File, name: str, shape: tuple[int, ...] | None = None) -> h5py.Dataset:
-    """Return a dataset of a store, of the shape expected, which the file holds indeed."""
+    """Return a dataset of a store after checking its shape and that the file holds it."""
     dataset = inside(file, name)
     if not isinstance(dataset, h5py.Dataset) or shape not in {None, dataset.shape}:
-        message = f"{name} is no dataset of shape {shape}"
+        message = f"{name} is not a dataset of shape {shape}"
         raise ValueError(message)
     check_held(file, dataset)
     return dataset
@@ -437,11 +439,11 @@ def _numbers(
 
 
 def _labels(indices: NDArray[np.integer], classes: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return the names of labels; -1 is none."""
+    """Return the names of labels; -1 becomes None."""
     if len(indices) and not (indices.min() >= -1 and indices.max() < len(classes)):
         message = f"labels are {indices.min()} to {indices.max()}, of {len(classes)} classes"
         raise ValueError(message)
-    # -1 takes the last of the names, which is None.
+    # The index -1 selects the last name, None.
     names = np.array([*classes, None], dtype=object)
     return np.asarray(names[indices])
 
@@ -464,7 +466,10 @@ def _read_into(file: FileIO, out: NDArray[np.generic]) -> None:
     while left:  # one call reads at most 2 GB
         n_read = file.readinto(left)
         if not n_read:
-            message = f"{file.name} was cut short while it was read. Make it again."
+            message = (
+                f"{file.name} became shorter while it was read. Create it again: featx extract "
+                "--overwrite"
+            )
             raise StoreError(message)
         left = left[n_read:]
 
@@ -475,12 +480,12 @@ def _bytes(values: NDArray[Any]) -> bytes:
     return json.dumps(list(values)).encode()
 
 
-def runs(rows: NDArray[np.integer]) -> Iterator[slice]:
-    """Yield the stretches of consecutive numbers in `rows`, as slices of `rows`.
+def adjacent_rows(rows: NDArray[np.integer]) -> Iterator[slice]:
+    """Yield a slice of `rows` for each sequence of consecutive numbers in it.
 
     Examples
     --------
-    >>> [(part.start, part.stop) for part in runs(np.array([3, 4, 5, 9, 10]))]
+    >>> [(part.start, part.stop) for part in adjacent_rows(np.array([3, 4, 5, 9, 10]))]
     [(0, 3), (3, 5)]
     """
     breaks = np.flatnonzero(np.diff(rows) != 1) + 1

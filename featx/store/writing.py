@@ -1,9 +1,9 @@
-"""Writing rows into a store that was created before.
+"""Writing rows to an existing store.
 
-Codes and the facts of their images come in; bytes go to the rows' addresses,
-and a row is marked done only when its bytes are safe on the disk. HDF5 takes
-no part in it, so that a kill at any instant leaves the file valid. This file
-does not know how codes are made.
+Codes and metadata of images come in; bytes are written to the addresses of the rows, and a
+row is marked as done only when its bytes are on the disk. HDF5 is not involved, so the file
+stays valid if the process is killed at any time. This file does not know how codes are
+computed.
 """
 
 import os
@@ -19,26 +19,26 @@ from numpy.typing import NDArray
 
 from featx.errors import CodeRangeError, StoreError
 from featx.store.layout import REASON_BYTES, THUMBNAIL_SHAPE, Status
-from featx.store.reading import runs
+from featx.store.reading import adjacent_rows
 
 __all__ = ["ImageFacts", "StoreWriter"]
 
-#: What becomes known of an image while the store is written.
+#: Columns that are written together with the codes.
 _WRITTEN = ("status", "reason", "sha256", "phash", "thumbnail")
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is learned of an image by reading it.
+    """Metadata of an image that is known after reading it.
 
     Parameters
     ----------
     sha256 : str
-        Of the file's bytes, hexadecimal.
+        Digest of the image file, hexadecimal.
     phash : int
         Perceptual hash, 64 bits.
     thumbnail : ndarray of uint8, shape (32, 32, 3)
-        The image, small.
+        Small version of the image, RGB.
     """
 
     sha256: str
@@ -47,8 +47,8 @@ class ImageFacts:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a dataset lies in the file."""
+class _Region:
+    """The bytes of a dataset in the file."""
 
     offset: int
     row_shape: tuple[int, ...]
@@ -60,17 +60,17 @@ class _Place:
 
 
 class StoreWriter:
-    """Writes rows of an existing store, in place; a context manager.
+    """Context manager that writes rows of an existing store in region.
 
     Parameters
     ----------
     path : Path
-        A store that `create_store` made.
+        A store created by `create_store`.
 
     Raises
     ------
     StoreError
-        The file cannot be opened for writing, or was rewritten in chunks.
+        The file cannot be opened for writing, or another tool has rewritten it in chunks.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,7 +84,7 @@ class StoreWriter:
                 self._layers = tuple(file["codes"])
                 names = [f"codes/{layer}" for layer in self._layers]
                 names += [f"images/{name}" for name in _WRITTEN]
-                self._places = {name: _place(path, file[name]) for name in [*names, "complete"]}
+                self._regions = {name: _region(path, file[name]) for name in [*names, "complete"]}
         except BaseException:
             os.close(self._file)
             raise
@@ -106,7 +106,7 @@ class StoreWriter:
         codes: Mapping[str, NDArray[np.floating]],
         facts: Sequence[ImageFacts],
     ) -> None:
-        """Write the codes of some rows, then mark them done.
+        """Write the codes of some rows, then mark the rows as done.
 
         Parameters
         ----------
@@ -115,59 +115,59 @@ class StoreWriter:
         codes : mapping of str to ndarray of shape (m, ...)
             One array for each layer of the store.
         facts : sequence of ImageFacts, length m
-            Of the images.
+            Metadata of the images.
 
         Raises
         ------
         StoreError
-            The disk is full, a code is not finite, or does not fit float16.
+            The disk is full, a code is not finite, or a code is too large for float16.
         """
         for layer in self._layers:
-            place = self._places[f"codes/{layer}"]
-            self._write(f"codes/{layer}", rows, _fitting(codes[layer], place.dtype, layer))
+            region = self._regions[f"codes/{layer}"]
+            self._write(f"codes/{layer}", rows, _fitting(codes[layer], region.dtype, layer))
         self._write_facts(rows, facts, [""] * len(rows))
         self._mark(rows, Status.DONE)
 
     def write_failed(
         self, rows: NDArray[np.integer], reasons: Sequence[str], digests: Sequence[str | None]
     ) -> None:
-        """Mark rows failed, each with its reason; their codes become NaN.
+        """Mark rows as failed, each with its reason; their codes become NaN.
 
         Parameters
         ----------
         rows : ndarray of int, shape (m,)
             Rows of the store, ascending.
         reasons : sequence of str, length m
-            In words; 256 bytes are kept.
+            Why the images failed; 256 bytes are stored.
         digests : sequence of str or None, length m
-            sha256 of the files' bytes, where they could be read.
+            sha256 of the image files that could be read.
         """
         for layer in self._layers:
-            place = self._places[f"codes/{layer}"]
-            nan = np.full((1, *place.row_shape), np.nan, place.dtype)
-            for row in rows:  # one at a time: a thousand bad images need no thousand codes
+            region = self._regions[f"codes/{layer}"]
+            nan = np.full((1, *region.row_shape), np.nan, region.dtype)
+            for row in rows:  # one at a time, to save memory
                 self._write(f"codes/{layer}", np.array([row]), nan)
         nothing = np.zeros(THUMBNAIL_SHAPE, np.uint8)
         facts = [ImageFacts(digest or "", 0, nothing) for digest in digests]
         self._write_facts(rows, facts, reasons)
         self._mark(rows, Status.FAILED)
 
-    def forget(self, rows: NDArray[np.integer]) -> None:
-        """Mark rows pending, and the store incomplete, before their codes are written anew."""
+    def mark_pending(self, rows: NDArray[np.integer]) -> None:
+        """Mark rows as pending and the store as incomplete, before rows are written again."""
         self._write("complete", np.array([0]), np.zeros(1, np.uint8))
         self._mark(rows, Status.PENDING)
         self._sync()
 
     def finish(self) -> None:
-        """Say in the file that no row is pending.
+        """Mark the store as complete.
 
         Raises
         ------
         StoreError
-            Another run has replaced the file meanwhile.
+            Another run has replaced the file.
         """
         if not self.path.exists() or not os.path.samestat(os.fstat(self._file), self.path.stat()):
-            message = f"{self.path} was replaced by another run. Use one -o for each."
+            message = f"Another run has replaced {self.path}. Use another -o for each run."
             raise StoreError(message)
         self._sync()
         self._write("complete", np.array([0]), np.ones(1, np.uint8))
@@ -176,7 +176,7 @@ class StoreWriter:
     def _write_facts(
         self, rows: NDArray[np.integer], facts: Sequence[ImageFacts], reasons: Sequence[str]
     ) -> None:
-        # Every fact, whatever becomes of the row: an earlier run may have left others.
+        # All columns are written in any case, since an earlier run may have written others.
         texts = [reason.encode("utf-8", "replace")[:REASON_BYTES] for reason in reasons]
         self._write("images/reason", rows, np.array(texts, f"S{REASON_BYTES}"))
         self._write("images/sha256", rows, np.array([f.sha256.encode() for f in facts], "S64"))
@@ -184,15 +184,15 @@ class StoreWriter:
         self._write("images/thumbnail", rows, np.stack([f.thumbnail for f in facts]))
 
     def _mark(self, rows: NDArray[np.integer], status: Status) -> None:
-        # The order is the promise: a row that says it is done has its codes on the disk.
+        # The order matters: the codes of a row must be on the disk before it is marked as done.
         self._sync()
         self._write("images/status", rows, np.full(len(rows), status, np.uint8))
 
     def _write(self, name: str, rows: NDArray[np.integer], values: NDArray[np.generic]) -> None:
-        place = self._places[name]
-        for part in runs(rows):
-            data = _bytes(values[part], place.dtype)
-            position = place.offset + int(rows[part.start]) * place.row_bytes
+        region = self._regions[name]
+        for part in adjacent_rows(rows):
+            data = _bytes(values[part], region.dtype)
+            position = region.offset + int(rows[part.start]) * region.row_bytes
             try:
                 while data:  # one call writes at most 2 GB
                     written = os.pwrite(self._file, data, position)
@@ -202,27 +202,27 @@ class StoreWriter:
 
     def _sync(self) -> None:
         try:
-            # The file's length is final from the start: its data alone must reach the disk.
+            # The length of the file never changes, so syncing its data is enough.
             os.fdatasync(self._file) if hasattr(os, "fdatasync") else os.fsync(self._file)
         except OSError as error:
             raise self._cannot_write(error) from error
 
     def _cannot_write(self, error: OSError) -> StoreError:
         return StoreError(
-            f"Cannot write {self.path}: {error.strerror}. The rows done so far are kept. "
-            "Mend that, then run the same command again: it goes on where it stopped."
+            f"Cannot write {self.path}: {error.strerror}. The rows written so far are kept. "
+            "Fix the cause and run the same command again; it resumes where it stopped."
         )
 
 
-def _place(path: Path, dataset: h5py.Dataset) -> _Place:
+def _region(path: Path, dataset: h5py.Dataset) -> _Region:
     offset = dataset.id.get_offset()
     if offset is None:
         message = (
-            f"{path} is a copy in chunks ({dataset.name}), which cannot be written in place. "
-            "Go on with the original, or make it again: featx extract --overwrite"
+            f"{path} is a copy with chunked data ({dataset.name}), which cannot be written in "
+            "region. Resume with the original file, or start over: featx extract --overwrite"
         )
         raise StoreError(message)
-    return _Place(offset, dataset.shape[1:], dataset.dtype)
+    return _Region(offset, dataset.shape[1:], dataset.dtype)
 
 
 def _bytes(values: NDArray[np.generic], dtype: np.dtype) -> memoryview:
@@ -230,15 +230,15 @@ def _bytes(values: NDArray[np.generic], dtype: np.dtype) -> memoryview:
 
 
 def _fitting(codes: NDArray[np.floating], dtype: np.dtype, layer: str) -> NDArray[np.floating]:
-    """Convert codes to the store's dtype, or refuse what is not finite there."""
+    """Convert codes to the store's dtype, and refuse codes that are not finite."""
     with np.errstate(over="ignore"):
         fitting = np.ascontiguousarray(codes, dtype)
     if _all_finite(fitting):
         return fitting
     if not np.isfinite(codes).all():
         message = (
-            f"The network gave a code of {layer} that is {codes[~np.isfinite(codes)][0]}. "
-            "Its weights do not suit it: use others, or another --preprocess."
+            f"A code of {layer} is {codes[~np.isfinite(codes)][0]}. The weights are unusable with "
+            "these settings. Use other --weights, or another --preprocess."
         )
         raise StoreError(message)
     raise CodeRangeError(layer, float(np.abs(codes).max()))
@@ -246,8 +246,8 @@ def _fitting(codes: NDArray[np.floating], dtype: np.dtype, layer: str) -> NDArra
 
 def _all_finite(values: NDArray[np.floating]) -> bool:
     if values.dtype == np.float16:
-        # NumPy converts every float16 for isfinite; codes are seldom negative, and
-        # then their bits, read as integers, have the order of their values.
+        # np.isfinite is slow for float16. The bits of values that are not negative, which
+        # codes rarely are, have the same order as the values.
         infinity = np.array(np.inf, np.float16).view(np.uint16)
         if values.view(np.uint16).max(initial=0) < infinity:
             return True
