@@ -57,34 +57,19 @@ class Layer:
     stride: int
 
 
+def _block(number: int, channels: int, n_convs: int) -> tuple[Layer, ...]:
+    names = [f"block{number}_conv{i}" for i in range(1, n_convs + 1)]
+    convs = (Layer(name, "conv", channels, 2 ** (number - 1)) for name in names)
+    return (*convs, Layer(f"block{number}_pool", "pool", channels, 2**number))
+
+
+#: All layers, from the image on; the last layer of the classifier for ImageNet is left out.
 LAYERS: tuple[Layer, ...] = (
-    # block 1
-    Layer("block1_conv1", "conv", 64, 1),
-    Layer("block1_conv2", "conv", 64, 1),
-    Layer("block1_pool", "pool", 64, 2),
-    # block 2
-    Layer("block2_conv1", "conv", 128, 2),
-    Layer("block2_conv2", "conv", 128, 2),
-    Layer("block2_pool", "pool", 128, 4),
-    # block 3
-    Layer("block3_conv1", "conv", 256, 4),
-    Layer("block3_conv2", "conv", 256, 4),
-    Layer("block3_conv3", "conv", 256, 4),
-    Layer("block3_conv4", "conv", 256, 4),
-    Layer("block3_pool", "pool", 256, 8),
-    # block 4
-    Layer("block4_conv1", "conv", 512, 8),
-    Layer("block4_conv2", "conv", 512, 8),
-    Layer("block4_conv3", "conv", 512, 8),
-    Layer("block4_conv4", "conv", 512, 8),
-    Layer("block4_pool", "pool", 512, 16),
-    # block 5
-    Layer("block5_conv1", "conv", 512, 16),
-    Layer("block5_conv2", "conv", 512, 16),
-    Layer("block5_conv3", "conv", 512, 16),
-    Layer("block5_conv4", "conv", 512, 16),
-    Layer("block5_pool", "pool", 512, 32),
-    # the classifier for ImageNet, without its last layer
+    *_block(1, 64, 2),
+    *_block(2, 128, 2),
+    *_block(3, 256, 4),
+    *_block(4, 512, 4),
+    *_block(5, 512, 4),
     Layer("fc1", "dense", 4096, 32),
     Layer("fc2", "dense", 4096, 32),
 )

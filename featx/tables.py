@@ -35,15 +35,12 @@ __all__ = [
 
 #: Accepted names of splits, in lower case, and the split that each one means.
 SPLIT_NAMES = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
+    **{"train": "train", "test": "test"},
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
 }
 
 _ROLES = ("label", "split", "group")
-_OTHER_PATH_COLUMNS = ("filename", "image", "file")  # accepted with a note
+_UNUSUAL = ("filename", "image", "file")  # names of columns of paths, accepted with a note
 _MISSING = {"NoneType", "NAType", "NaTType"}  # types of None, pandas.NA and pandas.NaT
 _COLUMNS_SHOWN = 20  # an exported store has a column for each feature
 # The first line of some files from Excel names the delimiter.
@@ -170,15 +167,20 @@ class Table:
             )
         return found
 
+    @property
+    def path_names(self) -> tuple[str, ...]:
+        """Possible names of the column of paths, best first."""
+        return (self.named_paths,) if self.named_paths else (*self.use.path_columns, *_UNUSUAL)
+
     @functools.cached_property
     def paths(self) -> str:
         """The column of paths: the named one, or the first one with a usual name."""
-        if self.named_paths is not None:
+        if self.named_paths:
             return self.named(self.named_paths, "--path-column")
-        for usual in (*self.use.path_columns, *_OTHER_PATH_COLUMNS):
+        for usual in self.path_names:
             found = self.find(usual)
             if found is not None:
-                if usual in _OTHER_PATH_COLUMNS:
+                if usual in _UNUSUAL:
                     self.notes.append(
                         f"Paths are read from the column {quoted(found)} of {self.title}. "
                         "Use --path-column NAME for another one."
@@ -284,7 +286,7 @@ def open_table(source: TableSource, use: TableUse, path_column: str | None = Non
         if file.suffix.lower() == ".parquet":
             return _from_parquet(file, table)
         tabs_first = "\t,;" if file.suffix.lower() == ".tsv" else ",;\t"
-        return parse_table(file.read_bytes(), table.title, use, path_column, delimiters=tabs_first)
+        return parse_table(table, file.read_bytes(), delimiters=tabs_first)
     except FileNotFoundError:
         table.refuse(f" does not exist. {expected}", use.missing)
     except OSError as error:
@@ -296,28 +298,18 @@ def table_name(source: TableSource) -> str:
     return str(source) if isinstance(source, str | os.PathLike) else type(source).__name__
 
 
-def parse_table(
-    data: bytes,
-    title: str,
-    use: TableUse,
-    path_column: str | None = None,
-    *,
-    delimiters: str = ",;\t",
-) -> Table:
-    """Read a table from the bytes of a CSV file.
+def parse_table(table: Table, data: bytes, *, delimiters: str = ",;\t") -> Table:
+    """Give a table the names and rows of a CSV file.
 
     Parameters
     ----------
+    table : Table
+        A table without names and rows.
     data : bytes
         UTF-8, UTF-16 or Windows-1252 text.
-    title : str
-        The table in a sentence.
-    use, path_column
-        See `open_table`.
     delimiters : str
         Possible delimiters. The first one that gives a column of paths is used.
     """
-    table = Table(title, use, path_column)
     text = _decoded(data, table)
     sep_line = _SEP_LINE.match(text)
     if sep_line:
@@ -333,29 +325,29 @@ def parse_table(
                 if any(cell.strip(" ,;\t\r\n") for cell in cells):
                     yield line + skipped, cells
         except csv.Error as error:
-            hint = (
-                'a cell starts with a quote (") that is never closed. Close it, or remove it.'
-                if "unexpected end" in str(error)
-                else f"{error}. Save the table as CSV in UTF-8."
+            table.refuse(
+                f', line {line + skipped + 1}: {error}. A cell that starts with a quote (") must '
+                "end with one."
             )
-            table.refuse(f", line {line + skipped + 1}: {hint}")
 
     heads: dict[str, list[str]] = {}
     for delimiter in delimiters:
-        with suppress(use.error):  # another delimiter may be the right one
+        with suppress(table.use.error):  # another delimiter may be the right one
             _, cells = next(lines(delimiter), (0, []))
             heads[delimiter] = [cell.strip() for cell in cells]
     if not heads:
         next(lines(delimiters[0]))
-    known = {
-        each.casefold() for each in (*use.path_columns, *_OTHER_PATH_COLUMNS, path_column or "")
-    }
+    known = {name.casefold() for name in table.path_names}
     chosen = max(
-        heads, key=lambda each: (any(n.casefold() in known for n in heads[each]), len(heads[each]))
+        heads,
+        key=lambda each: (
+            not known.isdisjoint(map(str.casefold, heads[each])),
+            len(heads[each]),
+        ),
     )
     table.names = heads[chosen]
     if not any(table.names):
-        table.refuse(f" is empty. Add a header with the column {use.path_columns[0]}.")
+        table.refuse(f" is empty. Add a header with the column {table.path_names[0]}.")
 
     def records(positions: list[int]) -> Iterator[tuple[str, list[str]]]:
         rows = lines(chosen)

@@ -247,12 +247,11 @@ def _facts(
 def _open_metadata(file: File, path_column: str | None) -> Table:
     if isinstance(file, Path):
         return open_table(file, _METADATA, path_column)
-    title = f"table {quoted(file)}"
+    table = Table(f"table {quoted(file)}", _METADATA, path_column)
     try:
-        return parse_table(read_url(file), title, _METADATA, path_column)
+        return parse_table(table, read_url(file))
     except ImageError as error:
-        message = f"T{title[1:]} cannot be read: {error}."
-        raise ImagesError(message) from error
+        table.refuse(f" cannot be read: {error}.")
 
 
 # groups

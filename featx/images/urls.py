@@ -289,10 +289,8 @@ def _stream(file: File) -> IO[bytes]:
     """Open a seekable file."""
     if isinstance(file, Path):
         return file.open("rb")
-    _check_scheme(file.scheme)
-    import fsspec
-
-    stream: IO[bytes] = fsspec.open(file.text, "rb").open()
+    system, path = _filesystem(file)
+    stream: IO[bytes] = system.open(path, "rb")
     return stream
 
 
