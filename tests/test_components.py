@@ -422,7 +422,10 @@ def test_memory_counts_the_axes():
         )
         assert more - less == 4 * 50 * 400_000
         assert less > without + 4 * 10 * 400_000
-    assert estimate_cost("gram", 5000, 9000, 3, components=9).seconds > estimate_cost("gram", 5000, 9000, 3).seconds
+    assert (
+        estimate_cost("gram", 5000, 9000, 3, components=9).seconds
+        > estimate_cost("gram", 5000, 9000, 3).seconds
+    )
 
 
 # bundles
@@ -558,7 +561,7 @@ def test_the_command_says_what_it_did(stores, tmp_path, run):
     assert f"normalise l2, {K} components, C = 3" in out
     code, _, err = run("fit", stores["wide", True], "--whiten", "-o", path, "--overwrite")
     assert code == 1
-    assert "--components K beside it" in err
+    assert "--components" in err
 
 
 def test_a_job_is_made_again_from_what_is_given(stores):

@@ -259,19 +259,22 @@ def test_no_network_is_loaded_for_what_is_refused(made, monkeypatch):
 def test_the_verb_prints_scores(run):
     """featx evaluate prints each score with its interval, tables, and the fitted images apart."""
     code, out, err = run("evaluate", "data")
-    assert (code, err) == (0, "device CPU (tensorflow)\n")
-    lines = out.splitlines()
-    assert lines[:4] == [
-        "model.skops: scored on 9 images",
+    assert (code, err.count("\n"), "CPU (tensorflow)" in err) == (0, 1, True)
+    first, *lines = out.splitlines()
+    last = lines.pop()
+    assert re.match("model.skops: .* 9 images$", first)
+    assert "18 images" in last
+    assert "1.000 (95 % interval 0.824 to 1.000)" in last
+    assert lines[:3] == [
         "accuracy           1.000 (95 % interval 0.701 to 1.000)",
         "balanced accuracy  1.000 (95 % interval 1.000 to 1.000)",
         "macro F1           1.000 (95 % interval 1.000 to 1.000)",
     ]
     interval = r"\d\.\d{3} \(95 % interval \d\.\d{3} to \d\.\d{3}\)"
     names = ("log loss         ", "Brier score      ", "calibration error")
-    for line, name, end in zip(lines[4:7], names, ("", "", ", 15 bins"), strict=True):
+    for line, name, end in zip(lines[3:6], names, ("", "", ", 15 bins"), strict=True):
         assert re.fullmatch(f"{name}  {interval}{end}", line), line
-    assert lines[7:] == [
+    assert lines[6:] == [
         "",
         "class  precision  recall  95 % interval    F1  images",
         "blue        1.00    1.00   0.44 to 1.00  1.00       3",
@@ -283,8 +286,6 @@ def test_the_verb_prints_scores(run):
         "green                0      3    0",
         "red                  0      0    3",
         "",
-        "18 images were fitted on: accuracy 1.000 (95 % interval 0.824 to 1.000), not counted "
-        "above",
     ]
 
 
@@ -292,8 +293,8 @@ def test_quiet_prints_no_tables(run):
     """With --quiet there are the scores, and stderr is empty."""
     code, out, err = run("evaluate", "codes.h5", "--split", "val", "-q")
     assert (code, err) == (0, "")
-    assert [line.split("  ")[0] for line in out.splitlines()] == [
-        *("model.skops: scored on 9 images", "accuracy", "balanced accuracy", "macro F1"),
+    assert [line.split("  ")[0] for line in out.splitlines()[1:]] == [
+        *("accuracy", "balanced accuracy", "macro F1"),
         *("log loss", "Brier score", "calibration error"),
     ]
 
@@ -311,10 +312,11 @@ def test_json_is_one_object(run):
 
 
 def test_no_labels_exit_with_1(run):
-    """Without labels the verb ends with words and 1."""
+    """Without labels the verb prints an error and exits with 1."""
     code, out, err = run("evaluate", "data/val/red")
     assert (code, out) == (1, "")
-    assert err.startswith("error: No image has a label, so there is nothing to compare with. ")
+    assert err.startswith("error: ")
+    assert "--manifest" in err
 
 
 def test_predict_gives_the_most_probable(run, made):
@@ -336,10 +338,5 @@ def test_mistakes_are_named_and_many_classes_are_not_drawn(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "  majority class   0.048"
     assert lines[7].startswith("top-5 accuracy     1.000 (95 % interval ")
-    assert lines[-5:] == [
-        "confusions of 21 classes: --json has all of them",
-        "",
-        "taken for another class most often:",
-        "  1 of class 03 for class 05: 3.png",
-        "",
-    ]
+    assert re.search("21 .*--json", lines[-5])
+    assert re.fullmatch(r"  1 .*class 03.*class 05.*3\.png", lines[-2])

@@ -546,8 +546,8 @@ def test_the_verb_writes_figures_and_numbers(made, tmp_path, run, monkeypatch, c
     images = [made / "data/val/red/0.png", "bad.png", made / "data/val/blue/0.png"]
     code, out, _ = run("explain", made / "joined.skops", *images)
     assert code == 0
-    assert "bad.png is left out: empty file" in caplog.text
-    assert out.endswith("explained: 2 explanations, exact; 1 could not be read\n")
+    assert "bad.png" in caplog.text
+    assert re.fullmatch("explained: 2 .*exact; 1 .*", out.splitlines()[-1])
     assert sorted(path.name for path in (tmp_path / "explained").iterdir()) == [
         "blue-0.png",
         "explain.json",
@@ -575,7 +575,7 @@ def test_the_verb_says_what_is_an_approximation(made, tmp_path, run):
     arguments = (made / "r.skops", image, "--cells", 2, "--class", "green", "-o", tmp_path / "out")
     code, out, err = run("explain", *arguments, "--json")
     assert code == 0
-    assert "a grey square is moved over each image (occlusion): an approximation" in err
+    assert re.search("^note: .*occlusion", err, re.M)
     printed = json.loads(out)
     assert printed == json.loads((tmp_path / "out/explain.json").read_text())
     (found,) = printed["explanations"]
