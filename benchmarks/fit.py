@@ -141,13 +141,13 @@ def write_large(
         writer.finish()
 
 
-def command_line(store: str, output: str, road: str) -> dict:
+def command_line(store: str, output: str, solver: str) -> dict:
     """Run `featx fit` as a user does; its memory is sampled from beside it."""
     featx = str(Path(sys.executable).parent / "featx")
     verb = [featx, "fit", store, "--clf", "logistic", "-o", output]
     began = time.perf_counter()
     process = subprocess.Popen(
-        [*verb, "--overwrite", "--json", "--road", road], stdout=subprocess.PIPE
+        [*verb, "--overwrite", "--json", "--solver", solver], stdout=subprocess.PIPE
     )
     peak = 0
     while process.poll() is None:
@@ -169,7 +169,7 @@ def large(folder: str) -> None:
     found = command_line(str(store), str(Path(folder) / "large.skops"), "auto")
     facts = found["facts"]
     print(
-        f"4,125 + 466 x 524,288 float16, road {facts['road']}: {found['seconds']:.0f} s, "
+        f"4,125 + 466 x 524,288 float16, solver {facts['solver']}: {found['seconds']:.0f} s, "
         f"{found['peak'] / 1e9:.2f} GB of anonymous memory, {facts['gflops']} GFLOP/s, "
         f"accuracy {facts['accuracy']['value']:.3f} on val, "
         f"pixels {facts['baselines']['pixels']['value']:.3f}, {facts['parameters']}"
@@ -185,11 +185,11 @@ def roads(folder: str) -> None:
         store = Path(folder) / f"roads-{n}.h5"
         if not store.exists():
             write_large(store, n, n // 4, "block5_pool", size=224, distance=6.0)
-        for road in ("span", "streamed"):
-            found = command_line(str(store), str(Path(folder) / "roads.skops"), road)
-            said = estimate_cost(road, n + n // 4, 25_088, 16)
+        for solver in ("gram", "streamed"):
+            found = command_line(str(store), str(Path(folder) / "roads.skops"), solver)
+            said = estimate_cost(solver, n + n // 4, 25_088, 16)
             print(
-                f"| {n} + {n // 4} | 25,088 | {road} | {found['seconds']:.0f} | "
+                f"| {n} + {n // 4} | 25,088 | {solver} | {found['seconds']:.0f} | "
                 f"{said.seconds:.0f} | {found['peak'] / 1e9:.2f} | {said.n_bytes / 1e9:.2f} | "
                 f"{found['facts']['accuracy']['value']:.3f} |",
                 flush=True,

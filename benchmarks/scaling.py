@@ -112,7 +112,7 @@ def fits() -> str:
             exact = estimate_cost("primal" if d < n else "gram", n, d, CLASSES)
             streamed = estimate_cost("streamed", n, d, CLASSES)
             rows.append([named(layer, pool), f"{n:,}", exact.name,
-                         sized(8 * n * n) if exact.name == "span" else "",
+                         sized(8 * n * n) if exact.name == "gram" else "",
                          sized(exact.n_bytes), lasting(exact.seconds), sized(streamed.n_bytes),
                          lasting(streamed.seconds)])  # fmt: skip
     head = ["codes", "images", "exact road", "Gram", "its memory", "its time", "streamed, memory",
