@@ -67,7 +67,7 @@ class Row:
 
     Parameters
     ----------
-    place : str
+    where : str
         Where the row is in the table, for messages: "line 3" or "row 2".
     path : str
         Path or URL of an image, as in the table.
@@ -75,7 +75,7 @@ class Row:
         None if the cell is empty or the table has no such column.
     """
 
-    place: str
+    where: str
     path: str
     label: str | None = None
     split: str | None = None
@@ -124,7 +124,7 @@ class Table:
     names : list of str
         Names of the columns.
     records : callable
-        Takes positions of columns; yields the place of each row and its cells in them.
+        Takes positions of columns; yields, for each row, where it is and its cells.
     notes : list of str
         Notes for the user.
     """
@@ -219,28 +219,28 @@ class Table:
             skipped, because spreadsheets leave such rows.
         """
         rows = []
-        for place, (name, *cells) in self.records(
+        for where, (name, *cells) in self.records(
             [self.names.index(each) for each in (self.paths, *columns.values())]
         ):
             if any("\0" in cell for cell in (name, *cells)):
                 self.refuse(
-                    f", {place}: a cell contains a zero byte. Save the table as UTF-8 text."
+                    f", {where}: a cell contains a zero byte. Save the table as UTF-8 text."
                 )
             facts = {role: cell.strip() or None for role, cell in zip(columns, cells, strict=True)}
             if not name.strip():
                 if any(facts.values()) or not facts:
                     self.refuse(
-                        f", {place}: the {self.paths} is empty. Fill it in, or remove the row."
+                        f", {where}: the {self.paths} is empty. Fill it in, or remove the row."
                     )
                 continue
             if split := facts.get("split"):
                 facts["split"] = SPLIT_NAMES.get(split.lower())
                 if facts["split"] is None:
                     self.refuse(
-                        f", {place}: {quoted(split)} in the column {quoted(columns['split'])} is "
+                        f", {where}: {quoted(split)} in the column {quoted(columns['split'])} is "
                         "not a split. Use train, val, test or an empty cell."
                     )
-            rows.append(Row(place, name, **facts))
+            rows.append(Row(where, name, **facts))
         if not rows:
             self.refuse(" has no rows below its header. Add a row for each image.")
         return rows
@@ -427,7 +427,7 @@ def _from_columns(table: Table, names: list[Any], column: Callable[[Any], Any]) 
             return str(value)
         if type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value)):
             return ""
-        # Whole numbers with gaps often become 1.0, which nobody typed as a label.
+        # Whole numbers with gaps often become 1.0, and no label is meant to be 1.0.
         return table.refuse(
             f": the column {quoted(name)} contains {value!r} of type {type(value).__name__}. "
             "Use text or whole numbers."

@@ -209,7 +209,7 @@ def test_names_that_are_not_text():
 
 @pytest.mark.parametrize("folder", ["data/", "/", "/home/me/data/", "C:\\data\\", "../data/"])
 def test_a_folder_that_all_paths_share_is_removed(folder):
-    """Absolute paths, or those from another folder, match without the folder; a note says so."""
+    """Absolute paths, or those from another folder, match without the folder; a note reports it."""
     labels, (note,) = labels_of(table_of([folder + name for name in PATHS]))
     assert labels == ["x0", "x1", "x2"]
     assert holds(note, repr(folder.replace("\\", "/")))

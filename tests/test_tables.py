@@ -32,7 +32,7 @@ def write(tmp_path):
 
 
 def rows_of(source, path_column=None):
-    """Return the rows of a table without their places."""
+    """Return the rows of a table without their lines."""
     table = open_table(source, USE, path_column)
     return [(row.path, *row.facts.values()) for row in table.rows(table.role_columns())]
 

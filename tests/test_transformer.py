@@ -186,7 +186,7 @@ def test_a_bad_file_is_named(tmp_path):
 def test_settings_are_checked_in_fit_not_in_the_constructor(arrays):
     """The constructor only stores, as scikit-learn asks; fit refuses a wrong layer."""
     codes = featx.VGG19Codes("block1_pol")
-    with pytest.raises(UnknownLayerError, match="'block1_pol'.*'block1_pool'"):
+    with pytest.raises(UnknownLayerError, match=r"'block1_pol'.*'block1_pool'"):
         codes.fit(arrays)
 
 

@@ -419,7 +419,7 @@ def test_an_archive_on_a_server(folder, server):
         list_images(f"{server.url}/train")
 
 
-# what goes out
+# predictions and evaluations
 
 
 def test_predict_evaluate_and_transform(folder, server, run, monkeypatch):

@@ -177,8 +177,8 @@ def _by_key(table: Table, rows: list[Row]) -> dict[str, Row]:
                     for each in (before.facts[role], value)
                 )
                 table.refuse(
-                    f" has {quoted(row.path)} twice: with {first} in {before.place}, and with "
-                    f"{second} in {row.place}. Remove one of the rows."
+                    f" has {quoted(row.path)} twice: with {first} in {before.where}, and with "
+                    f"{second} in {row.where}. Remove one of the rows."
                 )
     return found
 
@@ -207,7 +207,7 @@ def _shared_folder(table: Table, rows: Collection[str], keys: list[str]) -> str:
             break
         shared += f"{name}/"
         rest = {row.removeprefix(shared) for row in rows}
-        # Some matches are no proof: cats/1.jpg may be in train/ and in test/.
+        # Some matches prove nothing: cats/1.jpg may be in train/ and in test/.
         if rest <= images or images <= rest:
             table.notes.append(
                 f"Paths of {table.title} match without the folder {quoted(shared)} that they share."

@@ -173,7 +173,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
     """Return whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or to a place without permission
+    except OSError:  # a link to itself, or to a folder without permission
         return False
 
 

@@ -145,28 +145,29 @@ def _from_folder(root: File, path_column: str | None) -> Listing:
             f"{quoted(as_typed(root))}. Use it with --manifest TABLE."
         )
         raise OptionError(message)
-    facts, said = _facts(root, found, path_column)
+    facts, table_notes = _facts(root, found, path_column)
     if not found.images and not facts:
         raise ImagesError(_no_images(root, found))
     by_split = splits(found.images)
     records: list[ImageRecord] = []
-    beside: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
     for path in sorted({*found.images, *facts}):  # by code points, in every locale
         of_folders, of_tables = label_and_split(path, by_split), facts.get(path, {})
         if of_folders is None and path not in facts:
-            beside[path.partition("/")[0]] += 1
+            left_out[path.partition("/")[0]] += 1
             continue
         label, split = of_folders or (None, None)
         own = {"label": label, "split": split} | of_tables
         records.append(ImageRecord(path, root / path, **own))
-    said += [
-        *notes.beside(beside),
+    all_notes = [
+        *table_notes,
+        *notes.next_to_splits(left_out),
         *(notes.merged(found.images) if by_split else []),
         *notes.unlisted(found, facts),
         *notes.without_images(found, by_split),
         *notes.loops(found),
     ]
-    return Listing(root, tuple(records), tuple(said))
+    return Listing(root, tuple(records), tuple(all_notes))
 
 
 def _is_folder(path: Path) -> bool:
@@ -224,7 +225,7 @@ def _facts(
     """
     images = set(found.images)
     facts: dict[str, dict[str, str]] = {}
-    said: list[str] = []
+    table_notes: list[str] = []
     for name in sorted(found.tables, key=lambda path: (path.count("/"), path)):
         table = _open_metadata(root / name, path_column)
         before: dict[str, Row] = {}
@@ -234,14 +235,14 @@ def _facts(
                 path = posixpath.normpath(path.replace("\\", "/"))
             if path in before:
                 table.refuse(
-                    f" has {quoted(row.path)} twice, in {before[path].place} and {row.place}. "
+                    f" has {quoted(row.path)} twice, in {before[path].where} and {row.where}. "
                     "Remove one of them."
                 )
             before[path] = row
             filled = {role: value for role, value in row.facts.items() if value is not None}
             facts[path] = facts.get(path, {}) | filled
-        said += table.notes
-    return facts, said
+        table_notes += table.notes
+    return facts, table_notes
 
 
 def _open_metadata(file: File, path_column: str | None) -> Table:
@@ -281,8 +282,8 @@ def _regrouped(listing: Listing, pattern: re.Pattern[str]) -> Listing:
             f"{quoted(without[0])}. Use a regular expression that occurs in the stored paths."
         )
         raise ImagesError(message)
-    said = (*listing.notes, *notes.unmatched(without))
-    return dataclasses.replace(listing, records=records, notes=said)
+    all_notes = (*listing.notes, *notes.unmatched(without))
+    return dataclasses.replace(listing, records=records, notes=all_notes)
 
 
 def _group(path: str, pattern: re.Pattern[str]) -> str | None:

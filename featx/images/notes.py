@@ -1,7 +1,7 @@
 """Notes for the user about what a listing left out or merged.
 
-What was found and what was listed come in; lists of sentences go out, empty if there is
-nothing to report. This module decides nothing.
+The names in a folder and the listed images come in; lists of sentences go out, empty if there
+is nothing to report. This module makes no decisions.
 """
 
 from collections import Counter
@@ -12,10 +12,18 @@ from featx.images.records import ImageRecord
 from featx.tables import SPLIT_NAMES
 from featx.text import counted, quoted, quoted_list
 
-__all__ = ["beside", "loops", "merged", "unlabelled", "unlisted", "unmatched", "without_images"]
+__all__ = [
+    "loops",
+    "merged",
+    "next_to_splits",
+    "unlabelled",
+    "unlisted",
+    "unmatched",
+    "without_images",
+]
 
 
-def beside(folders: Counter[str]) -> list[str]:
+def next_to_splits(folders: Counter[str]) -> list[str]:
     """Name the folders next to the splits."""
     return [
         f"Folder {quoted(name)} is next to the folders of splits and was left out: "
