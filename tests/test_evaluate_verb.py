@@ -1,4 +1,4 @@
-"""`featx evaluate`: a score of images that the classifier never saw, and words for the rest."""
+"""`featx evaluate`: scores on images that the model was not fitted on, and notes on the rest."""
 
 import json
 import re
@@ -19,7 +19,7 @@ TINY = {"layer": "block1_pool", "pool": "avg", "size": 32, "weights": "random:0"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, make_image_folder):
-    """A folder with data/, codes.h5 of it, and model.skops, fitted on data/train alone."""
+    """A folder with data/, codes.h5 of it, and model.skops, which was fitted on data/train."""
     folder = tmp_path_factory.mktemp("made")
     make_image_folder(folder / "data")
     featx.extract(folder / "data", output=folder / "codes.h5", **TINY)
@@ -34,16 +34,9 @@ def run(run, monkeypatch, made):
     return run
 
 
-def refused(message, kind=ImagesError):
-    return pytest.raises(kind, match=f"^{re.escape(message)}$")
-
-
-# a fit on clouds of numbers, so that some predictions are wrong
-
-
 @pytest.fixture(scope="module")
 def clouds(tmp_path_factory, make_store):
-    """A function that writes a store of noisy codes, and a bundle fitted on one."""
+    """A function that writes a store of noisy codes, and a model that is sometimes wrong."""
     folder = tmp_path_factory.mktemp("clouds")
 
     def store(name, labels, start=0, **facts):
@@ -54,11 +47,14 @@ def clouds(tmp_path_factory, make_store):
         return make_store(folder / name, {"block1_pool": codes}, labels, sha256=sha256, **facts)
 
     store("train.h5", list("abc") * 20)
-    return store, featx.fit(folder / "train.h5", baselines=False).model
+    return store, featx.fit(folder / "train.h5", clf="ridge", baselines=False).model
 
 
-def test_images_that_were_not_fitted_on_are_scored(made):
-    """Of train and val, fitted on train, val is the score; train stands apart."""
+# What is scored.
+
+
+def test_only_images_that_were_not_fitted_on_count(made):
+    """The model was fitted on train: val is the score, and train is scored separately."""
     found = featx.evaluate(made / "data", model=made / "model.skops")
     assert found.evaluation.n_images == 9
     assert found.evaluation.accuracy.value == 1
@@ -69,30 +65,30 @@ def test_images_that_were_not_fitted_on_are_scored(made):
     assert (of_store.n_fitted_on, of_store.on_fitted_on) == (18, found.on_fitted_on)
 
 
-def test_the_score_is_that_of_the_predictions(clouds):
-    """Predictions of featx.predict, scored by hand, give the same figures; wrong ones are named."""
-    store, bundle = clouds
+def test_the_scores_are_those_of_the_predictions(clouds):
+    """The table of featx.predict has the same accuracy and log loss, and the same mistakes."""
+    store, model = clouds
     labels = list("abc") * 30
-    # The first one was fitted on: all that follows stands one row further down.
+    # The model was fitted on the first image, so all others are one row further down.
     sha256 = [f"{0:064x}", *(f"{1000 + i:064x}" for i in range(90))]
     path = store("other.h5", ["a", *labels], start=1000, sha256=sha256)
-    table = featx.predict(path, model=bundle)[1:]
-    found = featx.evaluate(path, model=bundle).evaluation
+    table = featx.predict(path, model=model)[1:]
+    found = featx.evaluate(path, model=model).evaluation
     right = np.mean(table["label"] == labels)
     assert 0.5 < right < 1
     assert found.accuracy.value == pytest.approx(right)
-    wanted = score_predictions(
+    expected = score_predictions(
         np.array(labels), table.filter(like="p_").to_numpy(), list("abc"), np.arange(90)
     )
-    assert found.log_loss == wanted.log_loss
+    assert found.log_loss == expected.log_loss
     worst = found.confusions[0]
     wrong = table[(np.array(labels) == worst.true) & (table["label"] == worst.predicted)]
     assert len(wrong) == worst.n
     assert set(worst.paths) <= set(wrong["path"])
 
 
-def test_fitted_images_are_known_by_their_bytes(made, tmp_path):
-    """A training image under another name and label is not counted, and is scored apart."""
+def test_fitted_images_are_recognised_by_their_bytes(made, tmp_path):
+    """A training image with another name and label does not count."""
     for name in ("red", "blue"):
         (tmp_path / name).mkdir()
         shutil.copy(made / f"data/val/{name}/0.png", tmp_path / name / "new.png")
@@ -102,48 +98,41 @@ def test_fitted_images_are_known_by_their_bytes(made, tmp_path):
     assert (found.n_fitted_on, found.on_fitted_on.value) == (1, 0.0)
 
 
-def test_nothing_but_fitted_images_is_an_error(made):
-    """A score of the training images is never given."""
-    message = (
-        "The classifier was fitted on every labelled image (18), so nothing is left to score. "
-        "Give images that it never saw."
-    )
-    for inputs, split in (("data/train", None), ("codes.h5", "train"), ("data", "train")):
-        with refused(message):
-            prepare_evaluation(made / inputs, model=made / "model.skops", split=split)
+@pytest.mark.parametrize(
+    ("inputs", "split"), [("data/train", None), ("codes.h5", "train"), ("data", "train")]
+)
+def test_training_images_alone_are_refused(made, monkeypatch, inputs, split):
+    """This is found before the network starts, and the message counts the images."""
+    monkeypatch.setattr(workflow, "probability_blocks", None)
+    with pytest.raises(ImagesError, match="18"):
+        featx.evaluate(made / inputs, model=made / "model.skops", split=split)
 
 
 def test_a_split_narrows(made):
-    """With a split the images of others are neither scored nor scored apart."""
+    """Images of other splits are not scored at all; a split without images is refused."""
+    model = made / "model.skops"
     for inputs in ("data", "codes.h5"):
-        found = featx.evaluate(made / inputs, model=made / "model.skops", split="val")
+        found = featx.evaluate(made / inputs, model=model, split="val")
         assert (found.evaluation.n_images, found.n_fitted_on) == (9, 0)
         assert found.on_fitted_on is None
-        message = (
-            "No image belongs to the split 'test'; their splits are train, val. Use another "
-            "--split."
-        )
-        with refused(message):
-            prepare_evaluation(made / inputs, model=made / "model.skops", split="test")
-    message = "No image belongs to the split 'val'; they have no splits. Use another --split."
-    with refused(message):
-        prepare_evaluation(made / "data/val", model=made / "model.skops", split="val")
+        with pytest.raises(ImagesError, match=r"'test'.*train, val.*--split"):
+            prepare_evaluation(made / inputs, model=model, split="test")
+    with pytest.raises(ImagesError, match=r"'val'.*--split"):
+        prepare_evaluation(made / "data/val", model=model, split="val")
+    with pytest.raises(OptionError, match=r"'dev'.*--split"):
+        prepare_evaluation(made / "data", model=model, split="dev")
 
 
-def test_images_without_labels_are_refused(made):
-    """Where no image has a label the message says where labels come from."""
-    message = (
-        "No image has a label, so there is nothing to compare with. Labels come from class "
-        "folders (data/CLASS/… or data/train/CLASS/…), from a table that lists images "
-        "(--manifest TABLE) or, for a store, from one of its paths (--labels TABLE)."
-    )
-    with refused(message):
-        prepare_evaluation(made / "data/val/red", model=made / "model.skops")
+def test_images_without_labels_are_refused(run):
+    """The message says where labels come from, and the exit code is 1."""
+    code, out, err = run("evaluate", "data/val/red")
+    assert (code, out) == (1, "")
+    assert {"--manifest", "--labels"} <= set(re.findall(r"--\w+", err))
 
 
-def test_what_is_left_out_is_counted(clouds):
-    """No label, no codes, an unknown label and a group that was fitted on: each is said."""
-    store, bundle = clouds
+def test_images_that_are_left_out_are_counted(clouds):
+    """No label, no codes, an unknown class, a group that was fitted on: each has a note."""
+    store, model = clouds
     path = store(
         "gaps.h5",
         [*"abcab", None, "dog", "eel", "dog", "a"],
@@ -152,30 +141,28 @@ def test_what_is_left_out_is_counted(clouds):
         groups=[None, "g", *[None] * 7, "g"],
         sha256=[*(f"{2000 + i:064x}" for i in range(9)), f"{0:064x}"],
     )
-    found = featx.evaluate(path, model=bundle)
-    assert found.notes == (
-        "1 image without a label left out.",
-        "1 image without codes left out.",
-        "1 image of the group of an image that was fitted on: the score may flatter.",
-        "3 images of classes that the classifier does not know (dog, eel): they count as wrong.",
-    )
+    found = featx.evaluate(path, model=model)
+    facts = ("1 image.*label", "1 image.*codes", "1 image.*group", r"3 images.*\(dog, eel\)")
+    assert len(found.notes) == len(facts)
+    for note, words in zip(found.notes, facts, strict=True):
+        assert re.search(words, note)
     assert (found.evaluation.n_images, found.n_fitted_on) == (7, 1)
     recalls = {each.label: each.recall for each in found.evaluation.per_class}
     assert (recalls["dog"], recalls["eel"]) == (0, 0)
 
 
-def test_a_bundle_that_does_not_know_its_images_says_so(clouds):
-    """Without the hashes of the fitted images nothing can be kept apart: a note says it."""
-    store, bundle = clouds
-    other = featx.Model(bundle.classifier, bundle.recipe)
+def test_a_model_without_a_record_of_its_images_gives_a_note(clouds):
+    """Nothing can be scored separately then."""
+    store, model = clouds
+    other = featx.Model(model.classifier, model.recipe)
     found = featx.evaluate(store("again.h5", list("abc"), start=3000), model=other)
-    said = "The bundle does not say what it was fitted on: the score may flatter."
-    assert found.notes == (said,)
+    assert found.evaluation.n_images == 3
+    assert len(found.notes) == 1
 
 
-def test_copies_and_groups_are_drawn_together(clouds):
-    """Images of equal bytes or of one group share a key of the bootstrap; others have their own."""
-    store, bundle = clouds
+def test_duplicates_and_groups_are_resampled_together(clouds):
+    """Images with equal bytes or of one group have the same number for the bootstrap."""
+    store, model = clouds
     path = store(
         "twins.h5",
         list("abcabc"),
@@ -183,124 +170,87 @@ def test_copies_and_groups_are_drawn_together(clouds):
         sha256=[f"{4000 + i:064x}" for i in (0, 0, 1, 2, 3, 4)],
         groups=[None, None, None, "g", "g", None],
     )
-    keys = prepare_evaluation(path, model=bundle).groups
-    assert keys[0] == keys[1]
-    assert keys[3] == keys[4]
-    assert len(set(keys)) == 4
+    groups = prepare_evaluation(path, model=model).groups
+    assert groups[0] == groups[1]
+    assert groups[3] == groups[4]
+    assert len(set(groups)) == 4
 
 
 def test_unreadable_images_are_left_out(made, tmp_path):
-    """A bad file is counted; where no other is left that is an error, not a score of nothing."""
+    """They are counted in a note; if nothing else is left to score, that is an error."""
     (tmp_path / "red").mkdir()
     (tmp_path / "red/bad.png").write_bytes(b"no image")
     shutil.copy(made / "data/train/red/0.png", tmp_path / "red/fitted.png")
-    message = (
-        "The classifier was fitted on 1 image of these, and 1 other could not be read, so nothing "
-        "is left to score. Give images that it never saw."
-    )
-    with refused(message):
+    with pytest.raises(ImagesError, match=r"1 image .*1 other"):
         featx.evaluate(tmp_path, model=made / "model.skops")
     shutil.copy(made / "data/val/red/0.png", tmp_path / "red/good.png")
     found = featx.evaluate(tmp_path, model=made / "model.skops")
     assert (found.evaluation.n_images, found.n_fitted_on) == (1, 1)
-    assert found.notes == ("1 image that cannot be read left out.",)
+    (note,) = found.notes
+    assert "1 image " in note
 
 
 def test_labels_of_a_store_come_from_a_table(made, tmp_path):
-    """--labels gives a store's images other labels; for files it is refused, with the way to go."""
+    """For image files --labels is refused, and --manifest is named."""
     table = tmp_path / "table.csv"
     rows = [f"val/{name}/{i}.png,{name}" for name in ("red", "blue") for i in range(3)]
     table.write_text("\n".join(["path,colour", *rows[:-1], "val/blue/2.png,red"]))
-    found = featx.evaluate(
-        made / "codes.h5", model=made / "model.skops", labels=table, label_column="colour"
-    )
+    model = made / "model.skops"
+    found = featx.evaluate(made / "codes.h5", model=model, labels=table, label_column="colour")
     assert found.evaluation.n_images == 6
     assert found.evaluation.accuracy.value == pytest.approx(5 / 6)
     assert found.evaluation.confusions[0].paths == ("val/blue/2.png",)
-    assert found.notes[-1] == "21 images without a label left out."
-    message = (
-        f"--labels {table} gives labels to the images of a store. For image files, list them with "
-        "their labels in a table of its own: --manifest TABLE"
-    )
-    with refused(message, OptionError):
-        prepare_evaluation(made / "data", model=made / "model.skops", labels=table)
-    message = (
-        "--label-column, --split-column and --group-column name columns of a table. Use them with "
-        "--labels TABLE."
-    )
-    with refused(message, OptionError):
-        prepare_evaluation(made / "codes.h5", model=made / "model.skops", label_column="colour")
+    assert "21 images" in found.notes[-1]
+    with pytest.raises(OptionError, match=r"--labels .*table\.csv.*--manifest"):
+        prepare_evaluation(made / "data", model=model, labels=table)
+    with pytest.raises(OptionError, match=r"--label-column.*--labels"):
+        prepare_evaluation(made / "codes.h5", model=model, label_column="colour")
 
 
 def test_a_manifest_lists_images(made, tmp_path):
-    """A table of images stands for a folder, and not beside one."""
+    """It is used instead of a folder, not in addition to one."""
     table = tmp_path / "table.csv"
     rows = [f"{made}/data/val/{name}/0.png,{name}" for name in ("red", "blue", "green")]
     table.write_text("\n".join(["path,label", *rows]))
     found = featx.evaluate(manifest=table, model=made / "model.skops")
     assert (found.evaluation.n_images, found.evaluation.accuracy.value) == (3, 1.0)
-    message = "Images come from INPUT or from --manifest, not from both. Leave one of them out."
-    with refused(message, OptionError):
+    with pytest.raises(OptionError, match=r"INPUTS.*--manifest .*table\.csv"):
         prepare_evaluation(made / "data", manifest=table, model=made / "model.skops")
-    with refused("No images, folder or store was given."):
+    with pytest.raises(ImagesError):
         prepare_evaluation(model=made / "model.skops")
 
 
-def test_no_network_is_loaded_for_what_is_refused(made, monkeypatch):
-    """What cannot be scored is said before the network starts."""
-    monkeypatch.setattr(workflow, "probability_blocks", None)
-    with pytest.raises(ImagesError):
-        featx.evaluate(made / "data/train", model=made / "model.skops")
+# The command line.
 
 
-# the command line
-
-
-def test_the_verb_prints_scores(run):
-    """featx evaluate prints each score with its interval, tables, and the fitted images apart."""
+def test_the_verb_prints_all_scores(run):
+    """Scores with intervals, one row per class, the confusion matrix, and the fitted images."""
     code, out, err = run("evaluate", "data")
-    assert (code, err.count("\n"), "CPU (tensorflow)" in err) == (0, 1, True)
-    first, *lines = out.splitlines()
-    last = lines.pop()
-    assert re.match("model.skops: .* 9 images$", first)
-    assert "18 images" in last
-    assert "1.000 (95 % interval 0.824 to 1.000)" in last
-    assert lines[:3] == [
-        "accuracy           1.000 (95 % interval 0.701 to 1.000)",
-        "balanced accuracy  1.000 (95 % interval 1.000 to 1.000)",
-        "macro F1           1.000 (95 % interval 1.000 to 1.000)",
-    ]
-    interval = r"\d\.\d{3} \(95 % interval \d\.\d{3} to \d\.\d{3}\)"
-    names = ("log loss         ", "Brier score      ", "calibration error")
-    for line, name, end in zip(lines[3:6], names, ("", "", ", 15 bins"), strict=True):
-        assert re.fullmatch(f"{name}  {interval}{end}", line), line
-    assert lines[6:] == [
-        "",
-        "class  precision  recall  95 % interval    F1  images",
-        "blue        1.00    1.00   0.44 to 1.00  1.00       3",
-        "green       1.00    1.00   0.44 to 1.00  1.00       3",
-        "red         1.00    1.00   0.44 to 1.00  1.00       3",
-        "",
-        "true \\ predicted  blue  green  red",
-        "blue                 3      0    0",
-        "green                0      3    0",
-        "red                  0      0    3",
-        "",
-    ]
+    assert code == 0
+    assert "CPU" in err
+    lines = out.splitlines()
+    cells = [line.split() for line in lines]
+    found = featx.evaluate("data").evaluation
+    for score in (found.accuracy, found.balanced_accuracy, found.macro_f1, found.log_loss):
+        assert any(line.endswith(str(score)) for line in lines[1:7]), score
+    for name in ("blue", "green", "red"):
+        assert [name, "1.00", "1.00", "0.44", "to", "1.00", "1.00", "3"] in cells
+    assert ["red", "0", "0", "3"] in cells
+    assert "9 images" in lines[0]
+    assert "18 images" in lines[-1]
+    assert "0.824 to 1.000" in lines[-1]
 
 
 def test_quiet_prints_no_tables(run):
-    """With --quiet there are the scores, and stderr is empty."""
+    """Only the scores are left, and nothing is written to stderr."""
     code, out, err = run("evaluate", "codes.h5", "--split", "val", "-q")
     assert (code, err) == (0, "")
-    assert [line.split("  ")[0] for line in out.splitlines()[1:]] == [
-        *("accuracy", "balanced accuracy", "macro F1"),
-        *("log loss", "Brier score", "calibration error"),
-    ]
+    assert len(out.splitlines()) == 7
+    assert "precision" not in out
 
 
 def test_json_is_one_object(run):
-    """--json gives the evaluation, the fitted images and the notes."""
+    """It has the scores, the images that were fitted on, and the notes."""
     code, out, _ = run("evaluate", "codes.h5", "--json")
     facts = json.loads(out)
     found = featx.evaluate("codes.h5")
@@ -311,24 +261,18 @@ def test_json_is_one_object(run):
     assert set(facts["fitted_on"]["accuracy"]) == {"value", "low", "high"}
 
 
-def test_no_labels_exit_with_1(run):
-    """Without labels the verb prints an error and exits with 1."""
-    code, out, err = run("evaluate", "data/val/red")
-    assert (code, out) == (1, "")
-    assert err.startswith("error: ")
-    assert "--manifest" in err
-
-
-def test_predict_gives_the_most_probable(run, made):
-    """featx predict --top 1 -o NAME.jsonl writes a label a line; its summary counts labels."""
+def test_predict_prints_how_many_images_got_each_label(run, made):
+    """With --top 1, too; the table may be JSON lines."""
     code, out, err = run("predict", "data/val", "--top", "1", "-o", "top.jsonl")
     (made / "top.jsonl").unlink()
-    assert (code, out) == (0, "top.jsonl: 9 predictions\n")
-    assert err.splitlines()[1:] == [f"  {3:6} blue", f"  {3:6} green", f"  {3:6} red"]
+    assert code == 0
+    assert "top.jsonl: 9 " in out
+    counts = [line.split() for line in err.splitlines()[1:]]
+    assert counts == [["3", "blue"], ["3", "green"], ["3", "red"]]
 
 
-def test_mistakes_are_named_and_many_classes_are_not_drawn(capsys):
-    """The worst confusions come with images; of more than 20 classes there is no matrix."""
+def test_frequent_mistakes_are_listed_and_large_matrices_are_not_drawn(capsys):
+    """The list names images; with more than 20 classes there is no confusion matrix."""
     classes = [f"class {k:02d}" for k in range(21)]
     y = np.array(classes)
     p = np.eye(21)
@@ -336,7 +280,8 @@ def test_mistakes_are_named_and_many_classes_are_not_drawn(capsys):
     found = score_predictions(y, p, classes, np.arange(21), paths=[f"{k}.png" for k in range(21)])
     print_scores(found, quiet=False, beside=[("  majority class", "0.048")])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "  majority class   0.048"
-    assert lines[7].startswith("top-5 accuracy     1.000 (95 % interval ")
-    assert re.search("21 .*--json", lines[-5])
-    assert re.fullmatch(r"  1 .*class 03.*class 05.*3\.png", lines[-2])
+    assert lines[1].split()[-1] == "0.048"
+    assert any(line.startswith("top-5") for line in lines)
+    assert any("21 classes" in line and "--json" in line for line in lines)
+    assert any(re.search(r"1 .*class 03.*class 05.*3\.png", line) for line in lines)
+    assert not any("20.png" in line for line in lines)

@@ -5,13 +5,13 @@ Values come in as a user types them; frozen values go out that `predict`, `evalu
 `prepare_explanation` check what the values allow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from featx.choices import Precision, Split
+from featx.choices import Precision, Split, check_choices
 from featx.dataset.labels import LabelSettings
-from featx.extraction.settings import DeviceSettings
+from featx.extraction.settings import DeviceSettings, Progress
 from featx.fitting import Model
 from featx.tables import TableSource
 
@@ -25,7 +25,6 @@ __all__ = [
 ]
 
 Inputs = Path | str | Sequence[Path | str]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +56,9 @@ class ModelSettings(DeviceSettings):
     weights: str | None = None
     precision: Precision | None = None
     progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
 
 @dataclass(frozen=True, kw_only=True)
