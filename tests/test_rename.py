@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import featx
-from featx.cli.options import read_renames
+from featx.cli.parsing import read_renames
 from featx.errors import OptionError, UnknownLayerError, WeightsError
 from featx.network.weights import find_weights, inspect_weights, read_weights
 

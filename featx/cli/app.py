@@ -27,7 +27,7 @@ from featx.cli import (
     sweep,
     weights,
 )
-from featx.cli.options import flat
+from featx.cli.parsing import flat
 from featx.cli.version import version_lines
 from featx.errors import FeatxError
 

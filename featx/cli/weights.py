@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from featx.cli.console import gigabytes
-from featx.cli.options import Quiet, flat
+from featx.cli.options import Quiet
+from featx.cli.parsing import flat
 from featx.errors import OptionError
 
 app = typer.Typer(help="Download weights that are not part of featx.", no_args_is_help=True)
