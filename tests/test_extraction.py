@@ -1,4 +1,4 @@
-"""Images to a store: the pipeline with a backbone of three lines, jobs, resuming."""
+"""From images to a store: the pipeline with a simple backbone, jobs and their settings."""
 
 import re
 import subprocess
@@ -24,7 +24,7 @@ from featx.store import Status, open_store
 
 
 def expected_codes(folder, recipe):
-    """What MeanColour gives for each image, one at a time."""
+    """Return the codes of MeanColour for each image, one at a time."""
     backbone = MeanColour(recipe)
     rows = []
     for path in open_store(folder / "codes.h5").images.path:
@@ -35,12 +35,12 @@ def expected_codes(folder, recipe):
 
 @pytest.fixture
 def folder(image_folder):
-    """A folder that holds data/ with 27 images: train 18, val 9, three classes."""
+    """A folder with 27 images in data/: train 18, val 9, three classes."""
     return image_folder.parent
 
 
-def test_the_store_holds_each_images_code_and_facts(folder):
-    """Every row has the code of its own image, and path, label, split and hash beside it."""
+def test_the_store_has_the_codes_and_facts_of_each_image(folder):
+    """Every row has the codes, path, label, split and hash of its own image."""
     job = job_in(folder, batch_size=4)
     seen = []
     backbone = MeanColour(job.recipe)
@@ -52,16 +52,16 @@ def test_the_store_holds_each_images_code_and_facts(folder):
     assert list(store.images.label) == [p.split("/")[1] for p in store.images.path]
     assert list(store.images.split) == [p.split("/")[0] for p in store.images.path]
     np.testing.assert_array_equal(store.codes("block1_pool"), expected_codes(folder, job.recipe))
-    assert set(backbone.shapes) == {(4, 32, 32, 3)}  # one shape, the last batch padded
+    assert set(backbone.shapes) == {(4, 32, 32, 3)}  # the last batch is padded
     assert seen[-1] == (27, 27)
-    picture = read_image(folder / "data" / store.images.path[5], (32, 32), "squash")
-    assert store.images.sha256[5] == picture.sha256
-    assert store.images.phash[5] == picture.phash
-    assert np.array_equal(store.thumbnails()[5], picture.thumbnail)
+    image = read_image(folder / "data" / store.images.path[5], (32, 32), "squash")
+    assert store.images.sha256[5] == image.sha256
+    assert store.images.phash[5] == image.phash
+    assert np.array_equal(store.thumbnails()[5], image.thumbnail)
 
 
 def test_a_bad_image_is_a_row_with_a_reason(folder):
-    """Damaged images cost their own rows only; the rest of their batch is done."""
+    """The other images of its batch are done."""
     bad = [folder / "data/train/blue/0.png", folder / "data/val/red/1.png"]
     bad[0].write_bytes(bad[0].read_bytes()[:60])
     bad[1].write_text("not an image")
@@ -77,8 +77,8 @@ def test_a_bad_image_is_a_row_with_a_reason(folder):
     assert np.isfinite(codes[~failed]).all()
 
 
-def test_a_stopped_run_goes_on_and_ends_with_the_same_store(folder):
-    """Stopped after two batches, then run again: only the rest is done, the digests are equal."""
+def test_an_interrupted_run_resumes_and_ends_with_the_same_store(folder):
+    """Only the remaining rows are computed, and the digests are those of one run."""
     job = job_in(folder, batch_size=4)
     with pytest.raises(KeyboardInterrupt):
         run(job, progress=stop_after(8))
@@ -93,13 +93,12 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_store(folder):
     assert made.n_done == 27
     assert len(backbone.shapes) == 5
     digests = open_store(job.output).digests()
-    straight = job_in(folder, batch_size=4, overwrite=True)
-    run(straight)
+    run(job_in(folder, batch_size=4, overwrite=True))
     assert open_store(job.output).digests() == digests
 
 
 def test_a_killed_run_leaves_a_valid_store(folder):
-    """After SIGKILL in the middle h5py opens the file, and its done rows are right."""
+    """After SIGKILL during a run, h5py opens the file, and its finished rows are right."""
     code = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
@@ -119,8 +118,8 @@ run(job, progress=kill)
     assert np.array_equal(store.codes("block1_pool")[:12], expected[:12])
 
 
-def test_a_run_that_goes_on_notices_other_pictures(folder):
-    """Pictures edited since the stop are done again; the store never mixes old and new."""
+def test_a_resumed_run_notices_edited_images(folder):
+    """Images that were edited since the interruption are computed again."""
     job = job_in(folder, batch_size=4)
     with pytest.raises(KeyboardInterrupt):
         run(job, progress=stop_after(8))
@@ -138,77 +137,43 @@ def test_a_run_that_goes_on_notices_other_pictures(folder):
 
 
 def test_an_output_never_replaces_the_weights(folder):
-    """--overwrite with the weights file as output is refused."""
+    """The weights file is refused as output, even with --overwrite."""
     weights = folder / "w.h5"
     weights.write_bytes(
         (Path(featx.__path__[0]) / "network/vgg19_oxford_normalised.h5").read_bytes()
     )
-    message = f"{weights} holds the weights: it is not replaced by codes. Choose another -o."
-    with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(OptionError, match=rf"{weights} .*-o"):
         prepare_extraction(
             folder / "data", output=weights, overwrite=True, **TINY | {"weights": str(weights)}
         )
 
 
 @pytest.mark.parametrize(
-    ("settings", "kind", "message"),
+    ("settings", "kind", "facts"),
     [
-        (
-            {"layer": "block9_pool"},
-            UnknownLayerError,
-            "VGG19 has no layer 'block9_pool'. Did you mean 'block5_pool'? List all layers: featx "
-            "layers",
-        ),
-        (
-            {"layer": "fc1", "weights": "bundled"},
-            OptionError,
-            "Layer 'fc1' requires size 224, because its weights have the shape of a 7x7x512 "
-            "activation, but the size is 32x32. Use --size 224, or a conv or pool layer.",
-        ),
-        (
-            {"layer": "block5_pool", "size": 16},
-            OptionError,
-            "Layer 'block5_pool' requires at least 32x32 pixels, but the size is 16x16. "
-            "Use --size 224.",
-        ),
-        (
-            {"pool": "mean"},
-            OptionError,
-            "No such pool: 'mean'. Expected none, avg, max, avg+max, bilinear or grid:N, as in "
-            "grid:2. Use --pool avg.",
-        ),
-        (
-            {"pool": "grid:17"},
-            OptionError,
-            "Layer 'block1_pool' has a map of 16x16 places at size 32x32. Expected at least 17x17 "
-            "for --pool grid:17. Use --pool grid:16, or --size 34 or more.",
-        ),
-        (
-            {"size": "224x"},
-            OptionError,
-            "No such size: '224x'. Expected pixels, as --size 224 or --size 192x256.",
-        ),
-        (
-            {"batch_size": 0},
-            OptionError,
-            "No such batch size: 0. Expected --batch-size auto, or 1 and more.",
-        ),
-        (
-            {"layer": []},
-            OptionError,
-            "No layer was given. Use --layer NAME; all names: featx layers",
-        ),
+        ({"layer": "block9_pool"}, UnknownLayerError, "'block9_pool' 'block5_pool'"),
+        ({"layer": "fc1", "weights": "bundled"}, OptionError, "fc1 32x32 --size"),
+        ({"layer": "block5_pool", "size": 16}, OptionError, "block5_pool 16x16 32x32 --size"),
+        ({"pool": "mean"}, OptionError, "'mean' --pool"),
+        ({"pool": "grid:17"}, OptionError, "block1_pool 16x16 17x17 --pool"),
+        ({"size": "224x"}, OptionError, "'224x' --size"),
+        ({"batch_size": 0}, OptionError, "0 --batch-size"),
+        ({"layer": []}, OptionError, "--layer"),
+        ({"max_pixels": 0}, OptionError, "0 --max-pixels"),
+        ({"preprocess": "none"}, OptionError, "'none' --preprocess caffe"),
     ],
 )
-def test_settings_are_refused_before_work(folder, settings, kind, message):
-    """What cannot be is refused in words, and nothing is written."""
-    with pytest.raises(kind, match=f"^{re.escape(message)}$"):
+def test_settings_are_checked_before_work(folder, settings, kind, facts):
+    """The error names the flag and the value, and nothing is written."""
+    with pytest.raises(kind) as caught:
         job_in(folder, **settings)
+    for fact in facts.split():
+        assert fact in str(caught.value)
     assert not (folder / "codes.h5").exists()
 
 
 def test_a_missing_output_folder_is_known_before_work(folder):
-    """An output in a folder that is not there is refused at once."""
+    """An output in a folder that does not exist is refused."""
     message = (
         f"Cannot write {folder / 'no/codes.h5'}: the folder {folder / 'no'} does not exist. "
         "Create it, or use another -o."
@@ -217,15 +182,14 @@ def test_a_missing_output_folder_is_known_before_work(folder):
         prepare_extraction(folder / "data", output=folder / "no" / "codes.h5", **TINY)
 
 
-def test_a_folder_and_a_manifest_are_one_too_many(folder):
-    """Images come from one place; both are refused, with both names."""
-    message = "Images come from a folder or from a manifest: received a and b.csv."
-    with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+def test_a_folder_and_a_manifest_exclude_each_other():
+    """The error names both."""
+    with pytest.raises(OptionError, match=r"\ba\b.*b\.csv"):
         prepare_extraction("a", manifest="b.csv", **TINY)
 
 
 def test_weights_that_do_not_fit_leave_nothing_behind(folder):
-    """A truncated weights file is found before a store is created."""
+    """A truncated weights file is an error before a store is created."""
     weights = folder / "w.h5"
     with h5py.File(weights, "w") as file:
         file["x"] = np.zeros(1000)
@@ -244,7 +208,7 @@ def test_no_images_is_an_error(tmp_path):
 
 
 def test_several_layers_come_from_one_pass(folder):
-    """With the real graph, each layer's codes are those that it gives alone."""
+    """The codes of a layer are the same with and without other layers."""
     both = folder / "both.h5"
     settings = TINY | {"layer": ["block1_pool", "block1_conv1"]}
     featx.extract(folder / "data", output=both, **settings)
@@ -255,8 +219,8 @@ def test_several_layers_come_from_one_pass(folder):
     np.testing.assert_allclose(store.codes("block1_pool"), one, rtol=1e-6)
 
 
-def test_memory_holds_a_few_batches_only(folder):
-    """Three batches are decoded ahead of the two that are in the network, and no more."""
+def test_only_a_few_batches_are_in_memory(folder):
+    """At most three batches are decoded ahead of the two in the network."""
     files = [folder / "data/train/red/0.png"] * 40
     taken = []
 

@@ -19,10 +19,9 @@ TINY = {"layer": "block1_pool", "pool": "avg", "size": 32, "weights": "random:0"
 
 
 class OnTables(featx.VGG19Codes):
-    """The transformer with the tag that makes scikit-learn run its checks.
+    """The transformer with a tag that makes scikit-learn run its checks.
 
-    Its true tag says that it takes no tables of features, at which scikit-learn
-    skips every check.
+    With its own tag, which does not accept tables of features, scikit-learn skips them.
     """
 
     def __sklearn_tags__(self):
@@ -32,10 +31,10 @@ class OnTables(featx.VGG19Codes):
 
 
 class OnTablesAsImages(OnTables):
-    """The same, each row of a table drawn as an image first.
+    """The transformer of images that are drawn from the rows of a table.
 
-    So the checks of copying, pickling, fitting twice, subsets and order reach
-    the transformer itself.
+    The checks of copying, pickling, fitting twice, subsets and order then reach the
+    transformer itself.
     """
 
     def fit(self, X, y=None):
@@ -51,7 +50,7 @@ class OnTablesAsImages(OnTables):
         return np.repeat(np.repeat(levels[:, None, :, None], 32, axis=1), 3, axis=3)
 
 
-NEEDS_IMAGES = "feeds a table of floats; the transformer takes paths or uint8 images"
+NEEDS_IMAGES = "the check passes a table of floats; the transformer takes paths or uint8 images"
 EXPECTED_FAILURES = {
     OnTables: dict.fromkeys(
         [
@@ -83,8 +82,8 @@ EXPECTED_FAILURES = {
         NEEDS_IMAGES,
     )
     | {
-        "check_estimators_empty_data_messages": "its message speaks of images, not of features",
-        "check_estimators_nan_inf": "uint8 images hold no NaN; floats are refused before",
+        "check_estimators_empty_data_messages": "the message names images, not features",
+        "check_estimators_nan_inf": "uint8 images have no NaN, and floats are refused",
     },
     OnTablesAsImages: {},
 }
@@ -96,7 +95,7 @@ EXPECTED_FAILURES = {
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_sklearn_checks(estimator, check):
-    """scikit-learn's checks of an estimator's manners hold, but for the listed ones."""
+    """scikit-learn's checks of estimators pass, except the listed ones."""
     check(estimator)
 
 
@@ -106,7 +105,7 @@ def arrays():
 
 
 def test_paths_and_arrays_give_the_same_codes(arrays, tmp_path):
-    """An image has the same code as a file and as an array, alone or in a list."""
+    """The codes of a file and of an array are the same, and so are those of lists."""
     paths = [tmp_path / f"{i}.png" for i in range(5)]
     for path, array in zip(paths, arrays, strict=True):
         Image.fromarray(array).save(path)
@@ -119,7 +118,7 @@ def test_paths_and_arrays_give_the_same_codes(arrays, tmp_path):
 
 
 def test_codes_are_those_of_the_store(arrays, tmp_path):
-    """The transformer and featx.extract agree bit for bit, layers side by side."""
+    """The transformer and featx.extract return the same bits, with concatenated layers."""
     for i, array in enumerate(arrays):
         Image.fromarray(array).save(tmp_path / f"{i}.png")
     settings = TINY | {"layer": ["block1_pool", "block2_conv1"], "resize": "pad"}
@@ -129,8 +128,8 @@ def test_codes_are_those_of_the_store(arrays, tmp_path):
     assert np.array_equal(featx.VGG19Codes(**settings).fit_transform(arrays), stored)
 
 
-def test_the_arrays_are_untouched_and_grey_is_rgb(arrays):
-    """transform changes no array, and a grey image is one with three equal channels."""
+def test_arrays_are_not_changed_and_grey_is_rgb(arrays):
+    """A grey image has the codes of one with three equal channels."""
     before = arrays.copy()
     codes = featx.VGG19Codes(**TINY)
     grey = arrays[..., 0]
@@ -140,8 +139,8 @@ def test_the_arrays_are_untouched_and_grey_is_rgb(arrays):
     assert np.array_equal(arrays, before)
 
 
-def test_it_works_in_a_pipeline_and_survives_pickle_and_clone(arrays):
-    """A pipeline fits on images; a pickled or cloned transformer gives the same codes."""
+def test_it_works_in_a_pipeline(arrays):
+    """A pickled or cloned transformer returns the same codes."""
     y = np.array(["a", "b", "a", "b", "a"])
     model = make_pipeline(featx.VGG19Codes(**TINY), RidgeClassifier()).fit(arrays, y)
     assert list(model.predict(arrays)) == list(y)
@@ -151,48 +150,38 @@ def test_it_works_in_a_pipeline_and_survives_pickle_and_clone(arrays):
 
 
 def test_feature_names_are_those_of_the_frame(arrays):
-    """The names of the columns are LAYER_NUMBER."""
+    """The names are LAYER_NUMBER."""
     names = featx.VGG19Codes(**TINY).fit(arrays).get_feature_names_out()
     assert list(names[:2]) == ["block1_pool_0", "block1_pool_1"]
     assert len(names) == 64
 
 
 @pytest.mark.parametrize(
-    ("X", "message"),
-    [
-        (
-            np.zeros((2, 32, 32, 3)),
-            "Expected paths, or uint8 images of shape (n, height, width, 3). Received an item of "
-            "shape (32, 32, 3) and dtype float64. Images from 0 to 1 become uint8 by "
-            "(255 * X).round().astype('uint8').",
-        ),
-        ([], "Found no images in X. Expected paths or uint8 images, received []."),
-    ],
+    ("X", "fact"), [(np.zeros((2, 32, 32, 3)), "float64"), ([], r"\[\]"), (3, "3")]
 )
-def test_what_is_no_image_is_refused(X, message):
-    """Floats are refused, since nobody can know their range; so is nothing at all."""
-    with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+def test_other_inputs_are_refused(X, fact):
+    """Floats, whose range is unknown, an empty list, and a number."""
+    with pytest.raises(OptionError, match=fact):
         featx.VGG19Codes(**TINY).fit(X)
 
 
 def test_a_bad_file_is_named(tmp_path):
-    """A file that cannot be read is an error with its path, since a row cannot be left out."""
+    """A file that cannot be read is an error, since no row can be left out."""
     path = tmp_path / "broken.jpg"
     path.write_bytes(b"")
-    with pytest.raises(ImageError, match=f"^{re.escape(str(path))} cannot be read: empty file.$"):
+    with pytest.raises(ImageError, match=re.escape(str(path))):
         featx.VGG19Codes(**TINY).fit_transform([path])
 
 
 def test_settings_are_checked_in_fit_not_in_the_constructor(arrays):
-    """The constructor only stores, as scikit-learn asks; fit refuses a wrong layer."""
+    """The constructor accepts a wrong layer, as scikit-learn requires; fit refuses it."""
     codes = featx.VGG19Codes("block1_pol")
     with pytest.raises(UnknownLayerError, match=r"'block1_pol'.*'block1_pool'"):
         codes.fit(arrays)
 
 
-@pytest.mark.parametrize("batch_size", [0, -1, "x", 2.5])
+@pytest.mark.parametrize("batch_size", [0, "x"])
 def test_a_wrong_batch_size_is_refused(arrays, batch_size):
-    """Nothing but "auto" or a number from 1 is taken; no row is left unwritten."""
-    message = f"No such batch size: {batch_size}. Expected --batch-size auto, or 1 and more."
-    with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+    """A batch size is "auto", or an integer from 1."""
+    with pytest.raises(OptionError, match=f"--batch-size.*{batch_size}"):
         featx.VGG19Codes(**TINY, batch_size=batch_size).fit_transform(arrays)
