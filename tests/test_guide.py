@@ -12,7 +12,7 @@ COMING_FROM = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")
 
 @pytest.mark.slow
 def test_the_quick_start_runs_and_prints_what_it_shows(tmp_path):
-    """In a folder with data/ its commands run in order, then its Python, on their files."""
+    """In a folder with data/ its commands run in order, then its Python on their files."""
     folder = folder_with_data(tmp_path)
     assert check_commands(QUICK_START, folder) >= 12
     run_python(blocks(QUICK_START, "python"), folder)
@@ -20,14 +20,14 @@ def test_the_quick_start_runs_and_prints_what_it_shows(tmp_path):
 
 @pytest.mark.slow
 def test_the_python_for_newcomers_runs(tmp_path):
-    """Blocks of coming-from.md run in order in one process, but for those marked."""
+    """The blocks of coming-from.md run in order in one process, except those marked."""
     code = "\n".join(runnable(COMING_FROM))
     assert code.count("import featx") >= 2
     run_python([code], folder_with_data(tmp_path))
 
 
 def runnable(page):
-    """Return the page's Python, but for what needs other packages or a download."""
+    """Return the page's Python, except blocks that need other packages or a download."""
     return [block for block in blocks(page, "python") if not block.startswith("# not run here")]
 
 
