@@ -44,7 +44,7 @@ _UNUSUAL = ("filename", "image", "file")  # names of columns of paths, accepted 
 _MISSING = {"NoneType", "NAType", "NaTType"}  # types of None, pandas.NA and pandas.NaT
 _COLUMNS_SHOWN = 20  # an exported store has a column for each feature
 # The first line of some files from Excel names the delimiter.
-_SEP_LINE = re.compile(r'"?sep=([,;\t])"?\r?\n', re.IGNORECASE)
+_SEP_LINE = re.compile(r'"?sep=([,;\t])"?\s*', re.IGNORECASE)
 
 
 class Frame(Protocol):
@@ -310,15 +310,16 @@ def parse_table(table: Table, data: bytes, *, delimiters: str = ",;\t") -> Table
     delimiters : str
         Possible delimiters. The first one that gives a column of paths is used.
     """
-    text = _decoded(data, table)
-    sep_line = _SEP_LINE.match(text)
+    encoding = _encoding(data, table)
+    sep_line = _SEP_LINE.fullmatch(_stream(data, encoding).readline())
     if sep_line:
-        delimiters, text = sep_line[1], text[sep_line.end() :]
+        delimiters = sep_line[1]
 
     def lines(delimiter: str) -> Iterator[tuple[int, list[str]]]:
         """Yield the lines that are not empty, with their numbers."""
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        skipped, line = int(bool(sep_line)), 0
+        stream = _stream(data, encoding)
+        skipped, line = int(bool(sep_line and stream.readline())), 0
+        reader = csv.reader(stream, delimiter=delimiter, strict=True)
         try:
             for cells in reader:
                 line = reader.line_num
@@ -364,8 +365,12 @@ def parse_table(table: Table, data: bytes, *, delimiters: str = ",;\t") -> Table
     return table
 
 
-def _decoded(data: bytes, table: Table) -> str:
-    """Return the text of a file; add a note if it is not UTF-8."""
+def _stream(data: bytes, encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(data), encoding, newline="")
+
+
+def _encoding(data: bytes, table: Table) -> str:
+    """Return the encoding of a file; add a note if it is not UTF-8."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encodings = {"utf-16": "UTF-16"}
     else:
@@ -374,13 +379,13 @@ def _decoded(data: bytes, table: Table) -> str:
             encodings["cp1252"] = "Windows-1252"
     for encoding, name in encodings.items():
         with suppress(UnicodeDecodeError):
-            text = data.decode(encoding)
+            data.decode(encoding)
             if name != "UTF-8":
                 table.notes.append(
                     f"{table.title[0].upper()}{table.title[1:]} was read as {name} text. Save it "
                     "as UTF-8 if names look wrong."
                 )
-            return text
+            return encoding
     return table.refuse(" is not text. Save it as CSV in UTF-8.")
 
 
