@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from running import job_in, run
+from running import job_in
 
 import featx
 from featx.errors import FitError, ImagesError, OptionError
@@ -378,16 +378,19 @@ def test_path_column_of_a_manifest_and_of_metadata(tmp_path):
         list_images(tmp_path)
 
 
-def test_tables_in_memory_from_images_to_a_fit(image_folder):
+def test_tables_in_memory_for_extract_and_fit(image_folder, make_store):
     """A manifest and labels may be in memory; the model records the class of the table."""
-    names = [path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.png")]
-    paths = [image_folder / name for name in names]
-    job = job_in(image_folder.parent, images=None, manifest={"Image": paths}, path_column="image")
-    run(job)
-    table = pd.DataFrame({"Datei": paths, "species": [name.split("/")[1] for name in names]})
-    fitted = featx.fit(job.output, clf="ridge", labels=table, path_column="datei", folds=2)
-    assert list(fitted.model.classes) == ["blue", "green", "red"]
-    assert fitted.model.provenance["settings"]["labels"] == "DataFrame"
-    assert fitted.model.provenance["settings"]["path_column"] == "datei"
-    with pytest.raises(OptionError, match="DataFrame"):
-        job_in(image_folder.parent, images="data", manifest=table)
+    job = job_in(image_folder, images=None, manifest={"Bild": ["a.png"]}, path_column="bild")
+    assert [record.path for record in job.listing.records] == ["a.png"]
+    with pytest.raises(OptionError, match="dict"):
+        job_in(image_folder, images="data", manifest={"path": ["a.png"]})
+    paths, labels = [f"{i}.png" for i in range(8)], ["x", "y"] * 4
+    codes = {"block1_pool": np.eye(8, 64, dtype="f4")}
+    store = make_store(image_folder / "codes.h5", codes, [None] * 8, paths=paths)
+    table = pd.DataFrame({"Datei": paths, "species": labels})
+    fitted = featx.fit(
+        store, clf="centroid", folds=2, baselines=False, labels=table, path_column="datei"
+    )
+    assert list(fitted.model.classes) == ["x", "y"]
+    settings = fitted.model.provenance["settings"]
+    assert (settings["labels"], settings["path_column"]) == ("DataFrame", "datei")
