@@ -1,4 +1,4 @@
-"""Pages for two test files: a store with hostile names, and a bundle fitted on it."""
+"""A store with hostile names and a model fitted on it, for two test files."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ HOSTILE_LABELS = ("</script><script>alert(3)</script>", "<b onclick=alert(4)>{{7
 
 
 def hostile_store(path, make_store, n=48, **facts):
-    """Write a store of `n` images whose names and classes are code, if anyone runs them."""
+    """Write a store of images whose names and classes are HTML, scripts and templates."""
     rng = np.random.default_rng(0)
     y = np.arange(n) % 3
     codes = rng.normal(0, 1, (n, 64))
@@ -35,8 +35,8 @@ def hostile_store(path, make_store, n=48, **facts):
     )
 
 
-def hostile_bundle(folder, make_store, **facts):
-    """Fit on a hostile store; return the bundle's path."""
+def hostile_model(folder, make_store, **facts):
+    """Fit on a hostile store; return the path of the model."""
     store = hostile_store(folder / "codes.h5", make_store, **facts)
     featx.fit(store, C=1.0, output=folder / "model.skops")
     return folder / "model.skops"

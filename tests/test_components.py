@@ -27,7 +27,7 @@ from featx.fitting.classifiers import find_classifiers
 from featx.fitting.coordinates import coordinates_of
 from featx.fitting.selection import search, select_classifier
 from featx.fitting.single_fit import Problem, SearchSpace
-from featx.report.gathering.words import bundle_commands
+from featx.report.gathering.descriptions import model_commands
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -539,12 +539,12 @@ def test_the_command_reports_components(stores, tmp_path, run):
     assert f"{K} whitened components" in out
     model = load_model(path)
     assert model.provenance["settings"]["components"] == K
-    fitted = bundle_commands(path, model)[1].line
+    fitted = model_commands(path, model)[1].line
     assert fitted.endswith(f"--C 3 --components {K} --whiten -o {path}")
     code, out, _ = run(*command, "-o", path, "--overwrite", "--json")
     assert code == 0
     assert (json.loads(out)["components"], json.loads(out)["whiten"]) == (K, False)
-    assert "--whiten" not in bundle_commands(path, load_model(path))[1].line
+    assert "--whiten" not in model_commands(path, load_model(path))[1].line
     code, out, _ = run(*command, "-o", path, "--overwrite")
     assert f"{K} components" in out
     code, _, err = run("fit", stores["wide", True], "--whiten", "-o", path, "--overwrite")

@@ -274,7 +274,7 @@ def draw(folder, n_images):
         (["--device", "tpu"], "tpu"),
         (["--manifest", "no.csv"], "no.csv"),
         (["--seed", "-1"], "--seed"),
-        (["-o", "no/where"], "where"),
+        (["-o", "no/where"], "no"),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, list) else "",
 )

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from pages import HOSTILE_LABELS, hostile_bundle
+from pages import HOSTILE_LABELS, hostile_model
 
 import featx
 
@@ -41,7 +41,7 @@ def pages(tmp_path_factory, make_store, make_image_folder):
         output=folder / "tuned",
     )  # fmt: skip
     sources = {
-        "bundle": hostile_bundle(folder, make_store),
+        "model": hostile_model(folder, make_store),
         "sweep": folder / "sweep",
         "tuned": folder / "tuned",
     }
@@ -80,7 +80,7 @@ def cards(page):
     return page.locator("#cell .card")
 
 
-@pytest.mark.parametrize("name", ["bundle", "sweep", "tuned"])
+@pytest.mark.parametrize("name", ["model", "sweep", "tuned"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1600])
 def test_a_page_fits_and_can_be_read(open_page, name, scheme, width):
@@ -100,7 +100,7 @@ def test_a_page_fits_and_can_be_read(open_page, name, scheme, width):
 
 
 def test_a_click_on_a_cell_shows_its_images(open_page):
-    page = open_page("bundle")
+    page = open_page("model")
     assert cards(page).count() == 0
     for cell in page.locator("#matrix [data-key]").all():
         cell.click()
@@ -115,7 +115,7 @@ def test_a_click_on_a_cell_shows_its_images(open_page):
 
 def test_the_page_works_by_keyboard(open_page):
     """The tabulator leads to a cell and to a point, arrows on from there, Enter opens."""
-    page = open_page("bundle")
+    page = open_page("model")
     first = page.locator('#matrix [tabindex="0"]')
     first.focus()
     page.keyboard.press("Enter")
@@ -150,7 +150,7 @@ def test_heat_maps_are_drawn_beside_their_images(open_page):
 
 
 def test_a_point_shows_its_image_where_it_is_pointed_at(open_page):
-    page = open_page("bundle", 400, reduced_motion="reduce")
+    page = open_page("model", 400, reduced_motion="reduce")
     point = page.locator("#plane use[data-key]").nth(5)
     point.scroll_into_view_if_needed()
     # Scrolling hides what is shown, and is told a frame later.
@@ -181,7 +181,7 @@ def test_tables_sort_by_click_and_by_key(open_page):
 
 def test_hostile_names_are_shown_and_do_nothing(open_page):
     """Every cell opened, every point passed: no dialog, no request, no element of theirs."""
-    page = open_page("bundle")
+    page = open_page("model")
     for cell in page.locator("#matrix [data-key]").all():
         cell.focus()
         page.keyboard.press("Enter")
@@ -196,9 +196,9 @@ def test_hostile_names_are_shown_and_do_nothing(open_page):
 
 
 def test_in_print_the_menu_goes_and_colours_stay(open_page):
-    page = open_page("bundle")
+    page = open_page("model")
     page.emulate_media(media="print", color_scheme="dark")
     assert page.locator("nav").is_hidden()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.locator("#telling .thumb").first.is_visible()
+    assert page.locator("#images .thumb").first.is_visible()
     assert len(page.pdf()) > 10_000

@@ -112,7 +112,7 @@ def _figure(result: TrainingResult) -> Any:
     epochs = [record.epoch for record in history]
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         trained = [getattr(record, name) for record in history if record.loss is not None]
-        axes.plot(epochs[-len(trained) :], trained, color="0.6", label="training set")
+        axes.plot(epochs[len(epochs) - len(trained) :], trained, color="0.6", label="training set")
         stopping = [getattr(record, f"stopping_{name}") for record in history]
         axes.plot(epochs, stopping, color="C0", label="early-stopping set")
         axes.plot(best, stopping[best], "o", color="C3", label=f"best: epoch {best}")

@@ -1,4 +1,4 @@
-"""What people look at: figures, for notebooks and for pages, and a page of its own."""
+"""Figures for notebooks, and reports: HTML pages about models, sweeps and fine-tunings."""
 
 from featx.report.figures import (
     explanation_figure,
@@ -11,11 +11,14 @@ from featx.report.figures import (
     plot_reliability,
     plot_training,
 )
-from featx.report.page import ReportJob, prepare_report, run_report, write_report
+from featx.report.prepare import ReportJob, prepare_report
+from featx.report.run import run_report, write_report
+from featx.report.settings import ReportSettings
 from featx.report.svg import as_svg
 
 __all__ = [
     "ReportJob",
+    "ReportSettings",
     "as_svg",
     "explanation_figure",
     "plot_confusion",

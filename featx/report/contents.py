@@ -1,7 +1,7 @@
-"""What a page says, before it is a page: plain values, whatever they were read from.
+"""The contents of a page, before it is a page: plain values.
 
-Nothing comes in; the names go out to what gathers them and to what draws them.
-A part that could not be had is a `Missing`: why not, and what to type.
+`featx.report.gathering` fills these classes and `featx.report.page` shows them. A part that
+is not available is a `Missing`, which says why, and what to type to get it.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from featx.dataset.duplicates import DuplicatePair
 from featx.finetuning.history import EpochRecord
 from featx.fitting.model import Model
 from featx.images import File
@@ -23,59 +24,58 @@ __all__ = [
     "CodeMap",
     "Command",
     "Contents",
-    "Copy",
+    "FinetuningPart",
     "HeatMap",
+    "ImageResults",
     "Images",
     "LearningPoint",
     "Missing",
-    "Pictures",
     "SweepPart",
     "SweepRow",
-    "TuningPart",
     "as_text",
 ]
 
-_LONGEST = 240  # letters of a path or a class
+_MAX_CHARACTERS = 240  # of a path or a class
 
 
-def as_text(word: str) -> str:
-    """Return a path or a class as a page shows it, whatever is in it."""
-    return shown(printable(word), _LONGEST)
+def as_text(name: str) -> str:
+    """Return a path or a class as a page shows it, whatever it contains."""
+    return shown(printable(name), _MAX_CHARACTERS)
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Why something is not there, in words that say what to type."""
+    """Why a part of the page is missing, and what to type to get it."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command line, and what it is for."""
+    """A command line, and its purpose."""
 
-    what: str
+    purpose: str
     line: str
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images that a page may show, one entry an image in every field.
+    """Images that a page may show; every field has one entry for each image.
 
     Parameters
     ----------
     path, label : tuple of str
-        As text that can be shown.
+        Text that can be shown.
     thumbnails : ndarray of uint8, shape (n, 32, 32, 3)
-        Small pictures.
+        The thumbnails of the store.
     predicted : tuple of (str or None)
-        None where an image was not scored.
+        Predicted class; None if the image was not scored.
     confidence : ndarray of float, shape (n,)
-        Probability of the predicted class; NaN where an image was not scored.
+        Probability of the predicted class; NaN if the image was not scored.
     files : tuple of Path or Url
-        Where each lay when its code was taken.
+        Where each image was when its code was extracted.
     sha256 : tuple of str
-        Of the bytes that it had then.
+        sha256 of its bytes at that time.
     """
 
     path: tuple[str, ...]
@@ -94,62 +94,52 @@ class CodeMap:
     Parameters
     ----------
     images : ndarray of int, shape (m,)
-        Which of the images.
+        Numbers of the images.
     points : ndarray of float, shape (m, 2)
         Their first two principal components.
-    shares : tuple of float
-        Of the variance, that of the first and of the second.
+    explained_variance : (float, float)
+        Fractions of the variance that the two components explain.
     """
 
     images: NDArray[np.int64]
     points: NDArray[np.float64]
-    shares: tuple[float, float]
+    explained_variance: tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Copy:
-    """Two images, by number, that are one picture."""
-
-    first: int
-    second: int
-    same_bytes: bool
-    correlation: float
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """What is known image by image.
+class ImageResults:
+    """What is known about each image.
 
     Parameters
     ----------
     images : Images
-        All that may be shown.
+        All images that may be shown.
     evaluation : Evaluation
-        Of their predictions.
+        Scores of their predictions.
     how : str
-        Where the predictions come from, in a sentence.
+        How the predictions were made, in a sentence.
     code_map : CodeMap or Missing
         The codes in two dimensions.
-    copies : tuple of Copy
-        Pictures that are there twice.
+    duplicates : tuple of DuplicatePair
+        Near-duplicates, by numbers of the images.
     unreadable : tuple of (str, str)
-        Path and reason.
+        Path of each unreadable file, and the reason.
     note : str, default=""
-        What is not as it should be.
+        A warning about the predictions.
     """
 
     images: Images
     evaluation: Evaluation
     how: str
     code_map: CodeMap | Missing
-    copies: tuple[Copy, ...]
+    duplicates: tuple[DuplicatePair, ...]
     unreadable: tuple[tuple[str, str], ...]
     note: str = ""
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """One of the images, by number, and what its places add to the decision."""
+    """The number of an image, and the explanation of its prediction."""
 
     image: int
     explanation: Explanation
@@ -157,12 +147,12 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class SweepRow:
-    """A line of a sweep's table."""
+    """A row of a sweep's table."""
 
     layers: tuple[str, ...]
     pool: str
     size: tuple[int, int]
-    width: int
+    n_features: int
     accuracy: Score
     balanced_accuracy: Score
     bytes_per_image: float
@@ -180,56 +170,57 @@ class LearningPoint:
 
 @dataclass(frozen=True)
 class SweepPart:
-    """What a sweep found: rows, findings in words, and the learning curve of the best."""
+    """The results of a sweep: its rows, its findings as text, and a learning curve."""
 
     rows: tuple[SweepRow, ...]
     findings: tuple[str, ...]
-    curve: tuple[LearningPoint, ...]
+    learning_curve: tuple[LearningPoint, ...]
 
 
 @dataclass(frozen=True)
-class TuningPart:
-    """What a fine-tuning came to: epochs, the one that was kept, and what to ship."""
+class FinetuningPart:
+    """The results of a fine-tuning: its epochs, the best one, and the scores."""
 
     history: tuple[EpochRecord, ...]
     best: int | None
     scores: Mapping[str, Score]
     gain: Score
-    advice: str
 
 
 @dataclass(frozen=True)
 class Contents:
-    """All that a page says.
+    """The contents of a page.
 
     Parameters
     ----------
-    kind : {"classifier", "sweep", "fine-tuning"}
-        What the source is.
+    kind : {"model", "sweep", "fine-tuning"}
+        What the page is about.
     name : str
         Its file or folder.
     lead : tuple of str
-        The summary, a sentence each.
+        The summary, in sentences.
     facts : tuple of (str, str)
-        The recipe and the rest of it, name and value.
+        Names and values of the recipe and of other settings.
     bars : tuple of (str, Score)
-        Accuracies side by side, what counts most first.
+        Accuracies to compare, the most important first.
     scored_on : str
-        What these were scored on.
+        The images that these accuracies are of.
     evaluation : Evaluation or Missing
-        The scores that the source holds.
-    pictures : Pictures or Missing
-        What is known image by image.
+        The scores that the source contains.
+    image_results : ImageResults or Missing
+        What is known about each image.
     notes : tuple of str
-        What the user should know.
+        Warnings and other notes for the user.
     commands : tuple of Command
-        That made it, as far as is known, or that follow.
-    sweep, tuning : SweepPart, TuningPart or None
-        What only such a source has.
-    classifier : Model or None
-        What can explain its decisions; a sweep has none.
+        Commands that made the source, or that follow.
+    sweep : SweepPart, optional
+        The results of a sweep.
+    finetuning : FinetuningPart, optional
+        The results of a fine-tuning.
+    model : Model, optional
+        A model that can explain its predictions; a sweep has none.
     heat_maps : tuple of HeatMap, or Missing
-        Of the most telling images; empty where none are asked for.
+        Heat maps of images to look at; empty if none are requested.
     """
 
     kind: str
@@ -239,10 +230,10 @@ class Contents:
     bars: tuple[tuple[str, Score], ...]
     scored_on: str
     evaluation: Evaluation | Missing
-    pictures: Pictures | Missing
+    image_results: ImageResults | Missing
     notes: tuple[str, ...]
     commands: tuple[Command, ...]
     sweep: SweepPart | None = None
-    tuning: TuningPart | None = None
-    classifier: Model | None = None
+    finetuning: FinetuningPart | None = None
+    model: Model | None = None
     heat_maps: tuple[HeatMap, ...] | Missing = ()

@@ -1,6 +1,6 @@
 "use strict";
-// What a page does: cells open, points show their image, tables sort. Names of files and
-// classes are put in as text, never as HTML.
+// The behaviour of the page: cells open, points show their image, tables can be sorted. Names of
+// files and classes are inserted as text, never as HTML.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
 
@@ -26,9 +26,9 @@
       caption.append(label);
     } else {
       const isRight = image.predicted === image.label;
-      const said = make("span", isRight ? "right" : "wrong");
-      said.append(make("b", "", image.predicted), ` ${Math.round(100 * image.p)}\u00a0%`);
-      caption.append(said);
+      const predicted = make("span", isRight ? "right" : "wrong");
+      predicted.append(make("b", "", image.predicted), ` ${Math.round(100 * image.p)}\u00a0%`);
+      caption.append(predicted);
       if (!isRight) caption.append(make("span", "", `is ${image.label}`));
     }
     caption.append(make("span", "path", image.path));
@@ -36,7 +36,7 @@
     return figure;
   }
 
-  // A click, Enter or the space bar on a button of an SVG, which has no click by key.
+  // Enter and the space bar do not click a button of an SVG by themselves.
   function onPress(root, act) {
     root.addEventListener("click", (event) => {
       const button = event.target.closest("[data-key]");
@@ -56,7 +56,7 @@
     return [box.x + box.width / 2, box.y + box.height / 2];
   }
 
-  // One button of an SVG is reached by the tabulator; arrows lead to the nearest that way.
+  // The tab key reaches one button of an SVG; arrow keys lead to the nearest one in that direction.
   function walkByArrows(root) {
     const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     root.addEventListener("keydown", (event) => {
@@ -101,10 +101,10 @@
       const cards = make("div", "cards");
       cards.append(...cell.images.map(card));
       panel.classList.add("open");
-      panel.replaceChildren(make("h3", "", cell.words), cards);
+      panel.replaceChildren(make("h3", "", cell.description), cards);
       if (cell.images.length < cell.n) {
-        const few = `The ${cell.images.length} most confident are shown.`;
-        panel.append(make("p", "caption", few));
+        const note = `The ${cell.images.length} most confident are shown.`;
+        panel.append(make("p", "caption", note));
       }
       if (!button.ownerSVGElement) panel.scrollIntoView({ block: "nearest" });
     };
@@ -144,7 +144,7 @@
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape") hide();
     });
-    // A point that is reached by the keyboard may scroll into view: its image goes along.
+    // If a point that was reached with the keyboard scrolls into view, its image moves with it.
     const follow = () => {
       const point = document.activeElement.closest("#plane [data-key]");
       if (point && !hover.hidden) place(point);
@@ -159,7 +159,7 @@
       const head = button.closest("th");
       const place = head.cellIndex;
       const isNumber = button.dataset.sort === "number";
-      // Numbers begin with the largest, words with the first.
+      // The first click sorts numbers from the largest, and text from A.
       const first = isNumber ? "descending" : "ascending";
       const other = isNumber ? "ascending" : "descending";
       const way = head.getAttribute("aria-sort") === first ? other : first;

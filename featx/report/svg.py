@@ -1,53 +1,55 @@
-"""A figure as SVG that can stand inside an HTML page.
+"""Figures as SVG elements inside an HTML page.
 
-A figure comes in; text goes out, the same bytes for the same figure. The page
-decides the colour and the font of its words, so that they can be read in light
-and in dark mode. This file does not know what the figure shows.
+A figure comes in; text goes out, the same bytes for the same figure. The page decides
+colour and font of the text, so that it can be read in light and in dark mode. Elements of a
+figure can be made buttons; the page's script decides what they do. This file does not know
+what a figure shows.
 """
 
 import io
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from xml.dom import minidom
 
 from featx.errors import OptionError
 from featx.report.axes import STYLE
+from featx.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["NO_XML", "as_svg"]
+__all__ = ["as_svg", "make_elements_buttons", "make_points_buttons"]
 
-#: What XML cannot hold, however it is written.
-NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Characters that XML cannot contain.
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def as_svg(figure: "Axes | Figure", prefix: str) -> str:
-    """Return a figure as an <svg> element for a page, on a transparent ground.
+    """Return a figure as an <svg> element with a transparent background.
 
-    What is black in the figure gets the page's text colour (``currentColor``),
-    and words its font; other colours stay. Words are text, which can be searched
-    and copied. On a narrow page the figure shrinks.
+    Black becomes the text colour of the page (``currentColor``), and text gets its font;
+    other colours stay. Text can be searched and copied. On a narrow page the figure shrinks.
 
     Parameters
     ----------
     figure : Axes or Figure
-        The figure, or axes of it; all of it is drawn.
+        The figure, or axes of it; the whole figure is drawn.
     prefix : str
-        What all ids begin with: a letter, then letters, digits, - or _. Figures
-        of one page need different ones.
+        Prefix of all ids: a letter, then letters, digits, - or _. Figures of one page need
+        different prefixes.
 
     Returns
     -------
     str
-        One element, without the header of an XML file.
+        The element, without the header of an XML file.
 
     Raises
     ------
     OptionError
-        No id can begin with `prefix`.
+        `prefix` cannot begin an id.
 
     Examples
     --------
@@ -58,42 +60,42 @@ def as_svg(figure: "Axes | Figure", prefix: str) -> str:
     """
     if not re.fullmatch(r"[A-Za-z][\w-]*", prefix, re.ASCII):
         message = (
-            f"No id can begin with {prefix!r}. Expected a letter, then letters, digits, - or _. "
-            "Use a prefix such as 'confusion-'."
+            f"The prefix {prefix!r} cannot begin an id. Use a letter, then letters, digits, - or "
+            "_, such as 'confusion-'."
         )
         raise OptionError(message)
-    # The style sheet would hold for the whole page: what it says is said below, of this element.
-    text = re.sub("<style.*?</style>", "", NO_XML.sub("\ufffd", _drawn(figure)), flags=re.DOTALL)
+    # A style sheet would apply to the whole page; its content becomes attributes of the element.
+    text = re.sub("<style.*?</style>", "", _NO_XML.sub("\ufffd", _drawn(figure)), flags=re.DOTALL)
     (root,) = minidom.parseString(text.encode()).getElementsByTagName("svg")
     _rewrite(root, prefix)
-    # Black fills have no colour of their own in Matplotlib's SVG.
+    # Matplotlib's SVG has no colour for black fills.
     style = "stroke-linejoin:round;stroke-linecap:butt;fill:currentColor"
     root.setAttribute("style", f"{style};max-width:100%;height:auto")
     root.setAttribute("role", "img")
     titles = [ax.get_title(loc="left") or ax.get_title() for ax in figure.figure.figure.axes]
     spoken = ". ".join(" ".join(title.split()) for title in titles if title)
-    root.setAttribute("aria-label", NO_XML.sub("\ufffd", spoken))
+    root.setAttribute("aria-label", _NO_XML.sub("\ufffd", spoken))
     return root.toxml()
 
 
 def _drawn(figure: "Axes | Figure") -> str:
-    """Return Matplotlib's SVG, which is a file of its own."""
+    """Return Matplotlib's SVG, a complete file."""
     import matplotlib.style
 
     settings = {"svg.fonttype": "none", "svg.hashsalt": "featx", "svg.id": None}
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     text = io.StringIO()
     with matplotlib.style.context([*STYLE, settings]), warnings.catch_warnings():
-        # The browser has fonts for what Matplotlib's own lacks.
+        # The browser has fonts for glyphs that Matplotlib's font lacks.
         warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
-        # Axes stand in a figure, which may stand in another.
+        # Axes belong to a figure, which may be part of another one.
         root = figure.figure.figure
         root.savefig(text, format="svg", transparent=True, metadata=no_metadata)
     return text.getvalue()
 
 
 def _rewrite(element: minidom.Element, prefix: str) -> None:
-    """Prefix ids and what refers to them; leave colour and font of words to the page."""
+    """Prefix ids and references to them; remove the colour and the font of text."""
     for each in [element, *element.getElementsByTagName("*")]:
         for name, value in list(each.attributes.items()):
             if name == "id":
@@ -106,3 +108,70 @@ def _rewrite(element: minidom.Element, prefix: str) -> None:
                 each.setAttribute(name, style.replace("url(#", f"url(#{prefix}"))
             elif "url(#" in value:
                 each.setAttribute(name, value.replace("url(#", f"url(#{prefix}"))
+
+
+def make_elements_buttons(svg: str, buttons: Mapping[str, tuple[str, str]]) -> str:
+    """Make elements of an SVG buttons.
+
+    One button can be reached with the tab key, the others with the arrow keys from there.
+
+    Parameters
+    ----------
+    svg : str
+        The result of `as_svg`.
+    buttons : mapping of str to (str, str)
+        By id: a key for the page's script, and a name for screen readers.
+
+    Examples
+    --------
+    >>> svg = '<svg><g id="a"/></svg>'
+    >>> make_elements_buttons(svg, {"a": ("0-1", "3 images of ant, predicted as bee")})[:42]
+    '<svg role="group"><g id="a" tabindex="0" r'
+    """
+    root = _root(svg)
+    found = ((each, buttons.get(each.getAttribute("id"))) for each in _elements(root))
+    _make_buttons([(element, button) for element, button in found if button is not None])
+    return str(root.toxml())
+
+
+def make_points_buttons(svg: str, prefix: str, classes: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """Make the points of `featx.plot_map` buttons.
+
+    Parameters
+    ----------
+    svg : str
+        The result of `as_svg`.
+    prefix : str
+        The prefix of its ids.
+    classes : sequence of sequence of (str, str)
+        For each point of each class a key and a name, as for `make_elements_buttons`.
+    """
+    root = _root(svg)
+    groups = {each.getAttribute("id"): each for each in _elements(root)}
+    found = []
+    for k, points in enumerate(classes):
+        drawn = groups[f"{prefix}class-{k}"].getElementsByTagName("use")
+        found += list(zip(drawn, points, strict=True))
+    _make_buttons(found)
+    return str(root.toxml())
+
+
+def _root(svg: str) -> minidom.Element:
+    root = minidom.parseString(svg.encode()).documentElement
+    if root is None:
+        raise ValueError(svg)
+    # To a screen reader an image has no parts, but a group has.
+    root.setAttribute("role", "group")
+    return root
+
+
+def _elements(root: minidom.Element) -> list[minidom.Element]:
+    return list(root.getElementsByTagName("*"))
+
+
+def _make_buttons(buttons: Sequence[tuple[minidom.Element, tuple[str, str]]]) -> None:
+    for number, (element, (key, name)) in enumerate(buttons):
+        element.setAttribute("tabindex", "-1" if number else "0")
+        element.setAttribute("role", "button")
+        element.setAttribute("data-key", key)
+        element.setAttribute("aria-label", _NO_XML.sub("\ufffd", printable(name)))

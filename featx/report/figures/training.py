@@ -1,7 +1,4 @@
-"""A fine-tuning by epoch.
-
-Its history comes in; Matplotlib's axes go out.
-"""
+"""The accuracy of a fine-tuning by epoch."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -25,44 +22,45 @@ def plot_training(
     scores: Mapping[str, Score] | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw a fine-tuning by epoch.
+    """Draw the accuracy of a fine-tuning by epoch.
 
     Parameters
     ----------
     history : sequence of EpochRecord
-        Those of ``Finetuned.training.history``.
+        The records of ``Finetuned.training.history``.
     best : int, optional
         The epoch whose weights were kept.
     scores : mapping of str to Score, optional
-        Accuracies of what is compared, such as ``Finetuned.scores``: lines across,
-        with names. They are of images that neither curve has seen.
+        Accuracies on the test set, such as ``Finetuned.scores``, drawn as horizontal lines
+        with names.
     ax : Axes, optional
-        Where to draw; a new figure by default. The names stand right of it,
-        the legend below.
+        Axes to draw on; by default those of a new figure. The names are to the right of
+        the axes, and the legend is below.
 
     Returns
     -------
     Axes
-        That was drawn on.
+        The axes.
 
     Raises
     ------
     OptionError
-        There are no epochs, or `best` is none of them.
+        There are no epochs, or `best` is not one of them.
 
     Examples
     --------
-    >>> start, end = EpochRecord(0, 0, None, None, 1.1, 0.6, 2, 0), EpochRecord(1, 1e-3, 1, 0.7, 0.8, 0.7, 9, 5)
+    >>> start = EpochRecord(0, 0, None, None, 1.1, 0.6, 2, 0)
+    >>> end = EpochRecord(1, 1e-3, 1, 0.7, 0.8, 0.7, 9, 5)
     >>> ax = plot_training([start, end], best=1, scores={"probe": Score(0.6, 0.5, 0.7)})
     >>> [line.get_label() for line in ax.get_lines()][:2]
-    ['part that is trained on', 'part that stops']
+    ['training set', 'early-stopping set']
     """
     check_some(history, "epochs", "a fine-tuning")
-    stops = {epoch.epoch: epoch.stopping_accuracy for epoch in history}
-    if best is not None and best not in stops:
+    stopping = {epoch.epoch: epoch.stopping_accuracy for epoch in history}
+    if best is not None and best not in stopping:
         message = (
-            f"Epoch {best} cannot be marked as the best: the history has epochs {min(stops)} to "
-            f"{max(stops)}. Pass best=None, or one of them."
+            f"best must be None or one of the epochs {min(stopping)} to {max(stopping)}, but it "
+            f"is {best}."
         )
         raise OptionError(message)
     trained = {each.epoch: each.accuracy for each in history if each.accuracy is not None}
@@ -74,32 +72,32 @@ def plot_training(
                 "s--",
                 color=VERMILLION,
                 markersize=4,
-                label="part that is trained on",
+                label="training set",
             )
         axes.plot(
-            list(stops),
-            list(stops.values()),
+            list(stopping),
+            list(stopping.values()),
             "o-",
             color=BLUE,
             markersize=4,
-            label="part that stops",
+            label="early-stopping set",
         )
         if best is not None:
             axes.plot(
                 best,
-                stops[best],
+                stopping[best],
                 "o",
                 markersize=11,
                 markerfacecolor="none",
                 color=ink_of(axes),
                 label=f"best: epoch {best}",
             )
-        axes.set(xlabel="epoch", ylabel="accuracy (share of images)")
-        axes.set_xlim(min(stops) - 0.5, max(stops) + 0.5)
+        axes.set(xlabel="epoch", ylabel="accuracy (fraction of images)")
+        axes.set_xlim(min(stopping) - 0.5, max(stopping) + 0.5)
         axes.locator_params("x", integer=True, min_n_ticks=1)
         axes.set_title("Fine-tuning by epoch", loc="left")
         if scores:
-            axes.set_title("Fine-tuning by epoch; lines across: on untouched images", loc="left")
+            axes.set_title("Fine-tuning by epoch; horizontal lines: on the test set", loc="left")
             _draw_lines_across(axes, scores)
         _add_legend_below(axes)
         tidy(axes)
@@ -107,10 +105,10 @@ def plot_training(
 
 
 def _add_legend_below(axes: "Axes") -> None:
-    """Add a legend below the axes, their numbers and their label, where no curve goes."""
+    """Add a legend below the tick labels and the axis label, where there are no curves."""
     from matplotlib.transforms import ScaledTranslation
 
-    # In points, since they have one height however high the axes are.
+    # In points, because tick labels have the same height in axes of any height.
     down = ScaledTranslation(0, -36 / 72, axes.figure.dpi_scale_trans)
     add_legend(
         axes,
@@ -123,7 +121,7 @@ def _add_legend_below(axes: "Axes") -> None:
 
 
 def _draw_lines_across(axes: "Axes", scores: Mapping[str, Score]) -> None:
-    """Draw scores as lines across, each with its name at the right, apart from the others."""
+    """Draw scores as horizontal lines, with names at the right that do not overlap."""
     ink = ink_of(axes)
     ordered = sorted(scores.items(), key=lambda item: item[1].value)
     for (_, score), line in zip(ordered, itertools.cycle(LINES), strict=False):
@@ -133,7 +131,7 @@ def _draw_lines_across(axes: "Axes", scores: Mapping[str, Score]) -> None:
     heights: list[float] = []
     for _, score in ordered:
         heights.append(max(score.value, heights[-1] + gap) if heights else score.value)
-    # Upwards they may have left the axes: the last one back, and those that it meets.
+    # The last names may be above the axes, so they are moved down, with those that they meet.
     for i in reversed(range(len(heights))):
         heights[i] = min(heights[i], heights[i + 1] - gap if i + 1 < len(heights) else high)
     axes.set_ylim(low, high)

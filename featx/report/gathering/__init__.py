@@ -1,7 +1,7 @@
-"""Gathering: a bundle, a sweep or a fine-tuning in, the contents of a page out.
+"""Gathering: a model, a sweep or a fine-tuning comes in, the contents of a page go out.
 
-What the source holds is read; what it only refers to, codes and pictures, is looked
-for where it lay, and what is no longer there is missing in words.
+The source is read completely. Codes and images, to which it only refers, may be missing;
+then the contents say why, and what to type.
 """
 
 from featx.report.gathering.heat_maps import HeatMapJob, prepare_heat_maps, run_heat_maps

@@ -1,15 +1,15 @@
-"""Heat maps of the most telling images: contents in, what each place adds to decisions out.
+"""Heat maps of the images to look at: what each position adds to the decision score.
 
-Only here images go through the network again, and only those whose bytes are still
-the ones that their codes were taken from. This file draws nothing.
+Only here images go through the network again, and only those whose files have not changed
+since their codes were extracted. This file does not draw.
 """
 
 from dataclasses import dataclass
 
 from featx.errors import FeatxError, OptionError
 from featx.images import File, read_digest
-from featx.report.contents import Contents, HeatMap, Missing, Pictures, as_text
-from featx.report.shelf import telling
+from featx.report.contents import Contents, HeatMap, Missing, as_text
+from featx.report.page_images import images_to_look_at
 from featx.text import printable
 from featx.workflows import ExplanationJob, prepare_explanation, run_explanation
 
@@ -18,75 +18,70 @@ __all__ = ["HeatMapJob", "prepare_heat_maps", "run_heat_maps"]
 
 @dataclass(frozen=True)
 class HeatMapJob:
-    """Which of the images will be explained, by number, and how."""
+    """Numbers of the images that will be explained, and the job of the explanation."""
 
     images: tuple[int, ...]
     explanation: ExplanationJob
 
 
 def prepare_heat_maps(contents: Contents, n: int) -> HeatMapJob | Missing | None:
-    """Find the images that heat maps are drawn of; TensorFlow is not imported.
+    """Choose the images that get heat maps; TensorFlow is not imported.
 
     Parameters
     ----------
     contents : Contents
-        With a classifier, its images and their predictions.
+        The contents of a page.
     n : int
-        How many of the most confident mistakes, and of the least certain hits.
+        Number of the most confident mistakes, and of the least confident correct
+        predictions.
 
     Returns
     -------
     HeatMapJob, Missing or None
-        None where there are none to draw.
+        None if there is nothing to explain.
     """
-    pictures, bundle = contents.pictures, contents.classifier
-    if not n or bundle is None or not isinstance(pictures, Pictures):
+    results, model = contents.image_results, contents.model
+    if not n or model is None or isinstance(results, Missing):
         return None
-    images = pictures.images
-    wanted = [i for kind in telling(images) for i in kind[:n]]
-    there = [i for i in wanted if _is_as_it_was(images.files[i], images.sha256[i])]
-    if not wanted:
+    images = results.images
+    chosen = [i for kind in images_to_look_at(images) for i in kind[:n]]
+    unchanged = [i for i in chosen if _is_unchanged(images.files[i], images.sha256[i])]
+    if not chosen:
         return None
-    if not there:
+    if not unchanged:
         return Missing(
-            f"No heat maps: {printable(str(images.files[wanted[0]]))} and the others are not there, "
-            "or not as they were when their codes were taken. Bring them back to where they lay, "
-            "and make the page again."
+            "There are no heat maps, because the image files are missing or were changed since "
+            f"their codes were extracted, such as {printable(str(images.files[chosen[0]]))}. Put "
+            "the original files there, and make the report again."
         )
-    classes = {as_text(label): label for label in bundle.classes}
+    classes = {as_text(label): label for label in model.classes}
     try:
         job = prepare_explanation(
-            [str(images.files[i]) for i in there],
-            model=bundle,
-            label=[classes[str(images.predicted[i])] for i in there],
+            [str(images.files[i]) for i in unchanged],
+            model=model,
+            label=[classes[str(images.predicted[i])] for i in unchanged],
         )
     except FeatxError as error:
-        return Missing(f"No heat maps: {error}")
+        return Missing(f"There are no heat maps: {error}")
     if job.approximate_because is not None:
         return Missing(
-            f"No heat maps: {job.approximate_because}, so places do not add up to its decisions. "
-            f"An approximation: featx explain {contents.name} IMAGE"
+            f"There are no heat maps, because {job.approximate_because}. An approximation: featx "
+            f"explain {contents.name} IMAGE"
         )
-    return HeatMapJob(tuple(there), job)
+    return HeatMapJob(tuple(unchanged), job)
 
 
 def run_heat_maps(job: HeatMapJob) -> tuple[HeatMap, ...] | Missing:
-    """Run a job.
-
-    Parameters
-    ----------
-    job : HeatMapJob
-        Of `prepare_heat_maps`.
-    """
+    """Run a job of `prepare_heat_maps`."""
     try:
         return tuple(
             HeatMap(job.images[row], found) for row, found in run_explanation(job.explanation)
         )
     except FeatxError as error:
-        return Missing(f"No heat maps: {error}")
+        return Missing(f"There are no heat maps: {error}")
 
 
-def _is_as_it_was(file: File, sha256: str) -> bool:
+def _is_unchanged(file: File, sha256: str) -> bool:
     try:
         return read_digest(file) == sha256
     except OptionError:  # a URL that cannot be read here

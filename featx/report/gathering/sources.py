@@ -1,4 +1,4 @@
-"""What a page can be made of, told by the files that are there."""
+"""The source of a page: a model, a sweep or a fine-tuning, found by its files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,40 +6,36 @@ from pathlib import Path
 
 from featx.errors import ModelError, OptionError
 from featx.report.contents import Contents
-from featx.report.gathering.classifiers import of_bundle
-from featx.report.gathering.sweeps import of_sweep
-from featx.report.gathering.tunings import of_tuning
+from featx.report.gathering.finetunings import finetuning_contents
+from featx.report.gathering.models import model_contents
+from featx.report.gathering.sweeps import sweep_contents
 from featx.text import printable
 
 __all__ = ["Source", "find_source", "gather"]
 
-_VERBS = {"classifier": "fit", "sweep": "sweep", "fine-tuning": "finetune"}
+_VERBS = {"model": "fit", "sweep": "sweep", "fine-tuning": "finetune"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a page is made of: "classifier", "sweep" or "fine-tuning", and its main file."""
+    """The source of a page: "model", "sweep" or "fine-tuning", and its main file."""
 
     kind: str
     path: Path
 
 
 def find_source(source: Path | str) -> Source:
-    """Tell what a page is to be made of.
+    """Find the kind and the main file of a source.
 
     Parameters
     ----------
     source : Path or str
-        A bundle; the folder of a sweep or of a fine-tuning, or a file of these.
-
-    Returns
-    -------
-    Source
+        A model, the folder of a sweep or of a fine-tuning, or a file in such a folder.
 
     Raises
     ------
     OptionError
-        It is none of these.
+        The path is something else.
     """
     path = Path(source)
     if path.name in {"sweep.json", "run.json", "tuned.keras"}:
@@ -49,11 +45,11 @@ def find_source(source: Path | str) -> Source:
             if (path / name).is_file():
                 return Source(kind, path / name)
     elif path.suffix in {".skops", ".joblib"}:
-        return Source("classifier", path)
+        return Source("model", path)
     message = (
-        f"No page can be made of {printable(str(source))}. Expected a bundle (NAME.skops, of featx "
-        "fit), or the folder of a finished featx sweep or featx finetune, which holds its "
-        "sweep.json or run.json. Make one first: featx fit CODES -o model.skops"
+        f"There is no report about {printable(str(source))}. Use a model (NAME.skops, of featx "
+        "fit), or the folder of a finished featx sweep or featx finetune, which contains "
+        "sweep.json or run.json. Fit a model first: featx fit CODES -o model.skops"
     )
     raise OptionError(message)
 
@@ -65,45 +61,40 @@ def gather(
     labels: Path | str | None = None,
     trust: bool = False,
 ) -> Contents:
-    """Read a source and what it refers to.
+    """Read a source, and the files that it refers to.
 
     Parameters
     ----------
     source : Source
-        Of `find_source`.
+        The result of `find_source`.
     codes : sequence of Path or str, optional
-        The stores that a bundle was fitted on, if they lie elsewhere now.
+        The stores that a model was fitted on, if they were moved.
     labels : Path or str, optional
-        The table that gave a bundle's images labels or splits, if it lies elsewhere now.
+        The table of labels or splits that a model was fitted with, if it was moved.
     trust : bool, default=False
-        Whether to open a .joblib bundle, which can run any code of its maker.
-
-    Returns
-    -------
-    Contents
+        Open a .joblib model, which can run code of its author.
 
     Raises
     ------
     OptionError
-        `codes` or `labels` for what is no bundle.
+        `codes` or `labels` are given, but the source is not a model.
     ModelError
         The source cannot be read.
     """
-    if source.kind != "classifier" and (codes or labels):
+    path, name = source.path, printable(str(source.path))
+    if source.kind != "model" and (codes or labels):
         message = (
-            f"{printable(str(source.path))} knows its own codes and labels: --codes and --labels "
-            "belong to a bundle. Leave them out."
+            f"--codes and --labels are for models of featx fit, but {name} is of a {source.kind}, "
+            "which finds its codes and labels itself. Leave them out."
         )
         raise OptionError(message)
     try:
-        if source.kind == "classifier":
-            return of_bundle(source.path, codes, labels, trust=trust)
-        if source.kind == "fine-tuning":
-            return of_tuning(source.path)
-        return of_sweep(source.path)
+        if source.kind == "model":
+            return model_contents(path, codes, labels, trust=trust)
+        return sweep_contents(path) if source.kind == "sweep" else finetuning_contents(path)
     except (LookupError, TypeError, AttributeError) as error:
         message = (
-            f"{printable(str(source.path))} lacks what a page needs ({error!r}): another featx wrote "
+            f"{name} lacks values that a report needs ({error!r}): another version of featx wrote "
             f"it, or it was changed. Make it again: featx {_VERBS[source.kind]} --overwrite"
         )
         raise ModelError(message) from error

@@ -1,4 +1,4 @@
-"""A finished sweep, and the codes of its best, as the contents of a page."""
+"""The contents of a page about a sweep."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,51 +10,43 @@ from featx.fitting import FitJob, prepare_fit
 from featx.metrics import Score
 from featx.report.contents import (
     Contents,
+    ImageResults,
     LearningPoint,
     Missing,
-    Pictures,
     SweepPart,
     SweepRow,
 )
-from featx.report.gathering.looking import pictures_of, predict_held_out
-from featx.report.gathering.words import recipe_facts, sweep_commands, sweep_lead
+from featx.report.gathering.descriptions import recipe_facts, sweep_commands, sweep_lead
+from featx.report.gathering.image_results import image_results, predict_held_out
 from featx.text import printable
 from featx.workflows.sweeping import Candidate, read_sweep, store_name
 
-__all__ = ["of_sweep"]
+__all__ = ["sweep_contents"]
 
 
-def of_sweep(path: Path) -> Contents:
-    """Return the contents of a page about a sweep.
-
-    Parameters
-    ----------
-    path : Path
-        The sweep.json, in the folder with the stores.
-
-    Raises
-    ------
-    ModelError
-        The file cannot be read, or has another format version.
-    """
+def sweep_contents(path: Path) -> Contents:
+    """Return the contents of a page about a sweep, from its sweep.json."""
     folder, facts = path.parent, read_sweep(path)
     rows = [_row(row, facts) for row in facts["rows"]]
     best = next(row for row in rows if "best" in row.mark)
-    chosen = Score(**facts["expected_accuracy"])
-    bars = [("the best, picked by this score", best.accuracy), ("sweep and take the best", chosen)]
+    expected = Score(**facts["expected_accuracy"])
+    bars = [
+        ("best row, selected by this score", best.accuracy),
+        ("expected accuracy on new images (nested cross-validation)", expected),
+    ]
     if facts["final"]:
         final = facts["final"]
-        bars.append((f"the best, once on {final['scored_on']}", Score(**final["accuracy"])))
-    pictures, job = _pictures(folder, facts, best)
+        bars.append((f"best row, scored once on {final['scored_on']}", Score(**final["accuracy"])))
+    results, job = _image_results(folder, facts, best)
     return Contents(
         kind="sweep",
         name=printable(str(folder)),
-        lead=sweep_lead(best, len(rows), chosen),
+        lead=sweep_lead(best, len(rows), expected),
         facts=() if job is None else recipe_facts(job.joined.recipe, job.joined.provenance),
         bars=tuple(bars),
-        scored_on="images held out, in folds",
-        evaluation=pictures if isinstance(pictures, Missing) else pictures.evaluation,
-        pictures=pictures,
+        scored_on="held-out images, in folds",
+        evaluation=results if isinstance(results, Missing) else results.evaluation,
+        image_results=results,
         notes=tuple(printable(note) for note in facts["notes"]),
         commands=sweep_commands(facts["commands"]),
         sweep=SweepPart(
@@ -62,7 +54,7 @@ def of_sweep(path: Path) -> Contents:
             findings=tuple(
                 facts[name]["text"] for name in ("domain_verdict", "more_images_verdict")
             ),
-            curve=tuple(
+            learning_curve=tuple(
                 LearningPoint(point["n_train"], Score(**point["accuracy"]))
                 for point in facts["learning_curve"]
             ),
@@ -78,7 +70,7 @@ def _row(row: Mapping[str, Any], facts: Mapping[str, Any]) -> SweepRow:
         layers=layers,
         pool=row["pool"],
         size=size,
-        width=row["n_features"],
+        n_features=row["n_features"],
         accuracy=Score(**row["accuracy"]),
         balanced_accuracy=Score(**row["balanced_accuracy"]),
         bytes_per_image=row["bytes_per_image"],
@@ -87,28 +79,28 @@ def _row(row: Mapping[str, Any], facts: Mapping[str, Any]) -> SweepRow:
     )
 
 
-def _pictures(
+def _image_results(
     folder: Path, facts: Mapping[str, Any], best: SweepRow
-) -> tuple[Pictures | Missing, FitJob | None]:
+) -> tuple[ImageResults | Missing, FitJob | None]:
     store = folder / store_name(best.size, best.pool)
     if not store.is_file():
         return Missing(
-            f"The codes of the best are needed for the images, and {printable(str(store))} is not "
-            f"there. Make it again by the same featx sweep -o {printable(str(folder))}, which goes on "
-            "with what is left."
+            "Images cannot be shown, because the codes of the best row are needed, and "
+            f"{printable(str(store))} does not exist. Run the same featx sweep -o "
+            f"{printable(str(folder))} again to make them."
         ), None
     try:
         job = prepare_fit(store, layer=best.layers, baselines=False, **facts["fit"])
-        # As the sweep looks for penalties: by decades only.
+        # A sweep searches penalties in steps of a factor of ten only.
         space = dataclasses.replace(job.space, is_fine=False)
         found = predict_held_out(dataclasses.replace(job, space=space))
     except FeatxError as error:
-        return Missing(f"Images cannot be shown, since their codes are of no use: {error}"), None
+        return Missing(f"Images cannot be shown, because their codes cannot be used: {error}"), None
     note = ""
     if abs(found.evaluation.accuracy.value - best.accuracy.value) > 1e-9:
         note = (
-            "These predictions are not quite those of the sweep: they have an accuracy of "
-            f"{found.evaluation.accuracy.value:.3f}, the sweep's best {best.accuracy.value:.3f}. "
-            "Its images or settings changed since. Run the same featx sweep again."
+            "The shown predictions differ from those of the sweep: their accuracy is "
+            f"{found.evaluation.accuracy.value:.3f} instead of {best.accuracy.value:.3f}, because "
+            "images or settings changed. Run the same featx sweep again."
         )
-    return dataclasses.replace(pictures_of(job, found), note=note), job
+    return dataclasses.replace(image_results(job, found), note=note), job

@@ -1,11 +1,13 @@
-"""Image by image: what each was taken for, and where its code lies.
+"""What is known about each image: its prediction, and the position of its code.
 
-A fit's job comes in, with probabilities of some of its rows; pictures go out, ready
-for a page. How the probabilities are had is here too: from the bundle, where it never
-saw what was scored, else held out anew. This file knows no HTML.
+The job of a fit comes in; `ImageResults` go out. Predictions are made by the model if it was
+not fitted on the scored images, and by cross-validation otherwise. This file does not know
+HTML.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +23,21 @@ from featx.fitting.cross_validation import (
     predict_rows,
 )
 from featx.images import as_file
-from featx.metrics.evaluation import Evaluation
-from featx.report.contents import CodeMap, Copy, Images, Missing, Pictures, as_text
+from featx.metrics.evaluation import ClassScore, Confusion, Evaluation, ReliabilityBin
+from featx.metrics.intervals import Score
+from featx.report.contents import CodeMap, ImageResults, Images, Missing, as_text
 from featx.store import Status
 
-__all__ = ["ShownPredictions", "code_map", "pictures_of", "predict_held_out", "predict_scored"]
+__all__ = [
+    "ShownPredictions",
+    "evaluation_from",
+    "image_results",
+    "predict_held_out",
+    "predict_scored",
+]
 
-#: Points of a map: more of them hide each other, and each has its picture in the page.
-MOST_POINTS = 600
+# More points would hide each other, and each of them has a thumbnail in the page.
+_MAX_POINTS = 600
 
 Rows = NDArray[np.integer]
 
@@ -42,33 +51,30 @@ class ShownPredictions:
     how: str
 
 
-def predict_scored(job: FitJob, bundle: Model) -> ShownPredictions:
+def predict_scored(job: FitJob, model: Model) -> ShownPredictions:
     """Predict the images that a model was scored on, by classifiers not fitted on them.
 
     Parameters
     ----------
     job : FitJob
         The codes and settings that the model was fitted with.
-    bundle : Model
+    model : Model
         It predicts the images itself, unless it was fitted on them.
 
-    Returns
-    -------
-    ShownPredictions
     """
     on = job.split.scored_on
     if on == "folds" and job.solver.is_exact:
         return predict_held_out(job)
     split = job.scored_splits[0]
     where = on if on != "folds" else "the fold that was held out"
-    if job.solver.is_exact and bundle.summary["n_train"] > len(split.fit_rows):
+    if job.solver.is_exact and model.summary["n_train"] > len(split.fit_rows):
         _, predictions = fit_and_predict(coordinates_of(job).problem, job)
         how = (
             f"Predictions of the images of {where} by a classifier that was fitted again without "
             "them, because the saved one was fitted on all images."
         )
     else:
-        predictions = predict_rows(job, bundle.predict_proba, bundle.classes, split.score_rows)
+        predictions = predict_rows(job, model.predict_proba, model.classes, split.score_rows)
         how = (
             f"Predictions of the images of {where} by this classifier, which was not fitted on "
             "them."
@@ -86,20 +92,8 @@ def predict_held_out(job: FitJob) -> ShownPredictions:
     return ShownPredictions(predictions, predictions.evaluation(job), how)
 
 
-def pictures_of(job: FitJob, found: ShownPredictions) -> Pictures:
-    """Return all that is known image by image.
-
-    Parameters
-    ----------
-    job : FitJob
-        Whose images.
-    found : ShownPredictions
-        Predictions of some of them.
-
-    Returns
-    -------
-    Pictures
-    """
+def image_results(job: FitJob, found: ShownPredictions) -> ImageResults:
+    """Return what is known about each image of a job, some of which were predicted."""
     n, table = len(job.rows), job.joined.images
     root = as_file(job.joined.provenance.get("root", ""))
     predicted: list[str | None] = [None] * n
@@ -118,55 +112,67 @@ def pictures_of(job: FitJob, found: ShownPredictions) -> Pictures:
         sha256=tuple(str(digest) for digest in table.sha256[job.rows]),
     )
     failed = np.flatnonzero(table.status == Status.FAILED)
-    return Pictures(
+    return ImageResults(
         images=images,
         evaluation=found.evaluation,
         how=found.how,
-        code_map=code_map(job, job.space.normalise[0]),
-        copies=tuple(
-            Copy(pair.first, pair.second, pair.exact, pair.correlation) for pair in job.duplicates
-        ),
+        code_map=_code_map(job, job.space.normalise[0]),
+        duplicates=tuple(job.duplicates),
         unreadable=tuple(
             (as_text(str(table.path[row])), as_text(str(table.reason[row]))) for row in failed
         ),
     )
 
 
-def code_map(job: FitJob, normalise: str) -> CodeMap | Missing:
-    """Return the first two principal components of codes, off their exact span.
+def evaluation_from(facts: Mapping[str, Any]) -> Evaluation | Missing:
+    """Return the evaluation that `Evaluation.to_dict` made these facts from."""
+    if "reliability" not in facts:
+        return Missing(
+            "Some scores are missing, because an earlier version of featx did not store them. Fit "
+            "again: featx fit CODES --overwrite"
+        )
+    values = {field.name: facts[field.name] for field in dataclasses.fields(Evaluation)}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            values[name] = Score(**value)
+    types = {"reliability": ReliabilityBin, "per_class": ClassScore, "confusions": Confusion}
+    for name, each_type in types.items():
+        values[name] = tuple(each_type(**each) for each in facts[name])
+    values["labels"] = tuple(facts["labels"])
+    values["confusion"] = tuple(tuple(row) for row in facts["confusion"])
+    return Evaluation(**values)
 
-    Of more than 600 images some are drawn: of each class its share, seed 0.
 
-    Parameters
-    ----------
-    job : FitJob
-        Whose codes.
-    normalise : str
-        What rows pass through first.
+def _code_map(job: FitJob, normalise: str) -> CodeMap | Missing:
+    """Return the first two principal components of the normalised codes.
+
+    Of more than 600 images a stratified random sample is used, with seed 0.
     """
-    rows = _drawn(job.y)
+    rows = _sampled(job.y)
     try:
-        span = GramCoordinates(unit=normalise != "none", root=normalise == "sqrt-l2").fit(
+        gram = GramCoordinates(unit=normalise != "none", root=normalise == "sqrt-l2").fit(
             job.joined.matrix(job.rows[rows])
         )
     except FeatxError as error:
-        return Missing(f"No map of the codes: {error}")
-    centred = span.coordinates_ - span.coordinates_.mean(axis=0)
+        return Missing(f"There is no map of the codes: {error}")
+    centred = gram.coordinates_ - gram.coordinates_.mean(axis=0)
     left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
     if len(lengths) < 2 or not lengths[1] > 1e-9 * lengths[0] > 0:
-        return Missing("No map of the codes: they vary in fewer than two directions.")
+        return Missing(
+            "There is no map of the codes, because they vary in fewer than two dimensions."
+        )
     points = left[:, :2] * lengths[:2]
-    # The sign of a component is anyone's: the longer arm points up and to the right.
+    # The sign of a component is arbitrary: the farthest point gets a positive value.
     points *= np.where(points.max(axis=0) >= -points.min(axis=0), 1, -1)
-    of_variance = lengths**2 / np.sum(lengths**2)
-    return CodeMap(rows, points, (float(of_variance[0]), float(of_variance[1])))
+    explained = lengths**2 / np.sum(lengths**2)
+    return CodeMap(rows, points, (float(explained[0]), float(explained[1])))
 
 
-def _drawn(y: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Return the rows of a map: all, or of every class its share."""
-    if len(y) <= MOST_POINTS:
+def _sampled(y: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Return the rows of the map: all, or the same fraction of each class."""
+    if len(y) <= _MAX_POINTS:
         return np.arange(len(y))
     order = np.random.default_rng(0).permutation(len(y))
-    order = order[np.argsort(y[order], kind="stable")]  # class by class, each at random
-    places = np.linspace(0, len(y) - 1, MOST_POINTS).round().astype(int)
-    return np.sort(order[places])
+    order = order[np.argsort(y[order], kind="stable")]  # by class, in random order within each
+    positions = np.linspace(0, len(y) - 1, _MAX_POINTS).round().astype(int)
+    return np.sort(order[positions])

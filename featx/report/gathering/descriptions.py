@@ -1,0 +1,284 @@
+"""Descriptions of recipes, scores and settings, and the commands that they come from.
+
+A command is derived from what is known. It has the same result as the one that was typed,
+but may have other options.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from featx.extraction import prepare_extraction
+from featx.fitting import Model, prepare_fit
+from featx.flags import flags_of
+from featx.metrics import Score
+from featx.recipe import Recipe, size_text
+from featx.report.contents import Command, SweepRow
+from featx.text import counted, printable
+
+__all__ = [
+    "finetuning_commands",
+    "finetuning_facts",
+    "finetuning_lead",
+    "fit_facts",
+    "fit_lead",
+    "model_commands",
+    "recipe_facts",
+    "sweep_commands",
+    "sweep_lead",
+]
+
+_POOLS = {
+    "none": "the whole feature map",
+    "avg": "the mean of each feature map",
+    "max": "the maximum of each feature map",
+    "avg+max": "the mean and the maximum of each feature map",
+    "bilinear": "the mean products of each pair of channels, with signed square root",
+}
+_RESIZES = {"squash": "stretched", "crop": "cropped to the centre", "pad": "padded"}
+_NORMALISES = {
+    "l2": "unit length",
+    "centre": "unit length, minus the mean, scaled to unit length again",
+    "sqrt-l2": "signed square root, unit length",
+    "none": "codes are not changed",
+}
+_CALIBRATIONS = {
+    "temperature": "temperature scaling, on held-out images",
+    "sigmoid": "sigmoid, on held-out images",
+    "isotonic": "isotonic regression, on held-out images",
+    "none": "none",
+}
+_HEAD_INITS = {"probe": "with the linear probe", "random": "at random"}
+
+
+def fit_lead(recipe: Recipe, summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Describe a classifier and its accuracy in two sentences."""
+    accuracy = Score(**summary["accuracy"])
+    return (
+        f"The classifier is {summary['classifier']} on {_codes(recipe)}, fitted on "
+        f"{summary['n_train']:,} images of {len(summary['labels'])} classes.",
+        f"It predicts {_percent(accuracy.value)} of {counted(summary['n_images'], 'image')} of "
+        f"{summary['scored_on']} correctly (95 % interval {_interval(accuracy)}). No image was "
+        "used in the choice or the fit of the classifier that predicts it.",
+    )
+
+
+def sweep_lead(best: SweepRow, n_rows: int, expected: Score) -> tuple[str, ...]:
+    """Describe the result of a sweep in two sentences."""
+    layers, size = " + ".join(best.layers), size_text(best.size)
+    return (
+        f"The most accurate of {counted(n_rows, 'row')} is {layers} with --pool {best.pool} at "
+        f"{size} pixels: {_percent(best.accuracy.value)} (95 % interval "
+        f"{_interval(best.accuracy)}).",
+        "The best of many rows is partly due to chance. The expected accuracy on new images, of "
+        "nested cross-validation that selects the best row in each training part, is "
+        f"{_percent(expected.value)} (95 % interval {_interval(expected)}).",
+    )
+
+
+def finetuning_lead(recipe: Recipe, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Describe what was trained, and the advice."""
+    split, frozen = facts["split"], facts["training"]["freeze_until"]
+    layers = "" if frozen in {None, "none"} else f", frozen up to {frozen}"
+    return (
+        f"VGG19 up to {recipe.layers[0]} at {size_text(recipe.size)} pixels{layers}: "
+        f"{counted(split['train'], 'training image')}, {split['early_stopping']:,} for early "
+        f"stopping, {counted(split['test'], 'test image')} ({split['test_from']}).",
+        facts["advice"],
+    )
+
+
+def recipe_facts(recipe: Recipe, provenance: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return names and values of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The recipe of codes.
+    provenance : mapping of str to object
+        The provenance of their extraction, such as the file of the weights.
+    """
+    weights = printable(str(provenance.get("weights", recipe.weights[:12])))
+    if not recipe.weights.startswith("random:"):
+        weights += f" (sha256 {recipe.weights[:12]}…)"
+    colours = "BGR minus the ImageNet mean" if recipe.preprocess == "caffe" else "RGB / 255"
+    found = [
+        ("layer" if len(recipe.layers) == 1 else "layers", " + ".join(recipe.layers)),
+        ("pooling", f"{recipe.pool}: {_pool(recipe.pool)}"),
+        ("features per image", f"{recipe.n_features:,} ({recipe.dtype})"),
+        ("image size", _size(recipe)),
+        ("weights", weights),
+        ("colours", colours),
+        ("precision", recipe.precision),
+    ]
+    if provenance.get("created"):
+        made = datetime.fromisoformat(provenance["created"]).strftime("%Y-%m-%d %H:%M UTC")
+        found.append(("codes extracted", f"{made}, {provenance.get('device') or 'copied'}"))
+    return tuple(found)
+
+
+def fit_facts(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return names and values of a fit."""
+    settings = ", ".join(f"{name} = {_number(v)}" for name, v in summary["parameters"].items())
+    return (
+        ("classifier", f"{summary['classifier']}{f' ({settings})' if settings else ''}"),
+        ("normalisation", f"{summary['normalise']}: {_NORMALISES[summary['normalise']]}"),
+        ("calibration", _CALIBRATIONS[summary["calibration"]]),
+        ("solver", summary["solver"]),
+        ("fitted on", f"{summary['n_train']:,} images"),
+        *_components(summary),
+        ("scored on", f"{counted(summary['n_images'], 'image')} of {summary['scored_on']}"),
+        ("seed", f"{summary['seed']}"),
+        ("duration of the fit", f"{summary['seconds']:g} s"),
+    )
+
+
+def _components(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if summary["components"] is None:
+        return []
+    whitened = ", each divided by its standard deviation" if summary["whiten"] else ""
+    return [("principal components", f"{summary['components']}{whitened}")]
+
+
+def finetuning_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return names and values of a fine-tuning."""
+    names = {
+        "freeze_until": "frozen up to",
+        "augment": "augmentation",
+        "optimizer": "optimizer",
+        "lr": "learning rate",
+        "schedule": "schedule",
+        "block_decay": "factor of the rate per block",
+        "weight_decay": "weight decay",
+        "dropout": "dropout",
+        "batch_size": "batch size",
+        "class_weight": "class weight",
+        "seed": "seed",
+    }
+    training, head = facts["training"], facts["head"]
+    hidden = " - ".join(map(str, head["hidden"])) or "linear"
+    return (
+        ("head", f"{hidden}, initialised {_HEAD_INITS[head['init']]}"),
+        *((words, _number(training[name])) for name, words in names.items() if training.get(name)),
+        ("epochs", f"{len(facts['history']) - 1}, best {facts['best_epoch']} ({facts['ended']})"),
+        ("duration", f"{facts['seconds']:g} s"),
+    )
+
+
+def model_commands(path: Path, model: Model) -> tuple[Command, ...]:
+    """Return the commands that make a model and use it; the first one extracts the codes."""
+    summary, made = model.summary, model.provenance["extraction"]
+    stores = [str(each) for each in summary["codes"]]
+    name = _typed(stores[0]) if len(stores) == 1 else "codes.h5"
+    fit = ["featx fit", *map(_typed, stores)]
+    fit += map(printable, _fit_flags(model.provenance["settings"]))
+    return (
+        Command("Codes", f"featx extract {_flags(model.recipe, made)} -o {name}"),
+        Command("Classifier", f"{' '.join(fit)} -o {_typed(str(path))}"),
+        Command("Predictions", f"featx predict IMAGES --model {_typed(str(path))}"),
+        Command("Scores on other images", f"featx evaluate IMAGES --model {_typed(str(path))}"),
+    )
+
+
+def sweep_commands(commands: Sequence[str]) -> tuple[Command, ...]:
+    """Return the commands that follow a sweep, with their purposes."""
+    purposes = dict(enumerate(("Codes of the best row", "Classifier on them", "Fine-tuning")))
+    return tuple(
+        Command(purposes.get(k, "Next"), printable(line)) for k, line in enumerate(commands)
+    )
+
+
+def finetuning_commands(
+    folder: Path, recipe: Recipe, facts: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> tuple[Command, ...]:
+    """Return the commands that make a tuned network and use it."""
+    training, there = facts["training"], _typed(str(folder))
+    flags = _flags(recipe, provenance).replace("--weights", "--init")
+    own = flags_of({name: training[name] for name in ("freeze_until", "augment", "lr", "epochs")})
+    model = _typed(str(folder / "tuned.keras"))
+    weights, layer = _typed(str(folder / "tuned.weights.h5")), recipe.layers[0]
+    return (
+        Command("Tuned network", f"featx finetune {flags} {' '.join(own)} -o {there}"),
+        Command("Predictions", f"featx predict IMAGES --model {model}"),
+        Command("Codes of the network", f"featx extract --weights {weights} --layer {layer}"),
+    )
+
+
+def _fit_flags(given: Mapping[str, Any]) -> list[str]:
+    """Return the options of a fit that differ from the defaults, and the classifier."""
+    penalties = given.get("C")
+    others = {
+        **{name: value for name, value in given.items() if name not in {"clf", "settings"}},
+        "C": None if penalties is None else ",".join(f"{each:g}" for each in penalties),
+        "set": given.get("settings"),
+    }
+    return [*flags_of({"clf": given["clf"]}), *flags_of(others, prepare_fit)]
+
+
+def _flags(recipe: Recipe, provenance: Mapping[str, Any]) -> str:
+    """Return the images and the options of an extraction that differ from the defaults."""
+    given = {
+        "layer": recipe.layers,
+        "pool": recipe.pool,
+        "size": None if recipe.scales else size_text(recipe.size),
+        "crops": recipe.crops,
+        "scales_join": recipe.scales_join,
+        "resize": recipe.resize,
+        "jpeg": recipe.jpeg,
+        "preprocess": recipe.preprocess,
+        "precision": recipe.precision,
+        "dtype": recipe.dtype,
+        "weights": str(provenance.get("weights", "bundled")),
+        "scale": recipe.scales,
+        "flip": recipe.flip,
+        "rename": provenance.get("rename"),
+    }
+    images = _typed(str(provenance.get("root", "IMAGES")))
+    return " ".join([images, *map(printable, flags_of(given, prepare_extraction))])
+
+
+def _typed(text: str) -> str:
+    """Return an argument quoted for a shell."""
+    return shlex.quote(printable(text))
+
+
+def _size(recipe: Recipe) -> str:
+    """Describe what the network sees of an image."""
+    if recipe.scales:
+        joined = " and ".join(map(str, recipe.scales))
+        how = {"mean": ", averaged", "stack": ", concatenated"}[recipe.scales_join]
+        found = f"the whole image, shorter side {joined} pixels"
+        found += how if len(recipe.scales) > 1 else ""
+    else:
+        found = f"{size_text(recipe.size)} pixels, {_RESIZES[recipe.resize]}"
+    found += ", mean of four corners and the centre" if recipe.crops > 1 else ""
+    return found + (", and of the mirror images" if recipe.flip else "")
+
+
+def _codes(recipe: Recipe) -> str:
+    size = "+".join(map(str, recipe.scales)) or size_text(recipe.size)
+    return (
+        f"codes of {' + '.join(recipe.layers)} at {size} pixels ({_pool(recipe.pool)}, "
+        f"{recipe.n_features:,} features per image)"
+    )
+
+
+def _pool(pool: str) -> str:
+    if pool.startswith("grid:"):
+        n = pool.removeprefix("grid:")
+        return f"means of {n} x {n} cells"
+    return _POOLS[pool]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}\u00a0%"
+
+
+def _interval(score: Score) -> str:
+    return f"{_percent(score.low)} to {_percent(score.high)}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
