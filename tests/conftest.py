@@ -86,6 +86,18 @@ def make_store():
     return _make_store
 
 
+@pytest.fixture
+def store_of(tmp_path, make_store):
+    """Return a function that writes tmp_path/codes.h5 with the given labels."""
+    from fits import make_codes
+
+    def write(labels, splits=None, groups=None, codes=None, **keywords) -> Path:
+        codes = codes or make_codes([label or "" for label in labels])
+        return make_store(tmp_path / "codes.h5", codes, labels, splits, groups, **keywords)
+
+    return write
+
+
 def _make_store(
     path: Path,
     codes: Mapping[str, np.ndarray],

@@ -108,13 +108,11 @@ def model_of(recipe: Recipe = RECIPE) -> Model:
 
 
 def check_refusal(action, *facts, error=ModelError) -> None:
-    """Check that an action is refused, with a message that contains all of the facts in order."""
+    """Check that an action is refused, with a message that contains all of the facts."""
     with pytest.raises(error) as caught:
         action()
-    message, start = str(caught.value), 0
-    for fact in facts:
-        assert str(fact) in message[start:], (fact, message)
-        start = message.index(str(fact), start)
+    message = str(caught.value)
+    assert [str(fact) for fact in facts if str(fact) not in message] == [], message
 
 
 def check_damaged(path: Path, reason: str) -> None:
