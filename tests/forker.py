@@ -1,11 +1,9 @@
-"""A process that forks a run for each line on its stdin, so that a test can kill many of them.
+"""A process that forks an extraction for each line on its stdin, so that tests can kill many runs.
 
-Importing takes longer than a run; it is done once, here. A line is JSON:
-"settings" for the job, "real" for VGG19 instead of a stand-in, "killed_at" for a
-place in featx where the run kills itself. It answers with the run's process
-number, and when that has ended, with its status.
-
-    python forker.py FOLDER [tensorflow]
+Importing featx and TensorFlow takes longer than a run, and is done once. A line is JSON: "folder",
+"settings" of the job, "real" for VGG19 instead of a simple backbone, and "killed_at" for a place in
+featx at which the run kills itself. The answers are the process number of the run and, after it
+has ended, its exit status.
 """
 
 import json
@@ -15,23 +13,24 @@ import sys
 import time
 from pathlib import Path
 
+import keras  # noqa: F401
 from running import MeanColour, job_in
 
 from featx.extraction import run_extraction
 from featx.store import StoreWriter, layout
 
-SECONDS_A_BATCH = 0.02
+SECONDS_PER_BATCH = 0.02
 
 
 class Slow(MeanColour):
-    """Takes its time, and leaves a line in a log for each batch that it has finished."""
+    """A slow backbone that writes a line to a log after each batch."""
 
     def __init__(self, recipe, log):
         super().__init__(recipe)
         self.log = log
 
     def __call__(self, images):
-        time.sleep(SECONDS_A_BATCH)
+        time.sleep(SECONDS_PER_BATCH)
         codes = super().__call__(images)
         with self.log.open("a") as file:
             file.write(f"{len(images)}\n")
@@ -52,31 +51,30 @@ def kill_at(place):
         StoreWriter._mark = kill
     elif place == "finishing":
         StoreWriter.finish = kill
-    elif place == "before the part gets its name":
+    elif place == "before the part is renamed":
         rename = Path.replace
         Path.replace = lambda path, target: (
             kill() if path.suffix == ".part" else rename(path, target)
         )
 
 
-def run(folder, request):
-    kill_at(request.get("killed_at"))
-    job = job_in(folder, **request["settings"])
+def run(folder, settings, killed_at=None, *, real=False):
+    kill_at(killed_at)
     log = folder / "log.txt"
-    run_extraction(job, load=None if request.get("real") else lambda recipe: Slow(recipe, log))
+    run_extraction(
+        job_in(folder, **settings), load=None if real else lambda recipe: Slow(recipe, log)
+    )
 
 
 def main():
-    folder = Path(sys.argv[1])
-    if "tensorflow" in sys.argv:
-        import keras  # noqa: F401
     print("ready", flush=True)
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
             status = 1
             try:
-                run(folder, json.loads(line))
+                request = json.loads(line)
+                run(Path(request.pop("folder")), **request)
                 status = 0
             finally:
                 sys.stderr.flush()
@@ -85,4 +83,5 @@ def main():
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,14 @@
-"""Running extractions without a network, for several test files and the processes they start."""
+"""Extractions without a network, and a process that runs and kills them, for several test files."""
 
+import contextlib
 import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 
@@ -10,7 +18,7 @@ TINY = {"layer": "block1_pool", "pool": "avg", "size": 32, "weights": "random:0"
 
 
 class MeanColour:
-    """A backbone without a network: each code is the image's mean colour, repeated."""
+    """A backbone without a network: each code is the mean colour of the image, repeated."""
 
     def __init__(self, recipe):
         self.recipe = recipe
@@ -26,6 +34,61 @@ class MeanColour:
         }
 
 
+class Forker:
+    """The process of forker.py."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("forker.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        assert self._line() == "ready"
+
+    def start(self, folder, settings, **request):
+        """Start a run and return its process number."""
+        request |= {"folder": str(folder), "settings": settings}
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return int(self._line())
+
+    def status(self):
+        """Wait for the end of the run and return its exit status."""
+        return int(self._line())
+
+    def run(self, folder, settings, *, killed_after=None, **request):
+        """Run a job, kill it after so many batches and seconds, and return its exit status."""
+        if killed_after is None:
+            self.start(folder, settings, **request)
+            return self.status()
+        n_batches, seconds = killed_after
+        n_batches += n_logged(folder)
+        child = self.start(folder, settings, **request)
+        with contextlib.suppress(ProcessLookupError):
+            while n_logged(folder) < n_batches:
+                os.kill(child, 0)
+                time.sleep(0.001)
+            time.sleep(seconds)
+            os.kill(child, signal.SIGKILL)
+        return self.status()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(30)
+
+    def _line(self):
+        return self.process.stdout.readline().strip()
+
+
+def n_logged(folder):
+    """Return the number of batches that runs have computed in a folder."""
+    log = folder / "log.txt"
+    return len(log.read_text().split()) if log.exists() else 0
+
+
 def job_in(folder, **settings):
     """Prepare the extraction of folder/data into folder/codes.h5."""
     return prepare_extraction(
@@ -34,7 +97,7 @@ def job_in(folder, **settings):
 
 
 def run(job, backbone=None, progress=None):
-    """Run a job with the backbone, or with a MeanColour."""
+    """Run a job with a backbone, or with MeanColour."""
     job = dataclasses.replace(job, progress=progress or job.progress)
     return run_extraction(job, load=lambda recipe: backbone or MeanColour(recipe))
 

@@ -1,8 +1,6 @@
 """From images to a store: the pipeline with a simple backbone, jobs and their settings."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -95,27 +93,6 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_store(folder):
     digests = open_store(job.output).digests()
     run(job_in(folder, batch_size=4, overwrite=True))
     assert open_store(job.output).digests() == digests
-
-
-def test_a_killed_run_leaves_a_valid_store(folder):
-    """After SIGKILL during a run, h5py opens the file, and its finished rows are right."""
-    code = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[2])
-from pathlib import Path
-from running import job_in, run
-job = job_in(Path(sys.argv[1]), batch_size=4)
-kill = lambda done, total: os.kill(os.getpid(), signal.SIGKILL) if done >= 12 else None
-run(job, progress=kill)
-"""
-    here = __file__.rpartition("/")[0]
-    ended = subprocess.run([sys.executable, "-c", code, folder, here], check=False)
-    assert ended.returncode == -9
-    store = open_store(folder / "codes.h5")
-    assert not store.complete
-    assert store.images.done.sum() == 12
-    expected = expected_codes(folder, store.recipe)
-    assert np.array_equal(store.codes("block1_pool")[:12], expected[:12])
 
 
 def test_a_resumed_run_notices_edited_images(folder):
