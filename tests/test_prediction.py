@@ -143,7 +143,7 @@ def test_no_readable_image_is_an_error(made, tmp_path):
     """There is no table then, and the message names the first image."""
     bad = tmp_path / "notes.txt"
     bad.write_text("hello")
-    with pytest.raises(ImagesError, match=f"1 image .*{bad}"):
+    with pytest.raises(ImagesError, match=rf"1 .*{bad}"):
         featx.predict(bad, model=made / "model.skops", output=tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 

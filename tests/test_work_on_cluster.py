@@ -238,13 +238,13 @@ def test_predictions_come_in_order(model, threads, tmp_path, monkeypatch, name):
 def test_no_image_that_can_be_read_is_an_error(model, threads, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     job = prepare_prediction(tmp_path / "bad.png", model=model / "model.skops")
-    with pytest.raises(ImagesError, match=r"^Of 1 image none could be read"):
+    with pytest.raises(ImagesError, match=r"bad\.png"):
         list(run_prediction(job, cluster=threads))
 
 
 def test_stores_are_not_for_a_cluster(model, threads):
     job = prepare_prediction(model / "codes.h5", model=model / "model.skops")
-    with pytest.raises(OptionError, match="is a store, whose codes are classified in this process"):
+    with pytest.raises(OptionError, match=r"codes\.h5.*--cluster"):
         list(run_prediction(job, cluster=threads))
 
 

@@ -27,7 +27,7 @@ from featx.images import PAD_COLOUR
 from featx.layers import find_layer
 from featx.network import WeightsSource, load_activations, load_backbone
 from featx.signatures import prepared_by
-from featx.text import counted, printable
+from featx.text import printable
 from featx.workflows.explaining.prepare import ExplanationJob, prepare_explanation
 from featx.workflows.explaining.results import Explanation
 
@@ -102,7 +102,7 @@ def run_explanation(job: ExplanationJob) -> Generator[tuple[int, Explanation], N
             if job.progress is not None:
                 job.progress(n_seen, len(files))
     if n_failed == len(files):
-        message = f"None of {counted(len(files), 'image')} could be read. The first is {first}."
+        message = f"No image could be read. The first of {len(files)} is {first}."
         raise ImagesError(message)
 
 

@@ -27,7 +27,6 @@ from featx.fitting import Model
 from featx.images import File, local_file
 from featx.network import Backbone, WeightsSource, load_backbone
 from featx.recipe import Recipe
-from featx.text import counted
 from featx.workflows.predicting.prepare import PredictionJob
 from featx.workflows.settings import Progress
 
@@ -134,7 +133,7 @@ def _of_images(job: PredictionJob, cluster: Cluster | None) -> Iterator[_Block]:
             probabilities = batch.probabilities
             yield slice(batch.start, batch.start + len(probabilities)), probabilities
     if n_failed == len(files):
-        message = f"None of {counted(len(files), 'image')} could be read. The first is {first}."
+        message = f"No image could be read. The first of {len(files)} is {first}."
         raise ImagesError(message)
 
 

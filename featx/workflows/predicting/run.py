@@ -45,10 +45,8 @@ def predict(job: PredictionJob) -> "pd.DataFrame":
         label_2, p_2 and so on. Images that cannot be read have no label and the
         probability NaN.
     """
-    import pandas as pd
-
     parts = [_no_rows(job), *_written(job, None)]
-    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    return _frame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 @prepared_by(prepare_prediction)
@@ -94,10 +92,21 @@ def run_prediction(
     ClusterError
         The cluster is lost, or a worker failed.
     """
+    for columns in _written(job, cluster):
+        yield _frame(columns)
+
+
+def _frame(columns: _Columns) -> "pd.DataFrame":
+    """Return columns as a frame; text has the same dtype in every batch, also if all is None."""
     import pandas as pd
 
-    for columns in _written(job, cluster):
-        yield pd.DataFrame(columns)
+    text = pd.Series([""]).dtype  # object before pandas 3, str since then
+    return pd.DataFrame(
+        {
+            name: pd.Series(column, dtype=text) if column.dtype == object else column
+            for name, column in columns.items()
+        }
+    )
 
 
 def _written(job: PredictionJob, cluster: Cluster | None) -> Generator[_Columns, None, None]:
