@@ -1,6 +1,8 @@
 """Killed runs: the store is valid at any time, and a resumed run ends like an uninterrupted one."""
 
+import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 from running import Forker, MeanColour, job_in, n_logged, run
 
+from featx.errors import BusyError
 from featx.images import read_image
 from featx.store import Status, open_store
 
@@ -116,6 +119,20 @@ def test_killed_at_the_worst_moment(forker, folder, place, updating):
     assert forker.run(folder, {"batch_size": 9}) == 0
     assert open_store(folder / "codes.h5").digests() == digests
     assert {path.name for path in folder.iterdir()} == {"data", "codes.h5", "log.txt"}
+
+
+def test_a_second_run_is_refused_while_the_first_writes(forker, folder):
+    """A second run on the same output is refused; after a kill the lock is free."""
+    child = forker.start(folder, {"batch_size": 1})
+    while not (folder / "codes.h5").exists():
+        time.sleep(0.005)
+    for settings in ({}, {"overwrite": True}):
+        job = job_in(folder, **settings)
+        with pytest.raises(BusyError, match=re.escape(f"{folder}/codes.h5")):
+            run(job)
+    os.kill(child, signal.SIGKILL)
+    assert forker.status() == KILLED
+    assert run(job_in(folder)).n_done == 27
 
 
 @pytest.mark.slow
