@@ -89,15 +89,18 @@ def _epoch_lines(quiet: bool) -> Callable[["EpochRecord", int], None]:
 
     def show(epoch: "EpochRecord", most: int) -> None:
         if epoch.loss is None or epoch.accuracy is None:
-            say("epoch      loss  accuracy  stop loss  stop accuracy  images/s  left", quiet=quiet)
+            say(
+                "epoch      loss  accuracy  stopping loss  stopping accuracy  images/s  left",
+                quiet=quiet,
+            )
             trained = f"{'':8}  {'':8}"
         else:
             trained = f"{epoch.loss:8.4f}  {epoch.accuracy:8.3f}"
         left = duration((most - epoch.epoch) * epoch.seconds) if epoch.epoch else ""
         speed = f"{epoch.images_per_second:8.1f}" if epoch.epoch else f"{'':8}"
         say(
-            f"{epoch.epoch:2} of {most:<3} {trained}  {epoch.stopping_loss:9.4f}  "
-            f"{epoch.stopping_accuracy:13.3f}  {speed}  {left}",
+            f"{epoch.epoch:2} of {most:<3} {trained}  {epoch.stopping_loss:13.4f}  "
+            f"{epoch.stopping_accuracy:17.3f}  {speed}  {left}",
             quiet=quiet,
         )
 

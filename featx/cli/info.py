@@ -90,7 +90,7 @@ def _store(file: Path, *, digest: bool) -> dict[str, Any]:
         "codes": {
             name: {
                 "shape": store.recipe.code_shape(name),
-                "width": store.recipe.code_size(name),
+                "n_features": store.recipe.code_size(name),
             }
             for name in store.recipe.layers
         },
@@ -178,7 +178,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
     _print_lines({name: value for name, value in summary.items() if name not in tables})
     for note in summary.get("notes", ()):
         print(f"  note: {note}")
-    more = [name for name in summary if name in tables and summary[name]]
+    more = [name for name in summary if name in tables - {"notes"} and summary[name]]
     if more:
         print(f"  more with --json: {', '.join(more)}")
 
