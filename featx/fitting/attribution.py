@@ -203,15 +203,16 @@ def sum_on_finest_map(maps: Mapping[str, Matrix]) -> Matrix:
            [0., 0., 1.]])
     """
     finest = min(maps, key=lambda layer: find_layer(layer).stride)
-    total = np.zeros(maps[finest].shape)
+    height, width = maps[finest].shape
+    total = np.zeros((height, width))
     for layer, each in maps.items():
         # Strides are powers of two.
         n = find_layer(layer).stride // find_layer(finest).stride
         spread = np.kron(each, np.full((n, n), 1 / n**2))
-        if np.any(np.greater(spread.shape, total.shape)):
+        if len(spread) > height or spread.shape[1] > width:
             # Maps of crops cover the whole image, in a rounded number of cells.
-            down = _overlaps(0, 1, len(each), len(total))
-            across = _overlaps(0, 1, each.shape[1], total.shape[1])
+            down = _overlaps(0, 1, len(each), height)
+            across = _overlaps(0, 1, each.shape[1], width)
             spread = down @ each @ across.T
         total[: spread.shape[0], : spread.shape[1]] += spread
     return total
