@@ -1,4 +1,4 @@
-"""The model of docs/scaling.md: images a second, bytes, and where the wall is.
+"""The model of docs/scaling.md: images per second, bytes, and the bottleneck.
 
     python benchmarks/scaling.py
 
@@ -81,7 +81,7 @@ def rates() -> str:
                 rows.append([named(layer, pool), dtype, str(n_gpus), f"{rate:,.0f}",
                              f"{rate * recipe.code_bytes() / 1e9:.2f}", wall,
                              f"{after}, {then / rate:.1f} times"])  # fmt: skip
-    head = ["codes", "store", "GPUs", "images/s", "GB/s written", "the wall", "the next"]
+    head = ["codes", "store", "GPUs", "images/s", "GB/s written", "bottleneck", "next bottleneck"]
     return table(head, rows)
 
 
@@ -98,7 +98,7 @@ def stores() -> str:
                 rows.append([named(layer, pool), dtype, power(n), sized(n_bytes),
                              str(math.ceil(n_bytes / FILE)), sized(n * LISTED),
                              *(lasting(each) for each in times)])  # fmt: skip
-    head = ["codes", "store", "images", "on the disk", "files of 16 TiB", "memory to give out",
+    head = ["codes", "store", "images", "on disk", "files of 16 TiB", "coordinator memory",
             "2 cores", "1 GPU", "16", "100"]  # fmt: skip
     return table(head, rows)
 
@@ -115,8 +115,8 @@ def fits() -> str:
                          sized(8 * n * n) if exact.name == "gram" else "",
                          sized(exact.n_bytes), lasting(exact.seconds), sized(streamed.n_bytes),
                          lasting(streamed.seconds)])  # fmt: skip
-    head = ["codes", "images", "exact road", "Gram", "its memory", "its time", "streamed, memory",
-            "its time"]  # fmt: skip
+    head = ["codes", "images", "exact solver", "Gram matrix", "memory", "time", "streamed: memory",
+            "streamed: time"]  # fmt: skip
     return table(head, rows)
 
 
