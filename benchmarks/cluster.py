@@ -20,7 +20,7 @@ from measuring import measured
 
 def extracted(folder: Path, layer: str, size: int, workers: int, output: Path) -> dict:
     """Extract with so many workers, 0 for none; return seconds, and the digests of the store."""
-    from featx.cluster import connected
+    from featx.cluster import connect
     from featx.extraction import prepare_extraction, run_extraction
     from featx.store import open_store
 
@@ -29,7 +29,7 @@ def extracted(folder: Path, layer: str, size: int, workers: int, output: Path) -
     )
     began = time.perf_counter()
     if workers:
-        with connected(f"local:{workers}") as cluster:
+        with connect(f"local:{workers}") as cluster:
             made = run_extraction(job, cluster=cluster)
     else:
         made = run_extraction(job)
@@ -42,13 +42,13 @@ def gram_of(path: Path, rows: int, columns: int, workers: int) -> dict:
     """Make the Gram matrix with so many workers, 0 for none; return seconds, and some of it."""
     import numpy as np
 
-    from featx.cluster import connected
-        from featx.codes.matrix import CodeMatrix
+    from featx.cluster import connect
+    from featx.codes.matrix import CodeMatrix
     from featx.codes.products import gram_matrix, gram_on_cluster
 
     codes = np.memmap(path, np.float16, "r", shape=(rows, columns))
     matrix = CodeMatrix([codes], np.arange(rows))
-    with connected(f"local:{workers}") if workers else contextlib.nullcontext() as cluster:
+    with connect(f"local:{workers}") if workers else contextlib.nullcontext() as cluster:
         began = time.perf_counter()
         found = gram_matrix(matrix, 0) if cluster is None else gram_on_cluster(cluster, matrix, 0)
         seconds = time.perf_counter() - began

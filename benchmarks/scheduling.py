@@ -40,8 +40,8 @@ from unittest import mock
 
 import psutil
 
-from featx.cluster import Cluster, Task, given_out
-from featx.cluster import tasks as giving_out
+from featx.cluster import Cluster, Task, run_tasks
+from featx.cluster import tasks as cluster_tasks
 from featx.extraction import executors
 from featx.extraction.passes import Pass, PassOutput
 from featx.images import ImageRecord
@@ -160,7 +160,7 @@ def live(n_workers: int, n_leases: int, seconds: float) -> dict:
             cluster, seen = Cluster(client, "live"), 0
             before = [_processor_seconds(each) for each in processes]
             began = time.perf_counter()
-            for _ in given_out(cluster, leases_of(n_leases), kept="", results=False):
+            for _ in run_tasks(cluster, leases_of(n_leases), advice="", results=False):
                 seen += 1
             whole = time.perf_counter() - began
             after = [_processor_seconds(each) for each in processes]
@@ -362,16 +362,16 @@ class VirtualCluster:
         """Give leases out by featx's own loop; return what came of it."""
         told: set[str] = set()
         began = self.now
-        slow = giving_out._SLOW if twice else float("inf")
+        slow = cluster_tasks._SLOW if twice else float("inf")
         with (
-            mock.patch.object(giving_out, "time", self),
-            mock.patch.object(giving_out, "SimpleQueue", return_value=self),
-            mock.patch.object(giving_out, "_SLOW", slow),
+            mock.patch.object(cluster_tasks, "time", self),
+            mock.patch.object(cluster_tasks, "SimpleQueue", return_value=self),
+            mock.patch.object(cluster_tasks, "_SLOW", slow),
             # Answers are there at once.
-            mock.patch.object(giving_out._Giving, "_answer", lambda giving, answer: answer),
+            mock.patch.object(cluster_tasks._Run, "_answer", lambda run, answer: answer),
         ):
             cluster = Cluster(self, "virtual", told.add)
-            n_leases = sum(1 for _ in given_out(cluster, leases, kept="", results=False))
+            n_leases = sum(1 for _ in run_tasks(cluster, leases, advice="", results=False))
         whole = self.now - began
         there = self.there + sum(self.now - each.since for each in self._workers.values())
         return {

@@ -1,7 +1,6 @@
-"""A cluster leaves the store that one process leaves, whatever happens to its workers."""
+"""Extraction on a cluster gives the same store as one process, even if workers die."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,8 +12,8 @@ import numpy as np
 import pytest
 
 import featx
-from featx.cluster import Cluster, connected, connecting
-from featx.cluster import tasks as giving
+from featx.cluster import Cluster, connect, connecting
+from featx.cluster import tasks as cluster_tasks
 from featx.errors import ClusterError, OptionError, StoreError
 from featx.extraction import executors, prepare_extraction, run_extraction
 from featx.store import Status, open_store
@@ -32,7 +31,7 @@ TINY = {"layer": ["block1_pool", "block2_pool"], "pool": "avg", "size": 32, "wei
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, make_image_folder):
-    """27 pictures and one bad one, and the store of one process."""
+    """Return a folder of 27 images, one damaged image, and a store made by one process."""
     home = tmp_path_factory.mktemp("home")
     make_image_folder(home / "data")
     (home / "data/train/red/bad.png").write_bytes(b"no image")
@@ -42,7 +41,7 @@ def folder(tmp_path_factory, make_image_folder):
 
 @pytest.fixture(scope="module")
 def threads():
-    """A cluster whose two workers are threads of this process."""
+    """Return a cluster whose two workers are threads of this process."""
     from distributed import Client, LocalCluster
 
     with (
@@ -65,7 +64,7 @@ def assert_same(path, folder):
 
 
 def test_the_store_is_that_of_one_process(folder, threads, tmp_path, monkeypatch):
-    """Bad image included; chunks are whole batches, and progress comes once for each."""
+    """The store includes the damaged image, and progress is reported once for each chunk."""
     monkeypatch.setattr(executors, "_MIN_CHUNK", 8)
     seen = []
     made = run_extraction(
@@ -79,8 +78,8 @@ def test_the_store_is_that_of_one_process(folder, threads, tmp_path, monkeypatch
     assert (done[-1], len(done), seen[0][1]) == (28, 4, 28)
 
 
-def test_a_run_goes_on_and_layers_are_added(folder, threads, tmp_path, monkeypatch):
-    """What an earlier run has is kept: rows in place, other layers copied by the worker."""
+def test_a_run_resumes_and_layers_are_added(folder, threads, tmp_path, monkeypatch):
+    """Rows of an earlier run are kept, and other layers are copied by the worker."""
     featx.extract(
         folder / "data",
         output=tmp_path / "codes.h5",
@@ -101,8 +100,8 @@ def test_a_run_goes_on_and_layers_are_added(folder, threads, tmp_path, monkeypat
     assert_same(tmp_path / "again.h5", folder)
 
 
-def test_an_error_of_a_worker_is_this_run_s_error(folder, threads, tmp_path, monkeypatch):
-    """In its words; what is done stays done."""
+def test_an_error_on_a_worker_is_raised(folder, threads, tmp_path, monkeypatch):
+    """The message is that of the worker, and rows that are done are kept."""
     own = executors.fill_rows
 
     def fails(part, *rest):
@@ -113,7 +112,7 @@ def test_an_error_of_a_worker_is_this_run_s_error(folder, threads, tmp_path, mon
 
     monkeypatch.setattr(executors, "_MIN_CHUNK", 4)
     monkeypatch.setattr(executors, "fill_rows", fails)
-    with pytest.raises(ClusterError, match=r"^The disk of this worker is full\.$"):
+    with pytest.raises(ClusterError, match="disk of this worker"):
         run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=threads)
     status = open_store(tmp_path / "codes.h5").images.status
     assert (status != Status.PENDING).any()
@@ -123,8 +122,8 @@ def test_an_error_of_a_worker_is_this_run_s_error(folder, threads, tmp_path, mon
     assert_same(tmp_path / "codes.h5", folder)
 
 
-def test_a_slow_worker_does_not_hold_the_end_up(folder, threads, tmp_path, monkeypatch):
-    """Its chunk is given to another as well, and the first to end counts."""
+def test_a_slow_worker_does_not_delay_the_end(folder, threads, tmp_path, monkeypatch):
+    """A slow chunk also runs on another worker, and the first result counts."""
     own, first, ended = executors.fill_rows, [], threading.Event()
 
     def slow_at_first(part, *rest):
@@ -134,7 +133,7 @@ def test_a_slow_worker_does_not_hold_the_end_up(folder, threads, tmp_path, monke
         return own(part, *rest)
 
     monkeypatch.setattr(executors, "_MIN_CHUNK", 4)
-    monkeypatch.setattr(giving, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(cluster_tasks, "_SECONDS_BETWEEN_CHECKS", 0.05)
     monkeypatch.setattr(executors, "fill_rows", slow_at_first)
     began = time.monotonic()
     run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=threads)
@@ -145,7 +144,7 @@ def test_a_slow_worker_does_not_hold_the_end_up(folder, threads, tmp_path, monke
 
 
 def test_rows_that_did_not_arrive_are_an_error(folder, threads, tmp_path, monkeypatch):
-    """As on a file system that loses what another machine wrote beside it."""
+    """Rows that workers wrote but that are missing in the file are an error."""
     own = executors.fill_rows
 
     def loses(part, *rest):
@@ -163,31 +162,33 @@ def test_rows_that_did_not_arrive_are_an_error(folder, threads, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "fact"),
     [
-        ({"error": "No such device: gpu."}, "No such device: gpu."),
+        ({"error": "There is no device gpu."}, "device gpu"),
         ({"weights": "0123456789abcdef"}, "0123456789ab"),
     ],
 )
 def test_workers_that_would_make_another_store_are_refused(
-    folder, threads, tmp_path, monkeypatch, change, words
+    folder, threads, tmp_path, monkeypatch, change, fact
 ):
+    """Workers without the device, or with other weights, are refused."""
     own = executors._describe
     monkeypatch.setattr(executors, "_describe", lambda *given: own(*given) | change)
-    with pytest.raises(OptionError, match=re.escape(words)):
+    with pytest.raises(OptionError, match=fact):
         run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=threads)
     assert not (tmp_path / "codes.h5").exists()
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
-    [(("0.0", []), "has featx 0.0"), ((featx.__version__, ["codes.h5"]), "does not see codes.h5")],
+    ("found", "fact"),
+    [(("0.0", []), r"featx 0\.0"), ((featx.__version__, ["codes.h5"]), r"codes\.h5")],
 )
 def test_workers_of_another_featx_or_without_the_files_are_refused(
-    folder, threads, tmp_path, monkeypatch, found, words
+    folder, threads, tmp_path, monkeypatch, found, fact
 ):
+    """Workers with another version of featx, or without the files, are refused."""
     monkeypatch.setattr(connecting, "_describe", lambda paths: found)
-    with pytest.raises(OptionError, match=re.escape(words)):
+    with pytest.raises(OptionError, match=fact):
         run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=threads)
     assert not (tmp_path / "codes.h5").exists()
     assert not list(tmp_path.glob("*.seen")) + list(tmp_path.glob(".*.seen"))
@@ -196,54 +197,57 @@ def test_workers_of_another_featx_or_without_the_files_are_refused(
 @pytest.mark.parametrize(
     "name", ["", "local", "local:0", "local:-1", "local:two", "http://x", "tcp"]
 )
-def test_no_such_cluster(name):
+def test_unknown_clusters_are_refused(name):
+    """A name of another form is refused with the flag."""
     with (
-        pytest.raises(OptionError, match=r"^No such cluster: .*Expected --cluster local:N"),
-        connected(name),
+        pytest.raises(OptionError, match=f"{name!r} for --cluster"),
+        connect(name),
     ):
         pass
 
 
-def test_a_scheduler_that_does_not_answer_is_said(monkeypatch):
+def test_a_scheduler_that_does_not_answer_is_an_error(monkeypatch):
+    """The error holds the address of the scheduler."""
     monkeypatch.setattr(connecting, "_SECONDS_TO_CONNECT", 0.5)
     with (
-        pytest.raises(OptionError, match=r"^No scheduler answers at tcp://127\.0\.0\.1:9"),
-        connected("tcp://127.0.0.1:9"),
+        pytest.raises(OptionError, match=r"tcp://127\.0\.0\.1:9: "),
+        connect("tcp://127.0.0.1:9"),
     ):
         pass
 
 
-# processes
+# Workers in other processes.
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_and_one_that_joins_late(folder, tmp_path, monkeypatch):
-    """SIGKILL in mid-run, and a third worker: the store is that of one process."""
+    """If one worker is killed and another one joins, the store is the same."""
     monkeypatch.setattr(executors, "_MIN_CHUNK", 4)
-    monkeypatch.setattr(giving, "_SECONDS_BETWEEN_LOOKS", 0.05)
-    told = []
-    with connected("local:2", told.append) as cluster:
+    monkeypatch.setattr(cluster_tasks, "_SECONDS_BETWEEN_CHECKS", 0.05)
+    changes = []
+    with connect("local:2", changes.append) as cluster:
         local = cluster.client.cluster
         pids = cluster.client.run(os.getpid)
 
         def after_each(done, total):
-            if len(told) == 0:
-                told.append("killed")
+            if len(changes) == 0:
+                changes.append("killed")
                 os.kill(next(iter(pids.values())), signal.SIGKILL)
                 local.scale(3)
 
         run_extraction(job_of(folder, tmp_path / "codes.h5", progress=after_each), cluster=cluster)
     assert_same(tmp_path / "codes.h5", folder)
-    assert any(" before" in each for each in told)
+    assert len(changes) > 1
 
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_all_its_workers_is_said(folder, tmp_path, monkeypatch):
+def test_a_cluster_without_workers_is_an_error(folder, tmp_path, monkeypatch):
+    """If all workers are lost, the run ends with an error and keeps its rows."""
     monkeypatch.setattr(executors, "_MIN_CHUNK", 4)
-    monkeypatch.setattr(giving, "_SECONDS_WITHOUT_WORKERS", 1)
-    with connected("local:1") as cluster:
+    monkeypatch.setattr(cluster_tasks, "_SECONDS_WITHOUT_WORKERS", 1)
+    with connect("local:1") as cluster:
         local = cluster.client.cluster
-        with pytest.raises(ClusterError, match=r"^local:1 has had no worker for 1 s\."):
+        with pytest.raises(ClusterError, match=r"local:1 .* 1 s"):
             run_extraction(
                 job_of(folder, tmp_path / "codes.h5", progress=lambda done, total: local.scale(0)),
                 cluster=cluster,
@@ -252,11 +256,11 @@ def test_a_cluster_that_loses_all_its_workers_is_said(folder, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_is_lost_leaves_what_is_done(folder, tmp_path, monkeypatch):
-    """It is said within seconds; Dask itself would try for half a minute to reach it."""
+def test_a_lost_scheduler_keeps_finished_rows(folder, tmp_path, monkeypatch):
+    """A lost scheduler is an error within seconds, and finished rows are kept."""
     monkeypatch.setattr(executors, "_MIN_CHUNK", 4)
     lost = []
-    with connected("local:1") as cluster:
+    with connect("local:1") as cluster:
         local = cluster.client.cluster
 
         def after_each(done, total):
@@ -264,7 +268,7 @@ def test_a_scheduler_that_is_lost_leaves_what_is_done(folder, tmp_path, monkeypa
             lost.append(time.monotonic())
             time.sleep(1)
 
-        with pytest.raises(ClusterError, match="scheduler is gone"):
+        with pytest.raises(ClusterError, match="scheduler"):
             run_extraction(
                 job_of(folder, tmp_path / "codes.h5", progress=after_each), cluster=cluster
             )
@@ -275,8 +279,8 @@ def test_a_scheduler_that_is_lost_leaves_what_is_done(folder, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_is_killed_is_said_within_seconds(tmp_path):
-    """Whether the client learns of it first, or a question that is on its way."""
+def test_a_killed_scheduler_is_an_error_within_seconds(tmp_path):
+    """A killed scheduler is noticed by the client or by a request."""
     file = tmp_path / "scheduler.json"
     own = [f"--scheduler-file={file}", "--no-dashboard"]
     scheduler = subprocess.Popen(
@@ -298,14 +302,14 @@ def test_a_scheduler_that_is_killed_is_said_within_seconds(tmp_path):
     try:
         while not file.exists():
             time.sleep(0.1)
-        with connected(f"file:{file}") as cluster:
+        with connect(f"file:{file}") as cluster:
             cluster.client.wait_for_workers(1, timeout=30)
-            tasks = [giving.Task(partial(time.sleep, 0.1), f"Task {k}") for k in range(500)]
-            done = giving.given_out(cluster, tasks, kept="Kept.")
+            tasks = [cluster_tasks.Task(partial(time.sleep, 0.1), f"Task {k}") for k in range(500)]
+            done = cluster_tasks.run_tasks(cluster, tasks, advice="Kept.")
             next(done)
             scheduler.kill()
             killed = time.monotonic()
-            with pytest.raises(ClusterError, match=r"^The cluster's scheduler is gone.* Kept\.$"):
+            with pytest.raises(ClusterError, match=r"scheduler.* Kept\.$"):
                 list(done)
         assert time.monotonic() - killed < 10
     finally:
@@ -315,13 +319,15 @@ def test_a_scheduler_that_is_killed_is_said_within_seconds(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_verb_on_two_workers(folder, tmp_path, run):
+def test_the_command_on_two_workers(folder, tmp_path, run):
+    """The command featx extract --cluster local:2 gives the same store."""
     code, out, err = run(
         "extract", folder / "data", "--layer", "block1_pool", "--layer", "block2_pool", "--pool",
         "avg", "--size", "32", "--weights", "random:0", "--batch-size", "4", "-o",
         tmp_path / "codes.h5", "--cluster", "local:2",
     )  # fmt: skip
     assert code == 0, err
-    assert "cluster local:2: 2 workers, dashboard http://127.0.0.1:" in err
-    assert "codes of 27 images" in out
+    assert "local:2: 2 workers" in err
+    assert "http://127.0.0.1:" in err
+    assert "27 images" in out
     assert_same(tmp_path / "codes.h5", folder)

@@ -91,7 +91,7 @@ def test_no_lease_waits_for_another_when_there_are_no_workers(benchmarks, monkey
     cluster = benchmarks[1].VirtualCluster(1.0, 0.001, 0.002)
     (name,) = cluster.join(1)
     cluster.at(1.5, lambda: cluster._workers.pop(name))
-    with pytest.raises(ClusterError, match=r"^virtual has had no worker for 60 s\."):
+    with pytest.raises(ClusterError, match=r"virtual .* 60 s"):
         cluster.run(benchmarks[1].leases_of(10, rows=2))
     assert cluster.now == pytest.approx(62, abs=1)
 

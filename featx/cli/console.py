@@ -161,9 +161,9 @@ def on_cluster(name: str | None, *, quiet: bool) -> Iterator["Cluster | None"]:
     if name is None:
         yield None
         return
-    from featx.cluster import connected
+    from featx.cluster import connect
 
-    with connected(name, lambda text: say(text, quiet=quiet)) as cluster:
+    with connect(name, lambda text: say(text, quiet=quiet)) as cluster:
         n_workers = counted(len(cluster.workers), "worker")
         say(f"cluster {name}: {n_workers}, dashboard {cluster.dashboard}", quiet=quiet)
         yield cluster

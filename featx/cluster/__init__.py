@@ -1,9 +1,9 @@
-"""A cluster of Dask's workers: connecting to one, and giving tasks out.
+"""A cluster of Dask workers: connecting to it, and running tasks on it.
 
-It knows neither images nor codes: what a task does is for other rooms to say.
+This package does not know about images or codes; other packages define the tasks.
 """
 
-from featx.cluster.connecting import Cluster, connected
-from featx.cluster.tasks import Task, given_out
+from featx.cluster.connecting import Cluster, connect
+from featx.cluster.tasks import Task, run_tasks
 
-__all__ = ["Cluster", "Task", "connected", "given_out"]
+__all__ = ["Cluster", "Task", "connect", "run_tasks"]

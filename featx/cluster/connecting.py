@@ -1,7 +1,7 @@
-"""Connecting: the name of a cluster comes in, and one that can be worked on goes out.
+"""Connecting to a cluster: its name comes in, and a connected cluster goes out.
 
-Workers run on other machines, or on this one: some that share its processors, or one for
-each of its GPUs. They must be of this featx, and see the same files.
+Workers run on other machines or on this one, where they share its processors or have one GPU
+each. They need the same version of featx and access to the same files.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from featx.errors import OptionError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Cluster", "connected"]
+__all__ = ["Cluster", "connect"]
 
 _SECONDS_TO_CONNECT = 30
 Found = TypeVar("Found")
@@ -28,46 +28,46 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that one is connected to; `connected` makes it.
+    """A connected cluster. Use `connect` to get one.
 
     Parameters
     ----------
     client : distributed.Client
-        Of Dask.
+        The client of Dask.
     name : str
-        As it was given.
-    told : callable, optional
-        Called with a sentence when something happens to the workers.
+        The name that was given to `connect`.
+    on_change : callable, optional
+        Function that is called with a text when the number of workers changes.
     """
 
     client: "Client"
     name: str
-    told: Callable[[str], None] | None = None
+    on_change: Callable[[str], None] | None = None
 
     @property
     def dashboard(self) -> str:
-        """Address of the page on which Dask shows what happens."""
+        """Address of Dask's dashboard."""
         return str(self.client.dashboard_link)
 
     @property
     def workers(self) -> tuple[str, ...]:
-        """Addresses of the workers that are there now; the scheduler is asked."""
+        """Addresses of the current workers, as reported by the scheduler."""
         return tuple(self.client.nthreads())
 
-    def ask(self, function: Callable[..., Found], *given: Any) -> dict[str, Found]:
-        """Call a function on every worker that is there.
+    def run_on_all(self, function: Callable[..., Found], *args: Any) -> dict[str, Found]:
+        """Call a function on every current worker.
 
         Parameters
         ----------
         function : callable
-            Of a module.
-        *given
-            Its arguments.
+            A function of a module.
+        *args
+            Arguments of the function.
 
         Returns
         -------
         dict
-            By address.
+            The results by the address of the worker.
 
         Raises
         ------
@@ -77,13 +77,13 @@ class Cluster:
         try:
             self.client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
         except TimeoutError as error:
-            message = f"{self.name} has no workers. Start some: dask worker"
+            message = f"{self.name} has no workers. Start some with: dask worker"
             raise OptionError(message) from error
-        found: dict[str, Found] = self.client.run(function, *given)
+        found: dict[str, Found] = self.client.run(function, *args)
         return found
 
     def check(self, paths: Sequence[Path]) -> None:
-        """Make sure that all workers are of this featx and see some files.
+        """Check that all workers have this version of featx and can read some files.
 
         Parameters
         ----------
@@ -93,68 +93,69 @@ class Cluster:
         Raises
         ------
         OptionError
-            One is not, does not, or there are no workers.
+            A worker has another version or cannot find a file, or there are no workers.
         """
-        found = self.ask(_describe, [path.absolute() for path in paths])
+        found = self.run_on_all(_describe, [path.absolute() for path in paths])
         for worker, (featx, unseen) in found.items():
             if featx != version("featx"):
                 message = (
-                    f"The worker {worker} has featx {featx}, and this is featx "
-                    f"{version('featx')}. Install the same everywhere: pip install "
+                    f"The worker {worker} has featx {featx}, but this is featx "
+                    f"{version('featx')}. Install the same version everywhere: pip install "
                     f"featx=={version('featx')}"
                 )
                 raise OptionError(message)
             if unseen:
                 message = (
-                    f"The worker {worker} does not see {unseen[0]}. Expected a file system that "
-                    "all workers share, with everything under one path."
+                    f"The worker {worker} cannot find {unseen[0]}. All workers need a shared file "
+                    "system with the same paths. Use --cluster local:N on one machine."
                 )
                 raise OptionError(message)
 
 
 @contextlib.contextmanager
-def connected(name: str, told: Callable[[str], None] | None = None) -> Iterator[Cluster]:
-    """Connect to a cluster, or start one on this machine; a context manager.
+def connect(name: str, on_change: Callable[[str], None] | None = None) -> Iterator[Cluster]:
+    """Connect to a cluster, or start one on this machine, as a context manager.
 
-    What featx logs on the workers is logged here too, as records with the
-    attribute `worker`, an address.
+    Log messages of featx on the workers are logged here too, as records with the attribute
+    `worker`, an address.
 
     Parameters
     ----------
     name : str
-        "local:N" starts N workers here, which share its processors and go at the
-        end, "gpus:N" one for each of its first N GPUs; "tcp://HOST:PORT" is a
-        scheduler that runs; "file:PATH" the file that one wrote
-        (``dask scheduler --scheduler-file PATH``).
-    told : callable, optional
-        Called with a sentence when something happens to the workers.
+        "local:N" starts N workers on this machine, which share its processors and end with
+        the context. "gpus:N" starts one worker for each of the first N GPUs.
+        "tcp://HOST:PORT" connects to a scheduler, and "file:PATH" to the scheduler that
+        wrote the file (``dask scheduler --scheduler-file PATH``).
+    on_change : callable, optional
+        Function that is called with a text when the number of workers changes.
 
     Yields
     ------
     Cluster
+        The connected cluster.
 
     Raises
     ------
     OptionError
-        The name is none of these, Dask is not installed, or nothing answers there.
+        The name has another form, Dask is not installed, or no scheduler answers.
     """
     kind, _, rest = name.partition(":")
     is_here = kind in {"local", "gpus"} and rest.isdecimal() and int(rest) > 0
     if not is_here and not (kind in {"tcp", "tls", "file"} and rest):
         message = (
-            f"No such cluster: {name}. Expected --cluster local:N, tcp://HOST:PORT or "
-            "file:PATH, the scheduler's file."
+            f"Unknown value {name!r} for --cluster. Use --cluster with local:N, tcp://HOST:PORT, "
+            "or file:PATH for the file of a scheduler."
         )
         raise OptionError(message)
     try:
         from distributed import Client
     except ImportError as error:
-        message = "A cluster is Dask's, which is not installed: pip install 'featx[cluster]'"
+        message = "--cluster needs Dask, which is not installed: pip install 'featx[cluster]'"
         raise OptionError(message) from error
     with contextlib.ExitStack() as opened:
         try:
             if is_here:
-                opened.enter_context(_before_libraries_load(int(rest)))
+                opened.enter_context(_worker_environment(int(rest)))
                 local = opened.enter_context(_local(_environments(kind, int(rest))))
                 client = opened.enter_context(Client(local))
             elif kind == "file":
@@ -165,25 +166,25 @@ def connected(name: str, told: Callable[[str], None] | None = None) -> Iterator[
                 client = opened.enter_context(Client(name, timeout=_SECONDS_TO_CONNECT))
         except (OSError, ValueError) as error:
             message = (
-                f"No scheduler answers at {name}: {error}. Start one (dask scheduler, dask "
-                "worker), or use --cluster local:2."
+                f"No scheduler answers at {name}: {error}. Start one with dask scheduler and dask "
+                "worker, or use --cluster local:2."
             )
             raise OptionError(message) from error
         opened.enter_context(_closed_if_lost(client))
         client.forward_logging("featx", logging.WARNING)
-        yield Cluster(client, name, told)
+        yield Cluster(client, name, on_change)
 
 
 @contextlib.contextmanager
 def _closed_if_lost(client: "Client") -> Iterator[None]:
-    """Close a client whose scheduler is gone, without Dask's half a minute and its traceback."""
+    """Close a client whose scheduler is lost without waiting, and without a traceback."""
     try:
         yield
     finally:
         if client.status != "running":
             local = client.cluster
             if local is not None:
-                local.shutdown_scheduler = False  # it would be asked to, for half a minute
+                local.shutdown_scheduler = False  # would wait for half a minute
             logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
             levels = [log.level for log in logs]
             for log in logs:
@@ -195,38 +196,38 @@ def _closed_if_lost(client: "Client") -> Iterator[None]:
                     log.setLevel(level)
 
 
-def _before_libraries_load(n_workers: int) -> Any:
-    """Return a context in which workers start with threads and memory as other processes have.
+def _worker_environment(n_workers: int) -> Any:
+    """Return a context in which workers start with the threads and malloc of other processes.
 
-    Dask has BLAS use one thread, and malloc hand memory back at once, so that each batch's
-    activations are mapped anew: 3.5 % of the time (benchmarks/README.md).
+    By default, Dask limits BLAS to one thread and makes malloc return memory immediately,
+    which costs 3.5 % of the time (benchmarks/README.md).
     """
     import dask
 
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    given = dict.fromkeys(names, _share(n_workers)) | {"MALLOC_TRIM_THRESHOLD_": None}
-    return dask.config.set({"distributed.nanny.pre-spawn-environ": given})
+    values = dict.fromkeys(names, _n_threads(n_workers)) | {"MALLOC_TRIM_THRESHOLD_": None}
+    return dask.config.set({"distributed.nanny.pre-spawn-environ": values})
 
 
-def _share(n_workers: int) -> str:
-    """Return how many processors each worker has."""
+def _n_threads(n_workers: int) -> str:
+    """Return the number of processors of each worker."""
     return str(max(1, joblib.cpu_count() // n_workers))
 
 
 def _environments(kind: str, n_workers: int) -> list[dict[str, str]]:
-    """Return the environments of workers that divide this machine's processors, or GPUs too."""
-    # Read by TensorFlow and by joblib when first needed.
+    """Return the environments of workers that share the processors, and the GPUs too."""
+    # TensorFlow and joblib read these when they are first used.
     names = ("TF_NUM_INTRAOP_THREADS", "LOKY_MAX_CPU_COUNT")
-    threads = dict.fromkeys(names, _share(n_workers))
+    threads = dict.fromkeys(names, _n_threads(n_workers))
     if kind == "local":
         return [threads] * n_workers
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = seen.split(",") if seen else [str(k) for k in range(n_workers)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = visible.split(",") if visible else [str(k) for k in range(n_workers)]
     return [threads | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:n_workers]]
 
 
 def _local(environments: Sequence[dict[str, str]]) -> Any:
-    """Return a cluster of this machine: a process for each environment."""
+    """Return a cluster on this machine with a process for each environment."""
     from distributed import Nanny, Scheduler, SpecCluster
 
     here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
@@ -237,7 +238,7 @@ def _local(environments: Sequence[dict[str, str]]) -> Any:
                 "host": "127.0.0.1",
                 "nthreads": 1,
                 "memory_limit": 0,
-                "silence_logs": logging.CRITICAL,  # errors of tasks come by themselves
+                "silence_logs": logging.CRITICAL,  # errors of tasks are reported by run_tasks
                 "env": environment,
             },
         }
@@ -251,9 +252,9 @@ def _local(environments: Sequence[dict[str, str]]) -> Any:
     )
 
 
-# on the workers
+# Code that runs on the workers.
 
 
 def _describe(paths: Sequence[Path]) -> tuple[str, list[Path]]:
-    """Return the version of featx that this worker has, and which of some files it does not see."""
+    """Return the version of featx on this worker, and the files that it cannot find."""
     return version("featx"), [path for path in paths if not path.exists()]

@@ -1,10 +1,9 @@
-"""Giving tasks out: each is done once, whatever happens to the workers.
+"""Running tasks on a cluster: each is completed once, even if workers die.
 
-Tasks come in, and what they return goes out as they end. One that a dead worker had is
-given to another by Dask. At the end, when no task is left to give, those that take much
-longer than usual are given to a second worker as well, and the first to end counts: so a
-task must not mind being done twice. Two a worker are out at a time, so that memory does
-not grow with their number.
+Tasks come in; their results go out as they complete. Dask gives a task of a dead worker to
+another one. When no new tasks are left, tasks that take much longer than usual also run on a
+second worker, and the first result counts, so a task must be safe to run twice. Each worker
+has at most two tasks at a time, so memory does not grow with the number of tasks.
 """
 
 import asyncio
@@ -26,15 +25,15 @@ from featx.text import counted
 if TYPE_CHECKING:
     from distributed import Future
 
-__all__ = ["Task", "given_out"]
+__all__ = ["Task", "run_tasks"]
 
-# Tasks of a worker that are out: while it does one, the next waits there.
-_OUT = 2
-# Times the usual, from which on a task is given to a second worker.
+# Tasks of each worker: one runs while the next one waits.
+_TASKS_PER_WORKER = 2
+# A task that takes this many times the median time runs on a second worker too.
 _SLOW = 3
-# Of the tasks that ended last, whose times are the usual.
+# Number of recent tasks whose times are kept.
 _REMEMBERED = 1000
-_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_BETWEEN_CHECKS = 0.5
 _SECONDS_WITHOUT_WORKERS = 60
 _SECONDS_TO_END = 60
 
@@ -44,249 +43,250 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Task(Generic[Result]):
-    """Something for one worker to do.
+    """A piece of work for one worker.
 
     Parameters
     ----------
     run : callable
-        Without parameters, or of what all tasks share; a partial of a function of
-        a module, or a method, since it travels.
+        Function without parameters, or of the object that all tasks share. It is sent to a
+        worker, so it must be a function of a module, a partial of one, or a method.
     name : str
-        In messages: "Rows 0 to 31".
+        Name for messages, such as "Rows 0 to 31".
     """
 
     run: Callable[..., Result]
     name: str
 
 
-def given_out(
+def run_tasks(
     cluster: Cluster,
     tasks: Iterable[Task[Result]],
     *,
-    kept: str,
+    advice: str,
     shared: object = None,
     results: bool = True,
 ) -> Generator[tuple[int, Result], None, None]:
-    """Have tasks done by the workers of a cluster.
+    """Run tasks on the workers of a cluster.
 
     Parameters
     ----------
     cluster : Cluster
-        See `connected`.
+        A cluster from `connect`.
     tasks : iterable of Task
-        They are taken as workers come free.
-    kept : str
-        What errors say of the work that is done, and of what to do next.
+        Tasks, which are consumed as workers become free.
+    advice : str
+        Text at the end of errors: which results are kept, and what to do next.
     shared : object, optional
-        Goes to every worker once, and from there to each task's `run`.
+        Object that is sent to every worker once and passed to each task's `run`.
     results : bool, default=True
-        Whether what tasks return is fetched from the workers, which is one more
-        question for each; else None is yielded instead.
+        Whether to fetch the results from the workers, which takes one request for each
+        task. Otherwise None is yielded.
 
     Yields
     ------
     int, object
-        The number of a task and what it returned, in the order in which they end.
+        The index of a task and its result, in the order of completion.
 
     Raises
     ------
     ClusterError
-        The scheduler or all workers are gone, or a task ended with an error: if that
-        was one of featx's, in its words.
+        The scheduler or all workers are lost, or a task failed. The message of an error of
+        featx is kept.
     """
-    giving = _Giving(cluster, tasks, kept, shared, results)
+    run = _Run(cluster, tasks, advice, shared, results)
     try:
-        yield from giving.results()
+        yield from run.results()
     except Exception:
-        giving.wait_for_what_is_out()
+        run.wait_for_submitted()
         raise
     finally:
-        giving.cancel()
+        run.cancel()
 
 
 @dataclass
-class _Out:
-    """A task that is out: its number, and since when."""
+class _Submitted:
+    """A submitted task, its index, and the time of its submission."""
 
-    number: int
+    index: int
     task: Task[Any]
     began: float
 
 
-class _Giving(Generic[Result]):
-    """Tasks on their way."""
+class _Run(Generic[Result]):
+    """The state of `run_tasks`."""
 
     def __init__(
         self,
         cluster: Cluster,
         tasks: Iterable[Task[Result]],
-        kept: str,
+        advice: str,
         shared: object,
-        fetches: bool,
+        fetch: bool,
     ) -> None:
-        self._cluster, self._client, self._kept = cluster, cluster.client, kept
-        self._fetches = fetches
+        self._cluster, self._client, self._advice = cluster, cluster.client, advice
+        self._fetch = fetch
         self._shared: list[Future] = []
         if shared is not None:
             self._shared = [self._client.scatter(shared, broadcast=True, hash=False)]
-        self._tasks, self._left = enumerate(tasks), True
-        self._out: dict[Future, _Out] = {}
-        # Dask puts those that ended there: looking through all that are out would take the
-        # longer, the more workers there are.
-        self._ended: SimpleQueue[Future] = SimpleQueue()
+        self._tasks, self._tasks_left = enumerate(tasks), True
+        self._submitted: dict[Future, _Submitted] = {}
+        # Filled by callbacks of Dask, so that no loop over all submitted tasks is needed.
+        self._completed: SimpleQueue[Future] = SimpleQueue()
         self._done: set[int] = set()
-        self._doubled: set[int] = set()
+        self._duplicated: set[int] = set()
         self._times: deque[float] = deque(maxlen=_REMEMBERED)
-        self._n_workers, self._seen = self._count_workers(), time.monotonic()
-        self._looked = time.monotonic()
+        self._n_workers = self._count_workers()
+        self._last_check = self._last_worker = time.monotonic()
 
     def results(self) -> Generator[tuple[int, Result], None, None]:
-        """Yield what tasks return, once each."""
-        while self._left or any(each.number not in self._done for each in self._out.values()):
-            self._look()
-            n_wanted = _OUT * max(1, self._n_workers) - len(self._out)
-            if self._left and n_wanted > 0:
-                given = list(itertools.islice(self._tasks, n_wanted))
-                self._left = len(given) == n_wanted
-                for number, task in given:
-                    self._give(number, task)
-            for future in self._ended_by_now():
-                out = self._out.pop(future)
-                result = self._result(future, out)
-                if out.number not in self._done:
-                    self._done.add(out.number)
-                    self._times.append(time.monotonic() - out.began)
-                    yield out.number, result
+        """Yield the result of each task once."""
+        while self._tasks_left or any(x.index not in self._done for x in self._submitted.values()):
+            self._check()
+            n_free = _TASKS_PER_WORKER * max(1, self._n_workers) - len(self._submitted)
+            if self._tasks_left and n_free > 0:
+                new = list(itertools.islice(self._tasks, n_free))
+                self._tasks_left = len(new) == n_free
+                for index, task in new:
+                    self._submit(index, task)
+            for future in self._newly_completed():
+                submitted = self._submitted.pop(future)
+                result = self._result(future, submitted)
+                if submitted.index not in self._done:
+                    self._done.add(submitted.index)
+                    self._times.append(time.monotonic() - submitted.began)
+                    yield submitted.index, result
 
-    def wait_for_what_is_out(self) -> None:
-        """Wait a while: until these have ended, a run that goes on would meet what they do."""
+    def wait_for_submitted(self) -> None:
+        """Wait for running tasks after an error, so that they do not disturb the next run."""
         from distributed import wait as wait_for
 
         with contextlib.suppress(Exception):
             if self._client.status == "running" and self._count_workers():
-                wait_for(list(self._out), timeout=_SECONDS_TO_END)
+                wait_for(list(self._submitted), timeout=_SECONDS_TO_END)
 
     def cancel(self) -> None:
-        """Give up what is still out."""
+        """Cancel the tasks that are still submitted."""
         with contextlib.suppress(Exception):
             if self._client.status == "running":
-                self._client.cancel(list(self._out), force=True)
+                self._client.cancel(list(self._submitted), force=True)
 
-    def _give(self, number: int, task: Task[Result], worker: str | None = None) -> None:
-        future = self._client.submit(_done_here, task, *self._shared, pure=False, workers=worker)
-        self._out[future] = _Out(number, task, time.monotonic())
-        future.add_done_callback(self._ended.put)
+    def _submit(self, index: int, task: Task[Result], worker: str | None = None) -> None:
+        future = self._client.submit(
+            _run_on_worker, task, *self._shared, pure=False, workers=worker
+        )
+        self._submitted[future] = _Submitted(index, task, time.monotonic())
+        future.add_done_callback(self._completed.put)
 
-    def _ended_by_now(self) -> list["Future"]:
-        """Return what has ended; wait a moment for the first."""
-        ended = []
+    def _newly_completed(self) -> list["Future"]:
+        """Return completed futures; wait a moment for the first one."""
+        completed = []
         with contextlib.suppress(Empty):
-            ended.append(self._ended.get(timeout=_SECONDS_BETWEEN_LOOKS))
+            completed.append(self._completed.get(timeout=_SECONDS_BETWEEN_CHECKS))
             while True:
-                ended.append(self._ended.get_nowait())
-        # One that is lost had ended on a worker that died, and is computed again.
-        for future in ended:
-            if future.status in {"pending", "lost"}:
-                future.add_done_callback(self._ended.put)
-        return [each for each in ended if each.status not in {"pending", "lost"}]
+                completed.append(self._completed.get_nowait())
+        # A lost future had completed on a worker that died, and is computed again.
+        lost = [future for future in completed if future.status in {"pending", "lost"}]
+        for future in lost:
+            future.add_done_callback(self._completed.put)
+        return [future for future in completed if future not in lost]
 
-    def _look(self) -> None:
-        """See now and then whether scheduler and workers are there, and who is late.
+    def _check(self) -> None:
+        """Check the scheduler, the workers and slow tasks, at most twice a second.
 
-        By the clock, not by the task: what concerns all workers takes the longer, the more
-        there are.
+        Requests that concern all workers take longer the more workers there are, so they are
+        not made for each task.
         """
-        self._check_alive()
+        self._check_scheduler()
         now = time.monotonic()
-        if now - self._looked < _SECONDS_BETWEEN_LOOKS:
+        if now - self._last_check < _SECONDS_BETWEEN_CHECKS:
             return
-        self._looked = now
+        self._last_check = now
         n_workers = self._count_workers()
         if n_workers:
-            self._seen = now
-        if now - self._seen > _SECONDS_WITHOUT_WORKERS:
+            self._last_worker = now
+        if now - self._last_worker > _SECONDS_WITHOUT_WORKERS:
             message = (
-                f"{self._cluster.name} has had no worker for {_SECONDS_WITHOUT_WORKERS} s. "
-                f"Start workers. {self._kept}"
+                f"{self._cluster.name} has had no workers for {_SECONDS_WITHOUT_WORKERS} s. "
+                f"Start workers with: dask worker. {self._advice}"
             )
             raise ClusterError(message)
-        if n_workers != self._n_workers and self._cluster.told is not None:
-            self._cluster.told(f"{counted(n_workers, 'worker')}, {self._n_workers} before")
+        if n_workers != self._n_workers and self._cluster.on_change is not None:
+            self._cluster.on_change(f"{counted(n_workers, 'worker')}, {self._n_workers} before")
         self._n_workers = n_workers
-        if self._times and not self._left:
-            self._double_slow(_SLOW * statistics.median(self._times))
+        if self._times and not self._tasks_left:
+            self._duplicate_slow(_SLOW * statistics.median(self._times))
 
     def _count_workers(self) -> int:
         return len(self._answer(self._client.scheduler.ncores()))
 
-    def _answer(self, asked: Coroutine[Any, Any, Answer]) -> Answer:
-        """Wait for an answer of the cluster, for as long as its scheduler is there.
+    def _answer(self, request: Coroutine[Any, Any, Answer]) -> Answer:
+        """Wait for an answer of the scheduler as long as it runs.
 
-        However long that takes: one that has much to do answers late. But Dask asks one that
-        is gone for half a minute, when its client has long learnt of it.
+        A busy scheduler may answer late. Dask itself would try to reach a lost scheduler for
+        half a minute, long after its client knows of the loss.
         """
-        answer = asyncio.run_coroutine_threadsafe(asked, self._client.loop.asyncio_loop)
+        answer = asyncio.run_coroutine_threadsafe(request, self._client.loop.asyncio_loop)
         try:
-            while not wait([answer], timeout=_SECONDS_BETWEEN_LOOKS).done:
-                self._check_alive()
+            while not wait([answer], timeout=_SECONDS_BETWEEN_CHECKS).done:
+                self._check_scheduler()
             return answer.result()
         except OSError:
-            # The connection broke; the client learns a moment later if the scheduler did it.
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-            self._check_alive()
+            # If the scheduler is lost, the client knows a moment after the broken connection.
+            time.sleep(_SECONDS_BETWEEN_CHECKS)
+            self._check_scheduler()
             raise
         finally:
             answer.cancel()
 
-    def _check_alive(self) -> None:
+    def _check_scheduler(self) -> None:
         if self._client.status != "running":
-            message = f"The cluster's scheduler is gone. Start it again. {self._kept}"
+            message = f"The scheduler of the cluster is lost. Start it again. {self._advice}"
             raise ClusterError(message)
 
-    def _result(self, future: "Future", out: _Out) -> Result:
-        """Return what a task returned; raise what it ended with, if that was an error."""
+    def _result(self, future: "Future", submitted: _Submitted) -> Result:
+        """Return the result of a task, or raise its error."""
         from distributed import KilledWorker
 
         if future.status == "finished":
-            if not self._fetches:
-                return None  # type: ignore[return-value]  # as it was asked for
+            if not self._fetch:
+                return None  # type: ignore[return-value]  # as requested by the caller
             result: Result = self._answer(self._client.gather(future, asynchronous=True))
             return result
-        self._check_alive()
+        self._check_scheduler()
         error = future.exception() if future.status == "error" else None
         if isinstance(error, ClusterError):
             raise error
-        # Of an error that Dask wraps, what it was.
+        # Dask wraps some errors.
         cause = error.__cause__ or error if error is not None else None
         reason = f"{type(cause).__name__}: {cause}" if cause is not None else future.status
         if isinstance(error, KilledWorker):
-            reason = "each worker that had it died, perhaps of too little memory"
-        message = f"{out.task.name}: not done on the cluster: {reason}. Mend that. {self._kept}"
+            reason = "every worker that ran it died, perhaps because of too little memory"
+        message = f"{submitted.task.name} failed on the cluster: {reason}. {self._advice}"
         raise ClusterError(message)
 
-    def _double_slow(self, limit: float) -> None:
-        """Give tasks that are out for longer to a worker that has none, each once."""
+    def _duplicate_slow(self, limit: float) -> None:
+        """Submit tasks that run for longer than the limit to idle workers, each once."""
         now = time.monotonic()
         slow = {
-            future.key: out
-            for future, out in self._out.items()
-            if now - out.began > limit
-            and out.number not in self._doubled
-            and out.number not in self._done
+            future.key: submitted
+            for future, submitted in self._submitted.items()
+            if now - submitted.began > limit
+            and submitted.index not in self._duplicated
+            and submitted.index not in self._done
         }
         if not slow:
             return
         processing = self._answer(self._client.scheduler.processing())
         idle = [worker for worker, keys in processing.items() if not keys]
         running = {key for keys in processing.values() for key in keys}
-        late = [out for key, out in slow.items() if key in running]
-        for out, worker in zip(late, idle, strict=False):
-            self._doubled.add(out.number)
-            self._give(out.number, out.task, worker)
+        late = [submitted for key, submitted in slow.items() if key in running]
+        for submitted, worker in zip(late, idle, strict=False):
+            self._duplicated.add(submitted.index)
+            self._submit(submitted.index, submitted.task, worker)
 
 
-def _done_here(task: Task[Result], *shared: object) -> Result:
-    """Do a task on a worker; errors of featx travel as one class, in their words."""
+def _run_on_worker(task: Task[Result], *shared: object) -> Result:
+    """Run a task on a worker; errors of featx are sent as ClusterError with their message."""
     try:
         return task.run(*shared)
     except FeatxError as error:

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import scipy.linalg
 
-from featx.cluster import Cluster, Task, given_out
+from featx.cluster import Cluster, Task, run_tasks
 from featx.codes.matrix import CodeMatrix, Matrix, Rows
 
 __all__ = ["gram_matrix", "gram_on_cluster", "inner_products"]
@@ -98,7 +98,7 @@ def gram_on_cluster(
     Parameters
     ----------
     cluster : Cluster
-        See `featx.cluster.connected`.
+        See `featx.cluster.connect`.
     codes : CodeMatrix of n rows
         Codes, in files that all workers can read.
     layer : int
@@ -130,7 +130,7 @@ def gram_on_cluster(
         for i, j in pairs
     )
     total = np.empty((n, n), order="F")
-    for number, tile in given_out(cluster, tasks, kept=_KEPT):
+    for number, tile in run_tasks(cluster, tasks, advice=_KEPT):
         rows, columns = (slice(blocks[k][0], blocks[k][-1] + 1) for k in pairs[number])
         total[rows, columns] = tile
         total[columns, rows] = tile.T

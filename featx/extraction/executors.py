@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from featx.cluster import Cluster, Task, given_out
+from featx.cluster import Cluster, Task, run_tasks
 from featx.errors import FeatxError, OptionError, StoreError
 from featx.extraction.batching import settle_batch_size, whole_batches
 from featx.extraction.filling import fill_rows
@@ -111,7 +111,7 @@ class ClusterExecutor:
     Parameters
     ----------
     cluster : Cluster
-        See `featx.cluster.connected`.
+        See `featx.cluster.connect`.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -138,7 +138,7 @@ class ClusterExecutor:
             size = settle_batch_size(job.batch_size, each.recipe, len(each.rows), workers)
             self._sizes[each.rows] = size
         # Loaded before the clock starts, as in a local run. Workers that join later load then.
-        self._cluster.ask(_load_network, self._chunk(passes[0], ()))
+        self._cluster.run_on_all(_load_network, self._chunk(passes[0], ()))
         return {
             "batch_size": self._sizes[passes[0].rows],
             "device": f"{workers.description}, {counted(workers.n_workers, 'worker')}",
@@ -161,7 +161,8 @@ class ClusterExecutor:
             Task(partial(_fill_chunk, chunk), f"Rows {chunk.part.rows[0]} to {chunk.part.rows[-1]}")
             for chunk in chunks
         )
-        with contextlib.closing(given_out(self._cluster, tasks, kept=_KEPT, results=False)) as done:
+        running = run_tasks(self._cluster, tasks, advice=_KEPT, results=False)
+        with contextlib.closing(running) as done:
             for number, _ in done:
                 yield min(step, len(each.rows) - starts[number])
         for target in self._targets:
@@ -241,7 +242,7 @@ def describe_workers(
     Parameters
     ----------
     cluster : Cluster
-        See `featx.cluster.connected`.
+        See `featx.cluster.connect`.
     source : WeightsSource
         Weights of the network.
     layers : sequence of str
@@ -260,7 +261,7 @@ def describe_workers(
         A worker lacks the device or has other weights, or workers differ in the kind of
         device or the version of Keras.
     """
-    found = cluster.ask(_describe, source, tuple(layers), device)
+    found = cluster.run_on_all(_describe, source, tuple(layers), device)
     for worker, each in found.items():
         if each["error"]:
             message = f"Worker {worker} cannot compute these codes: {each['error']}"

@@ -101,7 +101,7 @@ def run_extraction(
         Returns the backbone of a recipe; by default VGG19 with the job's weights.
     cluster : Cluster, optional
         Compute on its workers instead of this process. The workers load the job's weights and
-        share the file system; see `featx.cluster.connected`.
+        share the file system; see `featx.cluster.connect`.
 
     Returns
     -------

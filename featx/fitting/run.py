@@ -93,7 +93,7 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
     cluster : Cluster, optional
         Its workers compute the inner products of the codes, or the steps of the streamed
         solver; they open the stores at the same paths. The search and the fits run in this
-        process. See `featx.cluster.connected`.
+        process. See `featx.cluster.connect`.
 
     Returns
     -------

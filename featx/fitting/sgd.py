@@ -34,7 +34,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.class_weight import compute_class_weight
 
 from featx.choices import Calibration
-from featx.cluster import Cluster, Task, given_out
+from featx.cluster import Cluster, Task, run_tasks
 from featx.codes.matrix import CodeMatrix, Matrix, Rows
 from featx.codes.scaling import UnitRows
 from featx.dataset.folds import make_folds
@@ -341,7 +341,7 @@ class _Epoch:
             Task(partial(self.run, part), f"Classifiers {k + 1} of {len(parts)}")
             for k, part in enumerate(parts)
         )
-        done = dict(given_out(cluster, tasks, kept=_ON_ERROR))
+        done = dict(run_tasks(cluster, tasks, advice=_ON_ERROR))
         results = [done[k] for k in range(len(parts))]
         return (
             [model for part, _ in results for model in part],

@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.cluster import Cluster, Task, given_out
+from featx.cluster import Cluster, Task, run_tasks
 from featx.codes.joining import JoinedStores
 from featx.errors import ImagesError, OptionError, StoreError
 from featx.extraction import (
@@ -55,7 +55,7 @@ def probability_blocks(
     progress : callable, optional
         Called with (images done, images in total).
     cluster : Cluster, optional
-        Its workers classify images; see `featx.cluster.connected`.
+        Its workers classify images; see `featx.cluster.connect`.
 
     Yields
     ------
@@ -206,7 +206,7 @@ def _on_workers(
     waiting: dict[int, list[_ClassifiedBatch]] = {}
     turn = 0
     kept = "Run the same command again."
-    with contextlib.closing(given_out(cluster, tasks, kept=kept, shared=job.model)) as ended:
+    with contextlib.closing(run_tasks(cluster, tasks, advice=kept, shared=job.model)) as ended:
         for number, batches in ended:
             waiting[number] = batches
             while turn in waiting:

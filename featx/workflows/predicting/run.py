@@ -76,7 +76,7 @@ def run_prediction(
         The result of `prepare_prediction`.
     cluster : Cluster, optional
         Its workers compute and classify codes, instead of this process. They load the job's
-        weights, and see the images under the same paths. See `featx.cluster.connected`.
+        weights, and see the images under the same paths. See `featx.cluster.connect`.
 
     Yields
     ------

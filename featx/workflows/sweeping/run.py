@@ -62,7 +62,7 @@ def run_sweep(job: SweepJob, *, cluster: Cluster | None = None) -> Sweep:
         The result of `prepare_sweep`.
     cluster : Cluster, optional
         Its workers extract the codes and compute their inner products. They need to see the
-        folder of the sweep. See `featx.cluster.connected`.
+        folder of the sweep. See `featx.cluster.connect`.
     """
     began = time.perf_counter()
     deadline = np.inf if job.settings.budget is None else began + job.settings.budget
