@@ -69,8 +69,7 @@ def predictions_of(n_right, seed=0):
 def row_of(layer, n_right, *, pool="avg", size=224, seed=0):
     held_out = predictions_of(n_right, seed)
     accuracy = held_out.evaluation().accuracy
-    candidate = Candidate((layer,), pool, (size, size))
-    return SweepRow(candidate, 8, accuracy, accuracy, 32.0, 0.1, held_out)
+    return SweepRow((layer,), pool, (size, size), 8, accuracy, accuracy, 32.0, 0.1, held_out)
 
 
 # The candidates.
@@ -227,8 +226,8 @@ def test_the_files_hold_the_results(home, made):
     assert facts == json.loads(json.dumps(made.to_dict()))
     assert facts == read_sweep(home / "sweep/sweep.json")
     assert (facts["format"], facts["format_version"]) == ("featx-sweep", 2)
-    assert facts["best"] == str(made.best.candidate)
-    assert set(facts["selected_in_folds"]) <= {str(row.candidate) for row in made.rows}
+    assert facts["best"] == str(made.best)
+    assert set(facts["selected_in_folds"]) <= {str(row) for row in made.rows}
     with (home / "sweep/sweep.csv").open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert [float(row["accuracy"]) for row in table] == [r.accuracy.value for r in made.rows]
@@ -399,7 +398,7 @@ def test_the_verb_prints_a_table_and_the_conclusions(run, home, made, monkeypatc
     assert lines[0].split()[:3] == ["layer", "pool", "size"]
     (best,) = [line for line in lines[1 : 1 + len(made.rows)] if line.endswith("best")]
     assert f"{made.best.accuracy.value:.3f}" in best
-    assert any(str(made.best.candidate) in line for line in lines[1 + len(made.rows) :])
+    assert any(str(made.best) in line for line in lines[1 + len(made.rows) :])
     assert any(str(made.expected_accuracy) in line for line in lines)
     assert made.domain_verdict.text in lines
     assert made.more_images_verdict.text in lines

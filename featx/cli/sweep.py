@@ -97,15 +97,15 @@ def _print(found: "Sweep") -> None:
                 f"{row.accuracy.low:.3f} to {row.accuracy.high:.3f}",
                 f"{row.balanced_accuracy.value:.3f}",
                 f"{row.bytes_per_image / 1000:,.1f}",
-                f"{1000 * row.seconds_per_image:.0f}" if row.seconds_per_image > 0 else "-",
+                f"{1000 * row.seconds_per_image:.0f}" if row.seconds_per_image else "-",
                 _mark(row, found),
             )
             for row in in_order
         ],
     )
-    print(f"best: {found.best.candidate}: accuracy {found.best.accuracy}")
+    print(f"best: {found.best}: accuracy {found.best.accuracy}")
     if found.cheapest is not found.best:
-        print(f"cheapest not significantly worse: {found.cheapest.candidate}")
+        print(f"cheapest not significantly worse: {found.cheapest}")
     print(f"expected accuracy on new images (nested cross-validation): {found.expected_accuracy}")
     if found.final is not None:
         on = found.final.to_dict()["scored_on"]

@@ -7,14 +7,9 @@ from featx.workflows.evaluation import (
     prepare_evaluation,
     run_evaluation,
 )
-from featx.workflows.explaining import (
-    Explanation,
-    ExplanationJob,
-    explain,
-    figure_paths,
-    prepare_explanation,
-    run_explanation,
-)
+from featx.workflows.explaining.prepare import ExplanationJob, figure_paths, prepare_explanation
+from featx.workflows.explaining.results import Explanation
+from featx.workflows.explaining.run import explain, run_explanation
 from featx.workflows.finetuning import (
     Finetuned,
     FinetuneJob,
@@ -24,13 +19,8 @@ from featx.workflows.finetuning import (
     prepare_finetune,
     run_finetune,
 )
-from featx.workflows.predicting import (
-    PredictionJob,
-    predict,
-    predictions,
-    prepare_prediction,
-    run_prediction,
-)
+from featx.workflows.predicting.prepare import PredictionJob, prepare_prediction
+from featx.workflows.predicting.run import predict, predictions, run_prediction
 from featx.workflows.sweeping import Sweep, SweepJob, prepare_sweep, run_sweep, sweep
 
 __all__ = [

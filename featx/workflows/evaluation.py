@@ -27,12 +27,12 @@ from featx.network import check_device
 from featx.signatures import prepared_by, takes_fields_of
 from featx.tables import TableSource, table_name
 from featx.text import counted
-from featx.workflows.predicting import (
+from featx.workflows.predicting.classifying import probability_blocks
+from featx.workflows.predicting.prepare import (
     PredictionJob,
     find_inputs,
     open_model,
     prepare_job,
-    probability_blocks,
 )
 from featx.workflows.settings import EvaluationSettings, Inputs, Progress
 

@@ -16,7 +16,12 @@ from featx.outputs import check_output
 from featx.signatures import takes_fields_of
 from featx.text import counted, did_you_mean
 from featx.workflows.explaining.results import Method
-from featx.workflows.predicting import PredictionJob, find_inputs, open_model, prepare_job
+from featx.workflows.predicting.prepare import (
+    PredictionJob,
+    find_inputs,
+    open_model,
+    prepare_job,
+)
 from featx.workflows.settings import ExplanationSettings, Progress
 
 __all__ = ["EXPLANATIONS_FILE", "ExplanationJob", "figure_paths", "prepare_explanation"]

@@ -4,11 +4,9 @@ import csv
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from featx.errors import ModelError
 from featx.fitting import Fit
@@ -24,65 +22,39 @@ from featx.workflows.sweeping.prepare import Candidate
 __all__ = ["Sweep", "SweepRow", "Verdict", "read_sweep", "write_sweep"]
 
 _FORMAT, _FORMAT_VERSION = "featx-sweep", 2
+_COLUMNS = (
+    "layers", "pool", "size", "n_features", "accuracy", "low", "high",
+    "balanced_accuracy", "bytes_per_image", "seconds_per_image",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class SweepRow:
-    """One candidate and its scores.
+class SweepRow(Candidate):
+    """A candidate and its scores.
 
     Parameters
     ----------
-    candidate : Candidate
-        Layers, pooling and size.
     n_features : int
         Features per image.
     accuracy, balanced_accuracy : Score
         Scores on held-out images.
     bytes_per_image : float
         Disk space of an image's codes.
-    seconds_per_image : float
+    seconds_per_image : float or None
         Time of an image in the network: the time of the pass, times the fraction of its
-        arithmetic that the candidate's layers need. NaN if not known.
+        arithmetic that the candidate's layers need. None if not known.
     held_out : HeldOutPredictions
-        Predictions for held-out images.
+        Predictions for held-out images; not in sweep.json.
     """
 
-    candidate: Candidate
     n_features: int
     accuracy: Score
     balanced_accuracy: Score
     bytes_per_image: float
-    seconds_per_image: float
-    held_out: HeldOutPredictions
+    seconds_per_image: float | None
+    held_out: HeldOutPredictions = field(repr=False)
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Layers of the candidate."""
-        return self.candidate.layers
-
-    @property
-    def pool(self) -> str:
-        """Pooling of the candidate."""
-        return self.candidate.pool
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Image size of the candidate."""
-        return self.candidate.size
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the row as plain values that JSON can hold."""
-        seconds = self.seconds_per_image
-        return {
-            "layers": list(self.layers),
-            "pool": self.pool,
-            "size": list(self.size),
-            "n_features": self.n_features,
-            "accuracy": dataclasses.asdict(self.accuracy),
-            "balanced_accuracy": dataclasses.asdict(self.balanced_accuracy),
-            "bytes_per_image": self.bytes_per_image,
-            "seconds_per_image": None if np.isnan(seconds) else round(seconds, 6),
-        }
+    __str__ = Candidate.__str__
 
 
 @dataclass(frozen=True)
@@ -168,23 +140,19 @@ class Sweep:
         return {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,
-            "rows": [row.to_dict() for row in self.rows],
-            "best": str(self.best.candidate),
-            "cheapest": str(self.cheapest.candidate),
-            "best_minus_cheapest": dataclasses.asdict(difference),
-            "expected_accuracy": dataclasses.asdict(self.expected_accuracy),
+            "rows": [_plain(row, without="held_out") for row in self.rows],
+            "best": str(self.best),
+            "cheapest": str(self.cheapest),
+            "best_minus_cheapest": _plain(difference),
+            "expected_accuracy": _plain(self.expected_accuracy),
             "selected_in_folds": [str(each) for each in self.selected_in_folds],
             "final": None if self.final is None else self.final.to_dict(),
             "learning_curve": [
-                {
-                    "fraction": point.fraction,
-                    "n_train": point.n_train,
-                    "accuracy": dataclasses.asdict(point.accuracy),
-                }
+                {**_plain(point, without="predictions"), "accuracy": _plain(point.accuracy)}
                 for point in self.learning_curve
             ],
-            "domain_verdict": dataclasses.asdict(self.domain_verdict),
-            "more_images_verdict": dataclasses.asdict(self.more_images_verdict),
+            "domain_verdict": _plain(self.domain_verdict),
+            "more_images_verdict": _plain(self.more_images_verdict),
             "commands": list(self.commands),
             "fit": dict(self.fit),
             "notes": list(self.notes),
@@ -192,34 +160,32 @@ class Sweep:
         }
 
 
+def _plain(value: Any, without: str = "") -> Any:
+    """Return a dataclass as a dict, and a tuple as a list, as JSON has them."""
+    if dataclasses.is_dataclass(value):
+        names = [each.name for each in dataclasses.fields(value) if each.name != without]
+        return {name: _plain(getattr(value, name)) for name in names}
+    return list(value) if isinstance(value, tuple) else value
+
+
 def write_sweep(found: Sweep) -> None:
     """Write sweep.json and sweep.csv into the folder of a sweep."""
-    facts = found.to_dict()
     with whole_file(found.folder / "sweep.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=2))
-    rows = [
-        {
-            **row,
-            "layers": "+".join(row["layers"]),
-            "size": size_text(tuple(row["size"])),
-            "accuracy": row["accuracy"]["value"],
-            "low": row["accuracy"]["low"],
-            "high": row["accuracy"]["high"],
-            "balanced_accuracy": row["balanced_accuracy"]["value"],
-        }
-        for row in facts["rows"]
-    ]
-    columns = (
-        "layers", "pool", "size", "n_features", "accuracy", "low", "high",
-        "balanced_accuracy", "bytes_per_image", "seconds_per_image",
-    )  # fmt: skip
+        temporary.write_text(json.dumps(found.to_dict(), indent=2))
     with (
         whole_file(found.folder / "sweep.csv") as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(rows)
+        for row in found.rows:
+            scores = {
+                **dataclasses.asdict(row.accuracy),
+                "accuracy": row.accuracy.value,
+                "balanced_accuracy": row.balanced_accuracy.value,
+            }
+            words = {"layers": "+".join(row.layers), "size": size_text(row.size)}
+            writer.writerow({**vars(row), **scores, **words})
 
 
 def read_sweep(path: Path | str) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def run_sweep(job: SweepJob, *, cluster: Cluster | None = None) -> Sweep:
     best = max(rows, key=lambda row: row.accuracy.value)  # the cheapest of equal ones
     selected, which = select_nested([row.held_out for row in rows])
     job.progress.stage("learning curve of the best")
-    fit = _fit_job(job, best.candidate)
+    fit = _fit_job(job, best)
     curve, curve_notes = learning_curve(_in_decades(fit), cluster=cluster)
     found = Sweep(
         folder=job.folder,
@@ -79,12 +79,12 @@ def run_sweep(job: SweepJob, *, cluster: Cluster | None = None) -> Sweep:
         best=best,
         cheapest=cheapest_not_worse(rows, best),
         expected_accuracy=selected.accuracy,
-        selected_in_folds=tuple(rows[k].candidate for k in which),
+        selected_in_folds=tuple(rows[k] for k in which),
         final=None if fit.split.scored_on == "folds" else run_fit(fit, cluster=cluster),
         learning_curve=tuple(curve),
         domain_verdict=domain_verdict(rows),
         more_images_verdict=more_images_verdict(curve),
-        commands=next_commands(job.settings, best.candidate),
+        commands=next_commands(job.settings, best),
         fit=values_of(job.settings, ClassifierSettings),
         notes=tuple(dict.fromkeys([*job.notes, *row_notes, *curve_notes])),
         seconds=round(time.perf_counter() - began, 1),
@@ -95,13 +95,13 @@ def run_sweep(job: SweepJob, *, cluster: Cluster | None = None) -> Sweep:
 
 def _extract(
     job: SweepJob, deadline: float, cluster: Cluster | None
-) -> dict[tuple[int, int], float]:
-    """Fill the stores, and return seconds per image by size; NaN if not known."""
+) -> dict[tuple[int, int], float | None]:
+    """Fill the stores, and return seconds per image by size; None if not known."""
     passes = job.folder / "passes.json"
     known: dict[str, float] = {}
     with contextlib.suppress(OSError, ValueError):
         known = json.loads(passes.read_text())
-    seconds: dict[tuple[int, int], float] = {}
+    seconds: dict[tuple[int, int], float | None] = {}
     for size in job.sizes:
         if seconds and time.perf_counter() > deadline:
             break
@@ -118,13 +118,13 @@ def _extract(
             known[size_text(size)] = done[0].seconds / n_computed
             with whole_file(passes) as temporary:
                 temporary.write_text(json.dumps(known))
-        seconds[size] = known.get(size_text(size), np.nan)
+        seconds[size] = known.get(size_text(size))
     return seconds
 
 
 def _evaluate(
     job: SweepJob,
-    seconds: Mapping[tuple[int, int], float],
+    seconds: Mapping[tuple[int, int], float | None],
     deadline: float,
     cluster: Cluster | None,
 ) -> tuple[list[SweepRow], list[str]]:
@@ -175,7 +175,7 @@ def _in_decades(fit: FitJob) -> FitJob:
 
 
 def _row(
-    job: SweepJob, candidate: Candidate, held_out: HeldOutPredictions, seconds: float
+    job: SweepJob, candidate: Candidate, held_out: HeldOutPredictions, seconds: float | None
 ) -> SweepRow:
     recipe, evaluation = job.recipe(candidate), held_out.evaluation()
     deepest = max(
@@ -185,12 +185,14 @@ def _row(
         for layer in each.recipe.layers
     )
     return SweepRow(
-        candidate=candidate,
+        **vars(candidate),
         n_features=recipe.n_features,
         accuracy=evaluation.accuracy,
         balanced_accuracy=evaluation.balanced_accuracy,
         bytes_per_image=recipe.code_bytes(),
-        seconds_per_image=seconds * candidate.gflop / deepest,
+        seconds_per_image=(
+            None if seconds is None else round(seconds * candidate.gflop / deepest, 6)
+        ),
         held_out=held_out,
     )
 
