@@ -104,8 +104,8 @@ def words(svg: str) -> list[str]:
 # confusion
 
 
-def test_cells_hold_the_counts_and_the_shares_of_their_row():
-    """Each count stands in its cell; its blue is the root of its share of the row."""
+def test_cells_have_counts_and_colours_by_row():
+    """The opacity of a cell is the square root of its fraction of the row."""
     ax = plot_confusion(COUNTS, ["ant", "bee", "cat"])
     ax.figure.draw_without_rendering()
     written = {tuple(text.get_position()): text.get_text() for text in ax.texts}
@@ -122,7 +122,7 @@ def test_cells_hold_the_counts_and_the_shares_of_their_row():
 
 
 def test_colours_by_count_and_white_on_dark_cells():
-    """normalise=False: the largest count is the darkest; its number is white, others are black."""
+    """With normalise=False the largest count is the darkest cell, with white text."""
     ax = plot_confusion(COUNTS, normalise=False)
     cells = {patch.get_gid(): patch.get_facecolor()[3] for patch in ax.patches}
     assert cells["cell-1-1"] == 1
@@ -133,7 +133,7 @@ def test_colours_by_count_and_white_on_dark_cells():
     assert labels(ax.xaxis) == ["0", "1", "2"]
 
 
-def test_an_evaluation_brings_its_labels():
+def test_an_evaluation_has_its_labels():
     """Matrix and labels are those of the evaluation, unless other names are given."""
     y = np.array(["cat", "cat", "dog", "dog"])
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7]])
@@ -147,7 +147,7 @@ def test_an_evaluation_brings_its_labels():
 @pytest.mark.parametrize(("k", "smallest"), [(2, 10), (7, 9), (40, 5)])
 @pytest.mark.parametrize("counts_of", [counts_of, lambda k: np.eye(k, dtype=int)])
 def test_numbers_are_large_enough_and_fit(counts_of, k, smallest):
-    """At 2, 7 and 40 classes each number can be read and stays in its cell, and so do names."""
+    """With 2, 7 and 40 classes, counts and names can be read and stay in their cells."""
     ax = plot_confusion(counts_of(k), [f"class {i}" for i in range(k)])
     ax.figure.draw_without_rendering()
     cell = ax.get_window_extent().width / k
@@ -162,8 +162,8 @@ def test_numbers_are_large_enough_and_fit(counts_of, k, smallest):
         assert label.get_fontsize() >= 5
 
 
-def test_no_numbers_where_they_cannot_be_read():
-    """Small axes, and many classes, have a bar for the colours in place of numbers."""
+def test_no_numbers_if_they_could_not_be_read():
+    """Small axes, and many classes, have a colour bar instead."""
     figure = mpl.figure.Figure(figsize=(2, 2))
     small = plot_confusion(counts_of(40), ax=figure.subplots())
     assert texts(small) == []
@@ -179,8 +179,8 @@ def test_no_numbers_where_they_cannot_be_read():
     np.testing.assert_allclose(image.get_array()[3, :, 3], expected, atol=0.005)
 
 
-def test_noughts_are_left_out_of_large_matrices():
-    """From 13 classes on only counts that are not 0 are written."""
+def test_zeros_are_left_out_of_large_matrices():
+    """With 13 classes or more only other counts are written."""
     counts = counts_of(13)
     assert len(texts(plot_confusion(counts))) == np.count_nonzero(counts)
     assert len(texts(plot_confusion(counts[:12, :12]))) == 144
@@ -189,22 +189,22 @@ def test_noughts_are_left_out_of_large_matrices():
 @pytest.mark.parametrize(
     ("counts", "classes", "message"),
     [
-        ([[1, 2, 3], [1, 2, 3]], None, "A confusion matrix has the shape (2, 3) of int64."),
-        ([[0.5, 0.5], [0, 1]], None, "A confusion matrix has the shape (2, 2) of float64."),
-        (np.zeros((0, 0), int), None, "A confusion matrix has the shape (0, 0) of int64."),
-        ([[1, 2], [3, 4]], ["a"], "1 class is named, and the confusion matrix has 2."),
+        ([[1, 2, 3], [1, 2, 3]], None, "(2, 3) of int64"),
+        ([[0.5, 0.5], [0, 1]], None, "(2, 2) of float64"),
+        (np.zeros((0, 0), int), None, "(0, 0) of int64"),
+        ([[1, 2], [3, 4]], ["a"], "2 classes"),
     ],
 )
-def test_matrices_that_are_none_are_refused(counts, classes, message):
-    """Counts are whole numbers in a square, with a name for each class."""
-    with pytest.raises(errors.OptionError, match=f"^{re.escape(message)} Expected "):
+def test_other_matrices_are_refused(counts, classes, message):
+    """Counts are a square matrix of integers, with a name for each class."""
+    with pytest.raises(errors.OptionError, match=re.escape(message)):
         plot_confusion(counts, classes)
 
 
 # reliability
 
 
-def test_bins_stand_where_they_are():
+def test_bins_are_drawn_at_their_confidence():
     """Points are confidence and accuracy; bars above have the counts; empty bins have neither."""
     ax = plot_reliability(calibrated())
     low, high = wilson(0.25 * 4, 4), wilson(0.8 * 80, 80)
@@ -218,12 +218,10 @@ def test_bins_stand_where_they_are():
     assert strip.get_xlim() == ax.get_xlim()
     (diagonal,) = [line for line in ax.get_lines() if line.get_gid() == "diagonal"]
     np.testing.assert_array_equal(diagonal.get_xydata(), [(0, 0), (1, 1)])
-    assert "9.8 points apart\n(calibration error; 95 % interval 2.1 to 16.3)" in ax.get_title(
-        "left"
-    )
+    assert re.search(r"9\.8\b.*\b2\.1 to 16\.3\b", ax.get_title("left"), re.DOTALL)
 
 
-def test_repeats_are_no_further_images():
+def test_repeats_do_not_count_as_images():
     """Of 80 predictions of 5 repeats the interval is that of 16 images."""
     ax = plot_reliability(calibrated(n_repeats=5))
     expected = wilson(0.8 * 16, 16)
@@ -232,17 +230,17 @@ def test_repeats_are_no_further_images():
 
 
 def test_empty_bins_are_refused():
-    """No predictions, no diagram."""
+    """There must be predictions."""
     nothing = SimpleNamespace(n_repeats=1, calibration_error=Score(0, 0, 0), reliability=[])
-    with pytest.raises(errors.OptionError, match=r"^There are no bins with predictions to draw\."):
+    with pytest.raises(errors.OptionError, match="bins with predictions"):
         plot_reliability(nothing)
 
 
 # layers
 
 
-def test_layers_stand_in_the_order_of_the_network():
-    """Single layers as in VGG19, then joined ones, in whatever order rows come."""
+def test_layers_are_in_the_order_of_the_network():
+    """Single layers come first, then joined ones, whatever the order of the rows is."""
     rows = [
         row("fc1"),
         row("block5_pool", "block4_pool"),
@@ -291,9 +289,9 @@ def test_series_and_their_intervals():
     assert len({look for look in looks if look[1] not in {"None", "_", "|"}}) >= 3
 
 
-def test_rows_that_cannot_be_drawn_are_refused():
+def test_other_rows_are_refused():
     """No rows, and layers that VGG19 does not have."""
-    with pytest.raises(errors.OptionError, match=r"^There are no rows to draw\. Expected at least"):
+    with pytest.raises(errors.OptionError, match="rows"):
         plot_layers([])
     with pytest.raises(errors.UnknownLayerError, match="'block9_pool'"):
         plot_layers([row("block9_pool")])
@@ -309,7 +307,7 @@ def test_learning_curve_rises_by_images():
     np.testing.assert_allclose(bars(ax), [(30, 0.3, 0.7), (1200, 0.85, 0.93)])
     np.testing.assert_allclose(ax.containers[0].lines[0].get_xydata(), [(30, 0.5), (1200, 0.9)])
     assert labels(ax.xaxis) == ["30", "1,200"]
-    with pytest.raises(errors.OptionError, match=r"^There are no points to draw\."):
+    with pytest.raises(errors.OptionError, match="points"):
         plot_learning_curve([])
 
 
@@ -318,8 +316,8 @@ def test_training_by_epoch():
     scores = {"majority": wilson(2, 10), "probe": wilson(8, 10), "tuned": wilson(9, 10)}
     ax = plot_training(history(), 2, scores)
     lines = {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()}
-    assert lines["part that is trained on"] == [[1, 0.7], [2, 0.8], [3, 0.9]]
-    assert lines["part that stops"] == [[0, 0.6], [1, 0.75], [2, 0.82], [3, 0.79]]
+    assert lines["training set"] == [[1, 0.7], [2, 0.8], [3, 0.9]]
+    assert lines["early-stopping set"] == [[0, 0.6], [1, 0.75], [2, 0.82], [3, 0.79]]
     assert lines["best: epoch 2"] == [[2, 0.82]]
     across = [data[0][1] for data in lines.values() if [x for x, _ in data] == [0, 1]]
     assert across == [0.2, 0.8, 0.9]
@@ -329,7 +327,7 @@ def test_training_by_epoch():
         "tuned 0.900 (0.596 to 0.982)",
     ]
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert legend == ["part that is trained on", "part that stops", "best: epoch 2"]
+    assert legend == ["training set", "early-stopping set", "best: epoch 2"]
 
 
 @pytest.mark.parametrize("height", [1.5, 6])
@@ -359,25 +357,25 @@ def test_names_of_equal_scores_do_not_overlap(value):
 
 def test_training_without_epochs_or_with_a_wrong_best_is_refused():
     """A best epoch is one of the history; epoch 0 alone can be drawn."""
-    with pytest.raises(errors.OptionError, match=r"^Epoch 9 cannot be marked as the best: the h"):
+    with pytest.raises(errors.OptionError, match=r"0 to 3.*9"):
         plot_training(history(), 9)
-    with pytest.raises(errors.OptionError, match=r"^There are no epochs to draw\."):
+    with pytest.raises(errors.OptionError, match="epochs"):
         plot_training([])
     ax = plot_training(history()[:1], 0)
-    assert [line.get_label() for line in ax.get_lines()] == ["part that stops", "best: epoch 0"]
+    assert [line.get_label() for line in ax.get_lines()] == ["early-stopping set", "best: epoch 0"]
 
 
 # heat maps
 
 
 def test_cells_of_a_heat_map_divide_the_whole_image():
-    """Both pictures have the image's extent, row 0 on top, and colours symmetric about 0."""
+    """Both layers have the extent of the image, and the colours are symmetric about 0."""
     image = np.full((60, 90, 3), 128, np.uint8)
     contributions = np.array([[1.0, 0.0, -3.0], [0.5, 0.0, 0.0]])
     ax = plot_heatmap(image, contributions)
-    picture, cells = ax.get_images()
-    assert tuple(picture.get_extent()) == tuple(cells.get_extent()) == (0, 90, 60, 0)
-    assert picture.origin == cells.origin == "upper"
+    pixels, cells = ax.get_images()
+    assert tuple(pixels.get_extent()) == tuple(cells.get_extent()) == (0, 90, 60, 0)
+    assert pixels.origin == cells.origin == "upper"
     np.testing.assert_array_equal(cells.get_array(), contributions)
     assert cells.get_clim() == plot_heatmap(image, -contributions).get_images()[1].get_clim()
     assert cells.get_clim() == (-3, 3)
@@ -386,8 +384,8 @@ def test_cells_of_a_heat_map_divide_the_whole_image():
     assert colours[0, 1, 3] == 0  # transparent at 0
     assert colours[0, 2] == pytest.approx([*to_rgb(BLUE), 0.85], abs=1e-6)
     assert colours[0, 0] == pytest.approx([*to_rgb(VERMILLION), 0.85 / 3], abs=0.005)
-    assert cells.colorbar.ax.get_ylabel() == "contribution to the decision value"
-    assert ax.get_title("left") == "What each place adds: -1.5 in all"
+    assert cells.colorbar.ax.get_ylabel() == "contribution to the decision score"
+    assert "-1.5" in ax.get_title("left")
     assert plot_heatmap(image, contributions, smooth=True).get_images()[1].get_interpolation() == (
         "bilinear"
     )
@@ -407,23 +405,23 @@ def test_heat_maps_of_nothing():
         (
             np.zeros((8, 8), np.uint8),
             np.zeros((2, 2)),
-            r"^The image has the shape \(8, 8\) of uint",
+            r"\(8, 8\) of uint8",
         ),
-        (np.zeros((8, 8, 3)), np.zeros((2, 2)), r"^The image has .* of float64\. Expected "),
+        (np.zeros((8, 8, 3)), np.zeros((2, 2)), "float64"),
         (
             np.zeros((8, 8, 3), np.uint8),
             np.zeros((2, 2, 5)),
-            r"^The contributions have .*\(2, 2, 5",
+            r"\(2, 2, 5\)",
         ),
         (
             np.zeros((8, 8, 3), np.uint8),
             np.full((2, 2), np.nan),
-            r"each a finite number\. Sum over",
+            "finite",
         ),
     ],
 )
 def test_heat_maps_of_other_things_are_refused(image, contributions, message):
-    """An image is (h, w, 3) of uint8; contributions are a finite number a place."""
+    """An image is (h, w, 3) of uint8; contributions are finite numbers."""
     with pytest.raises(errors.OptionError, match=message):
         plot_heatmap(image, contributions)
 
@@ -432,7 +430,7 @@ def test_heat_maps_of_other_things_are_refused(image, contributions, message):
 
 
 def test_no_figure_is_left_in_pyplot_and_no_setting_is_changed():
-    """Figures are none of pyplot's; the user's settings are neither used nor touched."""
+    """The user's settings are neither used nor changed."""
     with mpl.rc_context({"text.color": "red", "font.size": 30, "svg.fonttype": "path"}):
         before, numbers = dict(mpl.rcParams), plt.get_fignums()
         figures = all_figures()
@@ -447,13 +445,13 @@ def test_no_figure_is_left_in_pyplot_and_no_setting_is_changed():
 
 
 def test_a_notebook_shows_the_axes():
-    """Axes without pyplot have a picture of their own: IPython asks for it by this name."""
+    """IPython calls this method to show them as an image."""
     png = plot_confusion([[1, 0], [0, 1]])._repr_png_()
     assert png.startswith(b"\x89PNG\r\n")
 
 
 def test_own_axes_are_drawn_on_in_their_own_colours():
-    """A figure draws on the axes that it is given, with words in the colour of theirs."""
+    """Text gets the text colour of the given axes."""
     with plt.style.context("dark_background"):
         figure = mpl.figure.Figure()
         ax = figure.subplots()
@@ -475,8 +473,8 @@ def test_own_axes_are_drawn_on_in_their_own_colours():
 # SVG
 
 
-def test_words_of_the_user_stay_words():
-    """Markup and formulas in class names are drawn letter by letter, and do nothing."""
+def test_names_of_the_user_are_drawn_as_text():
+    """Markup and formulas in class names are not interpreted."""
     svg = as_svg(plot_confusion(np.eye(4, dtype=int), HOSTILE), "c-")
     assert "<script" not in svg
     names = [shown(name) for name in HOSTILE]
@@ -489,8 +487,8 @@ def test_words_of_the_user_stay_words():
     assert "$x_$, 224x224" in words(layers)
 
 
-def test_words_stay_words_where_tex_sets_the_user_s_figures():
-    """text.usetex would run LaTeX on names."""
+def test_names_are_not_typeset_by_latex():
+    """The setting text.usetex would run LaTeX on names."""
     with mpl.rc_context({"text.usetex": True}):
         ax = mpl.figure.Figure().subplots()
         plot_confusion([[1, 0], [0, 1]], ["$x_$", "\\input{secret}"], ax=ax)
@@ -498,7 +496,7 @@ def test_words_stay_words_where_tex_sets_the_user_s_figures():
         assert not label.get_usetex()
 
 
-def test_svg_can_stand_in_a_page():
+def test_svg_can_be_part_of_a_page():
     """One element without header, style sheet or font; black becomes the page's colour."""
     for name, ax in all_figures().items():
         svg = as_svg(ax, f"{name}-")
@@ -511,13 +509,13 @@ def test_svg_can_stand_in_a_page():
         assert "font-family" not in svg
         assert "#000000" not in svg
         assert "currentColor" in svg
-        # Nothing white lies behind: the ground is the page's.
+        # The background is transparent.
         shapes = [element for element in root.iter() if not element.tag.endswith("}text")]
         assert not any("#ffffff" in shape.get("style", "") for shape in shapes)
 
 
-def test_figures_of_one_page_share_no_id():
-    """Each id begins with the prefix, and all that is referred to is there."""
+def test_figures_of_one_page_have_different_ids():
+    """Each id begins with the prefix, and every reference has a target."""
     found = {name: as_svg(ax, f"{name}-") for name, ax in all_figures().items()}
     again = as_svg(plot_confusion(COUNTS, HOSTILE[:3]), "again-")
     seen: set[str] = set()
@@ -534,7 +532,7 @@ def test_figures_of_one_page_share_no_id():
 
 
 def test_the_same_figure_has_the_same_bytes():
-    """Neither time, nor chance, nor the user's settings are in it; the axes' figure is the same."""
+    """It does not depend on the time, random numbers or the user's settings."""
     first = {name: as_svg(ax, "a-") for name, ax in all_figures().items()}
     with mpl.rc_context({"svg.hashsalt": "other", "font.size": 20, "lines.linewidth": 9}):
         assert first == {name: as_svg(ax, "a-") for name, ax in all_figures().items()}
@@ -542,20 +540,20 @@ def test_the_same_figure_has_the_same_bytes():
 
 
 def test_names_in_any_script_need_no_font_here():
-    """The browser draws them: no warning (an error in these tests) that a glyph is missing."""
+    """There is no warning, which would be an error here, about missing glyphs."""
     svg = as_svg(plot_confusion([[1, 0], [0, 1]], ["森林", "\u0e1b\u0e48\u0e32"]), "c-")
     assert "森林" in words(svg)
 
 
 @pytest.mark.parametrize("prefix", ["", "1a", "a b", 'a"', "é-", "aé"])
-def test_prefixes_that_no_id_begins_with_are_refused(prefix):
+def test_other_prefixes_are_refused(prefix):
     """They would break out of the attribute, or not be found by a selector."""
-    with pytest.raises(errors.OptionError, match=r"^No id can begin with "):
+    with pytest.raises(errors.OptionError, match=re.escape(repr(prefix))):
         as_svg(plot_confusion([[1]]), prefix)
 
 
 def test_axes_of_anyone_become_svg():
-    """Other axes than featx's, with characters that XML cannot hold."""
+    """Axes that featx did not make, with characters that XML cannot contain."""
     ax = mpl.figure.Figure().subfigures().subplots()
     ax.add_patch(Rectangle((0, 0), 1, 1, hatch="/"))
     ax.set_title("a\x08b", parse_math=False)

@@ -426,7 +426,7 @@ def many(n, k=20):
     evaluation = score_predictions(y, shares, classes, np.arange(n))
     unreadable = tuple((f"{i}.png", "no image") for i in range(999))
     results = ImageResults(images, evaluation, "Held out.", code_map, (), unreadable)
-    return Contents("classifier", "m.skops", (), (), (), "", evaluation, results, (), ())
+    return Contents("model", "m.skops", (), (), (), "", evaluation, results, (), ())
 
 
 def test_a_page_of_many_images_has_a_bounded_size():

@@ -1,7 +1,6 @@
-"""Axes to draw on, colours to draw with, and words that are drawn as they are.
+"""Axes and colours of figures, and text that is drawn without interpretation.
 
-A size, or someone's axes, comes in; axes go out. This file does not know what
-is drawn.
+A size, or axes of the user, come in; axes go out. This file does not know what is drawn.
 
 References
 ----------
@@ -31,10 +30,10 @@ __all__ = [
 ]
 
 BLUE, VERMILLION = "#0072B2", "#D55E00"
-#: Told apart by colour-blind eyes too [1]_; those that are faint on white stand last.
+#: Distinct for colour-blind readers too [1]_; those that are faint on white are last.
 COLOURS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
-#: Black on white whatever the user's own settings are, which are not touched.
+#: Black on white, whatever the user's settings are, which are not changed.
 STYLE: list[str | dict[str, Any]] = [
     "default",
     {
@@ -46,25 +45,24 @@ STYLE: list[str | dict[str, Any]] = [
     },
 ]
 
-#: For every text that holds a user's word: a $ or a backslash in it means nothing.
+#: For text with names of the user, in which $ and backslash have no special meaning.
 AS_IT_IS: dict[str, Any] = {"parse_math": False, "usetex": False}
 
-_JOINERS = "\u200c\u200d"  # unseen, and needed between letters of Persian and parts of emoji
+_JOINERS = "\u200c\u200d"  # invisible, but needed between letters of Persian and parts of emoji
 
 
 @contextmanager
 def axes_for(ax: "Axes | None", size: tuple[float, float]) -> Iterator["Axes"]:
-    """Give axes to draw on while the settings are those of featx's figures.
+    """Yield axes to draw on, with the settings of featx's figures.
 
     Parameters
     ----------
     ax : Axes or None
-        Someone's own, which is drawn on in their settings; None makes a figure.
-        It is none of pyplot's: those stay open, and in memory, until they are
-        closed, a warning after the twentieth. That it shows in a notebook all
-        the same is the axes' doing.
-    size : tuple of float
-        Width and height of a figure that is made, in inches.
+        Axes of the user, whose settings are used; None makes a figure. It does not belong
+        to pyplot, whose figures stay in memory until they are closed, but a notebook shows
+        it too.
+    size : (float, float)
+        Width and height of a new figure, in inches.
 
     Yields
     ------
@@ -79,7 +77,7 @@ def axes_for(ax: "Axes | None", size: tuple[float, float]) -> Iterator["Axes"]:
     with matplotlib.style.context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         made = figure.add_subplot(axes_class=_shown_axes())
-        # Ticks may be made as late as at the drawing, in the user's settings.
+        # Ticks may be made when the figure is drawn, with the user's settings.
         made.tick_params(which="both", color="black", labelcolor="black", labelsize=10)
         yield made
 
@@ -90,31 +88,31 @@ def _shown_axes() -> "type[Axes]":
     from matplotlib.axes import Axes
 
     class ShownAxes(Axes):
-        """Axes that a notebook shows as their picture where a cell ends with them."""
+        """Axes that a notebook shows as an image if they are the result of a cell."""
 
         def _repr_png_(self) -> bytes:
-            picture = io.BytesIO()
+            png = io.BytesIO()
             with matplotlib.style.context(STYLE):
-                self.figure.figure.savefig(picture, format="png")
-            return picture.getvalue()
+                self.figure.figure.savefig(png, format="png")
+            return png.getvalue()
 
     return ShownAxes
 
 
 def ink_of(ax: "Axes") -> Any:
-    """Return the colour of the axes' own words: black, but not on axes of a dark style."""
+    """Return the text colour of axes: black, unless they have a dark style."""
     return ax.xaxis.label.get_color()
 
 
 def shown(word: str, most: int = 28) -> str:
-    r"""Return a user's word in one line, cut in its middle, each character one that is seen.
+    r"""Return a name in one line of visible characters, shortened in the middle.
 
     Parameters
     ----------
     word : str
-        A label or a file's name, whatever is in it.
+        A label or a file name, whatever it contains.
     most : int, default=28
-        Characters that there is room for.
+        Maximum number of characters.
 
     Examples
     --------
@@ -136,5 +134,5 @@ def shown(word: str, most: int = 28) -> str:
 
 
 def signed(number: float) -> str:
-    """Spell a number as the axes do, with a minus as long as their plus."""
+    """Return a number with its sign, with a minus sign as wide as the plus sign."""
     return f"{number:+.3g}".replace("-", "\N{MINUS SIGN}")

@@ -1,8 +1,8 @@
-"""Figures, for notebooks and for pages: results in, Matplotlib's axes out.
+"""Figures for notebooks and for reports: results come in, Matplotlib's axes go out.
 
-The axes are drawn on and ready for a title of your own. Without `ax` a figure is made
-that a notebook shows where a cell ends with it; ``ax.figure.savefig("name.png")``
-writes it. No figure knows how its results came about.
+The axes can be changed, for example to set another title. Without `ax` a figure is made,
+which a notebook shows if it is the result of a cell; ``ax.figure.savefig("name.png")``
+writes it. No figure knows how its results were computed.
 """
 
 from featx.report.figures.codes_map import plot_map

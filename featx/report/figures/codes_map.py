@@ -1,8 +1,4 @@
-"""Codes as points in a plane, coloured by class.
-
-Coordinates and labels come in; Matplotlib's axes go out. This file does not know how
-codes were brought into two dimensions.
-"""
+"""Codes in two dimensions, coloured by class."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,37 +16,37 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_map"]
 
-_MOST_NAMED = 36  # classes of which each has a colour and marker of its own
+_MAX_CLASSES = 36  # with more classes, colours and markers repeat
 
 
 def plot_map(
     points: ArrayLike,
     labels: Sequence[str],
-    shares: tuple[float, float] | None = None,
+    explained_variance: tuple[float, float] | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw codes in two dimensions, each class in a colour and marker of its own.
+    """Draw codes in two dimensions, with a colour and a marker for each class.
 
     Parameters
     ----------
     points : array-like of shape (n, 2)
-        Such as the first two principal components.
+        For example the first two principal components.
     labels : sequence of str, length n
-        Classes. Beyond 36 of them colours and markers come again.
-    shares : tuple of float, optional
-        Of the variance, that of the first and of the second component.
+        Classes. With more than 36 classes, colours and markers repeat.
+    explained_variance : (float, float), optional
+        Fractions of the variance that the two components explain.
     ax : Axes, optional
-        Where to draw; a new figure by default. The legend stands right of it.
+        Axes to draw on; by default those of a new figure. The legend is to their right.
 
     Returns
     -------
     Axes
-        The points of the k-th class, sorted, have the id "class-K", in their order.
+        The points of class number K, in alphabetical order, have the id "class-K".
 
     Raises
     ------
     OptionError
-        There are no points, or not a label for each.
+        There are no points, or another number of labels.
 
     Examples
     --------
@@ -58,17 +54,18 @@ def plot_map(
     >>> [line.get_gid() for line in ax.get_lines()]
     ['class-0', 'class-1']
     """
-    places = np.asarray(points, dtype=float)
-    if places.shape != (len(labels), 2) or not len(labels):
+    xy = np.asarray(points, dtype=float)
+    if xy.shape != (len(labels), 2) or not len(labels):
         message = (
-            f"The points have the shape {places.shape}, for {counted(len(labels), 'label')}. "
-            "Expected (n, 2) and n, at least one. Pass the first two columns of a PCA."
+            f"The points have the shape {xy.shape}, and there are "
+            f"{counted(len(labels), 'label')}. Pass points of shape (n, 2) and n labels, with n "
+            "at least 1, such as the first two columns of a PCA."
         )
         raise OptionError(message)
     classes, of_point = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     with axes_for(ax, (7.4, 5.2)) as axes:
         for k, label in enumerate(classes):
-            own = places[of_point == k]
+            own = xy[of_point == k]
             axes.plot(
                 own[:, 0],
                 own[:, 1],
@@ -82,12 +79,14 @@ def plot_map(
                 gid=f"class-{k}",
                 label=shown(label, 20),
             )
-        first, second = ("", "") if shares is None else [f" ({each:.0%})" for each in shares]
+        first, second = ("", "")
+        if explained_variance is not None:
+            first, second = (f" ({each:.0%})" for each in explained_variance)
         axes.set_xlabel(f"first component{first}")
         axes.set_ylabel(f"second component{second}")
-        axes.set_title(f"Codes of {len(places):,} images, by class", loc="left")
+        axes.set_title(f"Codes of {len(xy):,} images, by class", loc="left")
         axes.set(xticks=[], yticks=[])
-        if len(classes) <= _MOST_NAMED:
+        if len(classes) <= _MAX_CLASSES:
             columns = 1 + len(classes) // 20
             add_legend(axes, loc="upper left", bbox_to_anchor=(1, 1), ncols=columns)
         tidy(axes)

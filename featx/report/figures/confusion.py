@@ -1,7 +1,4 @@
-"""Which classes are taken for which.
-
-Counts come in; Matplotlib's axes go out.
-"""
+"""The confusion matrix."""
 
 import math
 from collections.abc import Sequence
@@ -22,10 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_confusion"]
 
-_SMALLEST = 5.0  # points: smaller type cannot be read
-_MOST_CELLS = 60  # classes of which each cell is a thing of its own: 3,600 are half a megabyte
-_MOST_ZEROS = 12  # classes; among more, noughts hide what is not nought
-# Share of a row above which white is easier to read than black on its blue, on a white page.
+_SMALLEST = 5.0  # points: smaller text cannot be read
+_MAX_CELL_CLASSES = 60  # with more classes the cells are one image; 3,600 cells are 0.5 MB
+_MAX_ZERO_CLASSES = 12  # with more classes, zeros would hide the other counts
+# Fraction of a row above which white text is easier to read on its blue than black text.
 _DARK = 0.8
 
 
@@ -36,34 +33,35 @@ def plot_confusion(
     normalise: bool = True,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw which classes are taken for which.
+    """Draw a confusion matrix.
 
-    The true class is down and the predicted one across. A cell holds its count
-    where it is large enough to be read, else a bar says what colours mean.
+    Rows are true classes and columns predicted ones. A cell shows its count if there is
+    enough room; otherwise a colour bar is added.
 
     Parameters
     ----------
     evaluation : Evaluation or array-like of int, shape (k, k)
-        An evaluation, or counts alone.
+        An evaluation, or counts.
     classes : sequence of str, length k, optional
-        Names in the order of the counts; those of the evaluation by default, or
-        numbers from 0.
+        Names in the order of the counts; by default those of the evaluation, or numbers
+        from 0.
     normalise : bool, default=True
-        Colour by the share of the true class's predictions. False colours by
-        the count itself: use it where classes are of one size.
+        Colour by the fraction of the true class. False colours by the count, for classes of
+        the same size.
     ax : Axes, optional
-        Where to draw; a new figure, whose size goes by the classes, by default.
+        Axes to draw on; by default those of a new figure, whose size depends on the number
+        of classes.
 
     Returns
     -------
     Axes
-        Up to 60 classes, each cell that is not 0 has the id "cell-ROW-COLUMN",
-        and each count "count-ROW-COLUMN".
+        With up to 60 classes, each cell that is not 0 has the id "cell-ROW-COLUMN", and
+        each count "count-ROW-COLUMN".
 
     Raises
     ------
     OptionError
-        The counts are not square, or not as many as the classes.
+        The counts are not square, or there is another number of classes.
 
     Examples
     --------
@@ -80,17 +78,17 @@ def plot_confusion(
     with axes_for(ax, (side + margin, side + margin)) as axes:
         scale = _scale_of(counts, normalise=normalise)
         cell = _cell_points(axes, k)
-        if k <= _MOST_CELLS:
+        if k <= _MAX_CELL_CLASSES:
             _draw_cells(axes, scale.to_rgba(values), values)
         else:
             axes.imshow(scale.to_rgba(values), interpolation="nearest")
         axes.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5), aspect="equal")
         _name_cells(axes, names, cell)
-        # Width of the longest count, or height: whichever fills the cell first.
+        # The longest count must fit into a cell, in width and in height.
         size = min(11.0, 0.45 * cell, 0.8 * cell / (LETTER * len(str(counts.max()))))
-        colour = "share of the true class" if normalise else "predictions"
-        has_numbers = size >= _SMALLEST and k <= _MOST_CELLS
-        if has_numbers:
+        colour = "fraction of the true class" if normalise else "predictions"
+        has_counts = size >= _SMALLEST and k <= _MAX_CELL_CLASSES
+        if has_counts:
             _write_counts(axes, counts, values > _DARK * (1 if normalise else counts.max()), size)
         else:
             add_bar(axes, scale, colour)
@@ -112,34 +110,33 @@ def _counts(
     k = len(counts)
     if counts.shape != (k, k) or k == 0 or not np.issubdtype(counts.dtype, np.integer):
         message = (
-            f"A confusion matrix has the shape {counts.shape} of {counts.dtype}. Expected counts, "
-            "a row and a column of whole numbers for each class. Hand over an Evaluation, or "
+            f"The confusion matrix has the shape {counts.shape} of {counts.dtype}. Pass an "
+            "Evaluation, or a square matrix of integers, such as that of "
             "sklearn.metrics.confusion_matrix(y_true, y_predicted)."
         )
         raise OptionError(message)
     names = [str(i) for i in range(k)] if classes is None else [shown(name) for name in classes]
     if len(names) != k:
         message = (
-            f"{counted(len(names), 'class is', 'classes are')} named, and the confusion matrix "
-            f"has {k}. Expected a name for each, in the order of the rows. Pass classes=[...] of "
-            "that length."
+            f"There are {counted(len(names), 'name')} for the {k} classes of the confusion "
+            "matrix. Pass classes=[...] with a name for each row, in their order."
         )
         raise OptionError(message)
     return counts, names
 
 
 def _cell_points(axes: "Axes", k: int) -> float:
-    """Return about how large a cell will be: the layout is settled only when it is drawn."""
+    """Return an estimate of the size of a cell; the layout is known when it is drawn."""
     box = axes.get_window_extent()
     return float(min(box.width, box.height) / k * 72 / axes.figure.dpi)
 
 
 def _scale_of(counts: NDArray[np.integer], *, normalise: bool) -> "ScalarMappable":
-    """Return how a cell is coloured: from nothing to blue."""
+    """Return the colour scale of the cells, from transparent to blue."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import PowerNorm
 
-    # By the square root, so that what is seldom is seen beside what is usual.
+    # The square root makes small values visible next to large ones.
     norm = PowerNorm(0.5, 0, 1 if normalise else max(1, int(counts.max())))
     return ScalarMappable(norm, colour_map([(0, (*rgb(BLUE), 0)), (1, (*rgb(BLUE), 1))]))
 
@@ -162,7 +159,7 @@ def _draw_cells(
 
 
 def _name_cells(axes: "Axes", names: Sequence[str], cell: float) -> None:
-    """Name rows and columns: all of them, or each nth where there is no room."""
+    """Name the rows and columns: all of them, or every nth if there is little room."""
     size = float(np.clip(0.75 * cell, _SMALLEST, 10))
     step = math.ceil(size / cell)
     ticks, kept = np.arange(len(names))[::step], names[::step]
@@ -176,7 +173,7 @@ def _write_counts(
     axes: "Axes", counts: NDArray[np.integer], is_dark: NDArray[np.bool_], size: float
 ) -> None:
     for (row, column), n in np.ndenumerate(counts):
-        if n or len(counts) <= _MOST_ZEROS:
+        if n or len(counts) <= _MAX_ZERO_CLASSES:
             colour = "white" if is_dark[row, column] else ink_of(axes)
             text = axes.text(
                 column, row, str(n), ha="center", va="center_baseline", fontsize=size, color=colour

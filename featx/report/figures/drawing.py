@@ -1,7 +1,4 @@
-"""What several figures draw alike: scores with intervals, names of ticks, legends, bars.
-
-Axes come in, and are drawn on.
-"""
+"""Elements that several figures share: scores with intervals, tick names, legends, bars."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,19 +27,19 @@ __all__ = [
     "tidy",
 ]
 
-#: One to each of COLOURS, so that a grey print can be read.
+#: A marker for each of COLOURS, for prints without colours.
 MARKERS = "os^DvP"
 LINES = ("-", "--", ":", "-.")
-#: Width of a letter, in font sizes: no word is measured before it is drawn.
+#: Estimated width of a letter, as a fraction of the font size.
 LETTER = 0.6
 
 
 def name_ticks(
     axes: "Axes", ticks: Any, names: Sequence[str], *, angle: float, **settings: Any
 ) -> None:
-    """Set names below the axes, at an angle from which they can be told apart."""
+    """Set names below the axes, at an angle that keeps them apart."""
     if angle:
-        # About their own end, so that they meet the axis in any font of a page.
+        # Rotated about their end, so that they end at the axis in any font.
         place = "center" if angle == 90 else "top"
         settings |= {"rotation": angle, "rotation_mode": "anchor", "ha": "right", "va": place}
     axes.set_xticks(ticks, names, **settings, **AS_IT_IS)
@@ -56,19 +53,19 @@ def rgb(colour: str) -> tuple[float, float, float]:
 
 
 def colour_map(colours: Sequence[tuple[float, tuple[float, ...]]]) -> "Colormap":
-    """Return a map of colours that are given with their places, from 0 to 1."""
+    """Return a colour map from pairs of a position, from 0 to 1, and a colour."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    # An odd number of steps, of which one is the middle.
+    # With an odd number of steps, one is exactly in the middle.
     return LinearSegmentedColormap.from_list("featx", list(colours), N=257)
 
 
 def add_bar(axes: "Axes", scale: "ColorizingArtist | ScalarMappable", label: str) -> None:
-    """Add a bar that says what colours mean."""
+    """Add a colour bar."""
     bar = axes.figure.colorbar(scale, ax=axes, shrink=0.8)
     bar.set_label(label)
     for drawn in bar.ax.collections:
-        drawn.set_rasterized(True)  # else seams are seen between its steps
+        drawn.set_rasterized(True)  # without this, seams are visible between its steps
 
 
 def draw_scores(
@@ -83,14 +80,14 @@ def draw_scores(
 
 
 def check_some(things: Sequence[object], name: str, origin: str) -> None:
-    """Raise `OptionError` where there is nothing to draw."""
+    """Raise `OptionError` if there is nothing to draw."""
     if not len(things):
-        message = f"There are no {name} to draw. Expected at least one. Pass those of {origin}."
+        message = f"There are no {name} to draw. Pass at least one, such as those of {origin}."
         raise OptionError(message)
 
 
 def add_legend(axes: "Axes", title: str | None = None, **place: Any) -> None:
-    """Add a legend in the axes' own ink, without a frame."""
+    """Add a legend without a frame, in the text colour of the axes."""
     ink = ink_of(axes)
     legend = axes.legend(title=title, labelcolor=ink, frameon=False, **place)
     legend.get_title().set_color(ink)
@@ -99,5 +96,5 @@ def add_legend(axes: "Axes", title: str | None = None, **place: Any) -> None:
 
 
 def tidy(axes: "Axes") -> None:
-    """Leave out the sides of the frame that bear no numbers."""
+    """Hide the sides of the frame that have no ticks."""
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,8 +1,4 @@
-"""An explanation as a figure: the image, what each place adds, and what was decided.
-
-An explanation comes in; axes, or a figure of them, go out. This file does not know how
-the explanation was found.
-"""
+"""An explanation as a figure: the image, and the contribution of each position."""
 
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -18,29 +14,29 @@ if TYPE_CHECKING:
 __all__ = ["explanation_figure", "plot_explanation"]
 
 _BARS = {
-    "exact": "contribution to the decision value",
-    "occlusion": "fall of the decision value where grey lies",
+    "exact": "contribution to the decision score",
+    "occlusion": "decrease of the decision score by a grey square",
 }
 
 
 def plot_explanation(explanation: Explanation, ax: "Axes | None" = None) -> "Axes":
-    """Draw what each place of an image adds to a decision, under a title that says which.
+    """Draw the contribution of each position of an image to a decision score.
 
     Parameters
     ----------
     explanation : Explanation
-        One of those that `featx.explain` returns.
+        A result of `featx.explain`.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw on; by default those of a new figure.
 
     Returns
     -------
     Axes
-        In pixels of the image.
+        The axes, in pixels of the image.
     """
     axes = plot_heatmap(explanation.pixels, explanation.contributions, ax=ax)
     cells = axes.get_images()[1]
-    # The heat map takes places for the whole image; a map may end before the image does.
+    # plot_heatmap assumes that the positions cover the image, but they may end before it.
     cells.set_extent((0, explanation.extent[1], explanation.extent[0], 0))
     height, width = explanation.pixels.shape[:2]
     axes.set(xlim=(0, width), ylim=(height, 0))
@@ -51,12 +47,12 @@ def plot_explanation(explanation: Explanation, ax: "Axes | None" = None) -> "Axe
 
 
 def explanation_figure(explanation: Explanation) -> "Figure":
-    """Draw an image as the network saw it, and beside it what each place adds.
+    """Draw an image as the network saw it, and the contributions next to it.
 
     Parameters
     ----------
     explanation : Explanation
-        One of those that `featx.explain` returns.
+        A result of `featx.explain`.
 
     Returns
     -------
@@ -84,8 +80,8 @@ def _title(explanation: Explanation) -> str:
     for_class = f"for {shown(explanation.label)}, probability {explanation.probability:.2f}"
     if explanation.label != explanation.predicted:
         for_class += f" (predicted: {shown(explanation.predicted, 16)})"
-    decision = f"decision {signed(explanation.decision)}"
+    decision = f"score {signed(explanation.decision)}"
     if explanation.constant is None:
         return f"{for_class}\n{decision}; occlusion, an approximation"
-    places = signed(float(explanation.contributions.sum()))
-    return f"{for_class}\n{decision} = places {places}, constant {signed(explanation.constant)}"
+    total, constant = float(explanation.contributions.sum()), explanation.constant
+    return f"{for_class}\n{decision} = contributions {signed(total)}, constant {signed(constant)}"

@@ -1,7 +1,4 @@
-"""What each place of an image adds to a decision, over the image.
-
-Pixels and contributions come in; Matplotlib's axes go out.
-"""
+"""A heat map of contributions to a decision score, over the image."""
 
 from typing import TYPE_CHECKING
 
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_heat", "plot_heatmap"]
 
-_OPAQUE = 0.85  # of the strongest contribution: the image is seen through it
+_MAX_OPACITY = 0.85  # of the largest contribution, so that the image stays visible
 
 
 def plot_heatmap(
@@ -28,60 +25,61 @@ def plot_heatmap(
     smooth: bool = False,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw what each place of an image adds to a decision value.
+    """Draw the contribution of each position of an image to a decision score.
 
-    Orange speaks for the class and blue against it; where nothing is said the
-    image is seen. It is drawn grey, so that colours are contributions alone.
+    Orange contributions increase the score of the class, and blue ones decrease it. The
+    image is drawn in grey, so that all colours are contributions.
 
     Parameters
     ----------
     image : ndarray of uint8, shape (h, w, 3)
         The image, as the network saw it.
     contributions : ndarray of float, shape (rows, cols)
-        Of the layer's places, which divide the whole image into equal cells.
+        The contributions of the positions, which divide the image into equal cells.
     smooth : bool, default=False
-        Whether to blend neighbouring cells. It looks better, and hides that no
-        more is known than a number a cell.
+        Interpolate between neighbouring cells. This looks better, but hides that there is
+        only one number per cell.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw on; by default those of a new figure.
 
     Returns
     -------
     Axes
-        In pixels of the image.
+        The axes, in pixels of the image.
 
     Raises
     ------
     OptionError
-        The image or the contributions are of another shape or kind.
+        The image or the contributions have another shape or type.
 
     Examples
     --------
     >>> ax = plot_heatmap(np.zeros((64, 96, 3), np.uint8), np.array([[1.0, -2.0]]))
-    >>> picture, cells = ax.get_images()
+    >>> pixels, cells = ax.get_images()
     >>> cells.get_clim()
     (-2.0, 2.0)
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         message = (
-            f"The image has the shape {image.shape} of {image.dtype}. Expected (height, width, 3) "
-            "of uint8. Read it with np.asarray(PIL.Image.open(path).convert('RGB'))."
+            f"The image has the shape {image.shape} of {image.dtype}. Pass an array of shape "
+            "(height, width, 3) of uint8, such as "
+            "np.asarray(PIL.Image.open(path).convert('RGB'))."
         )
         raise OptionError(message)
     if contributions.ndim != 2 or not np.isfinite(contributions).all():
         message = (
-            f"The contributions have the shape {contributions.shape}. Expected (rows, columns) of "
-            "the layer's places, each a finite number. Sum over channels first."
+            f"The contributions have the shape {contributions.shape}. Pass finite numbers of shape "
+            "(rows, columns), summed over the channels."
         )
         raise OptionError(message)
     height, width = image.shape[:2]
     tall = float(np.clip(4.2 * height / width, 2.0, 7.0))
     with axes_for(ax, (5.6, tall + 0.7)) as axes:
         cells = draw_heat(axes, image, contributions, (height, width), smooth=smooth)
-        add_bar(axes, cells, "contribution to the decision value")
+        add_bar(axes, cells, "contribution to the decision score")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-        axes.set_title(f"What each place adds: {contributions.sum():+.3g} in all", loc="left")
+        axes.set_title(f"Contributions, with a sum of {contributions.sum():+.3g}", loc="left")
         return axes
 
 
@@ -98,31 +96,31 @@ def draw_heat(
     Parameters
     ----------
     axes : Axes
-        They become those of the image, in pixels.
+        Axes to draw on; they get the limits of the image, in pixels.
     image : ndarray of uint8, shape (h, w, 3)
         The image.
     contributions : ndarray of float, shape (rows, cols)
-        Finite.
-    extent : tuple of int
-        (height, width) of the part of the image that they divide, from its upper left
-        corner.
+        Finite numbers.
+    extent : (int, int)
+        Height and width of the part of the image that the contributions divide, from the
+        upper left corner.
     smooth : bool, default=False
-        Whether to blend neighbouring cells.
+        Interpolate between neighbouring cells.
 
     Returns
     -------
     AxesImage
-        Of the contributions.
+        The contributions.
     """
-    # Symmetric about 0; all of it 0 would be no range at all.
+    # The range is symmetric about 0, and must not be empty.
     most = float(np.abs(contributions).max()) or 1.0
-    # As eyes weigh red, green and blue (ITU-R BT.601).
+    # Luma as in ITU-R BT.601.
     grey = image @ np.array([0.299, 0.587, 0.114])
     height, width = grey.shape
-    # Black is drawn as a middle grey: colours would not be seen on it.
+    # Black is drawn as grey, because colours would be invisible on black.
     axes.imshow(grey, "gray", vmin=-160, vmax=255, extent=(0, width, height, 0))
     against, in_favour = rgb(BLUE), rgb(VERMILLION)
-    ends = [(0, (*against, _OPAQUE)), (1, (*in_favour, _OPAQUE))]
+    ends = [(0, (*against, _MAX_OPACITY)), (1, (*in_favour, _MAX_OPACITY))]
     middle = [(0.5, (*against, 0)), (0.5, (*in_favour, 0))]
     cells = axes.imshow(
         contributions,

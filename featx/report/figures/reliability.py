@@ -1,7 +1,4 @@
-"""How often predictions are right, by their confidence.
-
-An evaluation comes in; Matplotlib's axes go out.
-"""
+"""The reliability diagram: accuracy by confidence."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,23 +15,22 @@ __all__ = ["plot_reliability"]
 
 
 def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes":
-    """Draw how often predictions are right, by their confidence.
+    """Draw a reliability diagram: accuracy by confidence [1]_.
 
-    A reliability diagram [1]_: points below the diagonal are too sure of themselves.
-    Bars are 95 % Wilson intervals, and those above say how many predictions each bin
-    holds.
+    Points below the diagonal are overconfident. Error bars are 95 % Wilson intervals; the
+    bars above the axes show the number of predictions in each bin.
 
     Parameters
     ----------
     evaluation : Evaluation
-        With its bins.
+        An evaluation, with its bins.
     ax : Axes, optional
-        Where to draw; a new figure by default. The counts stand above it.
+        Axes to draw on; by default those of a new figure. The counts are above them.
 
     Returns
     -------
     Axes
-        Of the points; those of the counts are ``ax.child_axes[0]``.
+        The axes of the points; those of the counts are ``ax.child_axes[0]``.
 
     Raises
     ------
@@ -58,7 +54,7 @@ def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes"
     """
     bins = [each for each in evaluation.reliability if each.n]
     check_some(bins, "bins with predictions", "an Evaluation")
-    # Repeats of an image are not further images.
+    # Repeated predictions of an image do not count as more images.
     n_images = [max(1, round(each.n / evaluation.n_repeats)) for each in bins]
     scores = [wilson(each.accuracy * n, n) for each, n in zip(bins, n_images, strict=True)]
     with axes_for(ax, (5.2, 5.6)) as axes:
@@ -67,9 +63,9 @@ def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes"
         draw_scores(axes, [each.confidence for each in bins], scores, color=BLUE, marker="o")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.set_xlabel("confidence: probability of the predicted class")
-        axes.set_ylabel("accuracy: share that is right")
+        axes.set_ylabel("accuracy: fraction that is correct")
         axes.annotate(
-            "as sure as right",
+            "perfect calibration",
             (0.04, 0.04),
             xytext=(0, 6),
             textcoords="offset points",
@@ -83,8 +79,8 @@ def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes"
         error = evaluation.calibration_error
         axes.set_title(
             "Confidence and accuracy of the predicted class\n"
-            f"On average they are {100 * error.value:.1f} points apart\n"
-            f"(calibration error; 95 % interval {100 * error.low:.1f} to {100 * error.high:.1f})",
+            f"Calibration error: {100 * error.value:.1f} percentage points\n"
+            f"(95 % interval {100 * error.low:.1f} to {100 * error.high:.1f})",
             loc="left",
             y=1.24,
             pad=0,
@@ -94,7 +90,7 @@ def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes"
 
 
 def _draw_numbers(axes: "Axes", bins: Sequence[ReliabilityBin], *, one_each: bool) -> None:
-    """Draw how many predictions the bins hold, in a strip above the axes."""
+    """Draw the number of predictions of each bin, in a strip above the axes."""
     ink, strip = ink_of(axes), axes.inset_axes((0.0, 1.03, 1.0, 0.16))
     edges = [each.low for each in bins]
     widths = [each.high - each.low for each in bins]

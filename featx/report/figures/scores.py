@@ -1,8 +1,4 @@
-"""Accuracy by what it depends on: the layer, and how many images there are.
-
-Scores come in; Matplotlib's axes go out. This file does not know how the scores came
-about, nor in which room.
-"""
+"""Accuracy by layer, and by the number of training images."""
 
 import itertools
 from collections.abc import Sequence
@@ -31,11 +27,11 @@ _FILLS = ("full", "none", "left", "bottom")
 
 
 class LayerScore(Protocol):
-    """How good codes of some layers are."""
+    """The accuracy of codes of some layers."""
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """One layer, or those that are joined."""
+        """One layer, or several joined ones."""
 
     @property
     def pool(self) -> str:
@@ -47,46 +43,45 @@ class LayerScore(Protocol):
 
     @property
     def accuracy(self) -> Score:
-        """Share of right predictions."""
+        """Accuracy and its interval."""
 
 
 class LearningPoint(Protocol):
-    """How good a classifier is that was fitted on some of the images."""
+    """The accuracy of a classifier that was fitted on some of the images."""
 
     @property
     def n_train(self) -> int:
-        """How many of them."""
+        """Number of training images."""
 
     @property
     def accuracy(self) -> Score:
-        """Share of right predictions."""
+        """Accuracy and its interval."""
 
 
 def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
-    """Draw accuracy by layer, a series for each pooling and image size.
+    """Draw accuracy by layer, with a series for each pooling and image size.
 
-    Bars are 95 % intervals. Layers stand in the network's order, joined ones
-    after the single ones, in short: block2+3_pool is block2_pool and block3_pool.
+    Error bars are 95 % intervals. Layers are in the order of the network, and joined layers
+    are last; block2+3_pool means block2_pool and block3_pool.
 
     Parameters
     ----------
     rows : sequence
-        Objects with `layers`, `pool`, `size` and `accuracy`, such as the rows of
-        a sweep.
+        Objects with `layers`, `pool`, `size` and `accuracy`, such as the rows of a sweep.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw on; by default those of a new figure.
 
     Returns
     -------
     Axes
-        That was drawn on.
+        The axes.
 
     Raises
     ------
     OptionError
         There are no rows.
     UnknownLayerError
-        VGG19 has no such layer.
+        A layer is not one of VGG19.
 
     Examples
     --------
@@ -100,7 +95,7 @@ def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
     ['block4_pool', 'block5_pool']
     """
     check_some(rows, "rows", "a sweep")
-    places = sorted({_in_order(row.layers) for row in rows}, key=lambda each: (len(each), each))
+    positions = sorted({_in_order(row.layers) for row in rows}, key=lambda each: (len(each), each))
     pools = list(dict.fromkeys(row.pool for row in rows))
     sizes = sorted({row.size for row in rows})
     series = [
@@ -108,17 +103,17 @@ def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
         for size, pool in itertools.product(sizes, pools)
         if any((row.pool, row.size) == (pool, size) for row in rows)
     ]
-    names = [_in_short([LAYERS[i].name for i in place]) for place in places]
+    names = [_in_short([LAYERS[i].name for i in position]) for position in positions]
     step = max(0.95 if len(names) <= 7 else 0.45, 0.15 * len(series))
     lines = [line for name in names for line in name.split("\n")]
     longest = LETTER * 10 / 72 * max(map(len, lines))  # inches
     with axes_for(ax, (max(6.4, step * len(names) + 3), 3.8 + 0.5 * longest)) as axes:
         for number, (pool, size) in enumerate(series):
             own = [row for row in rows if (row.pool, row.size) == (pool, size)]
-            own.sort(key=lambda row: places.index(_in_order(row.layers)))
-            # Side by side, so that intervals do not hide each other.
+            own.sort(key=lambda row: positions.index(_in_order(row.layers)))
+            # Shifted, so that intervals do not overlap.
             shift = 0.7 * ((number + 0.5) / len(series) - 0.5)
-            at = [places.index(_in_order(row.layers)) + shift for row in own]
+            at = [positions.index(_in_order(row.layers)) + shift for row in own]
             colour, line = pools.index(pool) % len(COLOURS), sizes.index(size) % len(LINES)
             style: dict[str, Any] = {
                 "color": COLOURS[colour],
@@ -126,7 +121,7 @@ def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
                 "fillstyle": _FILLS[line],
                 "linewidth": 1,
             }
-            # No line leads to joined layers: they are no further step of the network.
+            # No line leads to joined layers, because they are not a later layer.
             n = sum(len(row.layers) == 1 for row in own)
             for part, dash in ((slice(n), LINES[line]), (slice(n, None), "none")):
                 scores = [row.accuracy for row in own[part]]
@@ -136,22 +131,24 @@ def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
         room = axes.get_window_extent().width / axes.figure.dpi / len(names)
         name_ticks(axes, range(len(names)), names, angle=35 if longest > 0.95 * room else 0)
         axes.set_xlim(-0.5, len(names) - 0.5)
-        axes.set_xlabel("layer" if all(len(p) == 1 for p in places) else "layer, or joined layers")
-        axes.set_ylabel("accuracy (share of images)")
+        axes.set_xlabel(
+            "layer" if all(len(p) == 1 for p in positions) else "layer, or joined layers"
+        )
+        axes.set_ylabel("accuracy (fraction of images)")
         axes.set_title("Accuracy by layer, with 95 % intervals", loc="left")
-        # Beside the axes, which many series fill.
+        # The legend is outside the axes, which many series fill.
         add_legend(axes, "pooling, size", loc="upper left", bbox_to_anchor=(1, 1))
         tidy(axes)
         return axes
 
 
 def _in_order(layers: Sequence[str]) -> tuple[int, ...]:
-    """Return where layers stand in the network, whose order a join does not depend on."""
+    """Return the sorted positions of layers in the network."""
     return tuple(sorted(LAYERS.index(find_layer(name)) for name in layers))
 
 
 def _in_short(layers: Sequence[str]) -> str:
-    r"""Return the name of layers below their tick: what alike ones share stands there once.
+    r"""Return a short name of joined layers, in which a shared suffix appears once.
 
     Examples
     --------
@@ -171,19 +168,19 @@ def _in_short(layers: Sequence[str]) -> str:
 
 
 def plot_learning_curve(points: Sequence[LearningPoint], ax: "Axes | None" = None) -> "Axes":
-    """Draw accuracy by the number of images that were trained on.
+    """Draw accuracy by the number of training images.
 
     Parameters
     ----------
     points : sequence
         Objects with `n_train` and `accuracy`, in any order.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw on; by default those of a new figure.
 
     Returns
     -------
     Axes
-        Equal steps across are equal factors of images.
+        The axes, with a logarithmic number of images.
 
     Raises
     ------
@@ -207,8 +204,8 @@ def plot_learning_curve(points: Sequence[LearningPoint], ax: "Axes | None" = Non
         draw_scores(axes, numbers, scores, color=BLUE, marker="o", linestyle="-")
         axes.set_xticks(numbers, [f"{n:,}" for n in numbers])
         axes.set_xticks([], minor=True)
-        axes.set_xlabel("images trained on (logarithmic)")
-        axes.set_ylabel("accuracy (share of images)")
-        axes.set_title("Accuracy by images trained on, with 95 % intervals", loc="left")
+        axes.set_xlabel("training images (logarithmic)")
+        axes.set_ylabel("accuracy (fraction of images)")
+        axes.set_title("Accuracy by number of training images, with 95 % intervals", loc="left")
         tidy(axes)
         return axes
