@@ -30,6 +30,8 @@ def command(
     decision score exactly. For other classifiers, occlusion approximates them: a grey square
     is moved over the image.
     """
+    from featx.outputs import whole_file
+    from featx.report import explanation_figure
     from featx.workflows import figure_paths, prepare_explanation, run_explanation
 
     job = prepare_explanation(**options.as_settings())
@@ -46,11 +48,13 @@ def command(
     with progress_bar("explain", quiet=quiet) as progress:
         for image, found in run_explanation(dataclasses.replace(job, progress=progress)):
             output.mkdir(exist_ok=True)
-            _draw(found, figures[image])
+            with whole_file(figures[image]) as temporary:
+                explanation_figure(found).savefig(temporary, format="png", dpi=150)
             results.append({"figure": figures[image].name, **found.to_dict()})
             rows.append(_row(found, figures[image]))
     content = {"model": str(options.model), "explanations": results}
-    _write(content, output / "explain.json")
+    with whole_file(output / "explain.json") as temporary:
+        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
     if as_json:
         print_json(content)
         return
@@ -58,22 +62,6 @@ def command(
     n_failed = job.prediction.n_images - len(rows)
     failed = f"; {counted(n_failed, 'image')} could not be read" if n_failed else ""
     print(f"{output}: {counted(len(rows), 'heat map')}, {job.method}{failed}")
-
-
-def _draw(found: "Explanation", path: Path) -> None:
-    from featx.outputs import whole_file
-    from featx.report import explanation_figure
-
-    figure = explanation_figure(found)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
-
-
-def _write(content: dict[str, Any], path: Path) -> None:
-    from featx.outputs import whole_file
-
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def _row(found: "Explanation", path: Path) -> tuple[str, ...]:

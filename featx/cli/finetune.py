@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,6 +45,7 @@ def command(
     is as accurate as the probe before the first epoch. Both are compared on a test set that
     neither has seen. If a run was stopped, run the same command again to resume it.
     """
+    from featx.finetuning.history import TensorBoardLog
     from featx.workflows.finetuning import FinetuneProgress, prepare_finetune, run_finetune
 
     job = prepare_finetune(**options.as_settings())
@@ -59,13 +59,13 @@ def command(
     )
     say_notes(job.notes, quiet=quiet)
     say(f"device {start_backend(options.device)[1]}", quiet=quiet)
-    events = _tensorboard(options.output / "tensorboard") if tensorboard else None
+    events = TensorBoardLog(options.output / "tensorboard") if tensorboard else None
     show = _epoch_lines(quiet)
 
     def epoch(found: "EpochRecord", most: int) -> None:
         show(found, most)
         if events is not None:
-            events(found)
+            events.add(found)
 
     with progress_bar("images", quiet=quiet) as images_done, stoppable(options.output):
         progress = FinetuneProgress(
@@ -76,12 +76,6 @@ def command(
         print_json(done.facts)
         return
     _print(done, printed=job.notes, quiet=quiet)
-
-
-def _tensorboard(folder: Path) -> Callable[["EpochRecord"], None]:
-    from featx.finetuning.history import TensorBoardLog
-
-    return TensorBoardLog(folder).add
 
 
 def _epoch_lines(quiet: bool) -> Callable[["EpochRecord", int], None]:

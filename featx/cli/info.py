@@ -1,10 +1,12 @@
 """`featx info`: what a store, a model or a weights file contains."""
 
+import dataclasses
 import json
 import zipfile
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,9 +14,6 @@ from featx.cli.console import gigabytes, print_json, print_table
 from featx.cli.options import AsJson, Quiet
 from featx.errors import OptionError, StoreError
 from featx.text import counted, printable
-
-if TYPE_CHECKING:
-    from featx.store import Store
 
 
 def command(
@@ -84,8 +83,8 @@ def _store(file: Path, *, digest: bool) -> dict[str, Any]:
         "complete": store.complete,
         "images": len(images),
         "status": {s.name.lower(): int((images.status == s).sum()) for s in Status},
-        "splits": _counts(store, "split"),
-        "classes": _counts(store, "label"),
+        "splits": _counts(images.split),
+        "classes": _counts(images.label),
         "groups": len({group for group in images.group if group is not None}),
         "codes": {
             name: {
@@ -122,24 +121,9 @@ def _model(file: Path) -> dict[str, Any]:
 def _weights(file: Path) -> dict[str, Any]:
     from featx.network import inspect_weights
 
-    found = inspect_weights(file)
-    return {
-        "layout": found.layout,
-        "layers": [
-            {
-                "name": group.name,
-                "shapes": group.shapes,
-                "dtype": group.dtype,
-                "vgg19_layer": group.vgg19_layer,
-            }
-            for group in found.groups
-        ],
-        "covers": list(found.covers),
-        "matched_by": found.matched_by,
-        "missing": list(found.missing),
-        "mismatched": list(found.mismatched),
-        "repeated": list(found.repeated),
-    }
+    facts = dataclasses.asdict(inspect_weights(file))
+    del facts["path"]  # it is in the output under "file"
+    return {"layers" if name == "groups" else name: value for name, value in facts.items()}
 
 
 _FACTS = {"model": _model, "weights": _weights}
@@ -148,8 +132,8 @@ _FACTS = {"model": _model, "weights": _weights}
 _LINES = {"codes", "layers"}
 
 
-def _counts(store: "Store", column: str) -> dict[str, int]:
-    values = Counter(value for value in getattr(store.images, column) if value is not None)
+def _counts(column: Iterable[str | None]) -> dict[str, int]:
+    values = Counter(value for value in column if value is not None)
     return dict(sorted(values.items()))
 
 
@@ -187,13 +171,8 @@ def _print_weights(facts: dict[str, Any]) -> None:
     """Print the layers of a weights file, and the layers of VGG19 that it covers."""
     print(f"weights, {facts['layout']}, layers matched by {facts['matched_by']}")
     rows = [
-        (
-            group["name"],
-            " ".join(map(str, group["shapes"])),
-            group["dtype"],
-            group["vgg19_layer"] or "",
-        )
-        for group in facts["layers"]
+        (each["name"], " ".join(map(str, each["shapes"])), each["dtype"], each["vgg19_layer"] or "")
+        for each in facts["layers"]
     ]
     print_table(("layer", "shapes", "data type", "layer of VGG19"), rows)
     for word in ("covers", "missing", "mismatched", "repeated"):
