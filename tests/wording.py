@@ -63,7 +63,11 @@ def strings(source: str) -> Iterator[str]:
 
 def is_sentence(text: str) -> bool:
     """Return whether a string is words for a person: two words at least, and not a type."""
-    return " | " not in text and len(re.findall(r"(?<![\w-])[A-Za-z]{2,}(?![\w-])", text)) >= 2 and " " in text
+    return (
+        " | " not in text
+        and len(re.findall(r"(?<![\w-])[A-Za-z]{2,}(?![\w-])", text)) >= 2
+        and " " in text
+    )
 
 
 def messages() -> dict[str, list[str]]:

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from featx.codes.matrix import Matrix, signed_root
-from featx.errors import OptionError
+from featx.codes.matrix import Matrix, as_code_matrix, signed_root
 
 __all__ = ["CentredRows", "UnitRows"]
 
@@ -59,18 +58,10 @@ class UnitRows(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             The number of columns is not that of the layers.
         """
         unit = np.array(X, dtype=np.float64)
-        if unit.ndim != 2 or unit.shape[1] != sum(self.widths):
-            message = (
-                f"Expected codes of shape (n, {sum(self.widths)}), layers side by side. "
-                f"Received shape {unit.shape}."
-            )
-            raise OptionError(message)
-        if self.root:
-            signed_root(unit)
-        start = 0
-        for width in self.widths:
-            _to_unit_length(unit[:, start : start + width], np.sqrt(len(self.widths)))
-            start += width
+        for layer in as_code_matrix(unit, self.widths).layers:  # views of the columns
+            if self.root:
+                signed_root(layer)
+            _to_unit_length(layer, np.sqrt(len(self.widths)))
         return unit
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from featx.choices import Select
 from featx.dataset.folds import DEFAULT_FOLDS, fold_count, make_folds
 from featx.errors import FitError, OptionError, StoreError
 from featx.store import ImageTable, Status
@@ -84,12 +85,10 @@ def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
     failed = Counter(images.label[images.status == Status.FAILED])
     if failed:
         by_class = ", ".join(f"{n} of {label or 'no class'}" for label, n in failed.items())
-        left_out = counted(
-            failed.total(),
-            "image could not be read and is left out",
-            "images could not be read and are left out",
+        bad = counted(failed.total(), "image")
+        notes.append(
+            f"Left out: {bad} that cannot be read: {by_class}. Reasons: featx info {path} --bad"
         )
-        notes.append(f"{left_out}: {by_class}. Reasons: featx info {path} --bad")
     labelled = np.array([label is not None for label in images.label], bool)
     if not labelled.any():
         message = (
@@ -99,13 +98,7 @@ def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
         )
         raise FitError(message)
     if n_unlabelled := int(np.sum(images.done & ~labelled)):
-        notes.append(
-            counted(
-                n_unlabelled,
-                "image has no label and is left out.",
-                "images have no label and are left out.",
-            )
-        )
+        notes.append(f"Left out: {counted(n_unlabelled, 'image')} without a label.")
     rows = np.flatnonzero(images.done & labelled)
     if len(np.unique(images.label[rows].astype(str))) < 2:
         message = (
@@ -117,7 +110,7 @@ def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
 
 
 def make_split(
-    path: Path, split: NDArray[np.object_], *, select: str | None = None
+    path: Path, split: NDArray[np.object_], *, select: Select | None = None
 ) -> tuple[DataSplit, list[str]]:
     """Return the rows to search on, to fit on and to score, and notes about the others.
 
@@ -134,13 +127,10 @@ def make_split(
     Raises
     ------
     OptionError
-        `select` is another word, or one of the three splits is missing.
+        `select` is "val", and one of the three splits is missing.
     FitError
         There are splits, but no training images.
     """
-    if select not in {None, "val"}:
-        message = f"--select must be val, but it is '{select}'."
-        raise OptionError(message)
     given = set(split) - {None}
     if select and given != {"train", "val", "test"}:
         message = (
@@ -160,13 +150,7 @@ def make_split(
         raise FitError(message)
     notes = []
     if n_without := int(np.sum(split == None)):  # noqa: E711  element by element
-        notes.append(
-            counted(
-                n_without,
-                "image belongs to no split and is left out.",
-                "images belong to no split and are left out.",
-            )
-        )
+        notes.append(f"Left out: {counted(n_without, 'image')} without a split.")
     train, val, test = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
     if "test" in given and "val" in given:
         where = "val" if select else "folds of train"

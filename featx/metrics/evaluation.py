@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from featx.metrics.intervals import Score, bootstrap_counts, wilson
+from featx.metrics.intervals import Score, bootstrap_counts, bootstrap_score, wilson
 
 __all__ = [
     "ClassScore",
@@ -390,14 +390,12 @@ def _bootstrap(sums: csr_array, k: int, seed: int) -> dict[str, Score]:
     blocks = [
         _scores(counts @ sums, k) for counts in bootstrap_counts(sums.shape[0], sums.shape[1], seed)
     ]
-    return {
-        name: Score.of_resamples(
-            value,
-            np.concatenate([block[name] for block in blocks]),
-            basic=name == "calibration_error",  # biased upwards: see Evaluation
-        )
-        for name, (value,) in _scores(sums.sum(axis=0)[None], k).items()
-    }
+    found = {}
+    for name, (value,) in _scores(sums.sum(axis=0)[None], k).items():
+        resamples = np.concatenate([block[name] for block in blocks])
+        # The calibration error is biased upwards: see Evaluation.
+        found[name] = bootstrap_score(value, resamples, basic=name == "calibration_error")
+    return found
 
 
 def _per_class(
@@ -409,17 +407,10 @@ def _per_class(
     ):
         images = int(true) // n_repeats
         recall = wilson(int(correct) / n_repeats, images) if images else Score(0.0, 0.0, 1.0)
-        found.append(
-            ClassScore(
-                label=label,
-                precision=float(correct / predicted) if predicted else 0.0,
-                recall=recall.value,
-                f1=float(2 * correct / (true + predicted)),
-                images=images,
-                recall_low=recall.low,
-                recall_high=recall.high,
-            )
-        )
+        precision = float(correct / predicted) if predicted else 0.0
+        f1 = float(2 * correct / (true + predicted))
+        scores = (precision, recall.value, f1, images, recall.low, recall.high)
+        found.append(ClassScore(label, *scores))
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Score", "bootstrap_counts", "paired_difference", "wilson"]
+__all__ = ["Score", "bootstrap_counts", "bootstrap_score", "paired_difference", "wilson"]
 
 _Z = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 _RESAMPLES = 2000
@@ -36,15 +36,6 @@ class Score:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} (95 % interval {self.low:.3f} to {self.high:.3f})"
-
-    @classmethod
-    def of_resamples(cls, value: float, resamples: NDArray[np.float64], *, basic: bool) -> "Score":
-        """Return a score with the percentile interval of its resamples, or the basic interval."""
-        low, high = np.quantile(resamples, [0.025, 0.975])
-        if basic:
-            low, high = max(0.0, 2 * value - high), 2 * value - low
-        # The interval must contain the score, so it is widened by the bias of the bootstrap.
-        return cls(float(value), float(min(low, value)), float(max(high, value)))
 
 
 def paired_difference(
@@ -84,7 +75,7 @@ def paired_difference(
     n = len(gains)
     resamples = [(drawn @ gains) / (drawn @ sizes) for drawn in bootstrap_counts(n, n, seed)]
     value = float(gains.sum() / sizes.sum())
-    return Score.of_resamples(value, np.concatenate(resamples), basic=False)
+    return bootstrap_score(value, np.concatenate(resamples))
 
 
 def wilson(n_correct: float, n: int) -> Score:
@@ -109,6 +100,15 @@ def wilson(n_correct: float, n: int) -> Score:
     # Rounding may put an end slightly outside [0, 1], or leave the value outside the interval.
     low, high = max(0.0, middle - half), min(1.0, middle + half)
     return Score(value, min(low, value), max(high, value))
+
+
+def bootstrap_score(value: float, resamples: NDArray[np.float64], *, basic: bool = False) -> Score:
+    """Return a score with the percentile interval of its resamples, or the basic interval."""
+    low, high = np.quantile(resamples, [0.025, 0.975])
+    if basic:
+        low, high = max(0.0, 2 * value - high), 2 * value - low
+    # The interval must contain the score, so it is widened by the bias of the bootstrap.
+    return Score(float(value), float(min(low, value)), float(max(high, value)))
 
 
 def bootstrap_counts(n_groups: int, n_columns: int, seed: int) -> Iterator[NDArray[np.float64]]:
