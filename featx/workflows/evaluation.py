@@ -23,17 +23,11 @@ from featx.errors import ImagesError, OptionError
 from featx.images import ImageRecord, list_images, read_digest
 from featx.metrics import Evaluation, Score, score_predictions
 from featx.metrics.intervals import wilson
-from featx.network import check_device
 from featx.signatures import prepared_by, takes_fields_of
 from featx.tables import TableSource, table_name
 from featx.text import counted
 from featx.workflows.predicting.classifying import probability_blocks
-from featx.workflows.predicting.prepare import (
-    PredictionJob,
-    find_inputs,
-    open_model,
-    prepare_job,
-)
+from featx.workflows.predicting.prepare import PredictionJob, prepare_job
 from featx.workflows.settings import EvaluationSettings, Inputs, Progress
 
 __all__ = [
@@ -141,13 +135,10 @@ def prepare_evaluation(settings: EvaluationSettings) -> EvaluationJob:
     columns = settings.columns
     own = columns if settings.manifest is None else columns | {"path_column": None}
     check_columns(settings.labels, *own.values())
-    check_device(settings.device)
-    model = open_model(settings)
-    if settings.manifest is None:
-        found = find_inputs(settings.inputs, model)
-    else:
-        found = _listed(settings.inputs, settings.manifest, settings.path_column)
-    job = prepare_job(found, model, settings)
+    inputs: Inputs | tuple[ImageRecord, ...] = settings.inputs
+    if settings.manifest is not None:
+        inputs = _listed(settings.inputs, settings.manifest, settings.path_column)
+    job = prepare_job(settings, inputs)
     notes: list[str] = []
     if settings.labels is not None:
         job, notes = _relabelled(job, settings.labels, columns)
@@ -178,7 +169,7 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
     readable = ~np.isnan(probabilities).any(axis=1)
     if not readable.all():
         n_unreadable = counted(int(np.sum(~readable)), "image")
-        notes.append(f"{n_unreadable} that cannot be read left out.")
+        notes.append(f"Left out: {n_unreadable} that cannot be read.")
     scored = np.flatnonzero(readable & ~job.fitted)
     if not len(scored):
         n_fitted, n_others = int(np.sum(job.fitted)), int(np.sum(~job.fitted))
@@ -234,7 +225,7 @@ def _relabelled(
 
 def _labelled(job: PredictionJob, split: str | None, notes: list[str]) -> EvaluationJob:
     """Keep the images of the split that have a label and, in a store, codes."""
-    label, splits, group = _facts(job)
+    label, splits, group = (job.column(name) for name in ("label", "split", "group"))
     chosen = np.ones(len(label), bool)
     if split is not None:
         chosen = splits == split
@@ -253,10 +244,10 @@ def _labelled(job: PredictionJob, split: str | None, notes: list[str]) -> Evalua
         )
         raise ImagesError(message)
     if n_without := int(np.sum(chosen & ~has_label)):
-        notes = [*notes, f"{counted(n_without, 'image')} without a label left out."]
+        notes = [*notes, f"Left out: {counted(n_without, 'image')} without a label."]
     if job.joined is not None:
         if n_without := int(np.sum(rows & ~job.joined.images.done)):
-            notes = [*notes, f"{counted(n_without, 'image')} without codes left out."]
+            notes = [*notes, f"Left out: {counted(n_without, 'image')} without codes."]
         rows &= job.joined.images.done
         if not rows.any():
             message = (
@@ -265,7 +256,7 @@ def _labelled(job: PredictionJob, split: str | None, notes: list[str]) -> Evalua
             )
             raise ImagesError(message)
     kept = np.flatnonzero(rows)
-    return _compared(_narrowed(job, kept), label[kept].astype(str), group[kept], notes)
+    return _compared(job.take(kept), label[kept].astype(str), group[kept], notes)
 
 
 def _compared(
@@ -285,40 +276,22 @@ def _compared(
     notes = list(notes)
     if not fitted_digests:
         notes.append(
-            "The model does not record which images it was fitted on, so the scores may be too "
-            "high."
+            "The scores may be too high: the model does not record which images it was fitted on."
         )
     if n_related := int(np.sum(np.isin(groups[~fitted], groups[fitted]))):
         notes.append(
-            f"{counted(n_related, 'image')} of the same group as an image that the model was "
-            "fitted on: the scores may be too high."
+            f"The scores may be too high: {counted(n_related, 'image')} in the same group as an "
+            "image that the model was fitted on."
         )
     unknown = Counter(y[~fitted & ~np.isin(y, model.classes)].tolist())
     if unknown:
         shown = ", ".join(label for label, _ in unknown.most_common(_LABELS_SHOWN))
         more = f" and {len(unknown) - _LABELS_SHOWN} more" if len(unknown) > _LABELS_SHOWN else ""
         notes.append(
-            f"{counted(unknown.total(), 'image')} of classes that the model does not know "
-            f"({shown}{more}): they count as wrong."
+            f"Counted as wrong: {counted(unknown.total(), 'image')} of classes that the model does "
+            f"not know ({shown}{more})."
         )
     return EvaluationJob(job, y, groups, fitted, tuple(notes), job.progress)
-
-
-def _facts(job: PredictionJob) -> tuple[_Texts, _Texts, _Texts]:
-    """Return label, split and group of all images; None where one is not known."""
-    if job.joined is not None:
-        images = job.joined.images
-        return images.label, images.split, images.group
-    facts = [(record.label, record.split, record.group) for record in job.records]
-    label, split, group = np.array(facts, dtype=object).reshape(-1, 3).T
-    return label, split, group
-
-
-def _narrowed(job: PredictionJob, images: NDArray[np.integer]) -> PredictionJob:
-    """Return the job with only some of its images."""
-    if job.joined is None:
-        return dataclasses.replace(job, records=tuple(job.records[image] for image in images))
-    return dataclasses.replace(job, joined=job.joined.take(images))
 
 
 def _digests(job: PredictionJob) -> list[str]:

@@ -7,21 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featx.codes.joining import JoinedStores
 from featx.errors import ExistsError, ImagesError, OptionError, OutputError
 from featx.fitting.attribution import why_not_exact
 from featx.images import File, Url
-from featx.network import check_device
 from featx.outputs import check_output
 from featx.signatures import takes_fields_of
 from featx.text import counted, did_you_mean
 from featx.workflows.explaining.results import Method
-from featx.workflows.predicting.prepare import (
-    PredictionJob,
-    find_inputs,
-    open_model,
-    prepare_job,
-)
+from featx.workflows.predicting.prepare import PredictionJob, prepare_job
 from featx.workflows.settings import ExplanationSettings, Progress
 
 __all__ = ["EXPLANATIONS_FILE", "ExplanationJob", "figure_paths", "prepare_explanation"]
@@ -78,19 +71,18 @@ def prepare_explanation(settings: ExplanationSettings) -> ExplanationJob:
     RecipeMismatchError
         The weights differ from those that the model was fitted with.
     """
-    check_device(settings.device)
-    model = open_model(settings)
-    found = find_inputs(settings.images, model)
-    if isinstance(found, JoinedStores):
+    job = prepare_job(settings, settings.images)
+    model, n_images = job.model, job.n_images
+    if job.joined is not None:
         message = (
-            f"{found.path} is a store, which holds codes and no images. Use images or folders of "
-            "images: featx explain MODEL IMAGES"
+            f"{job.joined.path} is a store, which holds codes and no images. Use images or "
+            "folders of images: featx explain MODEL IMAGES"
         )
         raise OptionError(message)
-    if not found:
+    if not n_images:
         message = "The folders hold no images, so there is nothing to explain."
         raise ImagesError(message)
-    labels = _labels_of(settings.label, len(found), model.classes)
+    labels = _labels_of(settings.label, n_images, model.classes)
     cells, (height, width) = settings.cells, model.recipe.size
     if not 1 <= cells <= min(height, width):
         message = (
@@ -98,7 +90,6 @@ def prepare_explanation(settings: ExplanationSettings) -> ExplanationJob:
             f"pixels, but it is {cells}."
         )
         raise OptionError(message)
-    job = prepare_job(found, model, settings)
     return ExplanationJob(job, labels, why_not_exact(model), (cells, cells), job.progress)
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from featx.codes.joining import JoinedStores, join_stores
 from featx.errors import (
@@ -34,8 +36,6 @@ from featx.workflows.settings import Inputs, ModelSettings, PredictionSettings, 
 __all__ = [
     "FORMATS",
     "PredictionJob",
-    "find_inputs",
-    "open_model",
     "prepare_job",
     "prepare_prediction",
 ]
@@ -86,6 +86,19 @@ class PredictionJob:
         """Number of images, readable or not."""
         return len(self.records) if self.joined is None else len(self.joined.images)
 
+    def column(self, name: str) -> NDArray[np.object_]:
+        """Return the label, split or group of all images; None where one is not known."""
+        if self.joined is None:
+            return np.array([getattr(record, name) for record in self.records], dtype=object)
+        found: NDArray[np.object_] = getattr(self.joined.images, name)
+        return found
+
+    def take(self, images: NDArray[np.integer]) -> "PredictionJob":
+        """Return the job with only some of its images."""
+        if self.joined is None:
+            return dataclasses.replace(self, records=tuple(self.records[k] for k in images))
+        return dataclasses.replace(self, joined=self.joined.take(images))
+
     def names(self, images: slice) -> list[str]:
         """Return the names of some images: files to open, or paths as the store has them."""
         if self.joined is None:
@@ -116,16 +129,14 @@ def prepare_prediction(settings: PredictionSettings) -> PredictionJob:
     output = None
     if settings.output is not None:
         output = check_output(settings.output, overwrite=settings.overwrite, suffixes=FORMATS)
-    check_device(settings.device)
     if settings.top is not None and settings.top < 1:
         message = f"--top must be 1 or more, but it is {settings.top}."
         raise OptionError(message)
-    model = open_model(settings)
-    job = prepare_job(find_inputs(settings.inputs, model), model, settings)
+    job = prepare_job(settings, settings.inputs)
     return dataclasses.replace(job, top=settings.top, output=output)
 
 
-def open_model(settings: ModelSettings) -> Model:
+def _open_model(settings: ModelSettings) -> Model:
     """Return the model of the settings, ready to classify."""
     if isinstance(settings.model, Model):
         model = settings.model
@@ -139,27 +150,49 @@ def open_model(settings: ModelSettings) -> Model:
     return model
 
 
-def find_inputs(inputs: Inputs, model: Model) -> JoinedStores | tuple[ImageRecord, ...]:
-    """Return the stores or the images of an input.
+def prepare_job(settings: ModelSettings, inputs: Inputs | tuple[ImageRecord, ...]) -> PredictionJob:
+    """Return a job that classifies an input and writes nothing.
 
     Parameters
     ----------
-    inputs : Path, str or sequence of them
+    settings : ModelSettings
+        The model, and how it classifies images.
+    inputs : Path, str, sequence of them, or tuple of ImageRecord
         Images and folders of images; or one or several stores.
-    model : Model
-        The model, which knows the layers that are needed from the stores.
 
     Raises
     ------
     ImagesError, OptionError, StoreError
         Nothing was found, or stores and images are mixed.
+    ModelError, WeightsError
+        The model or the weights cannot be found or used.
     RecipeMismatchError
-        The stores hold codes of another recipe than the model's.
+        The codes or the weights differ from those that the model was fitted on.
     """
-    files = [as_file(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    if not files:
+    check_device(settings.device)
+    model = _open_model(settings)
+    found = _find_inputs(inputs, model)
+    device, progress = settings.device, settings.progress
+    if isinstance(found, JoinedStores):
+        return PredictionJob(model, (), found, None, found.recipe, device, progress=progress)
+    precision = settings.precision or model.recipe.precision
+    recipe = dataclasses.replace(model.recipe, precision=precision)
+    model.check_recipe(recipe, "This run")
+    source = _source(model, settings.weights)
+    return PredictionJob(model, found, None, source, recipe, device, progress=progress)
+
+
+def _find_inputs(
+    inputs: Inputs | tuple[ImageRecord, ...], model: Model
+) -> JoinedStores | tuple[ImageRecord, ...]:
+    """Return the stores, with the layers of the model, or the images of an input."""
+    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    if not given:
         message = "No images, folder or store was given."
         raise ImagesError(message)
+    if records := tuple(each for each in given if isinstance(each, ImageRecord)):
+        return records
+    files = [as_file(each) for each in given if not isinstance(each, ImageRecord)]
     stores = [
         file for file in files if isinstance(file, Path) and file.is_file() and h5py.is_hdf5(file)
     ]
@@ -173,35 +206,6 @@ def find_inputs(inputs: Inputs, model: Model) -> JoinedStores | tuple[ImageRecor
         )
         raise OptionError(message)
     return _joined(stores, model)
-
-
-def prepare_job(
-    found: JoinedStores | tuple[ImageRecord, ...], model: Model, settings: ModelSettings
-) -> PredictionJob:
-    """Return a job that classifies an input and writes nothing.
-
-    Parameters
-    ----------
-    found : JoinedStores or tuple of ImageRecord
-        The result of `find_inputs`.
-    model : Model
-        The model.
-    settings : ModelSettings
-        Weights, precision, device and progress.
-
-    Raises
-    ------
-    RecipeMismatchError, WeightsError
-        The weights cannot be found, or differ from those that the model was fitted with.
-    """
-    device, progress = settings.device, settings.progress
-    if isinstance(found, JoinedStores):
-        return PredictionJob(model, (), found, None, found.recipe, device, progress=progress)
-    precision = settings.precision or model.recipe.precision
-    recipe = dataclasses.replace(model.recipe, precision=precision)
-    model.check_recipe(recipe, "This run")
-    source = _source(model, settings.weights)
-    return PredictionJob(model, found, None, source, recipe, device, progress=progress)
 
 
 def _joined(paths: Sequence[Path], model: Model) -> JoinedStores:
