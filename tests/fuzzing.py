@@ -1,7 +1,7 @@
-"""A process of its own that opens hostile files, so that its death is a failure and not the end.
+"""A process that opens malicious files, so that its death does not end the tests.
 
-Python's words go in, a line of JSON each; what came of it comes back the same way. The
-process dies of a file that takes too long, and says how much memory each file took.
+Requests and answers are lines of JSON. A file that takes too long ends the process. Answers
+hold the memory that each file needed.
 """
 
 import json
@@ -14,20 +14,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-#: Seconds that a file may take; on a busy machine a good one takes a tenth.
+#: Time limit for each file in seconds; a valid file takes a tenth of it on a busy machine.
 LONGEST = 60
-#: Bytes that the process may grow by for one small file, the libraries it imports included.
+#: Memory limit for each small file in bytes, with the libraries that are imported.
 MOST_BYTES = 400_000_000
 
 
 class Worker:
-    """The process, seen from the tests."""
+    """Starts the process and sends it requests."""
 
     def __init__(self) -> None:
         self._process = None
 
     def __call__(self, action: str, *arguments: object) -> dict:
-        """Run one of the actions below, and return {"error": class or None, ...}."""
+        """Run one of the functions below, and return {"error": class or None, ...}."""
         if self._process is None or self._process.poll() is not None:
             self._start()
         request = json.dumps([action, *map(str, arguments)]) + "\n"
@@ -36,38 +36,38 @@ class Worker:
         ready, _, _ = select.select([self._process.stdout], [], [], 10 * LONGEST)
         answer = self._process.stdout.readline() if ready else b""
         if not answer:
-            self._words.seek(0)
-            words = self._words.read().decode(errors="replace")[-2000:]
+            self._stderr.seek(0)
+            text = self._stderr.read().decode(errors="replace")[-2000:]
             self.stop()
             code = self._process.returncode
-            raise AssertionError(f"{request.strip()} ended the process ({code}): {words}")
+            raise AssertionError(f"{request.strip()} ended the process ({code}): {text}")
         return json.loads(answer)
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.stdin.close()
             self._process.stdout.close()
-            self._words.close()
+            self._stderr.close()
             self._process.kill()
             self._process.wait()
 
     def _start(self) -> None:
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115  of the process
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  of the process
         self._process = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._words,
+            stderr=self._stderr,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
         self("nothing")
 
 
-# inside the process
+# Functions that run in the process.
 
 
 def nothing() -> dict:
-    import pandas as pd  # noqa: F401  lazy: in the process alone
+    import pandas as pd  # noqa: F401  imported in the process only
     import skops.io  # noqa: F401
 
     import featx.cli.app
@@ -78,7 +78,7 @@ def nothing() -> dict:
 
 
 def store(path: str) -> dict:
-    """Read all of a store in each way."""
+    """Read a store in every way."""
     import featx
 
     opened = featx.open_store(path)
@@ -93,7 +93,7 @@ def store(path: str) -> dict:
 
 
 def weights(path: str) -> dict:
-    """Say what a weights file holds, and read it."""
+    """Inspect a weights file, and read it."""
     from featx.network import find_weights, inspect_weights, read_weights
 
     inspect_weights(path)
@@ -103,7 +103,7 @@ def weights(path: str) -> dict:
 
 
 def tuned(path: str) -> dict:
-    """Open a tuned network as a classifier."""
+    """Open a fine-tuned network as a classifier."""
     import numpy as np
 
     from featx.workflows.heads import tuned_model
@@ -113,8 +113,8 @@ def tuned(path: str) -> dict:
     return {"classes": opened.classes}
 
 
-def bundle(path: str) -> dict:
-    """Load a bundle and classify with it."""
+def model(path: str) -> dict:
+    """Load a model and classify with it."""
     import numpy as np
 
     import featx
@@ -125,7 +125,7 @@ def bundle(path: str) -> dict:
 
 
 def info(path: str) -> dict:
-    """Run featx info; a traceback is an error of another class than SystemExit."""
+    """Run featx info; other errors than SystemExit are failures."""
     import contextlib
     import io
 
@@ -143,7 +143,7 @@ def info(path: str) -> dict:
 
 
 def manifest(table: str, output: str) -> dict:
-    """Extract the images of a table with a network that is none."""
+    """Extract the images of a table without a network."""
     from running import job_in, run
 
     job = job_in(Path(output).parent, images=None, manifest=table, output=output)
@@ -152,14 +152,14 @@ def manifest(table: str, output: str) -> dict:
 
 
 def folder(path: str) -> dict:
-    """List a folder of images with the tables inside it."""
+    """List a folder of images with its tables."""
     from featx.images import list_images
 
     return {"n": len(list_images(path).records)}
 
 
 def labels(path: str, table: str) -> dict:
-    """Take the labels of a store's images from a table."""
+    """Read labels for a store from a table."""
     import featx
     from featx.dataset.labels import relabel
 
@@ -175,12 +175,12 @@ def _answer(action: str, arguments: list[str]) -> dict:
     try:
         found = {"error": None, **globals()[action](*arguments)}
     except FeatxError as error:
-        found = {"error": type(error).__name__, "words": str(error)}
+        found = {"error": type(error).__name__, "message": str(error)}
     except BaseException as error:
         import traceback
 
         lines = "".join(traceback.format_exception(error))
-        found = {"error": "bare", "words": lines[-3000:]}
+        found = {"error": "bare", "message": lines[-3000:]}
     signal.alarm(0)
     found["grown"] = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     return found
@@ -191,7 +191,7 @@ if __name__ == "__main__":
 
     faulthandler.enable()
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints is no answer
+    os.dup2(2, 1)  # output of libraries must not be read as answers
     for line in sys.stdin:
         action, *arguments = json.loads(line)
         answers.write(json.dumps(_answer(action, arguments)) + "\n")
