@@ -34,9 +34,7 @@ def rings(n=120, seed=0):
 def tried_of(name, n_correct, n_rows=100, value=1.0):
     """Return a setting with a number of correct predictions."""
     nothing = np.zeros((n_rows, 2))
-    return TriedSetting(
-        CLASSIFIERS[name], "l2", value, n_correct, 1.0, n_rows, nothing, True, False, ()
-    )
+    return TriedSetting(CLASSIFIERS[name], "l2", value, n_correct, 1.0, nothing)
 
 
 def test_the_defaults_are_used_without_folds():

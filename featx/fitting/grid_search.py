@@ -32,7 +32,6 @@ from featx.fitting.single_fit import (
 from featx.metrics.columns import expand_columns
 
 __all__ = [
-    "ConvergenceWatch",
     "GridSearch",
     "Pairs",
     "PreprocessorCache",
@@ -71,13 +70,11 @@ class TriedSetting:
         Held-out rows whose label was predicted.
     fraction : float
         Fraction of the training rows that was used.
-    n_rows : int
-        Held-out rows of all folds.
     decision_scores : ndarray of shape (n_rows, k)
         Of the held-out rows; -inf for classes that the training rows of a fold lack.
-    converged : bool
+    converged : bool, default=True
         Whether all fits converged.
-    separates : bool
+    separates : bool, default=False
         Whether each fit predicts all its training rows correctly.
     models : tuple of FittedClassifier
         Classifiers of the folds, if another fit can start from them.
@@ -88,16 +85,20 @@ class TriedSetting:
     value: Any
     n_correct: int
     fraction: float
-    n_rows: int
     decision_scores: Matrix
-    converged: bool
-    separates: bool
-    models: tuple[FittedClassifier, ...]
+    converged: bool = True
+    separates: bool = False
+    models: tuple[FittedClassifier, ...] = ()
+
+    @property
+    def n_rows(self) -> int:
+        """Number of held-out rows of all folds."""
+        return len(self.decision_scores)
 
     @property
     def accuracy(self) -> float:
-        """Fraction of the held-out rows that were predicted correctly."""
-        return self.n_correct / self.n_rows
+        """Fraction of the held-out rows that were predicted correctly; NaN without rows."""
+        return self.n_correct / self.n_rows if self.n_rows else np.nan
 
 
 class PreprocessorCache:
@@ -229,7 +230,7 @@ class GridSearch:
         starts = self._starts(value, fraction) or [None] * len(self.pairs)
         rows = [self._take(self._rows[train], fraction) for train, _ in self.pairs]
         held_out = [self._rows[test] for _, test in self.pairs]
-        with watch_convergence() as watch, ThreadPoolExecutor(self._n_threads) as pool:
+        with watch_convergence() as not_converged, ThreadPoolExecutor(self._n_threads) as pool:
             folds = list(pool.map(partial(self._fit_fold, value), rows, held_out, starts))
         scores = np.concatenate([scores for _, scores, _ in folds])
         predicted = self.classes[scores.argmax(axis=1)]
@@ -239,9 +240,8 @@ class GridSearch:
             value=value,
             n_correct=int(np.sum(predicted == self._y[np.concatenate(held_out)])),
             fraction=fraction,
-            n_rows=len(scores),
             decision_scores=scores,
-            converged=watch.converged,
+            converged=not not_converged,
             separates=self.kind.has_penalty and all(separates for *_, separates in folds),
             models=tuple(model for model, *_ in folds) if self.kind.warm_starts else (),
         )
@@ -287,23 +287,16 @@ class GridSearch:
         return np.sort(np.concatenate(kept))
 
 
-@dataclass
-class ConvergenceWatch:
-    """Whether the fits inside `watch_convergence` converged."""
-
-    converged: bool = True
-
-
 @contextmanager
-def watch_convergence() -> Iterator[ConvergenceWatch]:
-    """Record warnings of estimators that did not converge, in all threads, and hide them."""
-    watch = ConvergenceWatch()
+def watch_convergence() -> Iterator[list[str]]:
+    """Hide warnings of estimators that did not converge, in all threads; list them at the end."""
+    not_converged: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        yield watch
+        yield not_converged
     for warning in caught:
         if issubclass(warning.category, ConvergenceWarning):
-            watch.converged = False
+            not_converged.append(str(warning.message))
         elif not str(warning.message).startswith(_HARMLESS):
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno

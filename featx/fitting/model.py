@@ -275,10 +275,6 @@ def load_model(path: Path | str = "model.skops", *, trust: bool = False) -> Mode
         The file does not exist, or is not a model that this version of featx can read.
     """
     path = Path(path)
-    has_suffix = path.suffix in {".skops", ".joblib"}
-    if path.is_file() and not has_suffix and not zipfile.is_zipfile(path):
-        message = f"{path} is not a model. Use a file that featx fit wrote, such as model.skops."
-        raise ModelError(message)
     if not path.is_file():
         message = f"The model {path} does not exist. Fit one first: featx fit CODES -o {path}"
         raise ModelError(message)

@@ -18,8 +18,7 @@ from sklearn.pipeline import Pipeline
 
 from featx.cluster import Cluster
 from featx.codes.matrix import Rows
-from featx.dataset.duplicates import DuplicatePair
-from featx.dataset.splits import small_class_notes
+from featx.dataset.splits import DataSplit, small_class_notes
 from featx.fitting.baselines import score_baselines
 from featx.fitting.coordinates import coordinates_of
 from featx.fitting.cross_validation import (
@@ -110,18 +109,28 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
     began = time.perf_counter()
     fitted = _fit_exact(job, cluster) if job.solver.is_exact else _fit_streamed(job, cluster)
     evaluation, notes = fitted.predictions.evaluation(job), [*job.notes, *fitted.notes]
+    paths = job.joined.images.path[job.rows]
     summary = {
         "codes": [str(path) for path in job.joined.paths],
         "layers": list(job.joined.recipe.layers),
         "solver": job.solver.name,
         **fitted.facts,
+        "without_duplicates": without_duplicates(job, fitted.split, fitted.predictions),
         "components": job.space.components,
         "whiten": job.space.whiten,
         "calibration": job.settings.calibration,
         "seed": job.space.seed,
         "n_train": len(fitted.rows),
         **evaluation.to_dict(),
-        "duplicates": [_duplicate_facts(pair, job) for pair in job.duplicates],
+        "duplicates": [
+            {
+                "first": str(paths[pair.first]),
+                "second": str(paths[pair.second]),
+                "same_bytes": pair.exact,
+                "correlation": round(pair.correlation, 4),
+            }
+            for pair in job.duplicates
+        ],
         "notes": notes,
         "seconds": round(time.perf_counter() - began, 2),
         "model": None if job.output is None else str(job.output),
@@ -147,6 +156,7 @@ class _Fitted:
 
     pipeline: Pipeline
     rows: Rows
+    split: DataSplit
     predictions: HeldOutPredictions
     facts: Mapping[str, Any]
     notes: tuple[str, ...]
@@ -155,19 +165,15 @@ class _Fitted:
 def _fit_exact(job: FitJob, cluster: Cluster | None) -> _Fitted:
     coordinates = coordinates_of(job, cluster)
     selected, predictions = fit_and_predict(coordinates.problem, job)
-    choice, notes = selected.choice, list(selected.notes)
-    on, duplicates = str(job.split.scored_on), None
+    choice, on, notes = selected.choice, str(job.split.scored_on), list(selected.notes)
     if on == "folds":
-        on = f"{predictions.n_folds} folds"
-        if predictions.n_repeats > 1:
-            on += f", {predictions.n_repeats} times"
+        repeats = predictions.n_repeats
+        on = f"{predictions.n_folds} folds" + (f", {repeats} times" if repeats > 1 else "")
         notes = [
             *small_class_notes(predictions.y, predictions.groups, job.settings.folds),
             *notes,
             *(f"In a fold of the cross-validation: {note}" for note in predictions.notes),
         ]
-    else:
-        duplicates = without_duplicates(job, job.split, predictions)
     if job.settings.refit:
         rows = np.arange(len(job.rows))
         model = fit_choice(coordinates.problem, rows, choice, job.space)
@@ -179,15 +185,20 @@ def _fit_exact(job: FitJob, cluster: Cluster | None) -> _Fitted:
         "normalise": choice.normalise,
         "parameters": dict(selected.model.parameters),
         "tried": [
-            _tried_facts(each.kind.name, each.normalise, each.value, each.fraction, each.accuracy)
+            {
+                "classifier": each.kind.name,
+                "normalise": each.normalise,
+                "value": each.value,
+                "fraction": each.fraction,
+                "accuracy": each.accuracy,
+            }
             for each in choice.tried
         ],
         "scored_on": on,
-        "without_duplicates": duplicates,
         "baselines": score_baselines(job, choice.kind) if job.settings.baselines else None,
     }
     pipeline = coordinates.pipeline(selected, job.space)
-    return _Fitted(pipeline, selected.rows, predictions, facts, tuple(notes))
+    return _Fitted(pipeline, selected.rows, job.split, predictions, facts, tuple(notes))
 
 
 def _fit_streamed(job: FitJob, cluster: Cluster | None) -> _Fitted:
@@ -196,50 +207,23 @@ def _fit_streamed(job: FitJob, cluster: Cluster | None) -> _Fitted:
     if on == "folds":
         on = f"one of {job.settings.folds} folds"
         notes.append("One fold is scored, and the classifier is only fitted on the other folds.")
-    rows, normalise = split.fit_rows, job.space.normalise[0]
+    rows, calibration = split.fit_rows, job.settings.calibration
+    codes = job.joined.matrix(job.rows).take(rows)
     found = fit_streamed(
-        job.joined.matrix(job.rows).take(rows),
-        job.y[rows],
-        job.groups[rows],
-        job.space,
-        job.settings.calibration,
-        cluster=cluster,
+        codes, job.y[rows], job.groups[rows], job.space, calibration, cluster=cluster
     )
     pipeline = found.pipeline
     predictions = predict_rows(job, pipeline.predict_proba, pipeline.classes_, split.score_rows)
+    chosen = {"classifier": job.space.kinds[0].name, "normalise": job.space.normalise[0]}
     facts = {
         "gflops": None,
-        "classifier": found.kind.name,
-        "normalise": normalise,
+        **chosen,
         "parameters": {"C": found.value},
         "tried": [
-            _tried_facts(found.kind.name, normalise, value, 1.0, accuracy)
+            {**chosen, "value": value, "fraction": 1.0, "accuracy": accuracy}
             for value, accuracy in found.tried
         ],
         "scored_on": on,
-        "without_duplicates": without_duplicates(job, split, predictions),
         "baselines": None,
     }
-    return _Fitted(pipeline, rows, predictions, facts, (*notes, *found.notes))
-
-
-def _tried_facts(
-    classifier: str, normalise: str, value: Any, fraction: float, accuracy: float
-) -> dict[str, Any]:
-    return {
-        "classifier": classifier,
-        "normalise": normalise,
-        "value": value,
-        "fraction": fraction,
-        "accuracy": accuracy,
-    }
-
-
-def _duplicate_facts(pair: DuplicatePair, job: FitJob) -> dict[str, Any]:
-    paths = job.joined.images.path[job.rows]
-    return {
-        "first": str(paths[pair.first]),
-        "second": str(paths[pair.second]),
-        "same_bytes": pair.exact,
-        "correlation": round(pair.correlation, 4),
-    }
+    return _Fitted(pipeline, rows, split, predictions, facts, (*notes, *found.notes))

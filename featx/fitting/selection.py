@@ -17,7 +17,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -27,7 +26,6 @@ from featx.codes.matrix import Matrix, Rows
 from featx.dataset.splits import DataSplit, inner_folds
 from featx.errors import FitError
 from featx.fitting.calibration import calibrate
-from featx.fitting.classifiers import ClassifierKind
 from featx.fitting.grid_search import (
     GridSearch,
     Pairs,
@@ -55,38 +53,20 @@ _FRACTIONS = (0.25, 0.5, 1.0)
 _FEWEST_ROWS_PER_CLASS = 5
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What a search chose.
+@dataclass(frozen=True, kw_only=True)
+class Choice(TriedSetting):
+    """The best setting of a search; its accuracy is too high, because it was chosen.
 
     Parameters
     ----------
-    kind : ClassifierKind
-        The classifier.
-    normalise : str
-        The normalisation.
-    value : object
-        Value of the searched parameter; None if no parameter was searched.
-    decision_scores : ndarray of shape (m, k)
-        Of held-out rows, in the search; classes are sorted.
-    rows : ndarray of int, shape (m,)
+    rows : ndarray of int, shape (n_rows,)
         The held-out rows; none if there were too few rows to hold any out.
-    accuracy : float
-        Accuracy on the held-out rows. It is too high, because the best setting was chosen.
     tried : tuple of TriedSetting
         Best setting of each classifier, on the largest fraction of the rows that it reached.
-    converged : bool
-        Whether the fits of the chosen setting converged.
     """
 
-    kind: ClassifierKind
-    normalise: str
-    value: Any
-    decision_scores: Matrix
     rows: Rows
-    accuracy: float
     tried: tuple[TriedSetting, ...]
-    converged: bool
 
 
 @dataclass(frozen=True)
@@ -185,8 +165,8 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, space: SearchSpace) -> Ch
     """
     if not pairs:
         no_scores = np.zeros((0, len(np.unique(problem.y[rows]))))
-        kind, normalise, no_rows = space.kinds[0], space.normalise[0], np.zeros(0, int)
-        return Choice(kind, normalise, None, no_scores, no_rows, np.nan, (), converged=True)
+        first = TriedSetting(space.kinds[0], space.normalise[0], None, 0, 1.0, no_scores)
+        return Choice(**vars(first), rows=np.zeros(0, int), tried=())
     preprocessed = PreprocessorCache(problem, space)
     with _single_threaded_products():
         searches = [
@@ -196,16 +176,8 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, space: SearchSpace) -> Ch
         ]
         winner = searches[0] if len(searches) == 1 else _halve(searches)
         best = winner.search()
-    return Choice(
-        kind=best.kind,
-        normalise=best.normalise,
-        value=best.value,
-        decision_scores=best.decision_scores,
-        rows=np.concatenate([rows[test] for _, test in pairs]),
-        accuracy=best.accuracy,
-        tried=tuple(best if each is winner else each.best() for each in searches),
-        converged=best.converged,
-    )
+    tried = tuple(best if each is winner else each.best() for each in searches)
+    return Choice(**vars(best), rows=np.concatenate([rows[b] for _, b in pairs]), tried=tried)
 
 
 def fit_choice(
@@ -218,11 +190,11 @@ def fit_choice(
     FittedClassifier
     """
     X, y = problem.coordinates[choice.normalise][rows], problem.y[rows]
-    with _single_threaded_products(), watch_convergence() as watch:
+    with _single_threaded_products(), watch_convergence() as not_converged:
         preprocessor = fit_preprocessor(X, choice.normalise, space)
         X = preprocessor.transform(X)
         model = fit_classifier(choice.kind, preprocessor, X, y, choice.value, space)
-    return dataclasses.replace(model, converged=watch.converged)
+    return dataclasses.replace(model, converged=not not_converged)
 
 
 def plan_of(space: SearchSpace, n_rows: int, n_classes: int) -> str:

@@ -40,7 +40,7 @@ from featx.codes.scaling import UnitRows
 from featx.dataset.folds import make_folds
 from featx.errors import FitError, OptionError, StoreError
 from featx.fitting.calibration import DecisionScores, calibrate, decision_scores
-from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind
+from featx.fitting.classifiers import CLASSIFIERS
 from featx.fitting.single_fit import SearchSpace
 from featx.text import counted
 
@@ -65,19 +65,8 @@ _LOSSES = {
 # A squared loss diverges with longer steps: half of 2 / (1 + 1), for the row and the intercept.
 _SQUARED_STEP = 0.5
 _SETTINGS = (
-    "alpha",
-    "average",
-    "class_weight",
-    "epsilon",
-    "eta0",
-    "fit_intercept",
-    "l1_ratio",
-    "learning_rate",
-    "loss",
-    "max_iter",
-    "n_iter_no_change",
-    "penalty",
-    "power_t",
+    *("alpha", "average", "class_weight", "epsilon", "eta0", "fit_intercept", "l1_ratio"),
+    *("learning_rate", "loss", "max_iter", "n_iter_no_change", "penalty", "power_t"),
 )
 _ON_ERROR = "Nothing of the fit is kept: run the same command again."
 
@@ -90,8 +79,6 @@ class StreamedFit:
     ----------
     pipeline : Pipeline
         From codes (n, d), layers side by side, to probabilities.
-    kind : ClassifierKind
-        The classifier.
     value : float
         The chosen C; `alpha` is 1 / (C x number of training rows).
     tried : tuple of (float, float)
@@ -105,7 +92,6 @@ class StreamedFit:
     """
 
     pipeline: Pipeline
-    kind: ClassifierKind
     value: float
     tried: tuple[tuple[float, float], ...]
     n_epochs: int
@@ -161,7 +147,7 @@ def fit_streamed(
     ClusterError
         The cluster is lost, or a worker ended with an error.
     """
-    kind, loss = _check(space)
+    loss = _check(space)
     settings, classes = space.settings, np.unique(y)
     train, held_out = _hold_out(y, groups, space.seed)
     blocks = _Blocks.of(codes, space.normalise[0], train, space.seed)
@@ -218,7 +204,7 @@ def fit_streamed(
         ]
     )
     tried = tuple((model.C, model.n_correct / len(held_out)) for model in finite)
-    return StreamedFit(pipeline, kind, best.C, tried, n_epochs, len(held_out), tuple(notes))
+    return StreamedFit(pipeline, best.C, tried, n_epochs, len(held_out), tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -395,8 +381,8 @@ class _Model:
         return estimator
 
 
-def _check(space: SearchSpace) -> tuple[ClassifierKind, str]:
-    """Return the classifier and its loss, if the solver supports them."""
+def _check(space: SearchSpace) -> str:
+    """Return the loss of the classifier, if the solver supports it with these settings."""
     kinds, normalise, weight = space.kinds, space.normalise[0], space.settings.get("class_weight")
     if len(kinds) != 1 or not kinds[0].supports_sgd:
         supported = ", ".join(name for name, kind in CLASSIFIERS.items() if kind.supports_sgd)
@@ -424,7 +410,7 @@ def _check(space: SearchSpace) -> tuple[ClassifierKind, str]:
             "--class-weight balanced."
         )
         raise OptionError(message)
-    return kinds[0], str(space.settings.get("loss", _LOSSES[kinds[0].name]))
+    return str(space.settings.get("loss", _LOSSES[kinds[0].name]))
 
 
 def _hold_out(y: NDArray[np.str_], groups: NDArray[np.int32], seed: int) -> tuple[Rows, Rows]:
