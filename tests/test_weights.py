@@ -722,7 +722,7 @@ def test_empty_file_of_the_right_kind(tmp_path):
 @pytest.mark.parametrize("kept", [100, 0.5, 0.99])
 @pytest.mark.parametrize("ending", [".h5", ".keras"])
 def test_truncated_files(built, tmp_path, ending, kept):
-    """A file that lost its end is refused, with its size, wherever it was cut."""
+    """A file that lost its end is refused with its size."""
     path = tmp_path / f"cut{ending}"
     if ending == ".h5":
         write_legacy(path, legacy_layers(random_weights()))

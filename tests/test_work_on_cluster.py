@@ -194,8 +194,8 @@ def test_a_sweep_on_a_cluster_equals_a_sweep_in_one_process(home, threads, tmp_p
     found = {}
     for where, cluster in (("here", None), ("there", threads)):
         job = prepare_sweep(
-            home / "data", output=tmp_path / where, pool="none", size=32, weights="random:0",
-            clf="centroid",
+            home / "data", output=tmp_path / where, layer=["block1_pool", "block2_pool"],
+            pool="none", size=32, weights="random:0", clf="centroid",
         )  # fmt: skip
         found[where] = run_sweep(job, cluster=cluster)
     rows = [
