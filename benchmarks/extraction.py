@@ -1,12 +1,11 @@
-"""Extraction beside what bounds it, and beside what a user writes without featx.
+"""Compare extraction with its upper bound and with simple scripts.
 
     python benchmarks/extraction.py ../shared/data/rsscn7_350
 
-One run, one machine, every case in a process of its own: (a) the network alone
-on arrays in memory, (b) decoding alone and (c) writing alone, in processor
-seconds an image, (d) featx from files to the store, (e) the script that one
-writes with Keras, (f) PyTorch with a DataLoader, if it is installed. The bound
-of (d) is 1 / (a + (b + c) / processors).
+Each case runs in its own process: (a) the network alone on arrays in memory; (b) decoding alone
+and (c) writing alone, in processor seconds per image; (d) featx from files to the store; (e) a
+simple script with Keras; (f) PyTorch with a DataLoader, if it is installed. The bound of (d) is 1
+/ (a + (b + c) / processors).
 """
 
 import argparse
@@ -20,12 +19,12 @@ from pathlib import Path
 
 from measuring import measured
 
-BATCH = 32  # of (e) and (f), as in Keras's examples
+BATCH = 32  # in (e) and (f), as in the examples of Keras
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is extracted."""
+    """Settings of an extraction."""
 
     layer: str
     size: int
@@ -56,7 +55,7 @@ def prepared(images: str, setting: Setting, output: Path) -> object:
 
 
 def network_alone(images: str, setting: Setting) -> dict:
-    """Seconds an image of the network; the better of one and of two batches at once."""
+    """Return the seconds per image of the network, with one or two batches at once."""
     import numpy as np
 
     from featx.extraction import settle_batch_size
@@ -71,31 +70,31 @@ def network_alone(images: str, setting: Setting) -> dict:
     rates = []
     for n_threads in (1, 2):
         with ThreadPoolExecutor(n_threads) as pool:
-            began, n_done = time.perf_counter(), 0
-            while time.perf_counter() - began < 8:
+            started, n_done = time.perf_counter(), 0
+            while time.perf_counter() - started < 8:
                 n_done += sum(
                     len(b["x"])
                     for b in pool.map(lambda _: {"x": batch, **backbone(batch)}, range(8))
                 )
-            rates.append(n_done / (time.perf_counter() - began))
+            rates.append(n_done / (time.perf_counter() - started))
     return {"seconds": 1 / max(rates), "batch": size}
 
 
 def decoding_alone(images: str, setting: Setting) -> dict:
-    """Processor seconds an image of reading and decoding."""
+    """Return the processor seconds per image of reading and decoding."""
     from featx.images import read_image
 
     job = prepared(images, setting, Path(tempfile.gettempdir()) / "none.h5")
     recipe = job.recipe
     read_image(job.files[0], recipe.size, recipe.resize)
-    began = time.process_time()
+    started = time.process_time()
     for file in job.files:
         read_image(file, recipe.size, recipe.resize)
-    return {"seconds": (time.process_time() - began) / len(job.files)}
+    return {"seconds": (time.process_time() - started) / len(job.files)}
 
 
 def writing_alone(images: str, setting: Setting, batch: int) -> dict:
-    """Processor seconds an image of writing codes and facts into a store."""
+    """Return the processor seconds per image of writing a row of a store."""
     import numpy as np
 
     from featx.images import read_image
@@ -107,29 +106,29 @@ def writing_alone(images: str, setting: Setting, batch: int) -> dict:
         create_store(job.output, recipe, job.columns(), {})
         shape = (batch, *recipe.code_shape(setting.layer))
         codes = np.random.default_rng(0).random(shape, np.float32).astype(recipe.dtype)
-        picture = read_image(job.files[0], recipe.size, recipe.resize)
-        facts = [ImageFacts(picture.sha256, picture.phash, picture.thumbnail)] * batch
+        image = read_image(job.files[0], recipe.size, recipe.resize)
+        facts = [ImageFacts(image.sha256, image.phash, image.thumbnail)] * batch
         starts = range(0, job.n_images - batch, batch)
         with StoreWriter(job.output) as writer:
-            began = time.process_time()
+            started = time.process_time()
             for start in starts:
                 rows = np.arange(start, start + batch)
                 writer.write_done(rows, {setting.layer: codes}, facts)
-            seconds = time.process_time() - began
+            seconds = time.process_time() - started
     return {"seconds": seconds / (len(starts) * batch)}
 
 
 def featx_whole(images: str, setting: Setting) -> dict:
-    """From files to the store by featx: compilation included, weights loaded before."""
+    """Extract with featx, including compilation; the weights are loaded before."""
     from featx.extraction import run_extraction
 
     with tempfile.TemporaryDirectory() as folder:
-        made = run_extraction(prepared(images, setting, Path(folder) / "codes.h5"))
-    return {"seconds": 1 / made.images_per_second, "shares": made.timings}
+        result = run_extraction(prepared(images, setting, Path(folder) / "codes.h5"))
+    return {"seconds": 1 / result.images_per_second, "timings": result.timings}
 
 
 def keras_script(images: str, setting: Setting) -> dict:
-    """Extract as Keras's documentation does: load_img, preprocess_input, predict, h5py."""
+    """Extract as in the documentation of Keras: load_img, preprocess_input, predict, h5py."""
     import h5py
     import keras
     import numpy as np
@@ -145,7 +144,7 @@ def keras_script(images: str, setting: Setting) -> dict:
     ).items():
         whole.get_layer(name).set_weights(list(arrays))
     model = keras.Model(whole.input, whole.get_layer(setting.layer).output)
-    began = time.perf_counter()
+    started = time.perf_counter()
     with (
         tempfile.TemporaryDirectory() as folder,
         h5py.File(Path(folder) / "codes.h5", "w") as store,
@@ -160,11 +159,11 @@ def keras_script(images: str, setting: Setting) -> dict:
                 preprocess_input(np.stack(loaded)), verbose=0
             )
         store.flush()
-    return {"seconds": (time.perf_counter() - began) / len(files)}
+    return {"seconds": (time.perf_counter() - started) / len(files)}
 
 
 def torch_script(images: str, setting: Setting) -> dict:
-    """Extract as PyTorch's users do: an eager model, a DataLoader with workers, h5py."""
+    """Extract with an eager PyTorch model, a DataLoader with workers, and h5py."""
     import h5py
     import numpy as np
     import torch
@@ -202,7 +201,7 @@ def torch_script(images: str, setting: Setting) -> dict:
     files = sorted(Path(images).rglob("*.jpg"))
     workers = {"num_workers": os.cpu_count() or 1, "multiprocessing_context": "fork"}
     loader = DataLoader(Images(files), BATCH, **workers)
-    began, start = time.perf_counter(), 0
+    started, start = time.perf_counter(), 0
     with (
         tempfile.TemporaryDirectory() as folder,
         h5py.File(Path(folder) / "codes.h5", "w") as store,
@@ -220,7 +219,7 @@ def torch_script(images: str, setting: Setting) -> dict:
                 codes[start : start + len(found)] = found
                 start += len(found)
         store.flush()
-    return {"seconds": (time.perf_counter() - began) / len(files)}
+    return {"seconds": (time.perf_counter() - started) / len(files)}
 
 
 def main() -> None:
@@ -230,7 +229,7 @@ def main() -> None:
     images = parser.parse_args().images
     n_cores = os.cpu_count() or 1
     torch = importlib.util.find_spec("torch") is not None
-    print("| what | images/s | of the bound | times (e) | peak memory, MB | |")
+    print("| case | images/s | of the bound | speedup | peak memory, MB | |")
     print("| --- | --- | --- | --- | --- | --- |")
     script_float32 = 1.0
     for setting in SETTINGS:
@@ -240,15 +239,15 @@ def main() -> None:
         bound = network["seconds"] + (decode["seconds"] + write["seconds"]) / n_cores
         whole = measured(featx_whole, images, setting)
         rows = [
-            ("(a) network alone", network, f"{network['batch']} images at a time"),
-            ("(b) decoding, one processor", decode, f"{1e3 * decode['seconds']:.1f} ms an image"),
-            ("(c) writing, one processor", write, f"{1e3 * write['seconds']:.2f} ms an image"),
-            ("(d) featx", whole, f"network busy {whole['shares'].network:.0%} of the time"),
+            ("(a) network alone", network, f"batches of {network['batch']} images"),
+            ("(b) decoding, one processor", decode, f"{1e3 * decode['seconds']:.1f} ms per image"),
+            ("(c) writing, one processor", write, f"{1e3 * write['seconds']:.2f} ms per image"),
+            ("(d) featx", whole, f"network busy {whole['timings'].network:.0%} of the time"),
         ]
-        if setting.precision == "float32":  # the script knows no other
+        if setting.precision == "float32":  # the script supports only float32
             script = measured(keras_script, images, setting)
             script_float32 = script["seconds"]
-            rows.append(("(e) Keras's script, float32", script, ""))
+            rows.append(("(e) Keras script, float32", script, ""))
         if torch:
             rows.append(("(f) PyTorch, DataLoader", measured(torch_script, images, setting), ""))
         title = f"{setting.layer} at {setting.size}, {setting.precision}, store {setting.dtype}"

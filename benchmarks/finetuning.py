@@ -1,12 +1,11 @@
-"""What a cache of the frozen layers saves: an epoch with it beside one without.
+"""Compare epochs with and without cached activations of the frozen layers.
 
     python benchmarks/finetuning.py
 
-Images are noise, which costs the network what pictures cost it. The bound counts
-products: a step goes forward through the frozen layers once, and through the
-others three times, forward and twice back. Each case runs in a process of its own, the two
-ways in turn, round after round, and their fastest epochs are compared: whatever else
-the machine does only ever adds to an epoch.
+The images are noise, which takes the network as long as real images. The bound counts
+multiplications: a step is one forward pass through the frozen layers, and three passes through the
+others, forward and twice backward. Each case runs in its own process, in alternating rounds, and
+the fastest epochs are compared, because other programs only make an epoch slower.
 """
 
 import argparse
@@ -20,7 +19,7 @@ CUT = "block5_pool"
 
 
 def epochs(frozen: str, cached: bool, n: int, size: int) -> dict:
-    """Train for a few epochs, and return the seconds of each but the first, and the losses."""
+    """Train for a few epochs; return the seconds of all but the first, and the losses."""
     from featx.finetuning.heads import random_head
     from featx.finetuning.inputs import Activations, Pixels
     from featx.finetuning.network import build_network
@@ -38,18 +37,18 @@ def epochs(frozen: str, cached: bool, n: int, size: int) -> dict:
     tuning = TrainingSettings(freeze_until=frozen, augment="none", epochs=4, patience=9)
     head = random_head(classes, recipe.code_size(CUT), (), 0, "l2")
     network = build_network(recipe, weights, head, tuning, find_device("cpu"))
-    shown: Pixels | Activations = Pixels(images)
+    inputs: Pixels | Activations = Pixels(images)
     if cached:
         first = Recipe(weights="bundled", layers=(frozen,), size=(size, size))
         needed = read_weights(find_weights("bundled", [frozen]), [frozen])
         backbone = build_backbone(first, needed)
         parts = [backbone(images[k : k + 16])[frozen] for k in range(0, n, 16)]
-        shown = Activations(np.concatenate(parts))
+        inputs = Activations(np.concatenate(parts))
     labels = Labels(
         rng.integers(0, 10, n), np.ones(n), train_rows=np.arange(n), stopping_rows=np.arange(16)
     )
     with tempfile.TemporaryDirectory() as folder:
-        found = train(network, shown, labels, tuning, Path(folder) / "c.h5", identity={})
+        found = train(network, inputs, labels, tuning, Path(folder) / "c.h5", identity={})
     return {
         "seconds": [epoch.seconds for epoch in found.history[2:]],
         "losses": [epoch.loss for epoch in found.history[1:]],
@@ -57,13 +56,13 @@ def epochs(frozen: str, cached: bool, n: int, size: int) -> dict:
 
 
 def bound(frozen: str, size: int, n_stop: float) -> float:
-    """Return how many times fewer products an epoch has that is cached."""
+    """Return the ratio of the multiplications of an epoch without and with a cache."""
     from featx.layers import gflop
 
-    ahead, whole = (gflop(name, (size, size)) for name in (frozen, CUT))
-    tail = whole - ahead
-    # The stopping part goes forward only.
-    without = (1 + n_stop) * ahead + (3 + n_stop) * tail
+    frozen_cost, whole = (gflop(name, (size, size)) for name in (frozen, CUT))
+    tail = whole - frozen_cost
+    # The early-stopping set only goes forward.
+    without = (1 + n_stop) * frozen_cost + (3 + n_stop) * tail
     return without / ((3 + n_stop) * tail) if tail else np.inf
 
 
@@ -72,23 +71,23 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
-    print("| frozen | an epoch, s | cached, s | times | of the bound | losses differ by |")
+    args = parser.parse_args()
+    print("| frozen up to | epoch, s | cached, s | speedup | of the bound | difference of losses |")
     print("| --- | --- | --- | --- | --- | --- |")
     for frozen in ("block3_pool", "block4_pool", CUT):
         plain, cached = [], []
-        for _ in range(given.rounds):
-            plain.append(measured(epochs, frozen, False, given.images, given.size))
-            cached.append(measured(epochs, frozen, True, given.images, given.size))
-        slow, fast = (min(s for run in way for s in run["seconds"]) for way in (plain, cached))
-        most = bound(frozen, given.size, 16 / given.images)
-        share = f"{slow / fast / most:.2f} of {most:.2f}" if np.isfinite(most) else ""
-        apart = max(
+        for _ in range(args.rounds):
+            plain.append(measured(epochs, frozen, False, args.images, args.size))
+            cached.append(measured(epochs, frozen, True, args.images, args.size))
+        slow, fast = (min(s for run in runs for s in run["seconds"]) for runs in (plain, cached))
+        limit = bound(frozen, args.size, 16 / args.images)
+        fraction = f"{slow / fast / limit:.2f} of {limit:.2f}" if np.isfinite(limit) else ""
+        gap = max(
             np.abs(np.subtract(a["losses"], b["losses"])).max()
             for a, b in zip(plain, cached, strict=True)
         )
         print(
-            f"| {frozen} | {slow:.2f} | {fast:.3f} | {slow / fast:.1f} | {share} | {apart:.0e} |",
+            f"| {frozen} | {slow:.2f} | {fast:.3f} | {slow / fast:.1f} | {fraction} | {gap:.0e} |",
             flush=True,
         )
 

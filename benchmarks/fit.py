@@ -1,15 +1,15 @@
-"""What the exact span gives and costs beside scikit-learn on the codes themselves.
+"""Compare the solvers of featx with scikit-learn on the codes.
 
-    python benchmarks/fit.py decisions codes.h5     # the same answers?
+    python benchmarks/fit.py decisions codes.h5     # difference of the decision scores
     python benchmarks/fit.py search codes.h5        # 5 folds x 7 C, and one fit
-    python benchmarks/fit.py large FOLDER           # 4,591 x 524,288, by the command line
-    python benchmarks/fit.py roads                  # the span beside the streamed road
+    python benchmarks/fit.py large FOLDER           # 4,591 x 524,288, with the command line
+    python benchmarks/fit.py solvers FOLDER         # Gram matrix and streamed solver
 
-codes.h5 holds flattened codes of one layer, as of
+codes.h5 holds flattened codes of one layer, for example of
 
     featx extract ../shared/data/rsscn7_350 --layer block2_pool
 
-One run, one machine, each case in a process of its own.
+Each case runs in its own process.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from measuring import measured
 PENALTIES = [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6]
 
 
-def raw_rows(store: str, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
-    """Return unit rows of the codes, all in memory, as one does without featx; and labels."""
+def code_rows(store: str, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
+    """Return the normalised codes in memory, and the labels."""
     from sklearn.preprocessing import normalize
 
     from featx.store import open_store
@@ -36,20 +36,19 @@ def raw_rows(store: str, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray
     return normalize(X, copy=False), opened.images.label.astype(str)
 
 
-def span_rows(store: str) -> tuple[np.ndarray, np.ndarray, object]:
-    """Return coordinates on the exact span, labels, and the span."""
+def gram_rows(store: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the coordinates from the Gram matrix, and the labels."""
     from featx.codes import GramCoordinates
     from featx.codes.matrix import CodeMatrix
     from featx.store import open_store
 
     opened = open_store(store)
     codes = CodeMatrix([opened.flat_codes(opened.recipe.layers[0])], np.arange(len(opened.images)))
-    span = GramCoordinates()
-    return span.fit_transform(codes), opened.images.label.astype(str), span
+    return GramCoordinates().fit_transform(codes), opened.images.label.astype(str)
 
 
 def estimators() -> dict:
-    """One of each, with every number given."""
+    """Return one estimator of each kind, with fixed parameters."""
     from sklearn.linear_model import LogisticRegression, RidgeClassifier
     from sklearn.svm import SVC
 
@@ -60,32 +59,31 @@ def estimators() -> dict:
     }
 
 
-def decide(store: str, name: str, on: str) -> dict:
-    """Fit on four fifths of the rows, decide on all."""
-    if on == "raw":
-        X, y = raw_rows(store)
-    else:
-        X, y, _ = span_rows(store)
+def decide(store: str, name: str, data: str) -> dict:
+    """Fit on four fifths of the rows; return the decision scores of all rows."""
+    X, y = code_rows(store) if data == "codes" else gram_rows(store)
     train = np.random.default_rng(0).permutation(len(y))[: len(y) * 4 // 5]
     model = estimators()[name].fit(X[train], y[train])
-    return {"decisions": model.decision_function(X)}
+    return {"scores": model.decision_function(X)}
 
 
 def decisions(store: str) -> None:
-    print("| what | largest difference of decisions | largest decision |\n| --- | --- | --- |")
+    print("| classifier | largest difference of decision scores | largest score |")
+    print("| --- | --- | --- |")
     for name in estimators():
-        raw, span = (measured(decide, store, name, on)["decisions"] for on in ("raw", "span"))
-        print(f"| {name} | {np.abs(raw - span).max():.1e} | {np.abs(raw).max():.2f} |", flush=True)
+        codes, gram = (measured(decide, store, name, x)["scores"] for x in ("codes", "gram"))
+        gap = np.abs(codes - gram).max()
+        print(f"| {name} | {gap:.1e} | {np.abs(codes).max():.2f} |", flush=True)
 
 
-def grid(store: str, on: str, n_folds: int) -> dict:
-    """Search 7 penalties on some folds, and refit; or, without folds, fit once."""
+def grid(store: str, data: str, n_folds: int) -> dict:
+    """Search 7 penalties on some folds and refit; without folds, fit once."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-    began = time.perf_counter()
-    # float32 on the codes, which is what fits in memory and what is fastest there
-    X, y = raw_rows(store, "float32") if on == "raw" else span_rows(store)[:2]
+    started = time.perf_counter()
+    # Codes are in float32, which fits into memory and is fastest.
+    X, y = code_rows(store, "float32") if data == "codes" else gram_rows(store)
     model = LogisticRegression(max_iter=10_000)
     if n_folds:
         folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
@@ -93,24 +91,25 @@ def grid(store: str, on: str, n_folds: int) -> dict:
     else:
         model.set_params(C=100)
     model.fit(X, y)
-    return {"seconds": time.perf_counter() - began}
+    return {"seconds": time.perf_counter() - started}
 
 
 def search(store: str) -> None:
-    print("| what | on | seconds | peak memory, MB |\n| --- | --- | --- | --- |")
+    print("| fit | data | seconds | peak memory, MB |\n| --- | --- | --- | --- |")
     for what, n_folds in (("one fit, C = 100", 0), ("5 folds x 7 C", 5)):
-        found = {on: measured(grid, store, on, n_folds) for on in ("span", "raw")}
-        for on, each in found.items():
-            print(f"| {what} | {on} | {each['seconds']:.1f} | {each['peak_mb']} |", flush=True)
-        faster = found["raw"]["seconds"] / found["span"]["seconds"]
-        share = found["span"]["peak_mb"] / found["raw"]["peak_mb"]
-        print(f"| {what} | ratio | {faster:.1f} times | {share:.2f} |", flush=True)
+        found = {data: measured(grid, store, data, n_folds) for data in ("gram", "codes")}
+        for data, each in found.items():
+            title = {"gram": "Gram matrix", "codes": "codes, float32"}[data]
+            print(f"| {what} | {title} | {each['seconds']:.1f} | {each['peak_mb']} |", flush=True)
+        speedup = found["codes"]["seconds"] / found["gram"]["seconds"]
+        memory = found["gram"]["peak_mb"] / found["codes"]["peak_mb"]
+        print(f"| {what} | ratio | {speedup:.1f} times | {memory:.2f} |", flush=True)
 
 
 def write_large(
     path: Path, n_train: int, n_val: int, layer: str, *, size: int, distance: float
 ) -> None:
-    """Write a store of codes of 16 classes, whose means have a length, block after block."""
+    """Write a synthetic store of 16 classes, whose means have a norm of `distance`, in blocks."""
     from featx.recipe import Recipe
     from featx.store import ImageFacts, StoreWriter, create_store
 
@@ -142,10 +141,10 @@ def write_large(
 
 
 def command_line(store: str, output: str, solver: str) -> dict:
-    """Run `featx fit` as a user does; its memory is sampled from beside it."""
+    """Run `featx fit` on the command line and sample its memory."""
     featx = str(Path(sys.executable).parent / "featx")
     verb = [featx, "fit", store, "--clf", "logistic", "-o", output]
-    began = time.perf_counter()
+    started = time.perf_counter()
     process = subprocess.Popen(
         [*verb, "--overwrite", "--json", "--solver", solver], stdout=subprocess.PIPE
     )
@@ -159,7 +158,7 @@ def command_line(store: str, output: str, solver: str) -> dict:
         peak = max([peak, *(int(line.split()[1]) * 1024 for line in found)])
         time.sleep(0.1)
     facts = json.loads(process.communicate()[0])
-    return {"seconds": time.perf_counter() - began, "peak": peak, "facts": facts}
+    return {"seconds": time.perf_counter() - started, "peak": peak, "facts": facts}
 
 
 def large(folder: str) -> None:
@@ -176,21 +175,22 @@ def large(folder: str) -> None:
     )
 
 
-def roads(folder: str) -> None:
+def solvers(folder: str) -> None:
     from featx.fitting.solvers import estimate_cost
 
-    print("| images | numbers | road | seconds | said | GB | said | accuracy |")
+    print("| images | features | solver | seconds | estimate | GB | estimate | accuracy |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for n in (500, 1000, 2000, 4000):
-        store = Path(folder) / f"roads-{n}.h5"
+        store = Path(folder) / f"solvers-{n}.h5"
         if not store.exists():
             write_large(store, n, n // 4, "block5_pool", size=224, distance=6.0)
         for solver in ("gram", "streamed"):
-            found = command_line(str(store), str(Path(folder) / "roads.skops"), solver)
-            said = estimate_cost(solver, n + n // 4, 25_088, 16)
+            found = command_line(str(store), str(Path(folder) / "solvers.skops"), solver)
+            estimate = estimate_cost(solver, n + n // 4, 25_088, 16)
             print(
                 f"| {n} + {n // 4} | 25,088 | {solver} | {found['seconds']:.0f} | "
-                f"{said.seconds:.0f} | {found['peak'] / 1e9:.2f} | {said.n_bytes / 1e9:.2f} | "
+                f"{estimate.seconds:.0f} | {found['peak'] / 1e9:.2f} | "
+                f"{estimate.n_bytes / 1e9:.2f} | "
                 f"{found['facts']['accuracy']['value']:.3f} |",
                 flush=True,
             )
@@ -198,11 +198,11 @@ def roads(folder: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("decisions", "search", "large", "roads"))
-    parser.add_argument("where", nargs="?", default=".", help="the store, or a folder to work in")
-    given = parser.parse_args()
-    {"decisions": decisions, "search": search, "large": large, "roads": roads}[given.what](
-        given.where
+    parser.add_argument("what", choices=("decisions", "search", "large", "solvers"))
+    parser.add_argument("where", nargs="?", default=".", help="Store, or folder for stores.")
+    args = parser.parse_args()
+    {"decisions": decisions, "search": search, "large": large, "solvers": solvers}[args.what](
+        args.where
     )
 
 

@@ -1,12 +1,11 @@
-"""What the main job costs beside its bounds and beside what a user does without featx.
+"""Compare the main steps with their bounds and with scikit-learn and NumPy.
 
     python benchmarks/main_job.py
 
-One run, one machine, every figure beside the one that it is compared with:
-extraction against the network alone; the fit on the exact span against
-scikit-learn on the codes themselves, with the difference of their decisions;
-a frame against reading its bytes; the Parquet export. Each case runs in a
-process of its own, and its peak of anonymous memory is sampled there.
+Extraction is compared with the network alone; the fit with the Gram matrix with scikit-learn on
+the codes, including the difference of the decision scores; and a frame with reading its bytes. The
+export to Parquet is measured as well. Each case runs in its own process, where the peak of
+anonymous memory is sampled.
 """
 
 import argparse
@@ -17,11 +16,11 @@ from pathlib import Path
 from measuring import measured
 
 LAYER = "block2_pool"
-PENALTY = 100.0  # one C, so that both sides fit the same model once
+PENALTY = 100.0  # one C, so that both fit the same model once
 
 
 def network_alone(images: str) -> dict:
-    """Images a second of the compiled network on arrays that lie in memory."""
+    """Return the images per second of the compiled network on arrays in memory."""
     import numpy as np
 
     from featx.extraction import prepare_extraction
@@ -31,21 +30,21 @@ def network_alone(images: str) -> dict:
     backbone = load_backbone(job.recipe, job.source)
     batch = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)
     backbone(batch)
-    began = time.perf_counter()
+    started = time.perf_counter()
     for _ in range(10):
         backbone(batch)
-    return {"rate": 10 * len(batch) / (time.perf_counter() - began)}
+    return {"rate": 10 * len(batch) / (time.perf_counter() - started)}
 
 
 def extraction(images: str, store: str) -> dict:
-    """Images a second of the whole extraction, the network's compilation included."""
+    """Return the images per second of the whole extraction, including compilation."""
     import featx
 
     return {"rate": featx.extract(images, layer=LAYER, output=store).images_per_second}
 
 
-def fit_on_span(store: str) -> dict:
-    """One logistic fit on the exact span, Gram matrix and way back included."""
+def fit_on_gram(store: str) -> dict:
+    """Fit once with the Gram matrix, from the file to the coefficients of the codes."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
@@ -55,17 +54,17 @@ def fit_on_span(store: str) -> dict:
 
     opened = open_store(store)
     train = np.flatnonzero(opened.images.split == "train")
-    began = time.perf_counter()
-    span = GramCoordinates().fit(CodeMatrix([opened.flat_codes(LAYER)], train))
+    started = time.perf_counter()
+    gram = GramCoordinates().fit(CodeMatrix([opened.flat_codes(LAYER)], train))
     y = opened.images.label[train].astype(str)
-    model = LogisticRegression(C=PENALTY, max_iter=10_000, tol=1e-8).fit(span.coordinates_, y)
-    decisions = model.decision_function(span.coordinates_)
-    span.to_code_space(model.coef_)
-    return {"seconds": time.perf_counter() - began, "decisions": decisions}
+    model = LogisticRegression(C=PENALTY, max_iter=10_000, tol=1e-8).fit(gram.coordinates_, y)
+    scores = model.decision_function(gram.coordinates_)
+    gram.to_code_space(model.coef_)
+    return {"seconds": time.perf_counter() - started, "scores": scores}
 
 
 def fit_on_codes(store: str, dtype: str) -> dict:
-    """Fit the same model by scikit-learn on the unit-length codes themselves."""
+    """Fit the same model with scikit-learn on the normalised codes."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import normalize
@@ -73,14 +72,14 @@ def fit_on_codes(store: str, dtype: str) -> dict:
     import featx
 
     X, y = featx.read_arrays(store, split="train")
-    began = time.perf_counter()
+    started = time.perf_counter()
     X = normalize(np.array(X, dtype))
     model = LogisticRegression(C=PENALTY, max_iter=10_000, tol=1e-8).fit(X, y)
-    return {"seconds": time.perf_counter() - began, "decisions": model.decision_function(X)}
+    return {"seconds": time.perf_counter() - started, "scores": model.decision_function(X)}
 
 
 def frame(store: str) -> dict:
-    """Seconds to read the bytes, and to make a frame of them; the better of three each."""
+    """Return the seconds to read the bytes and to make a frame; the best of three."""
     import numpy as np
 
     import featx
@@ -88,26 +87,26 @@ def frame(store: str) -> dict:
     n_bytes = Path(store).stat().st_size
     seconds = {"bytes": [], "frame": []}
     for _ in range(3):
-        began = time.perf_counter()
+        started = time.perf_counter()
         with Path(store).open("rb", buffering=0) as file:
             buffer = np.empty(n_bytes, np.uint8)
             file.readinto(buffer.data)
-        seconds["bytes"].append(time.perf_counter() - began)
+        seconds["bytes"].append(time.perf_counter() - started)
         del buffer
-        began = time.perf_counter()
-        made = featx.read_frame(store)
-        seconds["frame"].append(time.perf_counter() - began)
-        del made
+        started = time.perf_counter()
+        table = featx.read_frame(store)
+        seconds["frame"].append(time.perf_counter() - started)
+        del table
     return {name: min(values) for name, values in seconds.items()}
 
 
 def parquet(store: str, output: str) -> dict:
-    """Seconds to export the store."""
+    """Return the seconds to export the store."""
     import featx
 
-    began = time.perf_counter()
+    started = time.perf_counter()
     featx.export(store, output)
-    return {"seconds": time.perf_counter() - began}
+    return {"seconds": time.perf_counter() - started}
 
 
 def main() -> None:
@@ -119,11 +118,11 @@ def main() -> None:
         store = str(Path(folder) / "codes.h5")
         alone = measured(network_alone, images)
         whole = measured(extraction, images, store)
-        span = measured(fit_on_span, store)
+        gram = measured(fit_on_gram, store)
         codes = {dtype: measured(fit_on_codes, store, dtype) for dtype in ("float32", "float64")}
         read = measured(frame, store)
         export = measured(parquet, store, str(Path(folder) / "codes.parquet"))
-    print("| what | featx | beside | ratio | peak memory, MB |")
+    print("| task | featx | compared with | ratio | peak memory, MB |")
     print("| --- | --- | --- | --- | --- |")
     print(
         f"| extraction, {LAYER} at 224 | {whole['rate']:.1f} images/s | network alone "
@@ -131,12 +130,12 @@ def main() -> None:
         f"{whole['peak_mb']} |"
     )
     for dtype, plain in codes.items():
-        apart = abs(span["decisions"] - plain["decisions"]).max()
+        gap = abs(gram["scores"] - plain["scores"]).max()
         print(
-            f"| one logistic fit, C = {PENALTY:g}, tol 1e-8 | {span['seconds']:.1f} s | "
+            f"| one logistic fit, C = {PENALTY:g}, tol 1e-8 | {gram['seconds']:.1f} s | "
             f"scikit-learn on the codes in {dtype} {plain['seconds']:.1f} s, {plain['peak_mb']} "
-            f"MB; decisions differ by at most {apart:.1e} | "
-            f"{plain['seconds'] / span['seconds']:.1f} | {span['peak_mb']} |"
+            f"MB; decision scores differ by at most {gap:.1e} | "
+            f"{plain['seconds'] / gram['seconds']:.1f} | {gram['peak_mb']} |"
         )
     print(
         f"| read_frame | {read['frame']:.2f} s | reading the bytes {read['bytes']:.2f} s | "

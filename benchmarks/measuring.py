@@ -1,4 +1,4 @@
-"""Running a case in a process of its own, and looking at its memory while it runs."""
+"""Run a case in its own process and measure its memory."""
 
 import multiprocessing
 import os
@@ -8,7 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def measured(case: Callable[..., dict], *arguments: object) -> dict:
-    """Run a case in a process of its own; add its peak of anonymous memory, in MB (Linux)."""
+    """Run a case in its own process; add its peak anonymous memory in MB (Linux)."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     process = context.Process(target=_run, args=(queue, case, arguments))

@@ -1,9 +1,9 @@
-"""The plan of an extraction beside what it then takes, and memory beside the number of images.
+"""Compare the plan of an extraction with the run, for a growing number of images.
 
     python benchmarks/plan.py ../shared/data/rsscn7_350
 
-Each plan and each run has a process of its own. The last row repeats the images
-ten times, by a manifest, to see whether memory grows with their number.
+Each plan and each run has its own process. The last row lists the images ten times in a manifest,
+to find out whether memory grows with their number.
 """
 
 import argparse
@@ -20,8 +20,8 @@ SETTINGS = [
 ]
 
 
-def planned(output: str, settings: dict) -> dict:
-    """Ask for the plan."""
+def plan(output: str, settings: dict) -> dict:
+    """Return the estimated cost."""
     import featx
 
     found = featx.plan(output=output, **settings)
@@ -29,11 +29,11 @@ def planned(output: str, settings: dict) -> dict:
 
 
 def run(output: str, settings: dict) -> dict:
-    """Extract, and say what it took."""
+    """Return the measured cost."""
     import featx
 
-    made = featx.extract(output=output, **settings)
-    return {"disk": Path(output).stat().st_size, "seconds": made.seconds}
+    result = featx.extract(output=output, **settings)
+    return {"disk": Path(output).stat().st_size, "seconds": result.seconds}
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
         cases.append(({"manifest": str(manifest), **SETTINGS[0]}, 10 * len(files)))
         for settings, n_images in cases:
             output = str(Path(folder) / "codes.h5")
-            before, after = measured(planned, output, settings), measured(run, output, settings)
+            before, after = measured(plan, output, settings), measured(run, output, settings)
             name = ", ".join(str(v) for k, v in settings.items() if k not in {"images", "manifest"})
             cells = []
             for what, found, unit in (
@@ -64,9 +64,9 @@ def main() -> None:
                 ("memory", after["peak_mb"] * 1e6, 1e6),
                 ("seconds", after["seconds"], 1),
             ):
-                plan = before[what]
+                estimate = before[what]
                 cells.append(
-                    f"{plan / unit:.0f}, then {found / unit:.0f} | {plan / found - 1:+.1%}"
+                    f"{estimate / unit:.0f}, then {found / unit:.0f} | {estimate / found - 1:+.1%}"
                 )
             print(f"| {name} | {n_images} | {' | '.join(cells)} |", flush=True)
             Path(output).unlink()

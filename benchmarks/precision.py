@@ -1,10 +1,10 @@
-"""What bfloat16 and float16 change: the codes, and the accuracy of a classifier on them.
+"""Measure how bfloat16 and float16 change codes and the accuracy of classifiers.
 
     python benchmarks/precision.py ../shared/data/rsscn7_350
 
-Codes are compared with those of float32 by the relative error of an image's code
-(its norm) and by the cosine between both; accuracy is that of `featx fit` on
-each, with the same folds.
+Codes are compared with those in float32 by the norm of their difference, relative to the norm of
+the code, and by the cosine between both. The accuracies are those of `featx fit` with the same
+folds.
 """
 
 import argparse
@@ -24,7 +24,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", help="A folder of class folders.")
     images = parser.parse_args().images
-    print("| layer | precision, store | error, mean and most | least cosine | logistic | ridge |")
+    print(
+        "| layer | precision, store | mean and maximum error | minimum cosine | logistic | ridge |"
+    )
     print("| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         for layer, pool in SETTINGS:

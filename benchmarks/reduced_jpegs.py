@@ -1,10 +1,10 @@
-"""What decoding large JPEGs at a part of their size changes, and what it saves.
+"""Measure the error and the speed of decoding large JPEGs at a reduced size.
 
     python benchmarks/reduced_jpegs.py ../shared/data/hymenoptera/train
 
-Large JPEGs are made of the folder's own, side by side; each is read at full size
-and reduced, for several least ratios between the reduced size and the wanted
-one. Differences are in grey levels, of 255.
+Large JPEGs are mosaics of the images in the folder. Each one is read at full size and reduced, for
+several minimum ratios between the reduced and the requested size. Differences are in grey levels,
+from 0 to 255.
 """
 
 import argparse
@@ -23,7 +23,7 @@ N_IMAGES = 10
 
 
 def mosaic(files: list[Path], tiles: tuple[int, int], path: Path) -> None:
-    """Write a JPEG of so many pictures, down and across."""
+    """Write a mosaic of rows x columns images as JPEG."""
     rows, columns = tiles
     sheet = Image.new("RGB", (504 * columns, 376 * rows))
     for k in range(rows * columns):
@@ -34,7 +34,7 @@ def mosaic(files: list[Path], tiles: tuple[int, int], path: Path) -> None:
 
 
 def read(files: list[Path], size: int, jpeg: str) -> tuple[np.ndarray, float]:
-    """Return the pixels, and the processor's milliseconds an image."""
+    """Return the pixels, and the processor time per image in milliseconds."""
     began = time.process_time()
     pixels = [decoding.read_image(f, (size, size), "squash", jpeg=jpeg).pixels for f in files]
     return np.array(pixels, int), (time.process_time() - began) / len(files) * 1e3
@@ -46,7 +46,9 @@ def main() -> None:
     parser.add_argument("images", help="A folder of JPEGs.")
     sources = sorted(Path(parser.parse_args().images).rglob("*.jpg"))
     random.seed(0)
-    print("| JPEG | to | at least | mean | 99.9 % below | largest | full, ms | reduced, ms |")
+    print(
+        "| JPEG | size | minimum ratio | mean | 99.9 % below | maximum | full, ms | reduced, ms |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for tiles, size in SHAPES:
         with tempfile.TemporaryDirectory() as folder:
@@ -57,10 +59,10 @@ def main() -> None:
             for ratio in (1, 2, 3, 4):
                 reducing._LEAST = ratio
                 reduced, reduced_ms = read(files, size, "reduced")
-                apart = np.abs(full - reduced)
+                gap = np.abs(full - reduced)
                 print(
-                    f"| {376 * tiles[0]}x{504 * tiles[1]} | {size} | {ratio} | {apart.mean():.2f} "
-                    f"| {np.percentile(apart, 99.9):.0f} | {apart.max()} | {full_ms:.1f} "
+                    f"| {376 * tiles[0]}x{504 * tiles[1]} | {size} | {ratio} | {gap.mean():.2f} "
+                    f"| {np.percentile(gap, 99.9):.0f} | {gap.max()} | {full_ms:.1f} "
                     f"| {reduced_ms:.1f} |"
                 )
 

@@ -15,22 +15,22 @@ from featx.layers import gflop
 from featx.recipe import Recipe
 from featx.store.layout import store_bytes
 
-# measured: benchmarks/README.md
-DECODED = 300  # images a second a core: "Extraction", JPEGs of 400x400
-WRITTEN = 500e6  # bytes a second a core, of codes: "Extraction", block2_pool
-LEASES = 400  # a second, that Dask's scheduler gives out: "Scheduling and scaling"
-LISTED = 520  # bytes an image, at least, of the process that gives leases out: the same
+# measured, see benchmarks/README.md
+DECODED = 300  # images per second and core: "Extraction", JPEGs of 400x400
+WRITTEN = 500e6  # bytes of codes per second and core: "Extraction", block2_pool
+CHUNKS = 400  # chunks per second of Dask's scheduler: "Scheduling and scaling"
+LISTED = 520  # bytes per image in the client, at least: "Scheduling and scaling"
 CPU = 444e9  # FLOP/s of two cores in bfloat16: "Scales and mirror images"
 
-# assumed: nothing of this has been measured here
-PEAK = 989e12  # FLOP/s of an H100, dense bfloat16, by its data sheet
-REACHED = 0.4  # of that peak, of whole VGG19
-CORES = 16  # of a machine, which has one GPU
-LINK = 25e9 / 8  # bytes a second each way, of a machine
-DISK = 10e9  # bytes a second, read and written, of the file system that all share
-JPEG = 100e3  # bytes an image
+# assumed, not measured
+PEAK = 989e12  # FLOP/s of an H100, dense bfloat16, from its data sheet
+REACHED = 0.4  # fraction of the peak that VGG19 reaches
+CORES = 16  # cores of a machine with one GPU
+LINK = 25e9 / 8  # bytes per second in each direction, for each machine
+DISK = 10e9  # bytes per second of the shared file system, read and written
+JPEG = 100e3  # bytes per image
 
-FILE = 16 * 2**40  # bytes of one file at most: ext4 with blocks of 4 KiB
+FILE = 16 * 2**40  # maximum size of a file in bytes: ext4 with blocks of 4 KiB
 CLASSES = 10
 
 CASES = [("block5_pool", "avg"), ("block2_pool", "none")]
@@ -43,20 +43,20 @@ def recipe_of(layer: str, pool: str, dtype: str) -> Recipe:
     return Recipe(weights="bundled", layers=(layer,), pool=pool, dtype=dtype, size=(224, 224))
 
 
-def walls(recipe: Recipe, n_gpus: int, n_images: int = 10**7) -> dict[str, float]:
-    """Return images a second at each wall; the least of them is the rate."""
+def limits(recipe: Recipe, n_gpus: int, n_images: int = 10**7) -> dict[str, float]:
+    """Return the images per second that each part allows; the smallest is the rate."""
     (layer,), code = recipe.layers, recipe.code_bytes()
     return {
         "GPU": n_gpus * REACHED * PEAK / (1e9 * gflop(layer, recipe.size)),
         "cores": n_gpus * CORES / (1 / DECODED + code / WRITTEN),
         "link": n_gpus * LINK / max(JPEG, code),
         "file system": DISK / (JPEG + code),
-        "scheduler": LEASES * images_per_chunk(n_images, n_gpus),
+        "scheduler": CHUNKS * images_per_chunk(n_images, n_gpus),
     }
 
 
 def row_bytes(recipe: Recipe) -> float:
-    """Return what an image takes in a store, its facts included."""
+    """Return the bytes per image in a store, including its facts."""
     names = {"path": ["class/n00000001.jpg"] * 1000, "label": ["class"] * 1000}
     return store_bytes(recipe, names | {"split": [None] * 1000, "group": [None] * 1000}) / 1000
 
@@ -76,10 +76,10 @@ def rates() -> str:
         for dtype in DTYPES:
             recipe = recipe_of(layer, pool, dtype)
             for n_gpus in GPUS:
-                found = sorted(walls(recipe, n_gpus).items(), key=lambda each: each[1])
-                (wall, rate), (after, then) = found[:2]
+                found = sorted(limits(recipe, n_gpus).items(), key=lambda each: each[1])
+                (limit, rate), (after, then) = found[:2]
                 rows.append([named(layer, pool), dtype, str(n_gpus), f"{rate:,.0f}",
-                             f"{rate * recipe.code_bytes() / 1e9:.2f}", wall,
+                             f"{rate * recipe.code_bytes() / 1e9:.2f}", limit,
                              f"{after}, {then / rate:.1f} times"])  # fmt: skip
     head = ["codes", "store", "GPUs", "images/s", "GB/s written", "bottleneck", "next bottleneck"]
     return table(head, rows)
@@ -94,10 +94,10 @@ def stores() -> str:
             for n in IMAGES:
                 n_bytes = n * row_bytes(recipe)
                 times = [n / on_cpu]
-                times += [n / min(walls(recipe, k, n).values()) for k in (1, 16, 100)]
-                rows.append([named(layer, pool), dtype, power(n), sized(n_bytes),
-                             str(math.ceil(n_bytes / FILE)), sized(n * LISTED),
-                             *(lasting(each) for each in times)])  # fmt: skip
+                times += [n / min(limits(recipe, k, n).values()) for k in (1, 16, 100)]
+                rows.append([named(layer, pool), dtype, power(n), format_bytes(n_bytes),
+                             str(math.ceil(n_bytes / FILE)), format_bytes(n * LISTED),
+                             *(format_seconds(each) for each in times)])  # fmt: skip
     head = ["codes", "store", "images", "on disk", "files of 16 TiB", "coordinator memory",
             "2 cores", "1 GPU", "16", "100"]  # fmt: skip
     return table(head, rows)
@@ -112,29 +112,30 @@ def fits() -> str:
             exact = estimate_cost("primal" if d < n else "gram", n, d, CLASSES)
             streamed = estimate_cost("streamed", n, d, CLASSES)
             rows.append([named(layer, pool), f"{n:,}", exact.name,
-                         sized(8 * n * n) if exact.name == "gram" else "",
-                         sized(exact.n_bytes), lasting(exact.seconds), sized(streamed.n_bytes),
-                         lasting(streamed.seconds)])  # fmt: skip
+                         format_bytes(8 * n * n) if exact.name == "gram" else "",
+                         format_bytes(exact.n_bytes), format_seconds(exact.seconds),
+                         format_bytes(streamed.n_bytes),
+                         format_seconds(streamed.seconds)])  # fmt: skip
     head = ["codes", "images", "exact solver", "Gram matrix", "memory", "time", "streamed: memory",
             "streamed: time"]  # fmt: skip
     return table(head, rows)
 
 
 def example() -> str:
-    """Return one case with all its terms."""
+    """Return one example with all terms."""
     n_gpus, recipe = 16, recipe_of("block2_pool", "none", "float16")
-    code, found = recipe.code_bytes(), walls(recipe, n_gpus)
-    lease = images_per_chunk(10**7, n_gpus)
+    code, found = recipe.code_bytes(), limits(recipe, n_gpus)
+    chunk = images_per_chunk(10**7, n_gpus)
     cost = gflop("block2_pool", recipe.size)
-    wall = min(found, key=found.__getitem__)
+    limit = min(found, key=found.__getitem__)
     terms = [
         ("code", "56 * 56 * 128 * 2", f"{code / 1e6:.3f} MB"),
         ("GPU", f"{n_gpus} * {REACHED} * {PEAK / 1e12:.0f} TFLOP/s / {cost:.2f} GFLOP", "GPU"),
         ("cores", f"{n_gpus} * {CORES} / (1/{DECODED} s + {code / WRITTEN * 1e3:.2f} ms)", "cores"),
         ("link", f"{n_gpus} * {LINK / 1e9:.3f} GB/s / {max(JPEG, code) / 1e6:.3f} MB", "link"),
         ("file system", f"{DISK / 1e9:.0f} GB/s / {(JPEG + code) / 1e6:.3f} MB", "file system"),
-        ("scheduler", f"{LEASES} leases/s * {lease:,} images", "scheduler"),
-        ("rate", "the least of them", wall),
+        ("scheduler", f"{CHUNKS} chunks/s * {chunk:,} images", "scheduler"),
+        ("rate", "smallest of these", limit),
     ]
     return "\n".join(
         f"{name:<11} = {term:<38} = {f'{found[of]:,.0f} images/s' if of in found else of}"
@@ -146,14 +147,14 @@ def power(n: int) -> str:
     return f"10^{round(math.log10(n))}"
 
 
-def sized(n_bytes: float) -> str:
+def format_bytes(n_bytes: float) -> str:
     for unit, factor in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9)):
         if n_bytes >= factor:
             return f"{n_bytes / factor:,.1f} {unit}"
     return f"{n_bytes / 1e6:,.0f} MB"
 
 
-def lasting(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     for unit, factor in (("years", 3.156e7), ("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * factor:
             return f"{seconds / factor:,.0f} {unit}"
@@ -161,7 +162,7 @@ def lasting(seconds: float) -> str:
 
 
 def parts() -> dict[str, str]:
-    """Return what the page shows, by name."""
+    """Return the tables of the page by name."""
     return {"rates": rates(), "stores": stores(), "fits": fits(), "example": example()}
 
 

@@ -1,20 +1,20 @@
-"""Whether the one process that gives leases out is the wall: 1,000 workers with a fake backbone.
+"""Measure the cost of distributing chunks of rows to up to 1,000 workers that compute nothing.
 
     python benchmarks/scheduling.py live [--workers 10 100 300]
     python benchmarks/scheduling.py virtual [--workers 10 100 1000] [--costs MS MS]
     python benchmarks/scheduling.py memory
 
-*live*: `featx extract --cluster`'s own loop, leases and all, on a real scheduler of Dask in a
-process of its own. Workers are Dask's too, all in a third process; instead of computing they
-sleep for as long as a lease takes, and write nothing. Processor time of each of the three
-processes is counted, so that other work on this machine disturbs it little.
+*live*: the loop of `featx extract --cluster` with a real Dask scheduler in its own process. The
+workers are Dask's too, all in a third process; instead of computing, they sleep as long as a chunk
+takes, and write nothing. The processor time of each process is measured, so that other programs on
+this machine have little influence.
 
-*virtual*: the same loop on a clock of its own and a scheduler in some lines, for what a few
-cores cannot show: 1,000 workers of uneven speed, of which some die and some join late, with and
-without giving slow leases twice. What a lease costs is taken from *live*. Seeded: the same
-figures each time.
+*virtual*: the same loop with a simulated clock and scheduler, for what a few cores cannot show:
+1,000 workers of different speeds, some of which die or join late, with and without submitting slow
+chunks a second time. The costs of a chunk are those of *live*. The figures are the same in each
+run.
 
-*memory*: what the list of images and the leases take there, an image.
+*memory*: the bytes per image of the lists of images and rows, and the size of a chunk.
 """
 
 import argparse
@@ -49,32 +49,31 @@ from featx.network import WeightsSource, find_weights
 from featx.recipe import Recipe
 
 LAYER = "block5_pool"
-# Of workers' speeds, and of one worker's leases: sigma of a logarithmic normal distribution.
+# Sigma of the log-normal distributions of the speeds of workers, and of the chunks of a worker.
 SPREAD, JITTER = 0.3, 0.1
-# A lease of the live run, on a worker of usual speed. Where that is more than the machine can
-# give out, workers wait, and the rate is the wall.
+# Seconds per chunk of the live run, on a worker of average speed.
 SECONDS = 1.0
 ROWS = 32
-# Of the virtual cases: a CPU of two cores at block5_pool, and a GPU.
-SECONDS_OF_LEASES = (5.7, 0.2)
-# Milliseconds a lease, of giving out and of the scheduler, as *live* found them here.
+# Seconds per chunk of the virtual cases: two CPU cores at block5_pool, and a GPU.
+SECONDS_OF_CHUNKS = (5.7, 0.2)
+# Milliseconds per chunk of the client and of the scheduler, measured by *live*.
 COSTS = (0.8, 1.5)
 
 
-def leases_of(n: int, rows: int = ROWS) -> Iterator[Task[None]]:
-    """Yield leases as `featx extract --layer block5_pool --pool avg` makes them."""
+def chunks_of(n: int, rows: int = ROWS) -> Iterator[Task[None]]:
+    """Yield chunks as `featx extract --layer block5_pool --pool avg` makes them."""
     recipe = Recipe(weights="random:0", layers=(LAYER,), pool="avg")
-    share = PassOutput(0, {LAYER: LAYER}, {})
-    whole = Pass((recipe,), (0,), (share,))
+    output = PassOutput(0, {LAYER: LAYER}, {})
+    whole = Pass((recipe,), (0,), (output,))
     source = find_weights("random:0", (LAYER,))
     for k in range(n):
-        lease = _lease(whole, source, range(k * rows, (k + 1) * rows))
+        chunk = _chunk(whole, source, range(k * rows, (k + 1) * rows))
         yield Task(
-            partial(executors._fill_chunk, lease), f"Rows {k * rows} to {(k + 1) * rows - 1}"
+            partial(executors._fill_chunk, chunk), f"Rows {k * rows} to {(k + 1) * rows - 1}"
         )
 
 
-def _lease(whole: Pass, source: WeightsSource, rows: range) -> executors._Chunk:
+def _chunk(whole: Pass, source: WeightsSource, rows: range) -> executors._Chunk:
     return executors._Chunk(
         part=whole.narrowed(rows),
         files={row: Path(f"/shared/images/train/class/n{row:08}.jpg") for row in rows},
@@ -105,23 +104,23 @@ def _scheduler(said: multiprocessing.Queue) -> None:
 
 
 def _workers(address: str, n: int, seconds: float, slept: object, said: object) -> None:
-    """Run Dask's workers, on which a lease is a sleep."""
+    """Run Dask workers that sleep for each chunk."""
     from distributed import Worker
 
     own = threading.local()
 
-    def sleep(lease: executors._Chunk) -> None:
-        # A thread is a worker: its speed stays.
+    def sleep(chunk: executors._Chunk) -> None:
+        # Each thread is a worker with its own speed.
         if not hasattr(own, "pace"):
-            own.pace = drawn.lognormvariate(0, SPREAD)
-        began = time.perf_counter()
-        time.sleep(seconds * own.pace * drawn.lognormvariate(0, JITTER))
+            own.pace = rng.lognormvariate(0, SPREAD)
+        started = time.perf_counter()
+        time.sleep(seconds * own.pace * rng.lognormvariate(0, JITTER))
         with slept.get_lock():
-            slept.value += time.perf_counter() - began
+            slept.value += time.perf_counter() - started
 
-    # Sent by name, so that the process that gives leases out sends what it always sends.
+    # Functions are sent by name, so the client sends the same bytes as always.
     executors._fill_chunk = sleep
-    drawn = random.Random(0)
+    rng = random.Random(0)
 
     async def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -141,8 +140,8 @@ def _quiet() -> None:
     warnings.simplefilter("ignore")
 
 
-def live(n_workers: int, n_leases: int, seconds: float) -> dict:
-    """Give leases out to sleeping workers; return rates, and each process's time a lease."""
+def live(n_workers: int, n_chunks: int, seconds: float) -> dict:
+    """Send chunks to sleeping workers; return rates, and the time per chunk of each process."""
     from distributed import Client
 
     context = multiprocessing.get_context("spawn")
@@ -159,18 +158,18 @@ def live(n_workers: int, n_leases: int, seconds: float) -> dict:
         with Client(address) as client:
             cluster, seen = Cluster(client, "live"), 0
             before = [_processor_seconds(each) for each in processes]
-            began = time.perf_counter()
-            for _ in run_tasks(cluster, leases_of(n_leases), advice="", results=False):
+            started = time.perf_counter()
+            for _ in run_tasks(cluster, chunks_of(n_chunks), advice="", results=False):
                 seen += 1
-            whole = time.perf_counter() - began
+            whole = time.perf_counter() - started
             after = [_processor_seconds(each) for each in processes]
     finally:
         workers.kill()
         scheduler.kill()
-    assert seen == n_leases
-    costs = [(b - a) / n_leases for a, b in zip(before, after, strict=True)]
+    assert seen == n_chunks
+    costs = [(b - a) / n_chunks for a, b in zip(before, after, strict=True)]
     return {
-        "rate": n_leases / whole,
+        "rate": n_chunks / whole,
         "giving": costs[0],
         "scheduler": costs[1],
         "workers": costs[2],
@@ -184,8 +183,8 @@ def _processor_seconds(process: psutil.Process) -> float:
 
 
 def print_live(workers: list[int], seconds: float) -> None:
-    print("| workers | leases/s | of the workers' time at work | ms a lease: giving out "
-          "| scheduler | all workers |")  # fmt: skip
+    print("| workers | chunks/s | workers busy | ms per chunk: client | scheduler "
+          "| all workers |")  # fmt: skip
     print("| --- | --- | --- | --- | --- | --- |")
     for n in workers:
         found = live(n, max(500, 5 * n), seconds)
@@ -200,101 +199,107 @@ def print_live(workers: list[int], seconds: float) -> None:
 
 
 @dataclass(eq=False)
-class _Given:
-    """What `Client.submit` returns: a lease that is somewhere."""
+class _Submitted:
+    """A submitted chunk, as `Client.submit` returns it."""
 
     key: int
     task: Task[None]
     only: str | None
     status: str = "pending"
-    told: Callable[["_Given"], None] = lambda given: None
+    told: Callable[["_Submitted"], None] = lambda given: None
 
-    def add_done_callback(self, told: Callable[["_Given"], None]) -> None:
+    def add_done_callback(self, told: Callable[["_Submitted"], None]) -> None:
         self.told = told
 
 
 @dataclass
 class _Worker:
-    """Computes the first of its leases; the others wait."""
+    """A worker that computes the first of its chunks, while the others wait."""
 
     pace: float
     since: float
-    leases: deque[_Given] = field(default_factory=deque)
+    chunks: deque[_Submitted] = field(default_factory=deque)
 
 
 class VirtualCluster:
-    """A scheduler and its workers on a clock of their own; stands for Dask's client.
+    """A scheduler and workers with a simulated clock, in place of Dask's client.
 
-    Each lease takes `giving` seconds of the process that gives leases out, and `scheduling` of
-    the scheduler, which do one thing at a time; then it is at a worker that has the fewest. One
-    that has none takes a waiting lease from one that has two, as Dask's workers do. What a dead
-    worker had is given to others.
+    Each chunk takes `client_cost` seconds of the client and `scheduler_cost` seconds of the
+    scheduler, which do one thing at a time; then it is assigned to a worker with the fewest
+    chunks. A worker without chunks takes a waiting one from a worker that has two, as Dask's
+    workers do. The chunks of a dead worker are assigned to others.
     """
 
     status = "running"
 
-    def __init__(self, seconds: float, giving: float, scheduling: float, seed: int = 0) -> None:
-        self.now = self.busy = self.scheduler_busy = self.worked = self.there = 0.0
-        self._seconds, self._giving, self._scheduling = seconds, giving, scheduling
+    def __init__(
+        self, seconds: float, client_cost: float, scheduler_cost: float, seed: int = 0
+    ) -> None:
+        self.now = self.busy = self.scheduler_busy = self.worked = self.presence = 0.0
+        self._seconds, self._client_cost, self._scheduler_cost = (
+            seconds,
+            client_cost,
+            scheduler_cost,
+        )
         self._scheduler_free_at = 0.0
-        self._drawn = random.Random(seed)
+        self._rng = random.Random(seed)
         self._workers: dict[str, _Worker] = {}
         self._open: deque[str] = deque()  # workers that have room, or had it
-        self._ended: deque[_Given] = deque()
+        self._ended: deque[_Submitted] = deque()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
 
-    # what happens there
+    # events
 
     def join(self, n_workers: int, slow: float = 1) -> list[str]:
         """Add workers; return their names."""
         names = [f"worker-{next(self._count)}" for _ in range(n_workers)]
         for name in names:
-            pace = slow * self._drawn.lognormvariate(0, SPREAD)
+            pace = slow * self._rng.lognormvariate(0, SPREAD)
             self._workers[name] = _Worker(pace, self.now)
             self._open.extend([name] * 2)
             self._take_from_others(name)
         return names
 
     def kill(self, name: str) -> None:
-        """Take a worker away; others get what it had."""
+        """Remove a worker, and assign its chunks to others."""
         worker = self._workers.pop(name)
-        self.there += self.now - worker.since
-        for given in worker.leases:
+        self.presence += self.now - worker.since
+        for given in worker.chunks:
             given.only = None
             self._assign(given)
 
     def at(self, when: float, what: Callable[[], object]) -> None:
-        """Let something happen later."""
+        """Call a function at a later time."""
         heapq.heappush(self._events, (when, next(self._count), what))
 
-    def _assign(self, given: _Given) -> None:
+    def _assign(self, given: _Submitted) -> None:
         name = given.only if given.only in self._workers else self._with_room()
         worker = self._workers[name]
-        worker.leases.append(given)
-        if len(worker.leases) == 1:
+        worker.chunks.append(given)
+        if len(worker.chunks) == 1:
             self._start(name)
 
     def _with_room(self) -> str:
         while self._open:
             name = self._open.popleft()
-            if name in self._workers and len(self._workers[name].leases) < 2:
+            if name in self._workers and len(self._workers[name].chunks) < 2:
                 return name
-        return min(self._workers, key=lambda name: len(self._workers[name].leases))
+        return min(self._workers, key=lambda name: len(self._workers[name].chunks))
 
     def _start(self, name: str) -> None:
         worker = self._workers[name]
-        took = self._seconds * worker.pace * self._drawn.lognormvariate(0, JITTER)
+        took = self._seconds * worker.pace * self._rng.lognormvariate(0, JITTER)
         self.at(self.now + took, lambda: self._end(name, worker, took))
 
     def _end(self, name: str, worker: _Worker, took: float) -> None:
         if self._workers.get(name) is not worker:
             return  # it died
-        given = worker.leases.popleft()
+        given = worker.chunks.popleft()
         given.status = "finished"
         self.worked += took
         self._open.append(name)
-        if worker.leases:
+        if worker.chunks:
             self._start(name)
         else:
             self._take_from_others(name)
@@ -302,50 +307,50 @@ class VirtualCluster:
 
     def _take_from_others(self, name: str) -> None:
         for other in self._workers.values():
-            if len(other.leases) > 1 and other.leases[-1].only is None:
-                self._workers[name].leases.append(other.leases.pop())
+            if len(other.chunks) > 1 and other.chunks[-1].only is None:
+                self._workers[name].chunks.append(other.chunks.pop())
                 self._start(name)
                 return
 
-    # what the loop of featx asks
+    # the interface that featx uses
 
-    def submit(self, _: object, task: Task[None], *, pure: bool, workers: str | None) -> _Given:
-        """Take a lease; the time it costs passes."""
+    def submit(self, _: object, task: Task[None], *, pure: bool, workers: str | None) -> _Submitted:
+        """Submit a chunk, and advance the clock by its cost."""
         assert not pure
-        self.now += self._giving
-        self.busy += self._giving
-        self._scheduler_free_at = max(self._scheduler_free_at, self.now) + self._scheduling
-        self.scheduler_busy += self._scheduling
-        given = _Given(next(self._count), task, workers)
+        self.now += self._client_cost
+        self.busy += self._client_cost
+        self._scheduler_free_at = max(self._scheduler_free_at, self.now) + self._scheduler_cost
+        self.scheduler_busy += self._scheduler_cost
+        given = _Submitted(next(self._count), task, workers)
         self.at(self._scheduler_free_at, lambda: self._assign(given))
         return given
 
     @property
     def scheduler(self) -> "VirtualCluster":
-        """What is asked of the scheduler is asked here."""
+        """The scheduler is this object."""
         return self
 
     def ncores(self) -> dict[str, int]:
-        """Return the workers that are there, of one thread each."""
+        """Return the current workers, each with one thread."""
         return dict.fromkeys(self._workers, 1)
 
     def processing(self) -> dict[str, list[int]]:
-        """Return what each worker has."""
-        return {name: [g.key for g in each.leases] for name, each in self._workers.items()}
+        """Return the chunks of each worker."""
+        return {name: [g.key for g in each.chunks] for name, each in self._workers.items()}
 
-    def cancel(self, given: list[_Given], force: bool) -> None:
-        """Nothing is left to do."""
+    def cancel(self, given: list[_Submitted], force: bool) -> None:
+        """Do nothing."""
 
     def monotonic(self) -> float:
-        """Stand for the clock, `time`."""
+        """Return the simulated time; replaces `time.monotonic`."""
         return self.now
 
-    def put(self, given: _Given) -> None:
-        """Stand for the queue of what has ended."""
+    def put(self, given: _Submitted) -> None:
+        """Add a finished chunk; replaces the queue."""
         self._ended.append(given)
 
-    def get(self, timeout: float = 0) -> _Given:
-        """Let time pass until something ends."""
+    def get(self, timeout: float = 0) -> _Submitted:
+        """Advance the clock until a chunk is finished."""
         until = self.now + timeout
         while not self._ended and self._events and self._events[0][0] <= until:
             when, _, what = heapq.heappop(self._events)
@@ -358,26 +363,26 @@ class VirtualCluster:
 
     get_nowait = get
 
-    def run(self, leases: Iterable[Task[None]], *, twice: bool = True) -> dict:
-        """Give leases out by featx's own loop; return what came of it."""
+    def run(self, chunks: Iterable[Task[None]], *, twice: bool = True) -> dict:
+        """Run chunks with the loop of featx; return counts, rates and times."""
         told: set[str] = set()
-        began = self.now
+        started = self.now
         slow = cluster_tasks._SLOW if twice else float("inf")
         with (
             mock.patch.object(cluster_tasks, "time", self),
             mock.patch.object(cluster_tasks, "SimpleQueue", return_value=self),
             mock.patch.object(cluster_tasks, "_SLOW", slow),
-            # Answers are there at once.
+            # The scheduler answers at once.
             mock.patch.object(cluster_tasks._Run, "_answer", lambda run, answer: answer),
         ):
             cluster = Cluster(self, "virtual", told.add)
-            n_leases = sum(1 for _ in run_tasks(cluster, leases, advice="", results=False))
-        whole = self.now - began
-        there = self.there + sum(self.now - each.since for each in self._workers.values())
+            n_chunks = sum(1 for _ in run_tasks(cluster, chunks, advice="", results=False))
+        whole = self.now - started
+        there = self.presence + sum(self.now - each.since for each in self._workers.values())
         return {
-            "leases": n_leases,
+            "chunks": n_chunks,
             "seconds": whole,
-            "rate": n_leases / whole,
+            "rate": n_chunks / whole,
             "giving": self.busy / whole,
             "scheduler": self.scheduler_busy / whole,
             "efficiency": self.worked / there,
@@ -386,27 +391,27 @@ class VirtualCluster:
 
 
 def case(n_workers: int, seconds: float, costs: tuple[float, float], *, twice: bool) -> dict:
-    """Run 50 leases a worker; 2 % die, 5 % join late, and 1 % are ten times as slow."""
+    """Run 50 chunks per worker; 2 % die, 5 % join late, and 1 % are ten times as slow."""
     cluster = VirtualCluster(seconds, *costs)
-    drawn = random.Random(1)
+    rng = random.Random(1)
     n_late, n_slow = n_workers // 20, max(1, n_workers // 100)
     first = cluster.join(n_workers - n_late - n_slow)
     cluster.join(n_slow, slow=10)
     for name in first[: n_workers // 50]:
-        cluster.at(drawn.uniform(0, 40 * seconds), lambda name=name: cluster.kill(name))
+        cluster.at(rng.uniform(0, 40 * seconds), lambda name=name: cluster.kill(name))
     cluster.at(10 * seconds, lambda: cluster.join(n_late))
-    n_leases = 50 * n_workers
-    found = cluster.run(leases_of(n_leases, rows=1), twice=twice)
-    assert found["leases"] == n_leases
+    n_chunks = 50 * n_workers
+    found = cluster.run(chunks_of(n_chunks, rows=1), twice=twice)
+    assert found["chunks"] == n_chunks
     return found
 
 
 def print_virtual(workers: list[int], costs: tuple[float, float]) -> None:
-    print("| workers | a lease, s | leases/s | giving out, busy | scheduler, busy | workers "
-          "at work | the whole, s | leases given once, s |")  # fmt: skip
+    print("| workers | s per chunk | chunks/s | client busy | scheduler busy | workers busy "
+          "| total, s | without duplicates, s |")  # fmt: skip
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for n in workers:
-        for seconds in SECONDS_OF_LEASES:
+        for seconds in SECONDS_OF_CHUNKS:
             twice, once = (case(n, seconds, costs, twice=each) for each in (True, False))
             print(
                 f"| {n:,} | {seconds} | {twice['rate']:.0f} | {twice['giving']:.3f} | "
@@ -419,7 +424,7 @@ def print_virtual(workers: list[int], costs: tuple[float, float]) -> None:
 
 
 def print_memory(n_images: int = 32 * 2000) -> None:
-    """Say what an image takes in the process that gives leases out."""
+    """Print the bytes per image in the client, and the size of a chunk."""
     tracemalloc.start()
     listed = [
         ImageRecord(f"class/n{k:08}.jpg", Path(f"/shared/images/class/n{k:08}.jpg"), "class", None,
@@ -428,10 +433,10 @@ def print_memory(n_images: int = 32 * 2000) -> None:
     ]  # fmt: skip
     rows = tuple(range(n_images))
     of_all = tracemalloc.get_traced_memory()[0] / len(listed)
-    lease = next(leases_of(1))
-    print("| bytes an image, in the list of images and of rows | bytes of a lease as sent |")
+    chunk = next(chunks_of(1))
+    print("| bytes per image, in the lists of images and rows | bytes of a chunk |")
     print("| --- | --- |")
-    print(f"| {of_all:.0f} | {len(pickle.dumps(lease)):,} |")
+    print(f"| {of_all:.0f} | {len(pickle.dumps(chunk)):,} |")
     assert len(rows) == n_images
 
 
@@ -439,16 +444,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["live", "virtual", "memory"])
     parser.add_argument("--workers", type=int, nargs="+")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of a lease; live")
-    parser.add_argument("--costs", type=float, nargs=2, default=COSTS, help="ms a lease; virtual")
-    given = parser.parse_args()
-    if given.what == "live":
-        print_live(given.workers or [10, 100, 300], given.seconds)
-    elif given.what == "memory":
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="Seconds per chunk; live.")
+    parser.add_argument(
+        "--costs", type=float, nargs=2, default=COSTS, help="Milliseconds per chunk; virtual."
+    )
+    args = parser.parse_args()
+    if args.what == "live":
+        print_live(args.workers or [10, 100, 300], args.seconds)
+    elif args.what == "memory":
         print_memory()
     else:
-        giving, scheduler = given.costs
-        print_virtual(given.workers or [10, 100, 1000], (giving / 1e3, scheduler / 1e3))
+        giving, scheduler = args.costs
+        print_virtual(args.workers or [10, 100, 1000], (giving / 1e3, scheduler / 1e3))
 
 
 if __name__ == "__main__":
