@@ -356,9 +356,11 @@ def test_images_are_explained_as_they_are_predicted(made, name):
     shape, extent = ((33, 46), (33, 46)) if name == "joined" else ((8, 11), (32, 44))
     for i, each in enumerate(found):
         k = model.classes.index(each.label)
-        assert each.decision == pytest.approx(stored[i, k], rel=1e-9)
+        assert each.decision_score == pytest.approx(stored[i, k], rel=1e-9)
         assert each.probability == pytest.approx(table[f"p_{each.label}"][i], rel=1e-9)
-        assert each.contributions.sum() + each.constant == pytest.approx(each.decision, rel=1e-9)
+        assert each.contributions.sum() + each.constant == pytest.approx(
+            each.decision_score, rel=1e-9
+        )
         assert each.contributions.shape == shape
         assert each.extent == extent
         assert each.pixels.shape == (33, 46, 3)
@@ -393,7 +395,9 @@ def test_views_add_up(seen, tmp_path):
     found = featx.explain(seen / "data/val", model=seen / "model.skops")
     for each in found:
         assert each.method == "exact"
-        assert each.contributions.sum() + each.constant == pytest.approx(each.decision, rel=1e-9)
+        assert each.contributions.sum() + each.constant == pytest.approx(
+            each.decision_score, rel=1e-9
+        )
         height, width = each.pixels.shape[:2]
         assert each.contributions.shape == (height // 2, width // 2)
         assert each.extent == (height, width)
@@ -407,7 +411,7 @@ def test_the_mirror_image_has_the_mirrored_map(seen, tmp_path):
     image = seen / "data/val/red/0.png"
     Image.open(image).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirror.png")
     one, other = featx.explain([image, tmp_path / "mirror.png"], model=model)
-    assert one.decision == pytest.approx(other.decision, rel=1e-4)
+    assert one.decision_score == pytest.approx(other.decision_score, rel=1e-4)
     scale = np.abs(one.contributions).max()
     np.testing.assert_allclose(
         one.contributions[:, ::-1], other.contributions, rtol=1e-3, atol=1e-4 * scale
@@ -454,8 +458,8 @@ def test_another_class_may_be_explained(made):
     assert (own.label, other.label) == ("red", "blue")
     assert own.predicted == other.predicted == "red"
     assert other.probability < own.probability
-    assert other.decision < own.decision
-    assert other.contributions.sum() + other.constant == pytest.approx(other.decision)
+    assert other.decision_score < own.decision_score
+    assert other.contributions.sum() + other.constant == pytest.approx(other.decision_score)
     with pytest.raises(OptionError, match=r"'bleu'.*'blue'.*--class .*blue, green, red"):
         featx.explain(image, model=made / "max.skops", label="bleu")
 
@@ -486,7 +490,9 @@ def test_occlusion_finds_the_decisive_cells(made, tmp_path, name):
     model.open_codes()
     codes, _ = featx.read_arrays(store)
     without = model_decision_scores(model, np.asarray(codes))[:, 2].reshape(3, 3)
-    np.testing.assert_allclose(found.contributions, found.decision - without, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        found.contributions, found.decision_score - without, rtol=1e-6, atol=1e-9
+    )
     if name == "r":
         assert np.unravel_index(found.contributions.argmax(), (3, 3)) in {(1, 1), (1, 2)}
         # Grey on grey changes nothing.
@@ -510,7 +516,7 @@ def test_a_tuned_network_is_explained(tmp_path, hidden, method):
     expected = np.asarray(network.model(images, training=False))
     for each, logits in zip(found, expected, strict=True):
         assert (each.method, each.label) == (method, head.classes[logits.argmax()])
-        assert each.decision == pytest.approx(logits.max(), rel=1e-4)
+        assert each.decision_score == pytest.approx(logits.max(), rel=1e-4)
         if method == "exact":
             total = each.contributions.sum() + each.constant
             assert total == pytest.approx(logits.max(), rel=1e-4)
@@ -553,12 +559,21 @@ def test_the_verb_writes_figures_and_numbers(made, tmp_path, run, monkeypatch, c
     red, blue = content["explanations"]
     assert [each["class"] for each in (red, blue)] == ["red", "blue"]
     assert list(red) == [
-        *("figure", "path", "method", "label", "class", "decision", "constant", "probability"),
+        *(
+            "figure",
+            "path",
+            "method",
+            "label",
+            "class",
+            "decision_score",
+            "constant",
+            "probability",
+        ),
         *("shape", "extent", "contributions", "layers"),
     ]
     assert red["figure"] == "red-0.png"
     assert np.shape(red["contributions"]) == tuple(red["shape"]) == (33, 46)
-    assert np.sum(red["contributions"]) + red["constant"] == pytest.approx(red["decision"])
+    assert np.sum(red["contributions"]) + red["constant"] == pytest.approx(red["decision_score"])
     assert np.shape(red["layers"]["block2_pool"]) == (8, 11)
 
 
@@ -623,7 +638,7 @@ def test_figures_of_equal_names_are_numbered(made, tmp_path):
 def test_the_title_of_a_figure(made):
     """It has class, probability and the sum; cells are at the positions of the map."""
     (found,) = featx.explain(made / "data/val/red/0.png", model=made / "max.skops", label="blue")
-    found = replace(found, label="$x", decision=-1.25, constant=0.5, probability=0.25)
+    found = replace(found, label="$x", decision_score=-1.25, constant=0.5, probability=0.25)
     found = replace(found, contributions=found.contributions * 0 - 1.75 / 88)
     axes = plot_explanation(found)
     facts = ("$x", "0.25", "red", "\N{MINUS SIGN}1.25", "\N{MINUS SIGN}1.75", "+0.5")
@@ -664,7 +679,7 @@ def test_real_images_add_up(shared, tmp_path, layer, pool):
         code = activation.ravel() if pool == "none" else activation.mean(axis=(0, 1))
         row = code / np.linalg.norm(code)
         expected = sign * estimator.decision_function(row[None])[0]
-        assert each.decision == pytest.approx(expected, rel=1e-4)
+        assert each.decision_score == pytest.approx(expected, rel=1e-4)
         assert each.contributions.sum() + each.constant == pytest.approx(expected, rel=1e-4)
         weights = estimator.coef_[0].reshape(-1, activation.shape[2])
         products = activation.reshape(-1, activation.shape[2]) * weights

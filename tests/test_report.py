@@ -485,12 +485,12 @@ def test_heat_maps_are_of_the_images_to_look_at_and_add_up(explained):
         assert shown.path == str(images.files[each.image])
         assert shown.label == images.predicted[each.image]
         total = shown.contributions.sum() + shown.constant
-        np.testing.assert_allclose(total, shown.decision, rtol=1e-6)
+        np.testing.assert_allclose(total, shown.decision_score, rtol=1e-6)
         row = list(codes.images.path).index(images.path[each.image])
         code = np.hstack([codes.flat_codes(layer)[row] for layer in codes.recipe.layers])
         k = job.contents.model.classes.index(shown.label)
         (decisions,) = model_decision_scores(job.contents.model, code[None])
-        np.testing.assert_allclose(shown.decision, decisions[k], rtol=1e-4)
+        np.testing.assert_allclose(shown.decision_score, decisions[k], rtol=1e-4)
     page = read(run_report(job).read_text(encoding="utf-8"))
     assert sum(tag == "img" for tag, _ in page.elements) == 2 * len(found)
     assert not page.has("missing")

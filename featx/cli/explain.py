@@ -67,5 +67,5 @@ def command(
 def _row(found: "Explanation", path: Path) -> tuple[str, ...]:
     constant = "-" if found.constant is None else f"{found.constant:+.3f}"
     positions = "-" if found.constant is None else f"{found.contributions.sum():+.3f}"
-    scores = (f"{found.probability:.3f}", f"{found.decision:+.3f}", positions, constant)
+    scores = (f"{found.probability:.3f}", f"{found.decision_score:+.3f}", positions, constant)
     return path.name, found.label, *scores

@@ -155,7 +155,7 @@ def _heat_map(heat_map: HeatMap, page_images: PageImages) -> dict[str, Any]:
         "heat": heat,
         "label": as_text(found.label),
         "predicted": as_text(found.predicted),
-        "decision": found.decision,
+        "decision": found.decision_score,
         "positions": float(found.contributions.sum()),
         "constant": found.constant,
         "largest": float(abs(found.contributions).max()),

@@ -80,7 +80,7 @@ def _title(explanation: Explanation) -> str:
     for_class = f"for {shown(explanation.label)}, probability {explanation.probability:.2f}"
     if explanation.label != explanation.predicted:
         for_class += f" (predicted: {shown(explanation.predicted, 16)})"
-    decision = f"score {signed(explanation.decision)}"
+    decision = f"score {signed(explanation.decision_score)}"
     if explanation.constant is None:
         return f"{for_class}\n{decision}; occlusion, an approximation"
     total, constant = float(explanation.contributions.sum()), explanation.constant

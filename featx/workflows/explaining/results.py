@@ -30,7 +30,7 @@ class Explanation:
         The most probable class.
     label : str
         The class that is explained.
-    decision : float
+    decision_score : float
         Decision score of that class, before calibration. For two classes scikit-learn has
         one score; it is positive here for the class that is explained. An ``svm-rbf`` of
         several classes decides between each pair, and this is the mean of the class's
@@ -63,7 +63,7 @@ class Explanation:
     method: Method
     predicted: str
     label: str
-    decision: float
+    decision_score: float
     constant: float | None
     probability: float
     contributions: NDArray[np.float64] = field(repr=False)
@@ -84,7 +84,7 @@ class Explanation:
             "method": self.method,
             "label": self.predicted,
             "class": self.label,
-            "decision": self.decision,
+            "decision_score": self.decision_score,
             "constant": self.constant,
             "probability": self.probability,
             "shape": list(self.contributions.shape),

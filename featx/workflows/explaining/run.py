@@ -51,7 +51,7 @@ def explain(job: ExplanationJob) -> list[Explanation]:
     gradients nor an approximation. For all other classifiers a grey square is moved over the
     image, and the fall of the decision score is returned [1]_. This is an approximation: it
     misses what two positions show in the same way, and grey is a colour that the network sees
-    too. `Explanation.decision` says which score falls.
+    too. `Explanation.decision_score` is the score that falls.
 
     Returns
     -------
@@ -140,7 +140,7 @@ class _Explainer:
             method=self.job.method,
             predicted=classes[best],
             label=classes[k],
-            decision=decision,
+            decision_score=decision,
             probability=float(probabilities[k]),
             pixels=batch.images[place].pixels,
             **explained,

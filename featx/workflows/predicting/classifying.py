@@ -8,7 +8,6 @@ codes and send back probabilities.
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -147,19 +146,21 @@ class _ClassifiedBatch:
     failures: tuple[tuple[int, str], ...]
 
 
-def _classify_on_worker(
-    model: Model,
-    *,
-    start: int,
-    files: Sequence[File],
-    recipe: Recipe,
-    source: WeightsSource,
-    device: str,
-    batch_size: int,
-) -> list[_ClassifiedBatch]:
-    """Classify images, of which the first is image number `start` of the job."""
-    backbone = cached_backbone((recipe,), source, device)
-    return list(_classified(files, backbone, batch_size, model, start))
+@dataclass(frozen=True)
+class _WorkerTask:
+    """Images for one worker, and the settings that turn them into codes."""
+
+    start: int
+    files: tuple[File, ...]
+    recipe: Recipe
+    source: WeightsSource
+    device: str
+    batch_size: int
+
+    def run(self, model: Model) -> list[_ClassifiedBatch]:
+        """Classify the images, batch by batch."""
+        backbone = cached_backbone((self.recipe,), self.source, self.device)
+        return list(_classified(self.files, backbone, self.batch_size, model, self.start))
 
 
 def _here(job: PredictionJob, files: Sequence[File]) -> Generator[_ClassifiedBatch, None, None]:
@@ -198,16 +199,8 @@ def _on_workers(
 
     def task(start: int) -> Task[list[_ClassifiedBatch]]:
         own = tuple(path.absolute() for path in files[start : start + step])
-        work = partial(
-            _classify_on_worker,
-            start=start,
-            files=own,
-            recipe=job.recipe,
-            source=source,
-            device=job.device,
-            batch_size=batch_size,
-        )
-        return Task(work, f"Images {start} to {start + len(own) - 1}")
+        work = _WorkerTask(start, own, job.recipe, source, job.device, batch_size)
+        return Task(work.run, f"Images {start} to {start + len(own) - 1}")
 
     tasks = (task(start) for start in range(0, len(files), step))
     waiting: dict[int, list[_ClassifiedBatch]] = {}
