@@ -1,15 +1,15 @@
-"""Recipes beside each other: one pass a scale and mirror image stores the parts, recipes join them.
+"""Compare recipes, whose codes are joined from one pass for each scale.
 
     python benchmarks/recipes.py rsscn7_350 hymenoptera --stores parts -o docs/recipes.csv
 
-Takes folders of images; of those with splits, train is judged. Every number is nested:
-a fold's penalty is chosen inside its training part. The recipe called best is chosen
-on one half of the first folder and on all of the others, and judged on the other half,
-beside the best single layer at 224 that was chosen on the same images. In bfloat16.
+The arguments are folders of images; if a folder has splits, train is used. Accuracies are nested:
+the penalty of each fold is chosen inside its training set. The best recipe is chosen on one half
+of the first folder and on the other folders, and is scored on the other half, as is the best
+single layer at 224 chosen on the same images. The precision is bfloat16.
 
-The codes of a recipe are joined from parts as `featx extract` would have made them
-(tests/test_recipe_benchmark.py compares them), and `gflop` is what that would cost an image of
-the first folder's first shape.
+The codes of a recipe are joined from passes and equal those of `featx extract`
+(tests/test_recipe_benchmark.py compares them). `gflop` is the arithmetic of one image with the
+shape of the first image of the folder.
 """
 
 import argparse
@@ -30,127 +30,139 @@ BLOCKS = ("block2_pool", "block3_pool", "block4_pool", "block5_pool")
 LATE = BLOCKS[2:]
 SQUASHED = 224
 FIELDS = ("images", "recipe", "n", "accuracy", "low", "high", "width", "gflop", "images_per_second")
-# Images of each pass whose time is taken.
+# Images per pass whose time is measured.
 SAMPLE = 40
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """What one pass gives: a scale, or 224 squashed; upright, or averaged with its mirror image."""
+class Pass:
+    """One pass: a scale, or 224 squashed, with or without the mirror image."""
 
     scale: int | None = None
     flip: bool = False
 
     @property
     def settings(self) -> dict:
-        """What featx extract is told."""
+        """Settings of `featx.extract`."""
         return {"scale": self.scale or (), "flip": self.flip}
 
 
 @dataclasses.dataclass(frozen=True)
-class Way:
-    """A recipe, and how its codes are fitted."""
+class Candidate:
+    """A recipe, and how its codes are normalised."""
 
     name: str
     layers: tuple[str, ...]
-    parts: tuple[Part, ...] = (Part(),)
+    passes: tuple[Pass, ...] = (Pass(),)
     join: str = "mean"
     pool: str = "avg"
     normalise: str = "l2"
 
 
-def flipped(*scales: int) -> tuple[Part, ...]:
-    return tuple(Part(scale, flip=True) for scale in scales)
+def flipped(*scales: int) -> tuple[Pass, ...]:
+    return tuple(Pass(scale, flip=True) for scale in scales)
 
 
-WAYS = (
-    *(Way(f"{layer[:6]}, 224", (layer,)) for layer in BLOCKS),
-    Way("blocks 4 and 5, 224", LATE),
-    Way("blocks 2 to 5, 224", BLOCKS),
-    Way("blocks 2 to 5, 256", BLOCKS, (Part(256),)),
-    Way("block4, 384", ("block4_pool",), (Part(384),)),
-    Way("blocks 2 to 5, 384", BLOCKS, (Part(384),)),
-    Way("blocks 2 to 5, 384, roots", BLOCKS, (Part(384),), normalise="sqrt-l2"),
-    Way("blocks 2 to 5, 384, flip", BLOCKS, flipped(384)),
-    Way("blocks 4 and 5, 256 and 384, flip", LATE, flipped(256, 384)),
-    Way("blocks 2 to 5, 256 and 384, flip", BLOCKS, flipped(256, 384)),
-    Way("blocks 2 to 5, 256 and 384 stacked, flip", BLOCKS, flipped(256, 384), "stack"),
-    Way(
+CANDIDATES = (
+    *(Candidate(f"{layer[:6]}, 224", (layer,)) for layer in BLOCKS),
+    Candidate("blocks 4 and 5, 224", LATE),
+    Candidate("blocks 2 to 5, 224", BLOCKS),
+    Candidate("blocks 2 to 5, 256", BLOCKS, (Pass(256),)),
+    Candidate("block4, 384", ("block4_pool",), (Pass(384),)),
+    Candidate("blocks 2 to 5, 384", BLOCKS, (Pass(384),)),
+    Candidate("blocks 2 to 5, 384, roots", BLOCKS, (Pass(384),), normalise="sqrt-l2"),
+    Candidate("blocks 2 to 5, 384, flip", BLOCKS, flipped(384)),
+    Candidate("blocks 4 and 5, 256 and 384, flip", LATE, flipped(256, 384)),
+    Candidate("blocks 2 to 5, 256 and 384, flip", BLOCKS, flipped(256, 384)),
+    Candidate("blocks 2 to 5, 256 and 384 stacked, flip", BLOCKS, flipped(256, 384), "stack"),
+    Candidate(
         "blocks 2 to 5, 256 and 384 stacked, flip, roots",
         BLOCKS,
         flipped(256, 384),
         "stack",
         normalise="sqrt-l2",
     ),
-    Way("block5, 256, 384 and 512 stacked, flip", LATE[1:], flipped(256, 384, 512), "stack"),
-    Way("blocks 2 to 5, 256, 384 and 512, flip", BLOCKS, flipped(256, 384, 512)),
-    Way("block3 bilinear, 224", ("block3_pool",), pool="bilinear"),
-    Way("block4 bilinear, 224", ("block4_pool",), pool="bilinear"),
-    Way("block4 bilinear, 384", ("block4_pool",), (Part(384),), pool="bilinear"),
+    Candidate("block5, 256, 384 and 512 stacked, flip", LATE[1:], flipped(256, 384, 512), "stack"),
+    Candidate("blocks 2 to 5, 256, 384 and 512, flip", BLOCKS, flipped(256, 384, 512)),
+    Candidate("block3 bilinear, 224", ("block3_pool",), pool="bilinear"),
+    Candidate("block4 bilinear, 224", ("block4_pool",), pool="bilinear"),
+    Candidate("block4 bilinear, 384", ("block4_pool",), (Pass(384),), pool="bilinear"),
 )
-#: The single layers that `best` has to beat.
-SINGLE = tuple(way for way in WAYS if len(way.layers) == 1 and way.parts == (Part(),))
+#: The single layers with which the best recipe is compared.
+SINGLE = tuple(
+    candidate
+    for candidate in CANDIDATES
+    if len(candidate.layers) == 1 and candidate.passes == (Pass(),)
+)
 
 
-def extract_parts(folder: Path, stores: Path) -> None:
-    """Fill the stores of every part, each in one pass; those that are there are gone on with."""
+def extract_passes(folder: Path, stores: Path) -> None:
+    """Extract the stores of every pass; existing ones are resumed."""
     from featx.extraction import prepare_extraction, run_extractions
 
-    for part in dict.fromkeys(itertools.chain.from_iterable(way.parts for way in WAYS)):
+    for one_pass in dict.fromkeys(
+        itertools.chain.from_iterable(candidate.passes for candidate in CANDIDATES)
+    ):
         wanted: dict[str, set[str]] = {}
-        for way in WAYS:
-            if part in way.parts:
-                wanted.setdefault(way.pool, set()).update(way.layers)
+        for candidate in CANDIDATES:
+            if one_pass in candidate.passes:
+                wanted.setdefault(candidate.pool, set()).update(candidate.layers)
         jobs = [
             prepare_extraction(
                 folder,
                 layer=sorted(layers),
                 pool=pool,
                 precision="bfloat16",
-                output=store_of(stores, folder, part, pool),
-                **part.settings,
+                output=store_of(stores, folder, one_pass, pool),
+                **one_pass.settings,
             )
             for pool, layers in wanted.items()
         ]
-        made = run_extractions(jobs)[0]
-        if made.n_computed:
-            print(f"{folder.name} {part}: {made.images_per_second:.2f} images/s", flush=True)
+        result = run_extractions(jobs)[0]
+        if result.n_computed:
+            print(f"{folder.name} {one_pass}: {result.images_per_second:.2f} images/s", flush=True)
 
 
-def store_of(stores: Path, folder: Path, part: Part, pool: str) -> Path:
-    mirrored = "-flip" if part.flip else ""
-    return stores / f"{folder.name}-{part.scale or SQUASHED}{mirrored}-{pool}.h5"
+def store_of(stores: Path, folder: Path, one_pass: Pass, pool: str) -> Path:
+    mirrored = "-flip" if one_pass.flip else ""
+    return stores / f"{folder.name}-{one_pass.scale or SQUASHED}{mirrored}-{pool}.h5"
 
 
-def job_of(way: Way, folder: Path, stores: Path, temporary: Path, labels: Path | None):
-    """Return the job of fitting a recipe's codes, joined from parts."""
+def job_of(candidate: Candidate, folder: Path, stores: Path, temporary: Path, labels: Path | None):
+    """Return the job that fits the joined codes of a recipe."""
     from featx.fitting import prepare_fit
 
-    path = temporary / f"{folder.name}-{WAYS.index(way)}.h5"
+    path = temporary / f"{folder.name}-{CANDIDATES.index(candidate)}.h5"
     if not path.exists():
-        join_parts([store_of(stores, folder, part, way.pool) for part in way.parts], way, path)
+        join_passes(
+            [store_of(stores, folder, one_pass, candidate.pool) for one_pass in candidate.passes],
+            candidate,
+            path,
+        )
     table = {} if labels is None else {"labels": labels}
-    return prepare_fit(path, normalise=way.normalise, baselines=False, **table)
+    return prepare_fit(path, normalise=candidate.normalise, baselines=False, **table)
 
 
-def join_parts(parts: Sequence[Path], way: Way, path: Path) -> None:
-    """Write the store that an extraction at all the parts' scales would have made."""
+def join_passes(passes: Sequence[Path], candidate: Candidate, path: Path) -> None:
+    """Write the store that an extraction with all scales would make."""
     from featx.store import ImageFacts, StoreWriter, create_store, open_store
 
-    opened = [open_store(part) for part in parts]
+    opened = [open_store(one_pass) for one_pass in passes]
     first = opened[0]
-    recipe = dataclasses.replace(first.recipe, layers=way.layers)
-    if len(parts) > 1:
-        scales = tuple(part.scale for part in way.parts)
-        recipe = dataclasses.replace(recipe, scales=scales, scales_join=way.join)
+    recipe = dataclasses.replace(first.recipe, layers=candidate.layers)
+    if len(passes) > 1:
+        scales = tuple(one_pass.scale for one_pass in candidate.passes)
+        recipe = dataclasses.replace(recipe, scales=scales, scales_join=candidate.join)
     images, thumbnails = first.images, first.thumbnails()
     columns = {name: list(getattr(images, name)) for name in ("path", "label", "split", "group")}
     create_store(path, recipe, columns, dict(first.provenance))
     done = np.flatnonzero(images.done)
     codes = {}
-    for layer in way.layers:
+    for layer in candidate.layers:
         each = [store.read_rows(layer, done) for store in opened]
-        joined = np.concatenate(each, axis=1) if way.join == "stack" else np.mean(each, axis=0)
+        joined = (
+            np.concatenate(each, axis=1) if candidate.join == "stack" else np.mean(each, axis=0)
+        )
         codes[layer] = joined.astype(np.float32).reshape(len(done), *recipe.code_shape(layer))
     facts = [
         ImageFacts(str(images.sha256[row]), int(images.phash[row]), thumbnails[row]) for row in done
@@ -165,11 +177,11 @@ def join_parts(parts: Sequence[Path], way: Way, path: Path) -> None:
 
 
 def halves(folder: Path, stores: Path, temporary: Path) -> tuple[Path, Path]:
-    """Write two tables that label one half of a folder each; copies and classes are shared out."""
+    """Write two tables that label one half of a folder each, with near-duplicates in one half."""
     from featx.dataset.folds import make_folds
     from featx.fitting import prepare_fit
 
-    job = prepare_fit(store_of(stores, folder, Part(), "avg"), baselines=False)
+    job = prepare_fit(store_of(stores, folder, Pass(), "avg"), baselines=False)
     paths, tables = job.joined.images.path[job.rows], []
     for k, (_, own) in enumerate(make_folds(job.y, job.groups, 0, 2)):
         lines = [f"{paths[row]},{job.y[row]}" for row in own]
@@ -178,90 +190,93 @@ def halves(folder: Path, stores: Path, temporary: Path) -> tuple[Path, Path]:
     return tables[0], tables[1]
 
 
-def gflop_of(way: Way, folder: Path, stores: Path) -> float:
-    """Return the arithmetic of an image of a folder: of all scales, mirror images too."""
+def gflop_of(candidate: Candidate, folder: Path, stores: Path) -> float:
+    """Return the GFLOP per image of a folder, with all scales and mirror images."""
     from PIL import Image
 
     from featx.images import scaled_size
     from featx.store import open_store
 
-    store = open_store(store_of(stores, folder, way.parts[0], way.pool))
+    store = open_store(store_of(stores, folder, candidate.passes[0], candidate.pool))
     with Image.open(folder / str(store.images.path[store.images.done][0])) as image:
         shape = image.size[::-1]
-    cut = deepest(way.layers)
+    cut = deepest(candidate.layers)
     return sum(
-        (1 + part.flip)
-        * gflop(cut, scaled_size(shape, part.scale) if part.scale else (SQUASHED, SQUASHED))
-        for part in way.parts
+        (1 + one_pass.flip)
+        * gflop(cut, scaled_size(shape, one_pass.scale) if one_pass.scale else (SQUASHED, SQUASHED))
+        for one_pass in candidate.passes
     )
 
 
-def seconds_of(folder: Path) -> dict[Part, float]:
-    """Return how long an image takes through the whole network, for each part."""
-    parts = dict.fromkeys(itertools.chain.from_iterable(way.parts for way in WAYS))
+def seconds_of(folder: Path) -> dict[Pass, float]:
+    """Return the seconds per image of each pass through the whole network."""
+    passes = dict.fromkeys(
+        itertools.chain.from_iterable(candidate.passes for candidate in CANDIDATES)
+    )
     return {
-        part: measured(rate, folder, SAMPLE, "bfloat16", part.settings)["seconds"] for part in parts
+        one_pass: measured(rate, folder, SAMPLE, "bfloat16", one_pass.settings)["seconds"]
+        for one_pass in passes
     }
 
 
-def images_per_second(way: Way, seconds: dict[Part, float]) -> float:
-    """Return a recipe's rate: of its passes, cut where it is cut."""
-    of_whole = gflop(deepest(way.layers), (SQUASHED, SQUASHED)) / gflop(
+def images_per_second(candidate: Candidate, seconds: dict[Pass, float]) -> float:
+    """Return the rate of a recipe, whose network ends at its deepest layer."""
+    of_whole = gflop(deepest(candidate.layers), (SQUASHED, SQUASHED)) / gflop(
         BLOCKS[-1], (SQUASHED, SQUASHED)
     )
-    return 1 / (of_whole * sum(seconds[part] for part in way.parts))
+    return 1 / (of_whole * sum(seconds[one_pass] for one_pass in candidate.passes))
 
 
 def rows_of(folder: Path, stores: Path, temporary: Path) -> Iterator[tuple[dict, object]]:
-    """Judge every recipe on a folder; yield what is written of it, and the judgement."""
+    """Cross-validate every recipe on a folder; yield its row of the table and the result."""
     from featx.fitting.cross_validation import cross_validate
 
     seconds = seconds_of(folder)
-    for way in WAYS:
-        job = job_of(way, folder, stores, temporary, None)
+    for candidate in CANDIDATES:
+        job = job_of(candidate, folder, stores, temporary, None)
         found = cross_validate(job)
         score = found.accuracy
         yield (
             {
                 "images": folder.name,
-                "recipe": way.name,
+                "recipe": candidate.name,
                 "n": len(found.y),
                 "accuracy": round(score.value, 4),
                 "low": round(score.low, 4),
                 "high": round(score.high, 4),
                 "width": job.joined.recipe.n_features,
-                "gflop": round(gflop_of(way, folder, stores), 1),
-                "images_per_second": round(images_per_second(way, seconds), 2),
+                "gflop": round(gflop_of(candidate, folder, stores), 1),
+                "images_per_second": round(images_per_second(candidate, seconds), 2),
             },
             found,
         )
 
 
-def best_of(folders: Sequence[Path], stores: Path, temporary: Path, judged: dict) -> list[str]:
-    """Choose on one half of the first folder and on the others, judge on the other half."""
+def best_of(folders: Sequence[Path], stores: Path, temporary: Path, results: dict) -> list[str]:
+    """Choose on one half of the first folder and on the others; score on the other half."""
     from featx.fitting.cross_validation import cross_validate
     from featx.fitting.nested_selection import compare
 
     first = folders[0]
-    chosen_on, judged_on = halves(first, stores, temporary)
+    chosen_on, scored_on = halves(first, stores, temporary)
 
-    def merit(way: Way) -> float:
-        half = cross_validate(job_of(way, first, stores, temporary, chosen_on)).accuracy.value
-        others = [judged[folder.name, way.name].accuracy.value for folder in folders[1:]]
+    def merit(candidate: Candidate) -> float:
+        half = cross_validate(job_of(candidate, first, stores, temporary, chosen_on)).accuracy.value
+        others = [results[folder.name, candidate.name].accuracy.value for folder in folders[1:]]
         return float(np.mean([half, *others]))
 
-    merits = {way: merit(way) for way in WAYS}
-    best, single = max(WAYS, key=merits.__getitem__), max(SINGLE, key=merits.__getitem__)
+    merits = {candidate: merit(candidate) for candidate in CANDIDATES}
+    best, single = max(CANDIDATES, key=merits.__getitem__), max(SINGLE, key=merits.__getitem__)
     found = {
-        way: cross_validate(job_of(way, first, stores, temporary, judged_on))
-        for way in (best, single)
+        candidate: cross_validate(job_of(candidate, first, stores, temporary, scored_on))
+        for candidate in (best, single)
     }
     gain = compare(found[best], found[single])
     return [
         f"best, chosen on half of {first.name}"
         f"{''.join(f' and {folder.name}' for folder in folders[1:])}: {best.name} "
         f"(mean {merits[best]:.3f})",
-        f"best single layer at {SQUASHED}, chosen likewise: {single.name} "
+        f"best single layer at {SQUASHED}, chosen on the same images: {single.name} "
         f"(mean {merits[single]:.3f})",
         f"on the other half of {first.name}, {len(found[best].y)} images: {found[best].accuracy} "
         f"and {found[single].accuracy}",
@@ -275,26 +290,26 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--stores", type=Path, default=Path("parts"))
     parser.add_argument("-o", "--output", type=Path, default=Path("recipes.csv"))
-    given = parser.parse_args()
-    given.stores.mkdir(exist_ok=True)
-    for folder in given.folders:
-        extract_parts(folder, given.stores)
-    judged = {}
-    with tempfile.TemporaryDirectory(dir=given.stores) as temporary, given.output.open("w") as file:
+    args = parser.parse_args()
+    args.stores.mkdir(exist_ok=True)
+    for folder in args.folders:
+        extract_passes(folder, args.stores)
+    results = {}
+    with tempfile.TemporaryDirectory(dir=args.stores) as temporary, args.output.open("w") as file:
         table = csv.DictWriter(file, FIELDS, lineterminator="\n")
         table.writeheader()
         print("| images | recipe | accuracy | width | GFLOP | images/s |")
         print("| --- | --- | --- | --- | --- | --- |")
-        for folder in given.folders:
-            for row, found in rows_of(folder, given.stores, Path(temporary)):
+        for folder in args.folders:
+            for row, found in rows_of(folder, args.stores, Path(temporary)):
                 table.writerow(row)
-                judged[folder.name, row["recipe"]] = found
+                results[folder.name, row["recipe"]] = found
                 print(
                     f"| {row['images']} | {row['recipe']} | {found.accuracy} | {row['width']:,} | "
                     f"{row['gflop']} | {row['images_per_second']} |",
                     flush=True,
                 )
-        for line in best_of(given.folders, given.stores, Path(temporary), judged):
+        for line in best_of(args.folders, args.stores, Path(temporary), results):
             print(line, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of recipes joins parts to the codes that an extraction would have made."""
+"""The benchmark of recipes joins passes to the codes of an extraction."""
 
 import sys
 from pathlib import Path
@@ -23,15 +23,15 @@ def recipes():
 
 
 @pytest.mark.parametrize("join", ["mean", "stack"])
-def test_parts_are_joined_as_extract_does(tmp_path, make_image_folder, recipes, join):
+def test_joined_passes_are_those_of_extract(tmp_path, make_image_folder, recipes, join):
     folder = make_image_folder(tmp_path / "data")
     (folder / "train/red/bad.png").write_bytes(b"no image")
     given = {"weights": "random:0", "pool": "avg", "flip": True}
-    parts = [tmp_path / f"{scale}.h5" for scale in (32, 64)]
-    for part, scale in zip(parts, (32, 64), strict=True):
-        featx.extract(folder, layer=[*LAYERS, "block3_pool"], scale=scale, output=part, **given)
-    way = recipes.Way("w", LAYERS, recipes.flipped(32, 64), join)
-    recipes.join_parts(parts, way, tmp_path / "joined.h5")
+    stores = [tmp_path / f"{scale}.h5" for scale in (32, 64)]
+    for store, scale in zip(stores, (32, 64), strict=True):
+        featx.extract(folder, layer=[*LAYERS, "block3_pool"], scale=scale, output=store, **given)
+    candidate = recipes.Candidate("w", LAYERS, recipes.flipped(32, 64), join)
+    recipes.join_passes(stores, candidate, tmp_path / "joined.h5")
     featx.extract(
         folder, layer=LAYERS, scale=[32, 64], scales_join=join, output=tmp_path / "at-once.h5",
         **given,
@@ -46,14 +46,14 @@ def test_parts_are_joined_as_extract_does(tmp_path, make_image_folder, recipes, 
         )
 
 
-def test_arithmetic_is_that_of_each_scale_and_mirror_image(tmp_path, make_image_folder, recipes):
-    """Images of 40 x 48 pixels: at scale 32 they are 32 x 32, at 64 they are 64 x 64."""
+def test_the_arithmetic_of_scales_and_mirror_images(tmp_path, make_image_folder, recipes):
+    """Images of 40 x 48 pixels are 32 x 32 at scale 32 and 64 x 64 at scale 64."""
     from featx.layers import gflop
 
     folder = make_image_folder(tmp_path / "data")
-    part = recipes.store_of(tmp_path, folder, recipes.Part(32, flip=True), "avg")
+    store = recipes.store_of(tmp_path, folder, recipes.Pass(32, flip=True), "avg")
     featx.extract(folder, layer="block2_pool", scale=32, flip=True, pool="avg",
-                  weights="random:0", output=part)  # fmt: skip
-    way = recipes.Way("w", LAYERS, (recipes.Part(32, flip=True), recipes.Part(64)))
+                  weights="random:0", output=store)  # fmt: skip
+    candidate = recipes.Candidate("w", LAYERS, (recipes.Pass(32, flip=True), recipes.Pass(64)))
     expected = 2 * gflop("block2_pool", (32, 32)) + gflop("block2_pool", (64, 64))
-    assert recipes.gflop_of(way, folder, tmp_path) == pytest.approx(expected)
+    assert recipes.gflop_of(candidate, folder, tmp_path) == pytest.approx(expected)
