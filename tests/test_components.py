@@ -376,7 +376,7 @@ def test_classifiers_with_few_columns_accept_components(stores, monkeypatch):
     """8192 features are too many for lda, but 7 components are not."""
     check_refused("8,192", stores["wide", True], clf="lda")
     assert quick(stores["wide", True], "lda").to_dict()["solver"] == "gram"
-    monkeypatch.setattr(preparing_module, "_MOST_FEATURES", 6)
+    monkeypatch.setattr("featx.fitting.solvers._MOST_FEATURES", 6)
     match = "lda .*6 .*7.*--components 6 .*--clf logistic"
     check_refused(match, stores["wide", True], clf="lda", components=7)
 

@@ -5,17 +5,14 @@ job goes out: which images are fitted on and scored, what the search chooses fro
 solver fits in memory.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.choices import Solver
 from featx.codes.joining import JoinedStores, join_stores
 from featx.codes.matrix import Rows
 from featx.dataset.duplicates import DuplicatePair, find_duplicates, with_conflicting_labels
@@ -30,11 +27,10 @@ from featx.dataset.splits import (
     outer_folds,
     usable_rows,
 )
-from featx.errors import FitError, OptionError
-from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind, check_settings
+from featx.errors import OptionError
 from featx.fitting.settings import FitSettings
 from featx.fitting.single_fit import SearchSpace
-from featx.fitting.solvers import SolverPlan, choose_solver
+from featx.fitting.solvers import SolverPlan, plan_solver
 from featx.outputs import check_output
 from featx.signatures import takes_fields_of
 from featx.store import ImageTable
@@ -42,12 +38,8 @@ from featx.text import counted
 
 __all__ = ["FitJob", "prepare_fit"]
 
-# With more features, a classifier that uses single features is useless or takes days.
-_MOST_FEATURES = 4096
 # Principal components that take more bytes than this are reported before the fit.
 _LARGE_BYTES = 500_000_000
-# Up to this number of features lda takes seconds, so --clf auto tries it too.
-_FEW_FEATURES = 1024
 
 
 @dataclass(frozen=True)
@@ -156,7 +148,7 @@ def prepare_fit(settings: FitSettings) -> FitJob:
         splits = [split, *_scored_splits(settings, split, y, groups)]
         fewest = _fewest_fitted(splits, y, groups, settings.seed)
         notes += _check_components(components, width, fewest)
-    solver, space = _choose_solver(settings, width, y, scores_folds=split.scored_on == "folds")
+    solver, space = plan_solver(settings, width, y, scores_folds=split.scored_on == "folds")
     return FitJob(
         settings=settings,
         joined=joined,
@@ -224,92 +216,6 @@ def _check_components(components: int, width: int, fewest: int) -> list[str]:
         f"{components} components of {width:,} features add {n_bytes / 1e9:.2f} GB to the model. "
         "Use a smaller --components for a smaller model."
     ]
-
-
-def _choose_solver(
-    settings: FitSettings, width: int, y: NDArray[np.str_], *, scores_folds: bool
-) -> tuple[SolverPlan, SearchSpace]:
-    """Choose the solver, and keep the classifiers that it supports."""
-    space = settings.search_space()
-    components = space.components
-    # Components are the same for each solver, so every classifier may use single ones.
-    n_features, any_solver = (width, False) if components is None else (components, True)
-    only = space.kinds[0] if len(space.kinds) == 1 else None
-    wanted: Solver = settings.solver
-    if only is not None and not only.is_rotation_invariant and wanted != "streamed":
-        if n_features > _MOST_FEATURES:
-            message = _too_many_features(only, n_features, components)
-            raise OptionError(message)
-        if wanted == "gram" and not any_solver:
-            message = (
-                f"{only.name} uses single features, which --solver gram does not keep. Use "
-                "--solver primal."
-            )
-            raise OptionError(message)
-        wanted = wanted if any_solver else "primal"
-    n_images = len(y)
-    n_searches = 1 + (settings.folds * settings.repeats if scores_folds else 0)
-    # Of several candidates, half of the settings are given up early.
-    n_candidates = max(1.0, len(space.kinds) * len(space.normalise) / 2)
-    choose = partial(
-        choose_solver,
-        n_images,
-        width,
-        len(np.unique(y)),
-        n_searches=n_searches * n_candidates,
-        components=components or 0,
-    )
-    solver = choose(wanted)
-    if only is None and (wanted, solver.name) == ("auto", "gram") and width <= _FEW_FEATURES:
-        with contextlib.suppress(FitError):  # too little memory
-            solver = choose("primal")
-    if solver.name == "streamed":
-        kinds = tuple(kind for kind in space.kinds if kind.supports_sgd)
-    else:
-        single = (any_solver or solver.name == "primal") and n_features <= _MOST_FEATURES
-        kinds = tuple(kind for kind in space.kinds if kind.is_rotation_invariant or single)
-    if not kinds or (solver.name == "streamed" and only is None):
-        names = ", ".join(kind.name for kind in CLASSIFIERS.values() if kind.supports_sgd)
-        message = (
-            f"{counted(n_images, 'image')} with {width:,} features each can only be fitted with "
-            f"--solver streamed, which supports {names}. Use --clf with one of them."
-        )
-        raise OptionError(message)
-    if solver.is_exact:  # the streamed solver has other parameters
-        for kind in kinds:
-            on_gram = solver.name == "gram" and not any_solver
-            check_settings(kind, space.settings, on_gram=on_gram)
-    else:
-        _check_streamed(settings)
-    return solver, dataclasses.replace(space, kinds=kinds)
-
-
-def _too_many_features(kind: ClassifierKind, n_features: int, components: int | None) -> str:
-    if components is not None:
-        return (
-            f"{kind.name} supports at most {_MOST_FEATURES:,} features, but --components is "
-            f"{components:,}. Use --components {_MOST_FEATURES} or less, or --clf logistic."
-        )
-    streamed = f", or --solver streamed --clf {kind.name}" if kind.supports_sgd else ""
-    return (
-        f"{kind.name} supports at most {_MOST_FEATURES:,} features, but these codes have "
-        f"{n_features:,}. Extract with --pool avg, or use --clf logistic{streamed}."
-    )
-
-
-def _check_streamed(settings: FitSettings) -> None:
-    if settings.components is not None:
-        message = (
-            "--solver streamed cannot compute principal components, which need all rows at once. "
-            "Leave out --components, or use --solver gram."
-        )
-        raise OptionError(message)
-    if settings.refit or settings.repeats > 1 or settings.select:
-        message = (
-            "--solver streamed fits once, on the training set. Leave out --refit, --repeats and "
-            "--select, or use --solver gram."
-        )
-        raise OptionError(message)
 
 
 def _duplicate_notes(

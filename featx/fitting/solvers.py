@@ -7,16 +7,29 @@ reads the codes again and again in blocks, for any number of images, and is not 
 is read here.
 """
 
+import contextlib
+import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
+import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from featx.choices import Solver, check_choice, choices_of
-from featx.errors import FitError
+from featx.errors import FitError, OptionError
+from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind, check_settings
+from featx.fitting.settings import FitSettings
+from featx.fitting.single_fit import SearchSpace
 from featx.text import counted
 
-__all__ = ["SolverName", "SolverPlan", "choose_solver", "estimate_cost"]
+__all__ = ["SolverName", "SolverPlan", "choose_solver", "estimate_cost", "plan_solver"]
+
+# With more features, a classifier that uses single features is useless or takes days.
+_MOST_FEATURES = 4096
+# Up to this number of features lda takes seconds, so --clf auto tries it too.
+_FEW_FEATURES = 1024
 
 #: A solver that `choose_solver` can choose.
 SolverName = Literal["primal", "gram", "streamed"]
@@ -163,3 +176,112 @@ def choose_solver(
         return plan
     exact = [plan for plan in plans.values() if plan.is_exact and plan.n_bytes <= free]
     return min(exact, key=lambda plan: plan.seconds) if exact else plans["streamed"]
+
+
+def plan_solver(
+    settings: FitSettings, width: int, y: NDArray[np.str_], *, scores_folds: bool
+) -> tuple[SolverPlan, SearchSpace]:
+    """Choose the solver of a fit, and keep the classifiers that it supports.
+
+    Parameters
+    ----------
+    settings : FitSettings
+        The settings of the fit.
+    width : int
+        Number of features of the codes.
+    y : ndarray of str
+        Labels of the images.
+    scores_folds : bool
+        Whether folds are scored, each with a search of its own.
+
+    Returns
+    -------
+    SolverPlan
+        The solver with its cost.
+    SearchSpace
+        What the search chooses from.
+
+    Raises
+    ------
+    OptionError
+        The classifiers, or other settings, do not fit the solver or the codes.
+    FitError
+        The solver needs more memory than there is.
+    """
+    space = settings.search_space()
+    components = space.components
+    # Components are the same for each solver, so every classifier may use single ones.
+    n_features, any_solver = (width, False) if components is None else (components, True)
+    only = space.kinds[0] if len(space.kinds) == 1 else None
+    wanted: Solver = settings.solver
+    if only is not None and not only.is_rotation_invariant and wanted != "streamed":
+        if n_features > _MOST_FEATURES:
+            raise OptionError(_too_many_features(only, n_features, components))
+        if wanted == "gram" and not any_solver:
+            message = (
+                f"{only.name} uses single features, which --solver gram does not keep. Use "
+                "--solver primal."
+            )
+            raise OptionError(message)
+        wanted = wanted if any_solver else "primal"
+    n_searches = 1 + (settings.folds * settings.repeats if scores_folds else 0)
+    # Of several candidates, half of the settings are given up early.
+    n_candidates = max(1.0, len(space.kinds) * len(space.normalise) / 2)
+    choose = partial(
+        choose_solver,
+        len(y),
+        width,
+        len(np.unique(y)),
+        n_searches=n_searches * n_candidates,
+        components=components or 0,
+    )
+    solver = choose(wanted)
+    if only is None and (wanted, solver.name) == ("auto", "gram") and width <= _FEW_FEATURES:
+        with contextlib.suppress(FitError):  # too little memory
+            solver = choose("primal")
+    if solver.name == "streamed":
+        kinds = tuple(kind for kind in space.kinds if kind.supports_sgd)
+    else:
+        single = (any_solver or solver.name == "primal") and n_features <= _MOST_FEATURES
+        kinds = tuple(kind for kind in space.kinds if kind.is_rotation_invariant or single)
+    if not kinds or (solver.name == "streamed" and only is None):
+        names = ", ".join(kind.name for kind in CLASSIFIERS.values() if kind.supports_sgd)
+        message = (
+            f"{counted(len(y), 'image')} with {width:,} features each can only be fitted with "
+            f"--solver streamed, which supports {names}. Use --clf with one of them."
+        )
+        raise OptionError(message)
+    if solver.is_exact:  # the streamed solver has other parameters
+        for kind in kinds:
+            check_settings(kind, space.settings, on_gram=solver.name == "gram" and not any_solver)
+    else:
+        _check_streamed(settings)
+    return solver, dataclasses.replace(space, kinds=kinds)
+
+
+def _too_many_features(kind: ClassifierKind, n_features: int, components: int | None) -> str:
+    if components is not None:
+        return (
+            f"{kind.name} supports at most {_MOST_FEATURES:,} features, but --components is "
+            f"{components:,}. Use --components {_MOST_FEATURES} or less, or --clf logistic."
+        )
+    streamed = f", or --solver streamed --clf {kind.name}" if kind.supports_sgd else ""
+    return (
+        f"{kind.name} supports at most {_MOST_FEATURES:,} features, but these codes have "
+        f"{n_features:,}. Extract with --pool avg, or use --clf logistic{streamed}."
+    )
+
+
+def _check_streamed(settings: FitSettings) -> None:
+    if settings.components is not None:
+        message = (
+            "--solver streamed cannot compute principal components, which need all rows at once. "
+            "Leave out --components, or use --solver gram."
+        )
+        raise OptionError(message)
+    if settings.refit or settings.repeats > 1 or settings.select:
+        message = (
+            "--solver streamed fits once, on the training set. Leave out --refit, --repeats and "
+            "--select, or use --solver gram."
+        )
+        raise OptionError(message)
