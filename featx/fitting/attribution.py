@@ -279,32 +279,29 @@ def _to_views(
     if len(views) == 1:
         return _to_positions(recipe, views[0].activation, of_code, of_mean)
     n_stacked = len(recipe.scales) if recipe.scales_join == "stack" else 1
+    n_views = len(views) // n_stacked
     # Stacked scales are side by side along the last axis.
     by_scale = (*shape[:-1], n_stacked, shape[-1] // n_stacked)
     of_codes, of_means = of_code.reshape(by_scale), of_mean.reshape(by_scale)
-    sides = [
-        (each.activation.shape[0] / (bottom - top), each.activation.shape[1] / (right - left))
-        for each in views
-        for top, left, bottom, right in [each.box]
-    ]
-    total = np.zeros((round(max(s[0] for s in sides)), round(max(s[1] for s in sides))))
-    n_views = len(views) // n_stacked
-    for i in range(n_stacked):
-        group = views[i * n_views : (i + 1) * n_views]
-        codes = np.stack([_pooled(recipe, each.activation) for each in group])
-        sums = codes.sum(axis=0)
-        fractions = np.divide(codes, sums, out=np.full_like(codes, 1 / n_views), where=sums > 0)
-        for view, fraction in zip(group, fractions, strict=True):
-            own = _to_positions(
-                recipe,
-                view.activation,
-                of_codes[..., i, :].ravel() * fraction,
-                of_means[..., i, :].ravel() / n_views,
-            )
-            top, left, bottom, right = view.box
-            down = _overlaps(top, bottom, len(own), len(total))
-            across = _overlaps(left, right, own.shape[1], total.shape[1])
-            total += down @ own @ across.T
+    codes = np.stack([_pooled(recipe, view.activation) for view in views])
+    codes = codes.reshape(n_stacked, n_views, -1)
+    sums = codes.sum(axis=1, keepdims=True)
+    fractions = np.divide(codes, sums, out=np.full_like(codes, 1 / n_views), where=sums > 0)
+    boxes = np.array([view.box for view in views])
+    sides = [view.activation.shape[:2] for view in views] / (boxes[:, 2:] - boxes[:, :2])
+    height, width = (round(side) for side in sides.max(axis=0))
+    total = np.zeros((height, width))
+    for k, (view, (top, left, bottom, right)) in enumerate(zip(views, boxes, strict=True)):
+        scale, of_view = divmod(k, n_views)
+        own = _to_positions(
+            recipe,
+            view.activation,
+            of_codes[..., scale, :].ravel() * fractions[scale, of_view],
+            of_means[..., scale, :].ravel() / n_views,
+        )
+        down = _overlaps(top, bottom, len(own), height)
+        across = _overlaps(left, right, own.shape[1], width)
+        total += down @ own @ across.T
     return total
 
 
