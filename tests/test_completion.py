@@ -1,5 +1,6 @@
 """Completion: what a Tab offers to bash, zsh and fish, and that the library accepts it."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -106,6 +107,7 @@ def test_bash_itself_completes():
     assert (done.stdout, done.stderr) == ("sqrt-l2\n", "")
 
 
+@functools.cache
 def commands():
     group = get_command(cli.app)
     verbs = {name: verb for name, verb in group.commands.items() if name != "weights"}

@@ -1,6 +1,7 @@
 """Flags and settings: the command line has the settings of the library, with their defaults."""
 
 import dataclasses
+import functools
 import inspect
 import shlex
 from pathlib import Path
@@ -60,6 +61,7 @@ FILES = {
 }
 
 
+@functools.cache
 def commands():
     return get_command(app.app).commands
 
