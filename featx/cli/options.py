@@ -37,25 +37,6 @@ from featx.choices import (
 )
 from featx.cli.parsing import Options, option
 
-__all__ = [
-    "AsJson",
-    "ClusterName",
-    "EvaluationOptions",
-    "ExplanationOptions",
-    "ExportOptions",
-    "ExtractionOptions",
-    "FinetuneOptions",
-    "FitOptions",
-    "GpusExtractionOptions",
-    "LayerOptions",
-    "Overwrite",
-    "PredictionOptions",
-    "Preset",
-    "Quiet",
-    "ReportOptions",
-    "SweepOptions",
-]
-
 
 Quiet = Annotated[bool, option("Print only results and errors.", None, "--quiet", "-q")]
 AsJson = Annotated[bool, option("Print the result as one JSON object.", None, "--json")]
