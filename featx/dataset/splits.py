@@ -102,8 +102,8 @@ def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
     rows = np.flatnonzero(images.done & labelled)
     if len(np.unique(images.label[rows].astype(str))) < 2:
         message = (
-            f"The {counted(len(rows), 'usable image')} with a label in {path} are of fewer than "
-            "two classes. A classifier needs images of at least two classes."
+            f"{path} has {counted(len(rows), 'usable image')} with a label, of fewer than two "
+            "classes. A classifier requires images of at least two classes."
         )
         raise FitError(message)
     return rows, notes
@@ -153,13 +153,12 @@ def make_split(
         notes.append(f"Left out: {counted(n_without, 'image')} without a split.")
     train, val, test = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
     if "test" in given and "val" in given:
-        where = "val" if select else "folds of train"
+        where, decides = ("val", val) if select else ("folds of train", _NO_ROWS)
         notes.append(
             f"Settings are chosen on {where}; the classifier is fitted on train and val, and "
             "scored once on test."
         )
-        fit_rows = np.union1d(train, val)
-        return DataSplit(train, val if select else _NO_ROWS, fit_rows, test, "test"), notes
+        return DataSplit(train, decides, np.union1d(train, val), test, "test"), notes
     if "test" in given:
         return DataSplit(train, _NO_ROWS, train, test, "test"), notes
     if "val" in given:
