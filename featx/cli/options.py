@@ -37,7 +37,6 @@ from featx.choices import (
 )
 from featx.cli.parsing import Options, option
 
-
 Quiet = Annotated[bool, option("Print only results and errors.", None, "--quiet", "-q")]
 AsJson = Annotated[bool, option("Print the result as one JSON object.", None, "--json")]
 Preset = Annotated[
