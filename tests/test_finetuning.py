@@ -443,7 +443,7 @@ def test_run_json_agrees_with_the_other_files(made, data):
 @pytest.mark.parametrize(
     ("gain", "best", "use"),
     [
-        (Score(0.1, 0.02, 0.2), 1, "tuned network"),
+        (Score(0.1, 0.02, 0.2), 1, "fine-tuned network"),
         (Score(-0.1, -0.2, -0.02), 1, "linear probe"),
         (Score(0.1, -0.02, 0.2), 1, "linear probe"),
         (Score(0.1, 0.0, 0.2), 1, "linear probe"),

@@ -308,7 +308,10 @@ def test_a_page_about_a_fine_tuning(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(facts))
     contents = gather(find_source(tmp_path / "tuned.keras"))
     assert [name for name, _ in contents.bars] == [
-        *("tuned network", "fit on tuned codes", "linear probe (featx fit)", "majority class")
+        "fine-tuned network",
+        "featx fit on fine-tuned codes",
+        "linear probe (featx fit)",
+        "majority class",
     ]
     page = read(render(contents))
     assert page.has("training")

@@ -29,7 +29,7 @@
       const predicted = make("span", isRight ? "right" : "wrong");
       predicted.append(make("b", "", image.predicted), ` ${Math.round(100 * image.p)}\u00a0%`);
       caption.append(predicted);
-      if (!isRight) caption.append(make("span", "", `is ${image.label}`));
+      if (!isRight) caption.append(make("span", "", `true class: ${image.label}`));
     }
     caption.append(make("span", "path", image.path));
     figure.append(thumb, caption);

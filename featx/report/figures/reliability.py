@@ -15,9 +15,9 @@ __all__ = ["plot_reliability"]
 
 
 def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes":
-    """Draw a reliability diagram: accuracy by confidence [1]_.
+    """Draw a reliability diagram: accuracy by confidence.
 
-    Points below the diagonal are overconfident. Error bars are 95 % Wilson intervals; the
+    Predictions below the diagonal are overconfident [1]_. Error bars are 95 % Wilson intervals; the
     bars above the axes show the number of predictions in each bin.
 
     Parameters

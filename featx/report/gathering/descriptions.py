@@ -26,6 +26,7 @@ __all__ = [
     "fit_lead",
     "model_commands",
     "recipe_facts",
+    "scored_images",
     "sweep_commands",
     "sweep_lead",
 ]
@@ -59,10 +60,18 @@ def fit_lead(recipe: Recipe, summary: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"The classifier is {summary['classifier']} on {_codes(recipe)}, fitted on "
         f"{summary['n_train']:,} images of {len(summary['labels'])} classes.",
-        f"It predicts {_percent(accuracy.value)} of {counted(summary['n_images'], 'image')} of "
-        f"{summary['scored_on']} correctly (95 % interval {_interval(accuracy)}). No image was "
-        "used in the choice or the fit of the classifier that predicts it.",
+        f"It predicts {_percent(accuracy.value)} of {scored_images(summary)} correctly (95 % "
+        f"interval {_interval(accuracy)}). No image was used in the choice or the fit of the "
+        "classifier that predicts it.",
     )
+
+
+def scored_images(summary: Mapping[str, Any]) -> str:
+    """Describe the images that a classifier was scored on."""
+    n, where = summary["n_images"], summary["scored_on"]
+    if where == "folds":
+        return f"{counted(n, 'held-out image')}, in folds"
+    return f"{counted(n, 'image')} of the {where} split"
 
 
 def sweep_lead(best: SweepRow, n_rows: int, expected: Score) -> tuple[str, ...]:
@@ -129,7 +138,7 @@ def fit_facts(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         ("solver", summary["solver"]),
         ("fitted on", f"{summary['n_train']:,} images"),
         *_components(summary),
-        ("scored on", f"{counted(summary['n_images'], 'image')} of {summary['scored_on']}"),
+        ("scored on", scored_images(summary)),
         ("seed", f"{summary['seed']}"),
         ("duration of the fit", f"{summary['seconds']:g} s"),
     )
@@ -161,7 +170,11 @@ def finetuning_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     hidden = " - ".join(map(str, head["hidden"])) or "linear"
     return (
         ("head", f"{hidden}, initialised {_HEAD_INITS[head['init']]}"),
-        *((words, _number(training[name])) for name, words in names.items() if training.get(name)),
+        *(
+            (words, _number(training[name]))
+            for name, words in names.items()
+            if training.get(name) not in {None, "none", 0}
+        ),
         ("epochs", f"{len(facts['history']) - 1}, best {facts['best_epoch']} ({facts['ended']})"),
         ("duration", f"{facts['seconds']:g} s"),
     )
@@ -200,7 +213,7 @@ def finetuning_commands(
     model = _typed(str(folder / "tuned.keras"))
     weights, layer = _typed(str(folder / "tuned.weights.h5")), recipe.layers[0]
     return (
-        Command("Tuned network", f"featx finetune {flags} {' '.join(own)} -o {there}"),
+        Command("Fine-tuned network", f"featx finetune {flags} {' '.join(own)} -o {there}"),
         Command("Predictions", f"featx predict IMAGES --model {model}"),
         Command("Codes of the network", f"featx extract --weights {weights} --layer {layer}"),
     )

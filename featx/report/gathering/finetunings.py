@@ -28,8 +28,8 @@ __all__ = ["finetuning_contents"]
 
 #: What is compared, as run.json and as the page names it.
 _COMPARED = {
-    "tuned": "tuned network",
-    "fit_on_tuned": "fit on tuned codes",
+    "tuned": "fine-tuned network",
+    "fit_on_tuned": "featx fit on fine-tuned codes",
     "probe": "linear probe (featx fit)",
     "majority": "majority class",
 }
@@ -89,7 +89,7 @@ def _image_results(
         predictions = predict_rows(job, model.predict_proba, model.classes, rows)
     except FeatxError as error:
         return Missing(f"Images cannot be shown, because their codes cannot be used: {error}")
-    how = "The test set, predicted by the tuned network."
+    how = "The test set, predicted by the fine-tuned network."
     found = ShownPredictions(predictions, predictions.evaluation(job), how)
     note = ""
     if isinstance(evaluation, Evaluation) and found.evaluation.confusion != evaluation.confusion:
@@ -113,7 +113,7 @@ def _model(folder: Path) -> Model | Missing:
 
 def _missing(folder: Path, paths: Sequence[Path]) -> Missing:
     return Missing(
-        "Images cannot be shown, because the tuned network and its codes are needed, and "
+        "Images cannot be shown, because the fine-tuned network and its codes are needed, and "
         f"{printable(', '.join(map(str, paths)))} does not exist. Run the same featx finetune -o "
         f"{printable(str(folder))} again with --overwrite."
     )

@@ -66,7 +66,7 @@ def predict_scored(job: FitJob, model: Model) -> ShownPredictions:
     if on == "folds" and job.solver.is_exact:
         return predict_held_out(job)
     split = job.scored_splits[0]
-    where = on if on != "folds" else "the fold that was held out"
+    where = f"the {on} split" if on != "folds" else "the fold that was held out"
     if job.solver.is_exact and model.summary["n_train"] > len(split.fit_rows):
         _, predictions = fit_and_predict(coordinates_of(job).problem, job)
         how = (

@@ -9,7 +9,13 @@ from featx.errors import FeatxError
 from featx.fitting import FitJob, Model, load_model, prepare_fit
 from featx.metrics import Evaluation, Score
 from featx.report.contents import Contents, ImageResults, Missing
-from featx.report.gathering.descriptions import fit_facts, fit_lead, model_commands, recipe_facts
+from featx.report.gathering.descriptions import (
+    fit_facts,
+    fit_lead,
+    model_commands,
+    recipe_facts,
+    scored_images,
+)
 from featx.report.gathering.image_results import evaluation_from, image_results, predict_scored
 from featx.text import counted, printable
 
@@ -32,7 +38,7 @@ def model_contents(
         lead=fit_lead(model.recipe, summary),
         facts=(*recipe_facts(model.recipe, model.provenance["extraction"]), *fit_facts(summary)),
         bars=_bars(summary),
-        scored_on=f"{counted(summary['n_images'], 'image')} of {summary['scored_on']}",
+        scored_on=scored_images(summary),
         evaluation=evaluation,
         image_results=_image_results(path, model, evaluation, codes, labels),
         notes=tuple(printable(note) for note in summary["notes"]),

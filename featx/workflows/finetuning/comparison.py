@@ -59,8 +59,8 @@ def advice_of(scores: Mapping[str, Score], gain: Score, *, best: int) -> str:
     interval = f"95 % interval {gain.low:+.3f} to {gain.high:+.3f}"
     if gain.low > 0:
         return (
-            f"Use the tuned network: its accuracy is {gain.value:+.3f} relative to the linear "
-            f"probe ({interval})."
+            f"Use the fine-tuned network: it changed the accuracy of the linear probe by "
+            f"{gain.value:+.3f} ({interval})."
         )
     change = f"Fine-tuning changed the accuracy by {gain.value:+.3f} ({interval})"
     if gain.high < 0:
@@ -72,7 +72,6 @@ def advice_of(scores: Mapping[str, Score], gain: Score, *, best: int) -> str:
         )
     again = scores["fit_on_tuned"].value - scores["probe"].value
     return (
-        f"Use the linear probe, which is simpler. {change}, which is not significant; a "
-        f"classifier on the tuned codes changed it by {again:+.3f}. More images would narrow the "
-        "interval."
+        f"Use the linear probe, which is simpler. {change}, which is not significant; a classifier "
+        f"on the fine-tuned codes changed it by {again:+.3f}. More images would narrow the interval."
     )

@@ -103,7 +103,7 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
     )
     _save(job, store, split, network, tuned)
     write_history(folder, training)
-    progress.stage("codes of the tuned network, and a classifier on them")
+    progress.stage("codes of the fine-tuned network, and a classifier on them")
     again = _fit_on_tuned(job)
     n_majority = count_majority_correct(split.y[split.train_rows].astype(str), y)
     scores = {
