@@ -174,9 +174,8 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
     if not len(scored):
         n_fitted, n_others = int(np.sum(job.fitted)), int(np.sum(~job.fitted))
         message = (
-            f"No image is left to score: the model was fitted on {counted(n_fitted, 'image')} of "
-            f"these, and {counted(n_others, 'other')} could not be read. Use images that the model "
-            "was not fitted on."
+            f"No image is left to score: the model was fitted on {n_fitted} of the images, and the "
+            f"other {n_others} could not be read. Use images that the model was not fitted on."
         )
         raise ImagesError(message)
     names = job.prediction.names(slice(None))
@@ -215,8 +214,8 @@ def _relabelled(
 ) -> tuple[PredictionJob, list[str]]:
     if job.joined is None:
         message = (
-            f"--labels {table_name(labels)} gives labels to the images of a store, but the input "
-            "is image files. List them with their labels in a table: --manifest TABLE"
+            f"--labels {table_name(labels)} is for the images of a store, but the input is image "
+            "files. List these with their labels in a table: --manifest TABLE"
         )
         raise OptionError(message)
     images, notes = relabel(job.joined.images, labels, **columns)

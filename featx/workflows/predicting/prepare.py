@@ -243,8 +243,8 @@ def _source(model: Model, weights: str | None) -> WeightsSource:
         spec, rename = weights or str(extraction["weights"]), extraction.get("rename")
     except (AttributeError, LookupError, TypeError) as error:
         message = (
-            "The model does not record the weights of its codes, so it was changed. Fit it again: "
-            "featx fit --overwrite"
+            "The model does not record the weights that its codes were extracted with, so the file "
+            "was changed. Fit it again: featx fit --overwrite"
         )
         raise ModelError(message) from error
     try:

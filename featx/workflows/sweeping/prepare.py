@@ -254,6 +254,6 @@ def _check_sweep_folder(folder: Path) -> Path:
     own = {".h5", ".part", ".lock", ".json", ".csv", ".npz", ""}
     others = [path for path in folder.glob("*") if path.suffix not in own]
     if others:
-        message = f"{folder} holds {others[0].name}, which is not of a sweep. Use another -o."
+        message = f"{folder} holds {others[0].name}, which no sweep wrote. Use another -o."
         raise OptionError(message)
     return folder

@@ -208,7 +208,10 @@ def read_sweep(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     path = path / "sweep.json" if path.is_dir() else path
-    again = f"Run the sweep again: featx sweep IMAGES -o {printable(str(path.parent))}"
+    again = (
+        "Run the sweep again; it reuses the stores in the folder: featx sweep IMAGES -o "
+        f"{printable(str(path.parent))}"
+    )
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if facts["format"] != _FORMAT:
@@ -220,7 +223,7 @@ def read_sweep(path: Path | str) -> dict[str, Any]:
     if version != _FORMAT_VERSION:
         message = (
             f"{printable(str(path))} has format version {version}, but this featx reads version "
-            f"{_FORMAT_VERSION}. The stores in the folder are used again. {again}"
+            f"{_FORMAT_VERSION}. {again}"
         )
         raise ModelError(message)
     return facts
