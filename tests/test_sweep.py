@@ -15,15 +15,10 @@ from featx.extraction import passes
 from featx.fitting.cross_validation import HeldOutPredictions, cross_validate
 from featx.fitting.learning_curve import LearningPoint
 from featx.store import open_store
-from featx.workflows.sweeping import (
-    Candidate,
-    SweepProgress,
-    SweepRow,
-    prepare_sweep,
-    read_sweep,
-    run_sweep,
-)
+from featx.workflows import SweepProgress, prepare_sweep, run_sweep
 from featx.workflows.sweeping import run as sweeping
+from featx.workflows.sweeping.prepare import Candidate
+from featx.workflows.sweeping.results import SweepRow, read_sweep
 from featx.workflows.sweeping.verdict import (
     cheapest_not_worse,
     domain_verdict,

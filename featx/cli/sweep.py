@@ -20,7 +20,7 @@ from featx.cli.options import AsJson, ClusterName, Quiet, SweepOptions
 from featx.text import counted
 
 if TYPE_CHECKING:
-    from featx.workflows.sweeping import Sweep, SweepRow
+    from featx.workflows.sweeping.results import Sweep, SweepRow
 
 
 def command(
@@ -35,7 +35,7 @@ def command(
     held-out images, and nested cross-validation estimates how well the best one will do on
     new images. If a sweep was stopped, run the same command again to resume it.
     """
-    from featx.workflows.sweeping import SweepProgress, prepare_sweep, run_sweep
+    from featx.workflows import SweepProgress, prepare_sweep, run_sweep
 
     device, cluster = place(options.device, cluster)
     job = prepare_sweep(**dataclasses.replace(options, device=device).as_settings())

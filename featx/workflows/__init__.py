@@ -21,7 +21,10 @@ from featx.workflows.finetuning import (
 )
 from featx.workflows.predicting.prepare import PredictionJob, prepare_prediction
 from featx.workflows.predicting.run import predict, predictions, run_prediction
-from featx.workflows.sweeping import Sweep, SweepJob, prepare_sweep, run_sweep, sweep
+from featx.workflows.sweeping.prepare import SweepJob, prepare_sweep
+from featx.workflows.sweeping.results import Sweep
+from featx.workflows.sweeping.run import run_sweep, sweep
+from featx.workflows.sweeping.settings import SweepProgress
 
 __all__ = [
     "EvaluationJob",
@@ -35,6 +38,7 @@ __all__ = [
     "PredictionJob",
     "Sweep",
     "SweepJob",
+    "SweepProgress",
     "evaluate",
     "explain",
     "figure_paths",

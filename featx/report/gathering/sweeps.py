@@ -19,7 +19,8 @@ from featx.report.contents import (
 from featx.report.gathering.descriptions import recipe_facts, sweep_commands, sweep_lead
 from featx.report.gathering.image_results import image_results, predict_held_out
 from featx.text import printable
-from featx.workflows.sweeping import Candidate, read_sweep, store_name
+from featx.workflows.sweeping.prepare import Candidate, store_name
+from featx.workflows.sweeping.results import read_sweep
 
 __all__ = ["sweep_contents"]
 
