@@ -21,7 +21,7 @@ from featx.errors import CodeRangeError
 from featx.layers import LAYERS, activation_shape, layers_up_to, weight_shapes
 from featx.network import Device, VGG19Backbone, backbone, build_backbone, find_device
 from featx.network.backbone import joint_name, joint_recipe
-from featx.network.precision import _Switch
+from featx.network.compiling import _Switch
 from featx.recipe import Recipe
 
 # Relative rounding error of bfloat16, which has 8 bits.

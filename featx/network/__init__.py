@@ -11,6 +11,7 @@ from featx.network.backbone import (
     load_backbone,
     load_joint_backbone,
 )
+from featx.network.compiling import arithmetic
 from featx.network.devices import (
     Device,
     check_device,
@@ -19,7 +20,6 @@ from featx.network.devices import (
     find_devices,
     memory_errors,
 )
-from featx.network.precision import arithmetic
 from featx.network.weights import (
     BUNDLED_SHA256,
     WeightsGroup,

@@ -1,10 +1,14 @@
 """A Keras model as one compiled function on NumPy arrays, on every backend of Keras.
 
-A model and a device come in; a function goes out that several threads may call. This file
-does not know what the model computes.
+A model, a precision and a device come in; a function goes out that several threads may call.
+Recent GPUs round the factors of float32 products to TF32 by default, and each backend has its
+own switch for it, which is set for every call. This file does not know what the model
+computes.
 """
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,9 +16,8 @@ from numpy.typing import NDArray
 
 from featx.choices import Precision
 from featx.network.devices import Device
-from featx.network.precision import arithmetic
 
-__all__ = ["Run", "compiled"]
+__all__ = ["Run", "arithmetic", "compiled"]
 
 #: Function of RGB images, (n, height, width, 3), that returns the model's outputs by name.
 Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.floating]]]
@@ -89,3 +92,75 @@ def _on_torch(model: Any, precision: Precision, device: Device) -> Run:
             return {k: v.cpu().numpy() for k, v in found.items()}
 
     return run
+
+
+@contextmanager
+def arithmetic(precision: Precision) -> Iterator[None]:
+    """Set the precision of the backend's products in a context.
+
+    With JAX, the context must contain the tracing of a function.
+
+    Parameters
+    ----------
+    precision : {"float32", "tf32", "bfloat16"}
+        Precision of a recipe.
+    """
+    import keras
+
+    backend, on = keras.backend.backend(), precision == "tf32"
+    if backend == "jax":
+        import jax
+
+        # "highest" computes in float32; "tensorfloat32" allows rounding to TF32.
+        with jax.default_matmul_precision("tensorfloat32" if on else "highest"):
+            yield
+        return
+    with _TF32.set(on, _switch(backend)):
+        yield
+
+
+def _switch(backend: str) -> Callable[[bool], None]:
+    if backend == "torch":
+        return _allow_torch
+    import tensorflow as tf
+
+    allow: Callable[[bool], None] = tf.config.experimental.enable_tensor_float_32_execution
+    return allow
+
+
+def _allow_torch(allow: bool) -> None:
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = allow
+    torch.backends.cudnn.allow_tf32 = allow
+
+
+class _Switch:
+    """The switch of a backend for TF32, which is one for the whole process.
+
+    Calls that need the same value run concurrently; calls that need the other value wait
+    for them to end.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._on = False
+        self._n_calls = 0
+
+    @contextmanager
+    def set(self, on: bool, switch: Callable[[bool], None]) -> Iterator[None]:
+        """Keep the switch at one value in a context."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._n_calls == 0 or self._on == on)
+            switch(on)
+            self._on = on
+            self._n_calls += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_calls -= 1
+                self._changed.notify_all()
+
+
+_TF32 = _Switch()

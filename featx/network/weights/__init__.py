@@ -4,10 +4,14 @@ The value of --weights comes in; NumPy arrays by layer name go out. This package
 neither TensorFlow nor Keras: a file is read as data (HDF5, zip and JSON) and never run.
 """
 
-from featx.network.weights.arrays import read_weights
 from featx.network.weights.download import cached_imagenet, fetch_imagenet
 from featx.network.weights.matching import WeightsGroup, WeightsInventory, inspect_weights
-from featx.network.weights.sources import BUNDLED_SHA256, WeightsSource, find_weights
+from featx.network.weights.sources import (
+    BUNDLED_SHA256,
+    WeightsSource,
+    find_weights,
+    read_weights,
+)
 
 __all__ = [
     "BUNDLED_SHA256",
