@@ -1,6 +1,7 @@
 """Each setting is declared once: in one settings class, and as one option of the command line."""
 
 import ast
+import functools
 import inspect
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -23,6 +24,7 @@ SEPARATE = {
     "rename": "of the file of `weights`, or of `init`",
     "precision": "of the network that a model uses, or that is fine-tuned",
     "scale": "the scale of the codes, or the scales that a sweep tries",
+    "trust": "of a model that classifies, or of the model of a report",
     "seed": "of the classifiers, or of fine-tuning",
     "class_weight": "of the classifiers, or of the loss of the network",
     "batch_size": "of an extraction, or of stochastic gradient descent",
@@ -31,10 +33,17 @@ SEPARATE = {
 READERS = {"export", "read_arrays", "read_frame"}
 
 
+@functools.cache
+def modules():
+    """Return the parsed files of the library, by path."""
+    paths = sorted(SOURCE.rglob("*.py"))
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
 def settings_classes():
-    """Yield module, class and the fields that the class itself declares, of every verb."""
-    for path in sorted(SOURCE.rglob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    """Yield path, class and own fields of every settings class."""
+    for path, module in modules().items():
+        for node in module.body:
             if isinstance(node, ast.ClassDef) and node.name.endswith("Settings"):
                 fields = {
                     each.target.id: (
@@ -55,10 +64,10 @@ def decorators(node):
 
 
 def functions():
-    """Yield every top-level function of the library, with its file."""
-    for path in sorted(SOURCE.rglob("*.py")):
+    """Yield path and node of every top-level function outside of the command line."""
+    for path, module in modules().items():
         if "cli" not in path.relative_to(SOURCE).parts:
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for node in module.body:
                 if isinstance(node, ast.FunctionDef):
                     yield path, node
 
@@ -142,8 +151,8 @@ def options():
 def test_every_option_is_declared_in_one_place():
     """No flag has two declarations: commands share them. --output has several meanings."""
     flags = Counter()
-    for path in sorted((SOURCE / "cli").glob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, module in modules().items():
+        for node in ast.walk(module) if path.parent.name == "cli" else ():
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "typer.Option":
                 first = [each.value for each in node.args if isinstance(each, ast.Constant)][:1]
                 flags.update(each for each in first if each != "--output")

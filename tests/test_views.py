@@ -148,52 +148,49 @@ def test_a_scaled_image_keeps_its_aspect_to_a_multiple_of_32(shape, scale, expec
     assert scaled_size(shape, scale) == expected
 
 
-@pytest.mark.parametrize(
-    ("pool", "join"),
-    [
-        ("avg", "mean"),
-        ("max", "stack"),
-        ("avg+max", "mean"),
-        ("grid:2", "stack"),
-        ("grid:2", "mean"),
-        ("bilinear", "stack"),
-        ("bilinear", "mean"),
-    ],
-)
-def test_scales_are_keras_on_the_whole_resized_images(tmp_path, pool, join):
-    """The expected codes are those of Keras's VGG19 for each resized image, pooled by NumPy."""
-    files = []
+@pytest.fixture(scope="module")
+def scaled(tmp_path_factory):
+    """Three image files, and Keras's feature maps of each file, scale and layer."""
+    import keras
+
+    folder = tmp_path_factory.mktemp("scaled")
+    files, maps = [], []
     for i, shape in enumerate([(70, 90), (90, 70), (70, 90)]):
-        files.append(tmp_path / f"{i}.png")
+        files.append(folder / f"{i}.png")
         Image.fromarray(noise(*shape, 3, seed=i)).save(files[-1])
+        image = Image.open(files[-1])
+        maps.append([])
+        for scale in (32, 64):
+            height, width = scaled_size(image.size[::-1], scale)
+            pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+            prepared = keras.applications.vgg19.preprocess_input(pixels[None].astype("f4"))
+            network = keras_vgg19(WEIGHTS, (height, width))
+            maps[-1].append(keras_activations(network, LAYERS, prepared))
+    return files, maps
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("join", ["mean", "stack"])
+def test_scales_are_keras_on_the_whole_resized_images(scaled, pool, join):
+    """The expected codes are those of Keras's VGG19 for each resized image, pooled by NumPy."""
+    from pooling import plainly_pooled
+
+    files, maps = scaled
     recipe = recipe_of(pool=pool, scales=(64, 32), scales_join=join)
     assert recipe.scales == (32, 64)
     decoded = [read_image(f, (1, 1), "crop", scales=recipe.scales) for f in files]
     shapes = [[view.shape[:2] for view in image.views] for image in decoded]
     assert shapes == [[(32, 32), (64, 96)], [(32, 32), (96, 64)], [(32, 32), (64, 96)]]
     found = Batcher(build_backbone(recipe, WEIGHTS, CPU), 2)([image.views for image in decoded])
-    expected = [[] for _ in LAYERS]
-    import keras
-    from pooling import plainly_pooled
-
-    for file in files:
-        image = Image.open(file)
-        per_scale = []
-        for scale in recipe.scales:
-            height, width = scaled_size(image.size[::-1], scale)
-            pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
-            prepared = keras.applications.vgg19.preprocess_input(pixels[None].astype("f4"))
-            maps = keras_activations(keras_vgg19(WEIGHTS, (height, width)), LAYERS, prepared)
-            per_scale.append([plainly_pooled(each, pool)[0] for each in maps])
-        for k in range(len(LAYERS)):
-            codes = [each[k] for each in per_scale]
-            expected[k].append(
-                np.mean(codes, axis=0) if join == "mean" else np.concatenate(codes, axis=-1)
-            )
-    for layer, codes in zip(LAYERS, expected, strict=True):
+    for k, layer in enumerate(LAYERS):
+        per_image = [[plainly_pooled(each[k], pool)[0] for each in scales] for scales in maps]
+        expected = [
+            np.mean(codes, axis=0) if join == "mean" else np.concatenate(codes, axis=-1)
+            for codes in per_image
+        ]
         assert found[layer].shape == (3, *recipe.code_shape(layer))
-        scale = np.abs(codes).max()
-        np.testing.assert_allclose(found[layer], codes, rtol=1e-4, atol=1e-5 * scale)
+        largest = np.abs(expected).max()
+        np.testing.assert_allclose(found[layer], expected, rtol=1e-4, atol=1e-5 * largest)
 
 
 def test_interior_positions_are_those_of_an_aligned_crop():
