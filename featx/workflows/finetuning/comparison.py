@@ -73,5 +73,5 @@ def advice_of(scores: Mapping[str, Score], gain: Score, *, best: int) -> str:
     again = scores["fit_on_tuned"].value - scores["probe"].value
     return (
         f"Use the linear probe, which is simpler. {change}, which is not significant; a classifier "
-        f"on the fine-tuned codes changed it by {again:+.3f}. More images would narrow the interval."
+        f"on the fine-tuned codes changed it by {again:+.3f}. Add images to narrow the interval."
     )
