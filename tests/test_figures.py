@@ -1,4 +1,4 @@
-"""Figures against the data that they draw, and as SVG that can stand in a page."""
+"""Figures compared with their data, and as SVG inside a page."""
 
 import itertools
 import re
@@ -332,7 +332,7 @@ def test_training_by_epoch():
 
 @pytest.mark.parametrize("height", [1.5, 6])
 def test_the_legend_of_a_training_lies_on_nothing(height):
-    """It stands below the axes and their label, in axes of any height, and in the figure."""
+    """It is below the axes and their label, in axes of any height, and inside the figure."""
     own = plt.figure(figsize=(6, height), layout="constrained").subplots()
     for ax in (plot_training(history(), 2), plot_training(history(), 2, ax=own)):
         ax.figure.draw_without_rendering()

@@ -243,9 +243,9 @@ def test_a_model_gives_the_settings_and_its_images_are_not_test_images(tmp_path)
     assert set(own.fitted_on) == known
     for name in ("classifier", "normalise", "parameters"):
         assert probe.summary[name] == own.summary[name]
-    untouched = digests(images, parts, "test")
-    assert untouched
-    assert not untouched & known
+    test_images = digests(images, parts, "test")
+    assert test_images
+    assert not test_images & known
     assert known <= digests(images, parts, "train", "early-stopping")
 
 
@@ -419,10 +419,10 @@ def test_run_json_agrees_with_the_other_files(made, data):
     folder, done = made
     facts = json.loads((folder / "run.json").read_text())
     assert facts == json.loads(json.dumps(done.facts))
-    untouched = [data / path for path in sorted(with_part(parts_of(folder), "test"))]
-    truth = [path.parent.name for path in untouched]
+    test_images = [data / path for path in sorted(with_part(parts_of(folder), "test"))]
+    truth = [path.parent.name for path in test_images]
     for name, model in (("probe", "probe.skops"), ("tuned", "tuned.keras")):
-        found = featx.predict(untouched, model=folder / model)["label"]
+        found = featx.predict(test_images, model=folder / model)["label"]
         assert facts[name]["value"] == np.mean(found == truth)
     assert facts["majority"]["value"] == pytest.approx(1 / 3)
     assert facts["gain"]["value"] == pytest.approx(

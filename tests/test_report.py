@@ -302,9 +302,9 @@ def tuning_facts(evaluation):
 
 
 def test_a_page_about_a_fine_tuning(tmp_path):
-    shares = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
     y = np.array(["a", "b", "b", "b"])
-    facts = tuning_facts(score_predictions(y, shares, ["a", "b"], np.arange(4)))
+    facts = tuning_facts(score_predictions(y, probabilities, ["a", "b"], np.arange(4)))
     (tmp_path / "run.json").write_text(json.dumps(facts))
     contents = gather(find_source(tmp_path / "tuned.keras"))
     assert [name for name, _ in contents.bars] == [
@@ -395,8 +395,8 @@ def test_cells_are_buttons_with_their_images(contents, text):
         for number in cell["images"]:
             assert images[number]["label"] == labels[row]
             assert images[number]["predicted"] == labels[column]
-        shares = [images[number]["p"] for number in cell["images"]]
-        assert shares == sorted(shares, reverse=True)
+        probabilities = [images[number]["p"] for number in cell["images"]]
+        assert probabilities == sorted(probabilities, reverse=True)
 
 
 def test_points_of_the_map_are_their_images(contents, text):
@@ -414,19 +414,19 @@ def many(n, k=20):
     rng = np.random.default_rng(0)
     classes = [f"class number {c:02}" for c in range(k)]
     y = np.array(classes)[np.arange(n) % k]
-    shares = rng.dirichlet(np.ones(k), n)
-    best = shares.argmax(axis=1)
+    probabilities = rng.dirichlet(np.ones(k), n)
+    best = probabilities.argmax(axis=1)
     images = Images(
         path=tuple(f"{'long/' * 30}{i}.png" for i in range(n)),
         label=tuple(y),
         thumbnails=rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8),
         predicted=tuple(classes[c] for c in best),
-        confidence=shares.max(axis=1),
+        confidence=probabilities.max(axis=1),
         files=(Path("no.png"),) * n,
         sha256=("",) * n,
     )
     code_map = CodeMap(np.arange(min(n, 600)), rng.normal(size=(min(n, 600), 2)), (0.3, 0.1))
-    evaluation = score_predictions(y, shares, classes, np.arange(n))
+    evaluation = score_predictions(y, probabilities, classes, np.arange(n))
     unreadable = tuple((f"{i}.png", "no image") for i in range(999))
     results = ImageResults(images, evaluation, "Held out.", code_map, (), unreadable)
     return Contents("model", "m.skops", (), (), (), "", evaluation, results, (), ())
@@ -481,15 +481,14 @@ def test_heat_maps_are_of_the_images_to_look_at_and_add_up(explained):
     wrong, correct = images_to_look_at(images)
     assert job.heat_maps.images == (*wrong[:2], *correct[:2])
     found = run_heat_maps(job.heat_maps)
-    assert [each.image for each in found] == list(job.heat_maps.images)
+    assert [image for image, _ in found] == list(job.heat_maps.images)
     codes = featx.open_store(explained / "codes.h5")
-    for each in found:
-        shown = each.explanation
-        assert shown.path == str(images.files[each.image])
-        assert shown.label == images.predicted[each.image]
+    for image, shown in found:
+        assert shown.path == str(images.files[image])
+        assert shown.label == images.predicted[image]
         total = shown.contributions.sum() + shown.constant
         np.testing.assert_allclose(total, shown.decision_score, rtol=1e-6)
-        row = list(codes.images.path).index(images.path[each.image])
+        row = list(codes.images.path).index(images.path[image])
         code = np.hstack([codes.flat_codes(layer)[row] for layer in codes.recipe.layers])
         k = job.contents.model.classes.index(shown.label)
         (decisions,) = model_decision_scores(job.contents.model, code[None])

@@ -10,7 +10,7 @@ import featx
 
 pytestmark = [
     pytest.mark.slow,
-    # Keras reads TensorFlow's variables in a way that NumPy 2 will not take for ever.
+    # Keras converts TensorFlow's variables in a way that NumPy 2 deprecates.
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 
@@ -31,7 +31,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, make_store, make_image_folder):
-    """A page of each kind; the bundle's has hostile names."""
+    """A page of each kind; that of the model has hostile names."""
     folder = tmp_path_factory.mktemp("pages")
     make_image_folder(folder / "data")
     tiny = {"weights": "random:0", "size": 32}
@@ -53,7 +53,7 @@ def pages(tmp_path_factory, make_store, make_image_folder):
 
 @pytest.fixture
 def open_page(browser, pages):
-    """Return what opens a page; at the end nothing may have gone wrong, or elsewhere."""
+    """Return a function that opens a page; there must be no errors, dialogs or requests."""
     opened, wrong = [], []
 
     def call(name, width=1600, **settings):
@@ -84,7 +84,7 @@ def cards(page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1600])
 def test_a_page_fits_and_can_be_read(open_page, name, scheme, width):
-    """Nothing sticks out sideways, and words stand out from their ground."""
+    """There is no horizontal scrolling, and text has enough contrast."""
     page = open_page(name, width, color_scheme=scheme)
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= width
@@ -114,7 +114,7 @@ def test_a_click_on_a_cell_shows_its_images(open_page):
 
 
 def test_the_page_works_by_keyboard(open_page):
-    """The tabulator leads to a cell and to a point, arrows on from there, Enter opens."""
+    """The tab key reaches a cell and a point, arrow keys move on, and Enter opens a cell."""
     page = open_page("model")
     first = page.locator('#matrix [tabindex="0"]')
     first.focus()
@@ -149,11 +149,11 @@ def test_heat_maps_are_drawn_beside_their_images(open_page):
     assert all(wide == high > 0 and shown > 100 for wide, high, shown in sizes)
 
 
-def test_a_point_shows_its_image_where_it_is_pointed_at(open_page):
+def test_a_point_shows_its_image(open_page):
     page = open_page("model", 400, reduced_motion="reduce")
     point = page.locator("#plane use[data-key]").nth(5)
     point.scroll_into_view_if_needed()
-    # Scrolling hides what is shown, and is told a frame later.
+    # Scrolling hides the image, one frame later.
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     point.dispatch_event("pointerover")
     assert point.get_attribute("aria-label").startswith(page.locator("#hover .path").inner_text())
@@ -180,7 +180,7 @@ def test_tables_sort_by_click_and_by_key(open_page):
 
 
 def test_hostile_names_are_shown_and_do_nothing(open_page):
-    """Every cell opened, every point passed: no dialog, no request, no element of theirs."""
+    """Every cell is opened and every point shown, without dialogs, requests or elements."""
     page = open_page("model")
     for cell in page.locator("#matrix [data-key]").all():
         cell.focus()
@@ -195,7 +195,7 @@ def test_hostile_names_are_shown_and_do_nothing(open_page):
         assert path in page.content().replace("&lt;", "<").replace("&gt;", ">")
 
 
-def test_in_print_the_menu_goes_and_colours_stay(open_page):
+def test_printed_pages_have_colours_and_no_menu(open_page):
     page = open_page("model")
     page.emulate_media(media="print", color_scheme="dark")
     assert page.locator("nav").is_hidden()

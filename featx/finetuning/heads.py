@@ -228,8 +228,12 @@ def custom_layers() -> dict[str, Any]:
 
     register = keras.saving.register_keras_serializable("featx")
 
+    class RowLayer(keras.layers.Layer):  # type: ignore[misc]
+        def compute_output_shape(self, input_shape: Any) -> Any:
+            return input_shape
+
     @register
-    class SignedRoot(keras.layers.Layer):  # type: ignore[misc]
+    class SignedRoot(RowLayer):
         """The signed square root of each feature.
 
         Its derivative at zero, where ReLU puts most features, is defined as zero.
@@ -239,21 +243,15 @@ def custom_layers() -> dict[str, Any]:
             size = ops.abs(x)
             return ops.sign(x) * ops.sqrt(ops.where(size > 0, size, 1.0))
 
-        def compute_output_shape(self, input_shape: Any) -> Any:
-            return input_shape
-
     @register
-    class UnitRows(keras.layers.Layer):  # type: ignore[misc]
+    class UnitRows(RowLayer):
         """Scale rows to unit length; rows of zeros stay zero."""
 
         def call(self, x: Any) -> Any:
             return unit(x)
 
-        def compute_output_shape(self, input_shape: Any) -> Any:
-            return input_shape
-
     @register
-    class CentredRows(keras.layers.Layer):  # type: ignore[misc]
+    class CentredRows(RowLayer):
         """Subtract a mean, which is not trained, and scale rows to unit length."""
 
         def build(self, input_shape: Any) -> None:
@@ -263,9 +261,6 @@ def custom_layers() -> dict[str, Any]:
 
         def call(self, x: Any) -> Any:
             return unit(x - self.mean)
-
-        def compute_output_shape(self, input_shape: Any) -> Any:
-            return input_shape
 
     return {layer.__name__: layer for layer in (SignedRoot, UnitRows, CentredRows)}
 

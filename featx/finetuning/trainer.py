@@ -311,7 +311,7 @@ def logits(
 
 
 def _padded(batch: Array, n: int) -> Array:
-    """Repeat the first row until there are n rows, because each shape is compiled anew."""
+    """Repeat the first row until there are n rows, because each shape is compiled separately."""
     if len(batch) == n:
         return batch
     return np.concatenate([batch, np.repeat(batch[:1], n - len(batch), axis=0)])

@@ -4,28 +4,25 @@
 is not available is a `Missing`, which says why, and what to type to get it.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featx.dataset.duplicates import DuplicatePair
-from featx.finetuning.history import EpochRecord
 from featx.fitting.model import Model
 from featx.images import File
 from featx.metrics.evaluation import Evaluation
 from featx.metrics.intervals import Score
 from featx.report.axes import shown
 from featx.text import printable
-from featx.workflows import Explanation
+from featx.workflows import Explanation, Finetuned
+from featx.workflows.sweeping.prepare import Candidate
 
 __all__ = [
     "CodeMap",
     "Command",
     "Contents",
-    "FinetuningPart",
-    "HeatMap",
     "ImageResults",
     "Images",
     "LearningPoint",
@@ -137,27 +134,18 @@ class ImageResults:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class HeatMap:
-    """The number of an image, and the explanation of its prediction."""
+@dataclass(frozen=True, kw_only=True)
+class SweepRow(Candidate):
+    """A row of a sweep's table; `mark` names the best and the cheapest one."""
 
-    image: int
-    explanation: Explanation
-
-
-@dataclass(frozen=True)
-class SweepRow:
-    """A row of a sweep's table."""
-
-    layers: tuple[str, ...]
-    pool: str
-    size: tuple[int, int]
     n_features: int
     accuracy: Score
     balanced_accuracy: Score
     bytes_per_image: float
     seconds_per_image: float | None
     mark: str = ""
+
+    __str__ = Candidate.__str__
 
 
 @dataclass(frozen=True)
@@ -175,16 +163,6 @@ class SweepPart:
     rows: tuple[SweepRow, ...]
     findings: tuple[str, ...]
     learning_curve: tuple[LearningPoint, ...]
-
-
-@dataclass(frozen=True)
-class FinetuningPart:
-    """The results of a fine-tuning: its epochs, the best one, and the scores."""
-
-    history: tuple[EpochRecord, ...]
-    best: int | None
-    scores: Mapping[str, Score]
-    gain: Score
 
 
 @dataclass(frozen=True)
@@ -215,12 +193,13 @@ class Contents:
         Commands that made the source, or that follow.
     sweep : SweepPart, optional
         The results of a sweep.
-    finetuning : FinetuningPart, optional
+    finetuned : Finetuned, optional
         The results of a fine-tuning.
     model : Model, optional
         A model that can explain its predictions; a sweep has none.
-    heat_maps : tuple of HeatMap, or Missing
-        Heat maps of images to look at; empty if none are requested.
+    heat_maps : tuple of (int, Explanation), or Missing
+        Images to look at, by number, with the explanations of their predictions; empty if
+        none are requested.
     """
 
     kind: str
@@ -234,6 +213,6 @@ class Contents:
     notes: tuple[str, ...]
     commands: tuple[Command, ...]
     sweep: SweepPart | None = None
-    finetuning: FinetuningPart | None = None
+    finetuned: Finetuned | None = None
     model: Model | None = None
-    heat_maps: tuple[HeatMap, ...] | Missing = ()
+    heat_maps: tuple[tuple[int, Explanation], ...] | Missing = ()

@@ -7,7 +7,6 @@ would have more bytes of headers than of pixels. Explanations become pairs of JP
 import base64
 import io
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from PIL import Image
 from featx.report.figures.heatmap import draw_heat
 from featx.workflows import Explanation
 
-__all__ = ["COLUMNS", "Sheet", "heat_map_images", "make_sheet"]
+__all__ = ["COLUMNS", "heat_map_images", "thumbnail_sheet"]
 
 #: Thumbnails in a row of a sheet.
 COLUMNS = 32
@@ -28,34 +27,17 @@ _HEAT_MAP_SIDE = 288  # pixels of the longer side: a pair of images has about 30
 _HEAT_MAP_QUALITY = 82
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """Thumbnails side by side.
-
-    Parameters
-    ----------
-    uri : str
-        A data URI; empty if there are no thumbnails.
-    rows : int
-        Number of rows of 32 thumbnails.
-    """
-
-    uri: str
-    rows: int
-
-
-def make_sheet(thumbnails: NDArray[np.uint8]) -> Sheet:
-    """Put thumbnails of shape (n, 32, 32, 3) into a sheet, row by row.
+def thumbnail_sheet(thumbnails: NDArray[np.uint8]) -> str:
+    """Return the data URI of thumbnails of shape (n, 32, 32, 3), row by row; "" without any.
 
     Examples
     --------
-    >>> sheet = make_sheet(np.zeros((40, 32, 32, 3), np.uint8))
-    >>> sheet.rows, sheet.uri[:23]
-    (2, 'data:image/jpeg;base64,')
+    >>> thumbnail_sheet(np.zeros((40, 32, 32, 3), np.uint8))[:23]
+    'data:image/jpeg;base64,'
     """
     n = len(thumbnails)
     if not n:
-        return Sheet("", 0)
+        return ""
     rows = math.ceil(n / COLUMNS)
     tiles = np.full((rows * COLUMNS, _SIDE, _SIDE, 3), 255, np.uint8)
     tiles[:n] = thumbnails
@@ -65,7 +47,7 @@ def make_sheet(thumbnails: NDArray[np.uint8]) -> Sheet:
         content = _jpeg(image, quality)
         if len(content) <= _MAX_SHEET_BYTES:
             break
-    return Sheet(_uri(content), rows)
+    return _uri(content)
 
 
 def heat_map_images(explanation: Explanation) -> tuple[str, str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from featx.metrics.evaluation import Evaluation
 from featx.metrics.intervals import Score
-from featx.report.contents import CodeMap, Contents, HeatMap, ImageResults, Images, Missing, as_text
-from featx.report.embedded_images import COLUMNS, heat_map_images, make_sheet
+from featx.report.contents import CodeMap, Contents, ImageResults, Images, Missing, as_text
+from featx.report.embedded_images import COLUMNS, heat_map_images, thumbnail_sheet
 from featx.report.figures import (
     plot_confusion,
     plot_layers,
@@ -21,6 +21,7 @@ from featx.report.figures import (
 )
 from featx.report.page_images import ConfusionCell, PageImages, confusion_cells, images_to_look_at
 from featx.report.svg import as_svg, make_elements_buttons, make_points_buttons
+from featx.workflows import Explanation
 
 __all__ = ["figures_of", "images_of", "safe"]
 
@@ -42,7 +43,7 @@ def _figure(axes: Any, prefix: str) -> Any:
 
 def figures_of(contents: Contents) -> dict[str, Any]:
     """Return the figures and tables that need no images."""
-    evaluation, sweep, finetuning = contents.evaluation, contents.sweep, contents.finetuning
+    evaluation, sweep, finetuned = contents.evaluation, contents.sweep, contents.finetuned
     found: dict[str, Any] = {
         "scores": [],
         "missing_scores": "",
@@ -62,8 +63,9 @@ def figures_of(contents: Contents) -> dict[str, Any]:
         found["layers"] = _figure(plot_layers(sweep.rows), "layers-")
         if len(sweep.learning_curve) > 1:
             found["learning_curve"] = _figure(plot_learning_curve(sweep.learning_curve), "curve-")
-    if finetuning is not None:
-        axes = plot_training(finetuning.history, finetuning.best, finetuning.scores)
+    if finetuned is not None:
+        training = finetuned.training
+        axes = plot_training(training.history, training.best, dict(contents.bars))
         found["training"] = _figure(axes, "training-")
     return found
 
@@ -118,7 +120,7 @@ def images_of(contents: Contents) -> dict[str, Any]:
     if isinstance(contents.heat_maps, Missing):
         found["missing_heat_maps"] = contents.heat_maps.text
     else:
-        found["heat_maps"] = [_heat_map(each, page_images) for each in contents.heat_maps]
+        found["heat_maps"] = [_heat_map(*each, page_images) for each in contents.heat_maps]
     mistakes = sorted((c for c in cells if c.row != c.column), key=lambda cell: -cell.n)
     for cell in mistakes:
         page_images.numbers(cell.images)
@@ -140,15 +142,14 @@ def images_of(contents: Contents) -> dict[str, Any]:
     }
     found["facts"] = page_images.facts()
     found["n_without_thumbnail"] = page_images.n_without_thumbnail
-    found["sheet"] = safe(make_sheet(page_images.thumbnails()).uri)
+    found["sheet"] = safe(thumbnail_sheet(page_images.thumbnails()))
     found["data"] = {"images": found["facts"], "cells": of_cells, "columns": COLUMNS}
     return found
 
 
-def _heat_map(heat_map: HeatMap, page_images: PageImages) -> dict[str, Any]:
-    found = heat_map.explanation
+def _heat_map(image_number: int, found: Explanation, page_images: PageImages) -> dict[str, Any]:
     image, heat = heat_map_images(found)
-    (number,) = page_images.numbers([heat_map.image])
+    (number,) = page_images.numbers([image_number])
     return {
         "number": number,
         "image": image,

@@ -11,7 +11,7 @@ from featx.fitting import FitJob, Model, prepare_fit
 from featx.fitting.cross_validation import predict_rows
 from featx.metrics import Evaluation
 from featx.recipe import Recipe
-from featx.report.contents import Contents, FinetuningPart, ImageResults, Missing
+from featx.report.contents import Contents, ImageResults, Missing
 from featx.report.gathering.descriptions import (
     finetuning_commands,
     finetuning_facts,
@@ -40,7 +40,6 @@ def finetuning_contents(path: Path) -> Contents:
     finetuned = read_finetuned(path)
     folder, facts = finetuned.folder, finetuned.facts
     recipe = Recipe.from_json(json.dumps(facts["recipe"]))
-    scores = {words: finetuned.scores[name] for name, words in _COMPARED.items()}
     evaluation, split = evaluation_from(facts["tuned_scores"]), facts["split"]
     model = _model(folder)
     try:
@@ -52,18 +51,13 @@ def finetuning_contents(path: Path) -> Contents:
         name=printable(str(folder)),
         lead=finetuning_lead(recipe, facts),
         facts=(*recipe_facts(recipe, provenance), *finetuning_facts(facts)),
-        bars=tuple(scores.items()),
+        bars=tuple((words, finetuned.scores[name]) for name, words in _COMPARED.items()),
         scored_on=f"{counted(split['test'], 'test image')} ({split['test_from']})",
         evaluation=evaluation,
         image_results=_image_results(folder, facts, evaluation, model),
         notes=tuple(printable(note) for note in facts["notes"]),
         commands=finetuning_commands(folder, recipe, facts, provenance),
-        finetuning=FinetuningPart(
-            history=finetuned.training.history,
-            best=finetuned.training.best,
-            scores=scores,
-            gain=finetuned.gain,
-        ),
+        finetuned=finetuned,
         model=model if isinstance(model, Model) else None,
     )
 

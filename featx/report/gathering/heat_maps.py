@@ -8,10 +8,15 @@ from dataclasses import dataclass
 
 from featx.errors import FeatxError, OptionError
 from featx.images import File, read_digest
-from featx.report.contents import Contents, HeatMap, Missing, as_text
+from featx.report.contents import Contents, Missing, as_text
 from featx.report.page_images import images_to_look_at
 from featx.text import printable
-from featx.workflows import ExplanationJob, prepare_explanation, run_explanation
+from featx.workflows import (
+    Explanation,
+    ExplanationJob,
+    prepare_explanation,
+    run_explanation,
+)
 
 __all__ = ["HeatMapJob", "prepare_heat_maps", "run_heat_maps"]
 
@@ -71,12 +76,10 @@ def prepare_heat_maps(contents: Contents, n: int) -> HeatMapJob | Missing | None
     return HeatMapJob(tuple(unchanged), job)
 
 
-def run_heat_maps(job: HeatMapJob) -> tuple[HeatMap, ...] | Missing:
-    """Run a job of `prepare_heat_maps`."""
+def run_heat_maps(job: HeatMapJob) -> tuple[tuple[int, Explanation], ...] | Missing:
+    """Run a job of `prepare_heat_maps`; return numbers of images, and their explanations."""
     try:
-        return tuple(
-            HeatMap(job.images[row], found) for row, found in run_explanation(job.explanation)
-        )
+        return tuple((job.images[row], found) for row, found in run_explanation(job.explanation))
     except FeatxError as error:
         return Missing(f"There are no heat maps: {error}")
 

@@ -19,7 +19,7 @@ from featx.report.contents import (
 from featx.report.gathering.descriptions import recipe_facts, sweep_commands, sweep_lead
 from featx.report.gathering.image_results import image_results, predict_held_out
 from featx.text import printable
-from featx.workflows.sweeping.prepare import Candidate, store_name
+from featx.workflows.sweeping.prepare import store_name
 from featx.workflows.sweeping.results import read_sweep
 
 __all__ = ["sweep_contents"]
@@ -64,20 +64,12 @@ def sweep_contents(path: Path) -> Contents:
 
 
 def _row(row: Mapping[str, Any], facts: Mapping[str, Any]) -> SweepRow:
-    layers, size = tuple(row["layers"]), (int(row["size"][0]), int(row["size"][1]))
-    name = str(Candidate(layers, row["pool"], size))
-    marks = [word for word in ("best", "cheapest") if facts[word] == name]
-    return SweepRow(
-        layers=layers,
-        pool=row["pool"],
-        size=size,
-        n_features=row["n_features"],
-        accuracy=Score(**row["accuracy"]),
-        balanced_accuracy=Score(**row["balanced_accuracy"]),
-        bytes_per_image=row["bytes_per_image"],
-        seconds_per_image=row["seconds_per_image"],
-        mark=" and ".join(marks),
-    )
+    height, width = row["size"]
+    scores = {name: Score(**row[name]) for name in ("accuracy", "balanced_accuracy")}
+    values = {**row, **scores, "layers": tuple(row["layers"]), "size": (int(height), int(width))}
+    found = SweepRow(**values)
+    marks = [word for word in ("best", "cheapest") if facts[word] == str(found)]
+    return dataclasses.replace(found, mark=" and ".join(marks))
 
 
 def _image_results(

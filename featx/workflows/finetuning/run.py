@@ -6,6 +6,7 @@ a classifier on the network's own codes are compared on the test set, which no t
 early stopping and no fit has seen.
 """
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -82,11 +83,10 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
     store = open_store(folder / "codes.h5")
     split = _split(job, store)
     identity = _identity(job, store, split)
-    finished = _finished(job, identity)
+    finished = _finished_run(job, identity)
     if finished is not None:
         progress.stage(f"{folder} holds the finished run; use --overwrite to start over")
         return finished
-    _check_resumable(job, identity)
     write_split(folder / "split.csv", store, split)
     progress.stage(
         f"{counted(len(split.train_rows), 'training image')}, {len(split.stopping_rows)} for early "
@@ -250,21 +250,15 @@ def _identity(job: FinetuneJob, store: Store, split: FinetuneSplit) -> dict[str,
     }
 
 
-def _check_resumable(job: FinetuneJob, identity: Mapping[str, Any]) -> None:
-    """Refuse settings that differ from those of an unfinished run, before a file is written."""
+def _finished_run(job: FinetuneJob, identity: Mapping[str, Any]) -> Finetuned | None:
+    """Return the result of a finished run; refuse an unfinished one with other settings."""
+    facts = {"training": job.settings.training_facts(), "identity": identity}
+    if all((job.folder / name).exists() for name in _RESULTS):
+        with contextlib.suppress(ModelError):
+            earlier = read_finetuned(job.folder / "run.json")
+            if all(earlier.facts.get(name) == value for name, value in facts.items()):
+                return earlier
     checkpoint = job.folder / "checkpoint.h5"
     if checkpoint.exists():
-        facts = {"training": job.settings.training_facts(), "identity": identity}
         check_same(checkpoint, facts, load_checkpoint(checkpoint)[1])
-
-
-def _finished(job: FinetuneJob, identity: Mapping[str, Any]) -> Finetuned | None:
-    """Return the result of an earlier run with the same settings, if it was finished."""
-    try:
-        earlier = read_finetuned(job.folder / "run.json")
-    except ModelError:
-        return None
-    facts, training = earlier.facts, job.settings.training_facts()
-    same = facts["identity"] == identity and facts["training"] == training
-    complete = all((job.folder / name).exists() for name in _RESULTS)
-    return earlier if same and complete else None
+    return None
