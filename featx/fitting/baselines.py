@@ -1,4 +1,4 @@
-"""Baselines: what a classifier must beat to be of use.
+"""Baselines: the accuracies that a useful classifier must exceed.
 
 A job and its classifier come in; the accuracy of the majority class, and of the same classifier
 on raw pixels, go out.

@@ -177,7 +177,7 @@ class Model:
             )
             raise ModelError(message) from error
 
-    def check_recipe(self, recipe: Recipe, what: str) -> None:
+    def check_recipe(self, recipe: Recipe, name: str) -> None:
         """Check that the model can classify codes of a recipe.
 
         Another precision is only logged.
@@ -186,7 +186,7 @@ class Model:
         ----------
         recipe : Recipe
             Recipe of the codes, which may have other layers too.
-        what : str
+        name : str
             Name of the codes, for the message.
 
         Raises
@@ -198,11 +198,11 @@ class Model:
             recipe = recipe.with_layers(self.recipe.layers)
         found = recipe.differences(self.recipe)
         for difference in [d for d in found if d.field == "precision"]:
-            logger.warning("%s: %s; codes differ slightly.", what, difference)
+            logger.warning("%s: %s; codes differ slightly.", name, difference)
         wrong = [d for d in found if d.field != "precision"]
         if wrong:
             message = (
-                f"{what} has codes of another recipe than the model's: "
+                f"{name} has codes of another recipe than the model's: "
                 f"{'; '.join(map(str, wrong))}. "
                 f"Extract again with {' '.join(d.flag for d in wrong)}."
             )

@@ -2,7 +2,7 @@
 
 Held-out predictions of several candidates come in; the accuracy to expect on new images goes
 out. The accuracy of the best of many candidates is too high [1]_. `select_nested` therefore
-repeats the choice in each fold, with what is known inside its training set.
+repeats the choice in each fold, by the accuracy inside its training set.
 
 References
 ----------

@@ -1,7 +1,7 @@
 """Prepare a fit: everything that can be refused before codes are read is refused here.
 
 Settings come in. Stores are opened and labels, groups and thumbnails are read, but not codes. A
-job goes out: which images are fitted on and scored, what the search chooses from, and which
+job goes out: which images are fitted on and scored, the settings to search, and which
 solver fits in memory.
 """
 
@@ -44,7 +44,7 @@ _LARGE_BYTES = 500_000_000
 
 @dataclass(frozen=True)
 class FitJob:
-    """What a fit will do; `prepare_fit` makes it.
+    """A fit that is ready to run; `prepare_fit` makes it.
 
     Parameters
     ----------

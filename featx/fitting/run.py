@@ -44,7 +44,7 @@ class Fit:
     Parameters
     ----------
     model : Model
-        The classifier; its summary is what `to_dict` returns.
+        The classifier; `to_dict` returns its summary.
     evaluation : Evaluation
         Score on images that were neither searched nor fitted on.
     notes : tuple of str

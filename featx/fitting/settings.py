@@ -99,7 +99,7 @@ class ClassifierSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings(LabelSettings, ClassifierSettings):
-    """What `fit` reads, tries, scores and writes.
+    """Settings of a fit: its stores, classifiers, cross-validation, scores and output.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ class FitSettings(LabelSettings, ClassifierSettings):
         self._check_penalties()
 
     def search_space(self) -> SearchSpace:
-        """Return what a search chooses from."""
+        """Return the classifiers and settings that a search chooses from."""
         settings = dict(self.settings or {})
         if self.class_weight is not None:
             settings["class_weight"] = self.class_weight

@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What a search tries, and the settings that are the same in all its fits.
+    """The settings that a search tries, and those that are the same in all its fits.
 
     Parameters
     ----------

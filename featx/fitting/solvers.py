@@ -1,4 +1,4 @@
-"""Solvers of a fit, and an estimate of what each of them costs.
+"""Solvers of a fit, and an estimate of their cost.
 
 The size of the codes comes in; the solver to use goes out, with its time and memory. "gram" is
 exact, computes the inner products of all codes once, and is the fastest for many features.
