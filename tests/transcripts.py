@@ -87,7 +87,7 @@ def nearest(shown: str, lines: list[str]) -> str:
 def refreshed(page: str, folder: Path) -> str:
     """Return a page with each shown line replaced by the most similar printed line."""
     for command, shown in transcripts(page):
-        if command in ELSEWHERE or not shown:
+        if command in ELSEWHERE:
             continue
         lines = printed(command, folder)
         before, own, after = page.partition(f"\n$ {command}\n")
