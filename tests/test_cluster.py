@@ -1,5 +1,6 @@
 """Extraction on a cluster gives the same store as one process, even if workers die."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -164,8 +165,8 @@ def test_rows_that_did_not_arrive_are_an_error(folder, threads, tmp_path, monkey
 @pytest.mark.parametrize(
     ("change", "fact"),
     [
-        ({"error": "There is no device gpu."}, "device gpu"),
-        ({"weights": "0123456789abcdef"}, "0123456789ab"),
+        (lambda found: "No such device: gpu.", "No such device: gpu"),
+        (lambda found: dataclasses.replace(found, weights="0123456789abcdef"), "0123456789ab"),
     ],
 )
 def test_workers_that_would_make_another_store_are_refused(
@@ -173,7 +174,7 @@ def test_workers_that_would_make_another_store_are_refused(
 ):
     """Workers without the device, or with other weights, are refused."""
     own = executors._describe
-    monkeypatch.setattr(executors, "_describe", lambda *given: own(*given) | change)
+    monkeypatch.setattr(executors, "_describe", lambda *given: change(own(*given)))
     with pytest.raises(OptionError, match=fact):
         run_extraction(job_of(folder, tmp_path / "codes.h5"), cluster=threads)
     assert not (tmp_path / "codes.h5").exists()

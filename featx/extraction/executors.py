@@ -8,6 +8,7 @@ same bytes.
 """
 
 import contextlib
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -41,6 +42,8 @@ __all__ = [
     "describe_workers",
 ]
 
+LoadBackbone = Callable[[Recipe], Backbone]
+
 # The smallest chunk. Chunks are whole batches, so that batches are those of a local run.
 _MIN_CHUNK = 32
 # The largest chunk on GPUs: a scheduler hands out only some hundred tasks per second.
@@ -55,11 +58,11 @@ class LocalExecutor:
 
     Parameters
     ----------
-    load : callable
-        Returns the backbone of a pass.
+    load : callable, optional
+        Returns the backbone of a recipe; by default VGG19 with the weights of the jobs.
     """
 
-    def __init__(self, load: Callable[[Pass], Backbone]) -> None:
+    def __init__(self, load: LoadBackbone | None = None) -> None:
         self._load = load
         self._loaded: dict[tuple[int, ...], tuple[Backbone, int]] = {}
 
@@ -67,12 +70,14 @@ class LocalExecutor:
         """Load the backbones; return the device, batch size and backend of the first pass."""
         import keras
 
-        self._job = jobs[0]
+        job = self._job = jobs[0]
         for each in passes:
-            backbone = self._load(each)
+            if self._load is None:
+                backbone = load_pass_backbone(each.recipes, job.source, job.device)
+            else:
+                backbone = self._load(each.recipe)
             device = getattr(backbone, "device", None)
-            n_images = len(each.rows)
-            size = settle_batch_size(self._job.batch_size, backbone.recipe, n_images, device)
+            size = settle_batch_size(job.batch_size, backbone.recipe, len(each.rows), device)
             self._loaded[each.rows] = backbone, size
         backbone, size = self._loaded[passes[0].rows]
         device = getattr(backbone, "device", None)
@@ -206,7 +211,7 @@ def _check_arrived(target: Path, rows: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """The device of the workers: the same for all, with the smallest free memory.
+    """The device, Keras and weights of one worker, or of all workers if these are equal.
 
     Parameters
     ----------
@@ -216,9 +221,11 @@ class WorkerInfo:
         Name of the device, for messages.
     backend, keras : str
         Backend and version of Keras.
+    weights : str
+        Identity of the weights.
     free : int or None
-        Free memory in bytes; None if unknown.
-    n_workers : int
+        Free memory in bytes, the smallest of all workers; None if unknown.
+    n_workers : int, default=1
         Number of workers.
     """
 
@@ -226,8 +233,9 @@ class WorkerInfo:
     description: str
     backend: str
     keras: str
+    weights: str
     free: int | None
-    n_workers: int
+    n_workers: int = 1
 
     def free_bytes(self) -> int | None:
         """Return the free memory of each worker, in bytes; None if unknown."""
@@ -261,56 +269,42 @@ def describe_workers(
         A worker lacks the device or has other weights, or workers differ in the kind of
         device or the version of Keras.
     """
-    found = cluster.run_on_all(_describe, source, tuple(layers), device)
-    for worker, each in found.items():
-        if each["error"]:
-            message = f"Worker {worker} cannot compute these codes: {each['error']}"
+    workers = []
+    for name, found in cluster.run_on_all(_describe, source, tuple(layers), device).items():
+        if isinstance(found, str):
+            message = f"Worker {name} cannot compute these codes: {found}"
             raise OptionError(message)
-        if each["weights"] != source.identity:
+        if found.weights != source.identity:
             message = (
-                f"Worker {worker} has other weights for {source.spec}: {each['weights'][:12]}, but "
+                f"Worker {name} has other weights for {source.spec}: {found.weights[:12]}, but "
                 f"{source.identity[:12]} was expected. Use --weights with a file that all workers "
                 "share."
             )
             raise OptionError(message)
-    if len({(each["kind"], each["backend"], each["keras"]) for each in found.values()}) > 1:
+        workers.append(found)
+    if len({(each.kind, each.backend, each.keras) for each in workers}) > 1:
         message = (
             "The workers would compute different codes: some of them have a GPU and some do not, "
             "or their versions of Keras differ. Use --device cpu, or workers of one kind."
         )
         raise OptionError(message)
-    first = next(iter(found.values()))
-    known = [each["free"] for each in found.values() if each["free"] is not None]
-    return WorkerInfo(
-        kind=first["kind"],
-        description=first["device"],
-        backend=first["backend"],
-        keras=first["keras"],
-        free=min(known, default=None),
-        n_workers=len(found),
-    )
+    free = min((each.free for each in workers if each.free is not None), default=None)
+    return dataclasses.replace(workers[0], free=free, n_workers=len(workers))
 
 
 # The functions below run on the workers.
 
 
-def _describe(source: WeightsSource, layers: Sequence[str], device: str) -> dict[str, Any]:
-    """Describe the device and the weights of this worker."""
+def _describe(source: WeightsSource, layers: Sequence[str], device: str) -> WorkerInfo | str:
+    """Describe this worker, or return why it cannot compute the codes."""
     import keras
 
     try:
         found, weights = find_device(device), _find_local_weights(source, layers).identity
     except FeatxError as error:
-        return {"error": str(error)}
-    return {
-        "error": "",
-        "backend": keras.backend.backend(),
-        "keras": keras.__version__,
-        "kind": found.kind,
-        "device": found.description,
-        "weights": weights,
-        "free": found.free_bytes(),
-    }
+        return str(error)
+    backend, free = keras.backend.backend(), found.free_bytes()
+    return WorkerInfo(found.kind, found.description, backend, keras.__version__, weights, free)
 
 
 def _find_local_weights(source: WeightsSource, layers: Sequence[str]) -> WeightsSource:

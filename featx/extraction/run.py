@@ -10,7 +10,7 @@ import dataclasses
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -23,22 +23,19 @@ import PIL
 
 from featx.cluster import Cluster
 from featx.errors import OptionError
-from featx.extraction.executors import ClusterExecutor, Executor, LocalExecutor
+from featx.extraction.executors import ClusterExecutor, Executor, LoadBackbone, LocalExecutor
 from featx.extraction.filling import copy_into, copy_rows
-from featx.extraction.passes import Pass, divide_into_passes, load_pass_backbone
+from featx.extraction.passes import Pass, divide_into_passes
 from featx.extraction.pipeline import n_decoders
 from featx.extraction.prepare import ExtractionJob, prepare_extraction
 from featx.extraction.resuming import ReusableRow
 from featx.extraction.timings import Pace, Timings
-from featx.network import Backbone, WeightsSource, load_backbone
+from featx.network import WeightsSource
 from featx.outputs import remove_leftovers, sole_writer
-from featx.recipe import Recipe
 from featx.signatures import prepared_by
 from featx.store import Status, StoreWriter, create_store, open_store
 
 __all__ = ["Extraction", "extract", "run_extraction", "run_extractions"]
-
-LoadBackbone = Callable[[Recipe], Backbone]
 
 
 @dataclass(frozen=True)
@@ -121,10 +118,8 @@ def run_extraction(
     StoreError
         The disk is full, or a code does not fit the dtype of the store.
     """
-    load = load or partial(load_backbone, source=job.source, device=job.device)
-    local = LocalExecutor(lambda each: load(*each.recipes))
-    (found,) = _fill_stores([job], local if cluster is None else ClusterExecutor(cluster))
-    return found
+    executor = LocalExecutor(load) if cluster is None else ClusterExecutor(cluster)
+    return _fill_stores([job], executor)[0]
 
 
 def run_extractions(
@@ -156,9 +151,7 @@ def run_extractions(
         See `run_extraction`.
     """
     _check_one_pass(jobs)
-    first = jobs[0]
-    local = LocalExecutor(lambda each: load_pass_backbone(each.recipes, first.source, first.device))
-    return _fill_stores(jobs, local if cluster is None else ClusterExecutor(cluster))
+    return _fill_stores(jobs, LocalExecutor() if cluster is None else ClusterExecutor(cluster))
 
 
 def _check_one_pass(jobs: Sequence[ExtractionJob]) -> None:
