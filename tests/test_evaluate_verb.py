@@ -58,11 +58,11 @@ def test_only_images_that_were_not_fitted_on_count(made):
     found = featx.evaluate(made / "data", model=made / "model.skops")
     assert found.evaluation.n_images == 9
     assert found.evaluation.accuracy.value == 1
-    assert (found.n_fitted_on, found.on_fitted_on.value, found.notes) == (18, 1.0, ())
+    assert (found.n_training_images, found.training_accuracy.value, found.notes) == (18, 1.0, ())
     of_store = featx.evaluate(made / "codes.h5", model=made / "model.skops")
     assert of_store.evaluation.confusion == found.evaluation.confusion
     assert of_store.evaluation.log_loss.value == pytest.approx(found.evaluation.log_loss.value)
-    assert (of_store.n_fitted_on, of_store.on_fitted_on) == (18, found.on_fitted_on)
+    assert (of_store.n_training_images, of_store.training_accuracy) == (18, found.training_accuracy)
 
 
 def test_the_scores_are_those_of_the_predictions(clouds):
@@ -95,7 +95,7 @@ def test_fitted_images_are_recognised_by_their_bytes(made, tmp_path):
     shutil.copy(made / "data/train/green/3.png", tmp_path / "red/renamed.png")
     found = featx.evaluate(tmp_path, model=made / "model.skops")
     assert (found.evaluation.n_images, found.evaluation.accuracy.value) == (2, 1.0)
-    assert (found.n_fitted_on, found.on_fitted_on.value) == (1, 0.0)
+    assert (found.n_training_images, found.training_accuracy.value) == (1, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_a_split_narrows(made):
     model = made / "model.skops"
     for inputs in ("data", "codes.h5"):
         found = featx.evaluate(made / inputs, model=model, split="val")
-        assert (found.evaluation.n_images, found.n_fitted_on) == (9, 0)
-        assert found.on_fitted_on is None
+        assert (found.evaluation.n_images, found.n_training_images) == (9, 0)
+        assert found.training_accuracy is None
         with pytest.raises(ImagesError, match=r"'test'.*train, val.*--split"):
             prepare_evaluation(made / inputs, model=model, split="test")
     with pytest.raises(ImagesError, match=r"'val'.*--split"):
@@ -146,7 +146,7 @@ def test_images_that_are_left_out_are_counted(clouds):
     assert len(found.notes) == len(facts)
     for note, words in zip(found.notes, facts, strict=True):
         assert re.search(words, note)
-    assert (found.evaluation.n_images, found.n_fitted_on) == (7, 1)
+    assert (found.evaluation.n_images, found.n_training_images) == (7, 1)
     recalls = {each.label: each.recall for each in found.evaluation.per_class}
     assert (recalls["dog"], recalls["eel"]) == (0, 0)
 
@@ -185,7 +185,7 @@ def test_unreadable_images_are_left_out(made, tmp_path):
         featx.evaluate(tmp_path, model=made / "model.skops")
     shutil.copy(made / "data/val/red/0.png", tmp_path / "red/good.png")
     found = featx.evaluate(tmp_path, model=made / "model.skops")
-    assert (found.evaluation.n_images, found.n_fitted_on) == (1, 1)
+    assert (found.evaluation.n_images, found.n_training_images) == (1, 1)
     (note,) = found.notes
     assert "1 image " in note
 
@@ -256,9 +256,9 @@ def test_json_is_one_object(run):
     found = featx.evaluate("codes.h5")
     assert code == 0
     assert facts == found.to_dict()
-    assert set(facts) == {*found.evaluation.to_dict(), "fitted_on", "notes"}
-    assert facts["fitted_on"]["n_images"] == 18
-    assert set(facts["fitted_on"]["accuracy"]) == {"value", "low", "high"}
+    assert set(facts) == {*found.evaluation.to_dict(), "training_images", "notes"}
+    assert facts["training_images"]["n_images"] == 18
+    assert set(facts["training_images"]["accuracy"]) == {"value", "low", "high"}
 
 
 def test_predict_prints_how_many_images_got_each_label(run, made):

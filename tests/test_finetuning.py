@@ -362,7 +362,7 @@ def test_evaluate_leaves_out_the_training_images(made, data):
     """The test set is scored, as the run itself did."""
     folder, done = made
     found = featx.evaluate(data, model=folder / "tuned.keras")
-    assert (found.n_fitted_on, found.evaluation.n_images) == (42, 24)
+    assert (found.n_training_images, found.evaluation.n_images) == (42, 24)
     assert found.evaluation.accuracy.value == done.scores["tuned"].value
     assert found.evaluation.log_loss.value == pytest.approx(
         done.facts["tuned_scores"]["log_loss"]["value"], abs=1e-4

@@ -27,6 +27,6 @@ def command(options: EvaluationOptions, as_json: AsJson = False, quiet: Quiet = 
         return
     print(f"{options.model}: scored on {counted(found.evaluation.n_images, 'image')}")
     print_scores(found.evaluation, quiet=quiet)
-    if found.on_fitted_on is not None:
-        n_fitted = counted(found.n_fitted_on, "image")
-        print(f"accuracy on {n_fitted} that the model was fitted on: {found.on_fitted_on}")
+    if found.training_accuracy is not None:
+        n_fitted = counted(found.n_training_images, "image")
+        print(f"accuracy on {n_fitted} that the model was fitted on: {found.training_accuracy}")

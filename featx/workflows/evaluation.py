@@ -53,17 +53,17 @@ class ModelEvaluation:
     ----------
     evaluation : Evaluation
         Scores on those images alone.
-    n_fitted_on : int
+    n_training_images : int
         Number of further images, which the model was fitted on.
-    on_fitted_on : Score or None
+    training_accuracy : Score or None
         Accuracy on these, with Wilson's interval; None if there are none.
     notes : tuple of str
         Warnings and other notes for the user: images left out, unknown labels.
     """
 
     evaluation: Evaluation
-    n_fitted_on: int
-    on_fitted_on: Score | None
+    n_training_images: int
+    training_accuracy: Score | None
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,10 +74,11 @@ class ModelEvaluation:
         dict
             The output of ``featx evaluate --json``.
         """
-        accuracy = None if self.on_fitted_on is None else dataclasses.asdict(self.on_fitted_on)
+        found = self.training_accuracy
+        accuracy = None if found is None else dataclasses.asdict(found)
         return {
             **self.evaluation.to_dict(),
-            "fitted_on": {"n_images": self.n_fitted_on, "accuracy": accuracy},
+            "training_images": {"n_images": self.n_training_images, "accuracy": accuracy},
             "notes": list(self.notes),
         }
 
@@ -187,11 +188,11 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
         paths=[names[row] for row in scored],
     )
     fitted = np.flatnonzero(readable & job.fitted)
-    on_fitted = None
+    training_accuracy = None
     if len(fitted):
         predicted = np.array(classes)[probabilities[fitted].argmax(axis=1)]
-        on_fitted = wilson(int(np.sum(predicted == job.y[fitted])), len(fitted))
-    return ModelEvaluation(evaluation, len(fitted), on_fitted, tuple(notes))
+        training_accuracy = wilson(int(np.sum(predicted == job.y[fitted])), len(fitted))
+    return ModelEvaluation(evaluation, len(fitted), training_accuracy, tuple(notes))
 
 
 def _listed(
