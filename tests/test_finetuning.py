@@ -23,7 +23,7 @@ from featx.images import read_image
 from featx.metrics.intervals import Score
 from featx.network import find_weights, read_weights
 from featx.store import open_store
-from featx.workflows.finetuning import FinetuneProgress, prepare_finetune, run_finetune
+from featx.workflows import FinetuneProgress, prepare_finetune, run_finetune
 from featx.workflows.finetuning.comparison import advice_of
 from featx.workflows.heads import tuned_model
 

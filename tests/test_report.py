@@ -22,7 +22,8 @@ from featx.fitting.cross_validation import cross_validate
 from featx.metrics.evaluation import score_predictions
 from featx.report import prepare_report, run_report, write_report
 from featx.report.contents import CodeMap, Contents, ImageResults, Images, Missing
-from featx.report.gathering import find_source, gather, run_heat_maps
+from featx.report.gathering.heat_maps import run_heat_maps
+from featx.report.gathering.sources import find_source, gather
 from featx.report.page import render
 from featx.report.page_images import MAX_IMAGES_PER_CELL, MAX_THUMBNAILS, images_to_look_at
 

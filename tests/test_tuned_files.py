@@ -27,7 +27,7 @@ from featx.finetuning.settings import TrainingSettings
 from featx.finetuning.tuned import read_tuned, save_tuned
 from featx.images import read_image
 from featx.network import find_device, find_weights, read_weights
-from featx.workflows.finetuning import read_finetuned
+from featx.workflows.finetuning.results import read_finetuned
 
 # Keras converts TensorFlow's variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -21,7 +21,7 @@ from featx.text import counted
 
 if TYPE_CHECKING:
     from featx.finetuning.history import EpochRecord
-    from featx.workflows.finetuning import Finetuned
+    from featx.workflows import Finetuned
 
 _NAMES = {
     "majority": "majority class",
@@ -46,7 +46,7 @@ def command(
     neither has seen. If a run was stopped, run the same command again to resume it.
     """
     from featx.finetuning.history import TensorBoardLog
-    from featx.workflows.finetuning import FinetuneProgress, prepare_finetune, run_finetune
+    from featx.workflows import FinetuneProgress, prepare_finetune, run_finetune
 
     job = prepare_finetune(**options.as_settings())
     training = job.settings

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from featx.outputs import check_output
 from featx.report.contents import Contents, Missing
-from featx.report.gathering import HeatMapJob, find_source, gather, prepare_heat_maps
+from featx.report.gathering.heat_maps import HeatMapJob, prepare_heat_maps
+from featx.report.gathering.sources import find_source, gather
 from featx.report.settings import ReportSettings
 from featx.signatures import takes_fields_of
 

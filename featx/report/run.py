@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from featx.outputs import whole_file
-from featx.report.gathering import run_heat_maps
+from featx.report.gathering.heat_maps import run_heat_maps
 from featx.report.page import render
 from featx.report.prepare import ReportJob, prepare_report
 from featx.signatures import prepared_by

@@ -11,14 +11,11 @@ from featx.metrics.evaluation import Evaluation
 from featx.metrics.intervals import Score
 from featx.report.contents import CodeMap, Contents, ImageResults, Images, Missing, as_text
 from featx.report.embedded_images import COLUMNS, heat_map_images, thumbnail_sheet
-from featx.report.figures import (
-    plot_confusion,
-    plot_layers,
-    plot_learning_curve,
-    plot_map,
-    plot_reliability,
-    plot_training,
-)
+from featx.report.figures.codes_map import plot_map
+from featx.report.figures.confusion import plot_confusion
+from featx.report.figures.reliability import plot_reliability
+from featx.report.figures.scores import plot_layers, plot_learning_curve
+from featx.report.figures.training import plot_training
 from featx.report.page_images import ConfusionCell, PageImages, confusion_cells, images_to_look_at
 from featx.report.svg import as_svg, make_elements_buttons, make_points_buttons
 from featx.workflows import Explanation

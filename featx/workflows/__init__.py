@@ -10,15 +10,10 @@ from featx.workflows.evaluation import (
 from featx.workflows.explaining.prepare import ExplanationJob, figure_paths, prepare_explanation
 from featx.workflows.explaining.results import Explanation
 from featx.workflows.explaining.run import explain, run_explanation
-from featx.workflows.finetuning import (
-    Finetuned,
-    FinetuneJob,
-    FinetuneProgress,
-    FinetuneSettings,
-    finetune,
-    prepare_finetune,
-    run_finetune,
-)
+from featx.workflows.finetuning.prepare import FinetuneJob, prepare_finetune
+from featx.workflows.finetuning.results import Finetuned
+from featx.workflows.finetuning.run import finetune, run_finetune
+from featx.workflows.finetuning.settings import FinetuneProgress, FinetuneSettings
 from featx.workflows.predicting.prepare import PredictionJob, prepare_prediction
 from featx.workflows.predicting.run import predict, predictions, run_prediction
 from featx.workflows.sweeping.prepare import SweepJob, prepare_sweep

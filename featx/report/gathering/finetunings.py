@@ -21,7 +21,7 @@ from featx.report.gathering.descriptions import (
 from featx.report.gathering.image_results import ShownPredictions, evaluation_from, image_results
 from featx.store import open_store
 from featx.text import counted, printable
-from featx.workflows.finetuning import read_finetuned
+from featx.workflows.finetuning.results import read_finetuned
 from featx.workflows.heads import tuned_model
 
 __all__ = ["finetuning_contents"]
