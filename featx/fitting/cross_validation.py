@@ -201,10 +201,7 @@ def cross_validate(
 
 
 def predict_rows(
-    job: FitJob,
-    predict_proba: Callable[[Matrix], Matrix],
-    classes: Sequence[str],
-    rows: Rows,
+    job: FitJob, predict_proba: Callable[[Matrix], Matrix], classes: Sequence[str], rows: Rows
 ) -> HeldOutPredictions:
     """Predict held-out rows of a job with a classifier of codes, a block of rows at a time.
 

@@ -48,9 +48,7 @@ class LearningPoint:
 
 
 def learning_curve(
-    job: FitJob,
-    fractions: Sequence[float] = (0.1, 0.25, 0.5, 1.0),
-    cluster: Cluster | None = None,
+    job: FitJob, fractions: Sequence[float] = (0.1, 0.25, 0.5, 1.0), cluster: Cluster | None = None
 ) -> tuple[list[LearningPoint], list[str]]:
     """Cross-validate on fractions of each training set.
 

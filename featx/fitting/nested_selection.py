@@ -21,9 +21,7 @@ from featx.metrics.intervals import Score, paired_difference
 __all__ = ["compare", "select_nested"]
 
 
-def select_nested(
-    candidates: Sequence[HeldOutPredictions],
-) -> tuple[HeldOutPredictions, list[int]]:
+def select_nested(candidates: Sequence[HeldOutPredictions]) -> tuple[HeldOutPredictions, list[int]]:
     """Predict each fold with the candidate that is the best inside its training set.
 
     Parameters

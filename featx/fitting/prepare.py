@@ -8,7 +8,6 @@ solver fits in memory.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,8 +65,6 @@ class FitJob:
         How the classifier is fitted, with an estimate of time and memory.
     space : SearchSpace
         What the search chooses from.
-    output : Path or None
-        Where the model is saved.
     notes : tuple of str
         Warnings and other notes for the user.
     """
@@ -81,7 +78,6 @@ class FitJob:
     duplicates: tuple[DuplicatePair, ...]
     solver: SolverPlan
     space: SearchSpace
-    output: Path | None
     notes: tuple[str, ...]
 
     @property
@@ -117,10 +113,9 @@ def prepare_fit(settings: FitSettings) -> FitJob:
     FitError
         The labels allow no classifier or no score.
     """
-    output = None
     if settings.output is not None:
         suffixes = (".skops", ".joblib")
-        output = check_output(settings.output, overwrite=settings.overwrite, suffixes=suffixes)
+        check_output(settings.output, overwrite=settings.overwrite, suffixes=suffixes)
     joined = join_stores(settings.codes, settings.layer)
     if settings.normalise == "none" and len(joined.recipe.layers) > 1:
         message = (
@@ -149,19 +144,7 @@ def prepare_fit(settings: FitSettings) -> FitJob:
         fewest = _fewest_fitted(splits, y, groups, settings.seed)
         notes += _check_components(components, width, fewest)
     solver, space = plan_solver(settings, width, y, scores_folds=split.scored_on == "folds")
-    return FitJob(
-        settings=settings,
-        joined=joined,
-        rows=rows,
-        y=y,
-        groups=groups,
-        split=split,
-        duplicates=duplicates,
-        solver=solver,
-        space=space,
-        output=output,
-        notes=tuple(notes),
-    )
+    return FitJob(settings, joined, rows, y, groups, split, duplicates, solver, space, tuple(notes))
 
 
 def _labelled(images: ImageTable, settings: FitSettings) -> tuple[ImageTable, list[str]]:
@@ -178,12 +161,7 @@ def _scored_splits(
     if split.scored_on != "folds":
         return [split]
     return outer_folds(
-        split,
-        y,
-        groups,
-        seed=settings.seed,
-        n_folds=settings.folds,
-        n_repeats=settings.repeats,
+        split, y, groups, seed=settings.seed, n_folds=settings.folds, n_repeats=settings.repeats
     )
 
 

@@ -109,7 +109,7 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
     began = time.perf_counter()
     fitted = _fit_exact(job, cluster) if job.solver.is_exact else _fit_streamed(job, cluster)
     evaluation, notes = fitted.predictions.evaluation(job), [*job.notes, *fitted.notes]
-    paths = job.joined.images.path[job.rows]
+    paths, output = job.joined.images.path[job.rows], job.settings.output
     summary = {
         "codes": [str(path) for path in job.joined.paths],
         "layers": list(job.joined.recipe.layers),
@@ -133,7 +133,7 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
         ],
         "notes": notes,
         "seconds": round(time.perf_counter() - began, 2),
-        "model": None if job.output is None else str(job.output),
+        "model": None if output is None else str(output),
     }
     provenance = {
         "codes": [str(path.absolute()) for path in job.joined.paths],
@@ -145,8 +145,8 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
     }
     digests = job.joined.images.sha256[job.rows[fitted.rows]]
     model = Model(fitted.pipeline, job.joined.recipe, provenance, summary, tuple(map(str, digests)))
-    if job.output is not None:
-        model.save(job.output)
+    if output is not None:
+        model.save(output)
     return Fit(model, evaluation, tuple(notes))
 
 
