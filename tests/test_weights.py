@@ -684,7 +684,7 @@ def test_wrong_shapes(tmp_path):
     ]:
         line = next(line for line in lines if line.startswith(f"  {layer} "))
         assert expected in line
-        assert line.endswith(f"found {found}")
+        assert f"found {found} in '{layer}'" in line
     assert inspect_weights(path).mismatched == ("block1_conv2", "block2_conv1", "block2_conv2")
 
 

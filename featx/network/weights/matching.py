@@ -53,15 +53,12 @@ class Match:
         Layer -> its entry, with the right shapes and with other shapes.
     repeated : dict of str to list of Entry
         Layer -> all its entries, for layers that the file holds several times.
-    renamed : frozenset of str
-        Layers that the user assigned with --rename.
     """
 
     matched_by: MatchedBy
     fits: dict[str, Entry] = field(default_factory=dict)
     misfits: dict[str, Entry] = field(default_factory=dict)
     repeated: dict[str, list[Entry]] = field(default_factory=dict)
-    renamed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -219,13 +216,13 @@ def match_entries(
         if count[old] != 1:
             raise WeightsError(_no_such_layer(old, new, labels, path))
     named = {new: [by_label[old]] for old, new in rename}
-    renamed, moved = frozenset(named), {by_label[old] for old, _ in rename}
+    renamed, moved = set(named), {by_label[old] for old, _ in rename}
     for entry in entries:
         name = vgg19_name(entry.name)
         if name is not None and name not in renamed and entry not in moved:
             named.setdefault(name, []).append(entry)
     if renamed or not named.keys().isdisjoint(_CONVOLUTIONS):
-        return _classify("name", named, renamed)
+        return _classify("name", named)
     runs = list(_runs(entries))
     if not runs:
         return _classify("name", named)
@@ -267,11 +264,9 @@ def _labels(entries: Sequence[Entry]) -> dict[Entry, str]:
     return {e: e.name if count[e.name] == 1 else f"{e.place}/{e.name}" for e in entries}
 
 
-def _classify(
-    matched_by: MatchedBy, candidates: dict[str, list[Entry]], renamed: frozenset[str] = frozenset()
-) -> Match:
+def _classify(matched_by: MatchedBy, candidates: dict[str, list[Entry]]) -> Match:
     """Sort candidates into those that fit, those of other shapes, and repeated ones."""
-    match = Match(matched_by, renamed=renamed)
+    match = Match(matched_by)
     for name in filter(candidates.__contains__, WEIGHTED):
         first, *others = candidates[name]
         if others:
@@ -338,8 +333,7 @@ def _complaint(name: str, match: Match, strangers: list[str]) -> str:
     """Describe in a few words what is wrong with one layer."""
     if name in match.misfits:
         entry = match.misfits[name]
-        where = f" in '{entry.name}'" if name in match.renamed else ""
-        return f"found {_shapes(entry.shapes)}{where}"
+        return f"found {_shapes(entry.shapes)} in '{entry.name}'"
     near = nearest(name, strangers)
     return "not in the file" + ("" if near is None else f"; the nearest name is '{near}'")
 
