@@ -35,9 +35,9 @@ def mosaic(files: list[Path], tiles: tuple[int, int], path: Path) -> None:
 
 def read(files: list[Path], size: int, jpeg: str) -> tuple[np.ndarray, float]:
     """Return the pixels, and the processor time per image in milliseconds."""
-    began = time.process_time()
+    started = time.process_time()
     pixels = [decoding.read_image(f, (size, size), "squash", jpeg=jpeg).pixels for f in files]
-    return np.array(pixels, int), (time.process_time() - began) / len(files) * 1e3
+    return np.array(pixels, int), (time.process_time() - started) / len(files) * 1e3
 
 
 def main() -> None:

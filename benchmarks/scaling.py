@@ -1,10 +1,9 @@
-"""The model of docs/scaling.md: images per second, bytes, and the bottleneck.
+"""Print the tables of docs/scaling.md: images per second, sizes of stores, and costs of fits.
 
     python benchmarks/scaling.py
 
-Arithmetic alone, no measurement: it prints the tables of that page. What it starts from is below,
-each with where it comes from. Codes' sizes, FLOP, the store's bytes, the size of a lease and the
-price of a fit are asked of featx itself.
+This is arithmetic from the constants below, and measures nothing. The sizes of codes, stores and
+chunks, the FLOP and the cost of a fit are computed by featx.
 """
 
 import math

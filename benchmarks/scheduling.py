@@ -88,7 +88,7 @@ def _chunk(whole: Pass, source: WeightsSource, rows: range) -> executors._Chunk:
 # live
 
 
-def _scheduler(said: multiprocessing.Queue) -> None:
+def _scheduler(messages: multiprocessing.Queue) -> None:
     from distributed import Scheduler
 
     _quiet()
@@ -97,13 +97,13 @@ def _scheduler(said: multiprocessing.Queue) -> None:
         async with Scheduler(
             host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0"
         ) as scheduler:
-            said.put(scheduler.address)
+            messages.put(scheduler.address)
             await scheduler.finished()
 
     asyncio.run(run())
 
 
-def _workers(address: str, n: int, seconds: float, slept: object, said: object) -> None:
+def _workers(address: str, n: int, seconds: float, slept: object, messages: object) -> None:
     """Run Dask workers that sleep for each chunk."""
     from distributed import Worker
 
@@ -124,12 +124,12 @@ def _workers(address: str, n: int, seconds: float, slept: object, said: object) 
 
     async def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            given = {"nthreads": 1, "memory_limit": 0, "dashboard": False, "host": "127.0.0.1"}
-            there = [Worker(address, local_directory=folder, **given) for _ in range(n)]
+            settings = {"nthreads": 1, "memory_limit": 0, "dashboard": False, "host": "127.0.0.1"}
+            workers = [Worker(address, local_directory=folder, **settings) for _ in range(n)]
             for k in range(0, n, 50):
-                await asyncio.gather(*there[k : k + 50])
-            said.put("there")
-            await there[0].finished()
+                await asyncio.gather(*workers[k : k + 50])
+            messages.put("ready")
+            await workers[0].finished()
 
     _quiet()
     asyncio.run(run())
@@ -145,14 +145,14 @@ def live(n_workers: int, n_chunks: int, seconds: float) -> dict:
     from distributed import Client
 
     context = multiprocessing.get_context("spawn")
-    said, slept = context.Queue(), context.Value("d", 0.0)
-    scheduler = context.Process(target=_scheduler, args=(said,), daemon=True)
+    messages, slept = context.Queue(), context.Value("d", 0.0)
+    scheduler = context.Process(target=_scheduler, args=(messages,), daemon=True)
     scheduler.start()
-    address = said.get(timeout=60)
-    given = (address, n_workers, seconds, slept, said)
-    workers = context.Process(target=_workers, args=given, daemon=True)
+    address = messages.get(timeout=60)
+    args = (address, n_workers, seconds, slept, messages)
+    workers = context.Process(target=_workers, args=args, daemon=True)
     workers.start()
-    assert said.get(timeout=300) == "there"
+    assert messages.get(timeout=300) == "ready"
     processes = [psutil.Process(), psutil.Process(scheduler.pid), psutil.Process(workers.pid)]
     try:
         with Client(address) as client:
@@ -206,10 +206,10 @@ class _Submitted:
     task: Task[None]
     only: str | None
     status: str = "pending"
-    told: Callable[["_Submitted"], None] = lambda given: None
+    callback: Callable[["_Submitted"], None] = lambda submitted: None
 
-    def add_done_callback(self, told: Callable[["_Submitted"], None]) -> None:
-        self.told = told
+    def add_done_callback(self, callback: Callable[["_Submitted"], None]) -> None:
+        self.callback = callback
 
 
 @dataclass
@@ -235,7 +235,7 @@ class VirtualCluster:
     def __init__(
         self, seconds: float, client_cost: float, scheduler_cost: float, seed: int = 0
     ) -> None:
-        self.now = self.busy = self.scheduler_busy = self.worked = self.presence = 0.0
+        self.now = self.busy = self.scheduler_busy = self.worked = self.worker_seconds = 0.0
         self._seconds, self._client_cost, self._scheduler_cost = (
             seconds,
             client_cost,
@@ -264,19 +264,19 @@ class VirtualCluster:
     def kill(self, name: str) -> None:
         """Remove a worker, and assign its chunks to others."""
         worker = self._workers.pop(name)
-        self.presence += self.now - worker.since
-        for given in worker.chunks:
-            given.only = None
-            self._assign(given)
+        self.worker_seconds += self.now - worker.since
+        for submitted in worker.chunks:
+            submitted.only = None
+            self._assign(submitted)
 
     def at(self, when: float, what: Callable[[], object]) -> None:
         """Call a function at a later time."""
         heapq.heappush(self._events, (when, next(self._count), what))
 
-    def _assign(self, given: _Submitted) -> None:
-        name = given.only if given.only in self._workers else self._with_room()
+    def _assign(self, submitted: _Submitted) -> None:
+        name = submitted.only if submitted.only in self._workers else self._with_room()
         worker = self._workers[name]
-        worker.chunks.append(given)
+        worker.chunks.append(submitted)
         if len(worker.chunks) == 1:
             self._start(name)
 
@@ -295,15 +295,15 @@ class VirtualCluster:
     def _end(self, name: str, worker: _Worker, took: float) -> None:
         if self._workers.get(name) is not worker:
             return  # it died
-        given = worker.chunks.popleft()
-        given.status = "finished"
+        submitted = worker.chunks.popleft()
+        submitted.status = "finished"
         self.worked += took
         self._open.append(name)
         if worker.chunks:
             self._start(name)
         else:
             self._take_from_others(name)
-        given.told(given)
+        submitted.callback(submitted)
 
     def _take_from_others(self, name: str) -> None:
         for other in self._workers.values():
@@ -321,9 +321,9 @@ class VirtualCluster:
         self.busy += self._client_cost
         self._scheduler_free_at = max(self._scheduler_free_at, self.now) + self._scheduler_cost
         self.scheduler_busy += self._scheduler_cost
-        given = _Submitted(next(self._count), task, workers)
-        self.at(self._scheduler_free_at, lambda: self._assign(given))
-        return given
+        submitted = _Submitted(next(self._count), task, workers)
+        self.at(self._scheduler_free_at, lambda: self._assign(submitted))
+        return submitted
 
     @property
     def scheduler(self) -> "VirtualCluster":
@@ -338,16 +338,16 @@ class VirtualCluster:
         """Return the chunks of each worker."""
         return {name: [g.key for g in each.chunks] for name, each in self._workers.items()}
 
-    def cancel(self, given: list[_Submitted], force: bool) -> None:
+    def cancel(self, submitted: list[_Submitted], force: bool) -> None:
         """Do nothing."""
 
     def monotonic(self) -> float:
         """Return the simulated time; replaces `time.monotonic`."""
         return self.now
 
-    def put(self, given: _Submitted) -> None:
+    def put(self, submitted: _Submitted) -> None:
         """Add a finished chunk; replaces the queue."""
-        self._ended.append(given)
+        self._ended.append(submitted)
 
     def get(self, timeout: float = 0) -> _Submitted:
         """Advance the clock until a chunk is finished."""
@@ -365,7 +365,7 @@ class VirtualCluster:
 
     def run(self, chunks: Iterable[Task[None]], *, twice: bool = True) -> dict:
         """Run chunks with the loop of featx; return counts, rates and times."""
-        told: set[str] = set()
+        changes: set[str] = set()
         started = self.now
         slow = cluster_tasks._SLOW if twice else float("inf")
         with (
@@ -375,18 +375,20 @@ class VirtualCluster:
             # The scheduler answers at once.
             mock.patch.object(cluster_tasks._Run, "_answer", lambda run, answer: answer),
         ):
-            cluster = Cluster(self, "virtual", told.add)
+            cluster = Cluster(self, "virtual", changes.add)
             n_chunks = sum(1 for _ in run_tasks(cluster, chunks, advice="", results=False))
         whole = self.now - started
-        there = self.presence + sum(self.now - each.since for each in self._workers.values())
+        present = self.worker_seconds + sum(
+            self.now - each.since for each in self._workers.values()
+        )
         return {
             "chunks": n_chunks,
             "seconds": whole,
             "rate": n_chunks / whole,
             "giving": self.busy / whole,
             "scheduler": self.scheduler_busy / whole,
-            "efficiency": self.worked / there,
-            "told": told,
+            "efficiency": self.worked / present,
+            "changes": changes,
         }
 
 

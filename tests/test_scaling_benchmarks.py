@@ -59,8 +59,8 @@ def test_each_chunk_counts_once(benchmarks):
     cluster, found = run(benchmarks[1], 200, happens=happens)
     assert found["chunks"] == 200
     assert len(cluster.ncores()) == 35
-    assert any(said.startswith("5 workers") for said in found["told"])
-    assert any(said.startswith("35 workers") for said in found["told"])
+    assert any(text.startswith("5 workers") for text in found["changes"])
+    assert any(text.startswith("35 workers") for text in found["changes"])
 
 
 def test_slow_chunks_are_submitted_twice(benchmarks):
@@ -76,15 +76,15 @@ def test_slow_chunks_are_submitted_twice(benchmarks):
 
 def test_the_number_of_requests_does_not_grow_with_the_workers(benchmarks):
     """Requests about all workers depend on the time, not on the number of chunks."""
-    asked = []
+    requests = []
 
     def happens(cluster):
         own = cluster.ncores
-        cluster.ncores = lambda: asked.append(cluster.now) or own()
+        cluster.ncores = lambda: requests.append(cluster.now) or own()
 
     found = run(benchmarks[1], 3000, happens=happens, workers=1000)[1]
     assert found["chunks"] == 3000
-    assert len(asked) < 2 + 2 * found["seconds"]
+    assert len(requests) < 2 + 2 * found["seconds"]
 
 
 def test_a_cluster_without_workers_is_an_error(benchmarks, monkeypatch):

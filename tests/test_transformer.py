@@ -31,7 +31,7 @@ class OnTables(featx.VGG19Codes):
 
 
 class OnTablesAsImages(OnTables):
-    """The transformer of images that are drawn from the rows of a table.
+    """The transformer of images that are made from the rows of a table.
 
     The checks of copying, pickling, fitting twice, subsets and order then reach the
     transformer itself.

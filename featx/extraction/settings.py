@@ -59,7 +59,7 @@ class ImageSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class _LayerSettings:
-    """What is taken from the network; a base of its own, so that these fields come first.
+    """Layers, pooling and image size; a separate base, so that these fields come first.
 
     Parameters
     ----------
