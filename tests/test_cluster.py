@@ -101,6 +101,16 @@ def test_a_run_resumes_and_layers_are_added(folder, threads, tmp_path, monkeypat
     assert_same(tmp_path / "again.h5", folder)
 
 
+def test_a_run_that_only_copies_needs_no_worker(image_folder, threads, tmp_path):
+    """An image with another name is copied, with a cluster as without one."""
+    featx.extract(image_folder, output=tmp_path / "codes.h5", batch_size=4, **TINY)
+    (image_folder / "val/red/0.png").rename(image_folder / "val/red/renamed.png")
+    job = prepare_extraction(image_folder, output=tmp_path / "codes.h5", **TINY)
+    assert (job.n_to_compute, len(job.remaining.copied)) == (0, 27)
+    run_extraction(job, cluster=threads)
+    assert open_store(tmp_path / "codes.h5").complete
+
+
 def test_an_error_on_a_worker_is_raised(folder, threads, tmp_path, monkeypatch):
     """The message is that of the worker, and rows that are done are kept."""
     own = executors.fill_rows
