@@ -97,8 +97,9 @@ def test_the_commands_read_an_old_model(run, tmp_path):
     assert "blue/0.png" in page.read_text()
 
 
-def test_an_old_sweep_is_refused_with_the_command_that_runs_it_again(run, tmp_path):
-    shutil.copy(FOLDER / "sweep.json", tmp_path)
-    code, _, err = run("report", tmp_path / "sweep.json", "-o", tmp_path / "page.html")
-    assert code != 0
-    assert f"featx sweep IMAGES -o {tmp_path}" in " ".join(err.split())
+def test_the_report_reads_an_old_fine_tuning(run, tmp_path):
+    shutil.copy(FOLDER / "run.json", tmp_path)
+    code, _, _ = run("report", tmp_path / "run.json", "-o", tmp_path / "page.html")
+    facts = json.loads((FOLDER / "run.json").read_text())
+    assert code == 0
+    assert f"{facts['probe']['value']:.3f}" in (tmp_path / "page.html").read_text()
