@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from featx.errors import ImageError
-from featx.images import read_image, resize_array, resized, to_rgb
+from featx.images import array_views, read_image, resized, to_rgb
 
 SIZE = (32, 32)
 
@@ -474,8 +474,8 @@ def test_array_equals_image(noise, resize):
     array = np.array(noise)
     before = array.copy()
     expected = np.asarray(resized(noise, (33, 21), resize))
-    np.testing.assert_array_equal(resize_array(array, (33, 21), resize), expected)
-    np.testing.assert_array_equal(resize_array(array[:, ::-1][:, ::-1], (33, 21), resize), expected)
+    for each in (array, array[:, ::-1][:, ::-1]):
+        np.testing.assert_array_equal(array_views(each, (33, 21), resize)[0], expected)
     np.testing.assert_array_equal(array, before)
 
 
@@ -491,7 +491,7 @@ def test_array_equals_image(noise, resize):
 def test_array_that_is_not_an_image(array, received):
     """Another shape or dtype is refused with the received one."""
     with pytest.raises(ImageError, match=re.escape(received)):
-        resize_array(array, SIZE, "squash")
+        array_views(array, SIZE, "squash")
 
 
 # reasons
@@ -509,7 +509,7 @@ def test_reasons_before_any_byte(tmp_path):
     assert reason_of(tmp_path / "file" / "a.png") == "not found"
     assert reason_of(tmp_path / "folder.png") == "is a directory"
     assert reason_of(tmp_path / "pipe.png") == "not a regular file"
-    assert reason_of(tmp_path / "a\0b.png") == "not a file name"
+    assert "null byte" in reason_of(tmp_path / "a\0b.png")
     with pytest.raises(ImageError, match="symbolic links"):
         read_image(tmp_path / "loop.png", SIZE, "squash")
     with pytest.raises(ImageError) as caught:

@@ -3,9 +3,8 @@
 from featx.images.colours import to_rgb
 from featx.images.decoding import MAX_PIXELS, THUMBNAIL_SIZE, DecodedImage, read_digest, read_image
 from featx.images.folders import SUFFIXES
-from featx.images.listing import list_images
-from featx.images.records import ImageRecord, Listing
-from featx.images.resizing import PAD_COLOUR, array_views, resize_array, resized, scaled_size
+from featx.images.listing import ImageRecord, Listing, list_images
+from featx.images.resizing import PAD_COLOUR, array_views, resized, scaled_size
 from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file, local_file
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "local_file",
     "read_digest",
     "read_image",
-    "resize_array",
     "resized",
     "scaled_size",
     "to_rgb",

@@ -32,7 +32,6 @@ References
 
 import hashlib
 import io
-import stat
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ from featx.errors import ImageError
 from featx.images.colours import to_rgb
 from featx.images.reducing import SIDEWAYS, reduce_jpeg
 from featx.images.resizing import resized, scaled_size
-from featx.images.urls import File, Url, read_url
+from featx.images.urls import File, read_file
 
 __all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "DecodedImage", "read_digest", "read_image"]
 
@@ -144,7 +143,7 @@ def read_image(
         The file cannot be read; the message is the reason, without the path. If the bytes
         could be read, the error has their `sha256`.
     """
-    data = _read_bytes(file)
+    data = read_file(file)
     sha256 = hashlib.sha256(data).hexdigest()
     resize = "squash" if scales else resize
     try:
@@ -172,30 +171,9 @@ def read_image(
 def read_digest(file: File) -> str:
     """Return the sha256 of the bytes of a file in hexadecimal, or "" if they cannot be read."""
     try:
-        return hashlib.sha256(_read_bytes(file)).hexdigest()
+        return hashlib.sha256(read_file(file)).hexdigest()
     except ImageError:
         return ""
-
-
-def _read_bytes(file: File) -> bytes:
-    """Return the bytes of a file, or raise the reason."""
-    if isinstance(file, Url):
-        return read_url(file)
-    try:
-        mode = file.stat().st_mode
-        if stat.S_ISREG(mode):
-            return file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        reason = "not found"
-    except PermissionError:
-        reason = "permission denied"
-    except OSError as error:
-        reason = f"cannot be opened: {(error.strerror or str(error)).lower()}"
-    except ValueError:  # a zero byte inside the path
-        reason = "not a file name"
-    else:  # reading a pipe would wait for ever
-        reason = "is a directory" if stat.S_ISDIR(mode) else "not a regular file"
-    raise ImageError(reason)
 
 
 def _opened(data: bytes) -> ImageFile.ImageFile:

@@ -1,19 +1,20 @@
 """Names in a folder tree: which files are images, and what their folders mean.
 
-A folder, an archive or the URL of one comes in; the relative paths of its images, and the
-label and split of each path, go out. This module only reads names: it opens no image and
-no table.
+A folder, an archive or the URL of one comes in; the relative paths of its images, the label and
+split of each path, and notes on what is left out go out. This module only reads names: it opens
+no image and no table.
 """
 
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from featx.errors import ImagesError
 from featx.images.urls import File, Url, names_below
 from featx.tables import SPLIT_NAMES
-from featx.text import quoted
+from featx.text import counted, quoted, quoted_list
 
 __all__ = [
     "SUFFIXES",
@@ -23,6 +24,7 @@ __all__ = [
     "label_and_split",
     "search",
     "splits",
+    "tree_notes",
     "wrapping",
 ]
 
@@ -150,6 +152,47 @@ def label_and_split(path: str, by_split: bool) -> tuple[str | None, str | None] 
     if split is None:
         return None
     return (folders[1] if len(folders) > 1 else None), split
+
+
+def tree_notes(found: Found, by_split: bool, named: Container[str]) -> Iterator[str]:
+    """Yield notes on what is left out or merged; tables give the paths in `named`."""
+    beside = Counter(
+        path.partition("/")[0]
+        for path in found.images
+        if path not in named and label_and_split(path, by_split) is None
+    )
+    for name, number in sorted(beside.items()):
+        images = counted(number, "image")
+        yield f"Folder {quoted(name)} is next to the folders of splits and was left out: {images}."
+    tops = sorted({path.partition("/")[0] for path in found.images if "/" in path})
+    for split in sorted(set(SPLIT_NAMES.values())):
+        merged = [name for name in tops if SPLIT_NAMES.get(name.lower()) == split]
+        if by_split and len(merged) > 1:
+            yield f"Folders {quoted_list(merged)} were merged into the split {split}."
+    below = tuple(table.removesuffix(TABLE_NAME) for table in found.tables)
+    if unlisted := sorted(p for p in found.images if p not in named and p.startswith(below)):
+        yield (
+            f"{counted(len(unlisted), 'image')} not in {TABLE_NAME}, so the folders give the "
+            f"label: {quoted_list(unlisted, 1)}."
+        )
+    yield from _without_images(found, by_split)
+    for path in sorted(found.loops):
+        yield f"Link {quoted(path)} leads to a folder that contains it, and was not followed."
+
+
+def _without_images(found: Found, by_split: bool) -> Iterator[str]:
+    """Yield a note on each class folder in which no file is an image."""
+    depth = 2 if by_split else 1
+    classes = {tuple(path.split("/")[:depth]) for path in found.images}
+    others = Counter(
+        parts[:depth]
+        for path in found.others
+        if len(parts := tuple(path.split("/"))) > depth
+        and (not by_split or parts[0].lower() in SPLIT_NAMES)
+    )
+    for parts in sorted(others.keys() - classes):
+        files = counted(others[parts], "other file")
+        yield f"Folder {quoted('/'.join(parts))} has no images and was left out: {files}."
 
 
 def _is_skipped(name: str) -> bool:

@@ -23,28 +23,64 @@ import os
 import posixpath
 import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from featx.errors import ImageError, ImagesError, OptionError
-from featx.images import notes
-from featx.images.folders import (
-    SUFFIXES,
-    Found,
-    is_image_name,
-    label_and_split,
-    search,
-    splits,
-    wrapping,
-)
-from featx.images.records import ImageRecord, Listing
-from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file, read_url
+from featx.images import folders
+from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file, read_file
 from featx.tables import Row, Table, TableSource, TableUse, open_table, parse_table
-from featx.text import counted, quoted
+from featx.text import counted, quoted, quoted_list
 
-__all__ = ["list_images"]
+__all__ = ["ImageRecord", "Listing", "list_images"]
 
 _MANIFEST = TableUse("--manifest", ImagesError, ImagesError)
 _METADATA = dataclasses.replace(_MANIFEST, path_columns=("file_name", "path"))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image of a listing.
+
+    Parameters
+    ----------
+    path : str
+        Path as it is stored: relative, with forward slashes; or a URL. Bytes that are not
+        UTF-8 are kept as surrogates (`os.fsencode` restores them).
+    file : Path or Url
+        The file to read.
+    label : str or None
+        Class of the image, if it has one.
+    split : {"train", "val", "test"} or None
+        Split that the image belongs to, if there are splits.
+    group : str or None
+        Images of one group stay on the same side of any split.
+    """
+
+    path: str
+    file: File
+    label: str | None = None
+    split: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All images of a folder or a table, in a fixed order.
+
+    Parameters
+    ----------
+    root : Path or Url
+        The folder that the paths of the records are relative to.
+    records : tuple of ImageRecord
+        The images: sorted by path, or in the order of the manifest.
+    notes : tuple of str
+        Notes for the user: what was left out or merged.
+    """
+
+    root: File
+    records: tuple[ImageRecord, ...]
+    notes: tuple[str, ...] = ()
 
 
 def list_images(
@@ -97,7 +133,15 @@ def list_images(
         listing = _from_folder(as_file(images), path_column)
     if pattern is not None:
         listing = _regrouped(listing, pattern)
-    return dataclasses.replace(listing, notes=(*listing.notes, *notes.unlabelled(listing.records)))
+    without = [record.path for record in listing.records if record.label is None]
+    if len(without) in (0, len(listing.records)):
+        return listing
+    images = f"{len(without):,} of {counted(len(listing.records), 'image')}"
+    return _noted(listing, f"{images} without a label: {quoted_list(without, 1)}.")
+
+
+def _noted(listing: Listing, note: str) -> Listing:
+    return dataclasses.replace(listing, notes=(*listing.notes, note))
 
 
 def _from_manifest(manifest: TableSource, path_column: str | None) -> Listing:
@@ -127,12 +171,13 @@ def _from_folder(root: File, path_column: str | None) -> Listing:
     """List a folder, or one image."""
     root = as_folder(check_file(root))
     if isinstance(root, Url):
-        if is_image_name(root.inside.name):
+        if folders.is_image_name(root.inside.name):
             return Listing(Path(), (ImageRecord(root.text, root),))
     elif not _is_folder(root):
         return _from_file(root)
-    found = search(root)
-    if isinstance(root, Url) and root.is_archive and (top := wrapping(found)):
+    found = folders.search(root)
+    is_archive = isinstance(root, Url) and root.archive and not root.name
+    if is_archive and (top := folders.wrapping(found)):
         listing = _from_folder(root / top, path_column)
         note = (
             f"All files of {quoted(as_typed(root))} are in its folder {quoted(top)}. The folders "
@@ -148,26 +193,16 @@ def _from_folder(root: File, path_column: str | None) -> Listing:
     facts, table_notes = _facts(root, found, path_column)
     if not found.images and not facts:
         raise ImagesError(_no_images(root, found))
-    by_split = splits(found.images)
-    records: list[ImageRecord] = []
-    left_out: Counter[str] = Counter()
+    by_split = folders.splits(found.images)
+    records = []
     for path in sorted({*found.images, *facts}):  # by code points, in every locale
-        of_folders, of_tables = label_and_split(path, by_split), facts.get(path, {})
-        if of_folders is None and path not in facts:
-            left_out[path.partition("/")[0]] += 1
-            continue
-        label, split = of_folders or (None, None)
-        own = {"label": label, "split": split} | of_tables
-        records.append(ImageRecord(path, root / path, **own))
-    all_notes = [
-        *table_notes,
-        *notes.next_to_splits(left_out),
-        *(notes.merged(found.images) if by_split else []),
-        *notes.unlisted(found, facts),
-        *notes.without_images(found, by_split),
-        *notes.loops(found),
-    ]
-    return Listing(root, tuple(records), tuple(all_notes))
+        of_folders = folders.label_and_split(path, by_split)
+        if of_folders is not None or path in facts:
+            label, split = of_folders or (None, None)
+            own = {"label": label, "split": split} | facts.get(path, {})
+            records.append(ImageRecord(path, root / path, **own))
+    notes = (*table_notes, *folders.tree_notes(found, by_split, facts))
+    return Listing(root, tuple(records), notes)
 
 
 def _is_folder(path: Path) -> bool:
@@ -188,20 +223,19 @@ def _from_file(file: Path) -> Listing:
             f"Folder {quoted(file)} does not exist. Use a folder that contains a folder of images "
             "for each class, one image, or a table: --manifest FILE.csv"
         )
-        raise ImagesError(message)
-    if file.suffix.lower() in (".csv", ".tsv", ".parquet"):
+    elif file.suffix.lower() in (".csv", ".tsv", ".parquet"):
         message = f"{quoted(file)} is a table, not a folder. Use --manifest {quoted(file)}."
-        raise ImagesError(message)
-    if not is_image_name(file.name):
+    elif not folders.is_image_name(file.name):
         message = (
             f"{quoted(file)} does not have the name of an image. Use a folder or a file ending in "
-            f"{' '.join(SUFFIXES)}, or list the file in a table: --manifest FILE.csv"
+            f"{' '.join(folders.SUFFIXES)}, or list the file in a table: --manifest FILE.csv"
         )
-        raise ImagesError(message)
-    return Listing(file.parent, (ImageRecord(file.name, file),))
+    else:
+        return Listing(file.parent, (ImageRecord(file.name, file),))
+    raise ImagesError(message)
 
 
-def _no_images(root: File, found: Found) -> str:
+def _no_images(root: File, found: folders.Found) -> str:
     """Return the message that a folder has no images, with what it has."""
     endings = Counter(os.path.splitext(path)[1].lower() for path in found.others)  # noqa: PTH122
     common = [ending for ending, _ in endings.most_common(3) if ending]
@@ -209,7 +243,7 @@ def _no_images(root: File, found: Found) -> str:
     received += f" ({', '.join(common)})" if common else ""
     return (
         f"No images in {quoted(root)}{received}. Use a folder with files ending in "
-        f"{' '.join(SUFFIXES)}, or a table: --manifest FILE.csv"
+        f"{' '.join(folders.SUFFIXES)}, or a table: --manifest FILE.csv"
     )
 
 
@@ -217,7 +251,7 @@ def _no_images(root: File, found: Found) -> str:
 
 
 def _facts(
-    root: File, found: Found, path_column: str | None
+    root: File, found: folders.Found, path_column: str | None
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Return what the tables of a tree say about each path, and their notes.
 
@@ -246,11 +280,9 @@ def _facts(
 
 
 def _open_metadata(file: File, path_column: str | None) -> Table:
-    if isinstance(file, Path):
-        return open_table(file, _METADATA, path_column)
     table = Table(f"table {quoted(file)}", _METADATA, path_column)
     try:
-        return parse_table(table, read_url(file))
+        return parse_table(table, read_file(file))
     except ImageError as error:
         table.refuse(f" cannot be read: {error}.")
 
@@ -282,8 +314,12 @@ def _regrouped(listing: Listing, pattern: re.Pattern[str]) -> Listing:
             f"{quoted(without[0])}. Use a regular expression that occurs in the stored paths."
         )
         raise ImagesError(message)
-    all_notes = (*listing.notes, *notes.unmatched(without))
-    return dataclasses.replace(listing, records=records, notes=all_notes)
+    listing = dataclasses.replace(listing, records=records)
+    if not without:
+        return listing
+    images = f"{counted(len(without), 'image')} without a group"
+    note = f"{images}, because --group does not match: {quoted_list(without, 1)}."
+    return _noted(listing, note)
 
 
 def _group(path: str, pattern: re.Pattern[str]) -> str | None:

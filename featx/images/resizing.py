@@ -14,7 +14,7 @@ from featx.choices import Resize
 from featx.errors import ImageError
 from featx.recipe import SCALE_STEP
 
-__all__ = ["PAD_COLOUR", "Box", "array_views", "resize_array", "resized", "scaled_size", "surplus"]
+__all__ = ["PAD_COLOUR", "Box", "array_views", "resized", "scaled_size", "surplus"]
 
 #: Mean of ImageNet to within one grey level, so that the network sees borders as about zero.
 PAD_COLOUR = (124, 117, 104)
@@ -104,22 +104,25 @@ def surplus(image: tuple[int, int], size: tuple[int, int], resize: Resize) -> fl
     return min(image[0] / inner[0], image[1] / inner[1])
 
 
-def resize_array(array: np.ndarray, size: tuple[int, int], resize: Resize) -> np.ndarray:
-    """Return the pixels of an array at `size`, as `resized` does.
+def array_views(
+    array: np.ndarray, size: tuple[int, int], resize: Resize, scales: Sequence[int] = ()
+) -> tuple[np.ndarray, ...]:
+    """Return the pixels of an array at `size`, or at each of some scales, as `read_image` does.
 
     Parameters
     ----------
     array : ndarray of shape (h, w, 3), uint8
-        RGB pixels; they are not changed.
+        RGB pixels.
     size : tuple of int
-        (height, width) in pixels.
+        (height, width) of the result.
     resize : {"squash", "crop", "pad"}
-        As for `resized`.
+        See `resized`.
+    scales : sequence of int, optional
+        Shorter sides, instead of `size` and `resize`.
 
     Returns
     -------
-    ndarray of shape (height, width, 3), uint8
-        `array` itself if it has the size already.
+    tuple of ndarray, each of shape (height, width, 3), uint8
 
     Raises
     ------
@@ -128,7 +131,8 @@ def resize_array(array: np.ndarray, size: tuple[int, int], resize: Resize) -> np
 
     Examples
     --------
-    >>> resize_array(np.zeros((300, 400, 3), np.uint8), (224, 224), "pad").shape
+    >>> (view,) = array_views(np.zeros((300, 400, 3), np.uint8), (224, 224), "pad")
+    >>> view.shape
     (224, 224, 3)
     """
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
@@ -137,32 +141,9 @@ def resize_array(array: np.ndarray, size: tuple[int, int], resize: Resize) -> np
             "expected (height, width, 3) and uint8"
         )
         raise ImageError(reason)
-    if array.shape[:2] == size:
-        return array
-    return np.asarray(resized(Image.fromarray(array), size, resize))
-
-
-def array_views(
-    array: np.ndarray, size: tuple[int, int], resize: Resize, scales: Sequence[int] = ()
-) -> tuple[np.ndarray, ...]:
-    """Return an array at `size`, or at each of some scales, as `read_image` does.
-
-    Parameters
-    ----------
-    array : ndarray of shape (h, w, 3), uint8
-        RGB pixels.
-    size, resize
-        See `resize_array`.
-    scales : sequence of int, optional
-        Shorter sides, instead of `size` and `resize`.
-
-    Raises
-    ------
-    ImageError
-        The array is not an RGB image of bytes.
-    """
+    image = Image.fromarray(array)
     sizes = [scaled_size(array.shape[:2], scale) for scale in scales] or [size]
-    return tuple(resize_array(array, each, "squash" if scales else resize) for each in sizes)
+    return tuple(np.asarray(resized(image, each, "squash" if scales else resize)) for each in sizes)
 
 
 def _centred(whole: Box, size: tuple[int, int]) -> Box:

@@ -16,11 +16,11 @@ fsspec keeps connections, and this module keeps a few open archives.
 import functools
 import os
 import re
+import stat
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from featx.errors import ImageError, ImagesError, OptionError
@@ -36,12 +36,15 @@ __all__ = [
     "check_file",
     "local_file",
     "names_below",
-    "read_url",
+    "read_file",
 ]
 
-# fsspec's caches may precede the URL that they keep.
-_URL = re.compile(r"((?:simple|file|block)cache::)?[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_ARCHIVED = re.compile(r"(zip|tar)://(.*?)(?:::(.*))?", re.DOTALL | re.IGNORECASE)
+# One of fsspec's caches may precede a URL, and the rest is the archive that the URL is in.
+_URL = re.compile(
+    r"(?P<cache>(?:(?:simple|file|block)cache::)?)"
+    r"(?P<own>(?P<scheme>[a-z][a-z0-9+.-]*)://.*?)(?P<rest>(?:::.*)?)",
+    re.DOTALL | re.IGNORECASE,
+)
 
 _WEB = ("http", "https")  # these have no listings
 
@@ -49,8 +52,6 @@ _PACKAGES = {
     **dict.fromkeys(_WEB, "'featx[urls]'"),
     **{"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"},
 }
-
-_MAX_OPEN = 8  # archives; a manifest may name many
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,53 +77,43 @@ class Url:
         return self.text
 
     def __truediv__(self, path: Path | str) -> "Url":
-        cache, own, rest = self._parts()
-        return Url(f"{cache}{own}{'' if own.endswith('/') else '/'}{path}{rest}")
+        own = self._part("own")
+        slash = "" if own.endswith("/") else "/"
+        return Url(f"{self._part('cache')}{own}{slash}{path}{self._part('rest')}")
 
     @property
     def scheme(self) -> str:
         """The text before the first ``://``, in lower case."""
-        return self._parts()[1].partition("://")[0].lower()
+        return self._part("scheme").lower()
 
     @property
     def archive(self) -> str | None:
         """The archive of which this is a member, "" if it is not named, None for other URLs."""
-        found = _ARCHIVED.fullmatch(self.text)
-        return None if found is None else found[3] or ""
+        if self._part("cache") or self.scheme not in ("zip", "tar"):
+            return None
+        return self._part("rest").removeprefix("::")
 
     @property
     def name(self) -> str:
         """The path inside the archive; "" for the whole archive."""
-        return "" if str(self.inside) == "." else str(self.inside).strip("/")
-
-    @property
-    def is_archive(self) -> bool:
-        """Whether this is a whole archive."""
-        return self.archive is not None and not self.name
+        return "/".join(self.inside.parts).strip("/")
 
     @property
     def inside(self) -> PurePosixPath:
         """The path on the server, or in the archive."""
-        url = self._parts()[1]
+        url = self._part("own")
         path = urlsplit(url).path if self.scheme in _WEB else url.partition("://")[2]
         return PurePosixPath(path)
-
-    def as_posix(self) -> str:
-        """Return the text."""
-        return self.text
 
     def absolute(self) -> "Url":
         """Return the URL with the absolute path of an archive on this machine."""
         if self.archive is None:
             return self
-        return Url(f"{self._parts()[1]}::{as_file(self.archive).absolute()}")
+        return Url(f"{self._part('own')}::{as_file(self.archive).absolute()}")
 
-    def _parts(self) -> tuple[str, str, str]:
-        """Return the cache before the URL, the first URL of the chain, and the rest of it."""
-        found = _URL.match(self.text)
-        cache = (found[1] or "") if found else ""
-        own, chained, rest = self.text[len(cache) :].partition("::")
-        return cache, own, chained + rest
+    def _part(self, name: str) -> str:
+        found = _URL.fullmatch(self.text)
+        return found[name] if found else ""
 
 
 #: Where an image is.
@@ -136,7 +127,7 @@ def as_file(text: Path | str, folder: File = Path()) -> File:
     a URL can be read here.
     """
     text = str(text)
-    if not _URL.match(text):
+    if not _URL.fullmatch(text):
         return folder / text
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
@@ -193,22 +184,28 @@ def local_file(file: File) -> Path | None:
     return None if file.archive is None else local_file(as_file(file.archive))
 
 
-def read_url(url: Url) -> bytes:
-    """Return the bytes of an image.
+def read_file(file: File) -> bytes:
+    """Return the bytes of a file.
 
     Raises
     ------
     ImageError
-        They cannot be read; the message is the reason, without the URL.
+        They cannot be read; the message is the reason, without the path or URL.
     OptionError
         A package is missing.
     """
     try:
-        if url.archive is not None:
-            return _opened(url.scheme, url.archive).read(url.name)
-        system, path = _filesystem(url)
+        if isinstance(file, Path):
+            mode = file.stat().st_mode
+            if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):  # reading a pipe would wait for ever
+                message = "not a regular file"
+                raise OSError(message)
+            return file.read_bytes()
+        if file.archive is not None:
+            return _opened(file.scheme, file.archive).read(file.name)
+        system, path = _filesystem(file)
         return bytes(system.cat_file(path))
-    except (ImageError, OptionError):
+    except OptionError:
         raise
     except Exception as error:  # servers and archives raise any exception
         raise ImageError(_reason(error)) from error
@@ -235,7 +232,7 @@ def names_below(folder: Url) -> list[str]:
             system, top = _filesystem(folder)
             system.invalidate_cache()  # otherwise files added since would be missing
             names = system.find(top)
-    except (ImageError, OptionError):
+    except OptionError:
         raise
     except Exception as error:
         message = f"{quoted(folder)} cannot be listed: {_reason(error).rstrip('.')}."
@@ -253,45 +250,39 @@ def names_below(folder: Url) -> list[str]:
 # archives
 
 _lock = threading.Lock()
-_archives: OrderedDict[tuple[object, ...], Archive] = OrderedDict()
 
 
 def _opened(scheme: str, archive: str, *, again: bool = False) -> Archive:
     """Return an open archive; it is opened again if its file has changed."""
     file = as_file(archive)
-    key: tuple[object, ...] = (scheme, archive)
+    version: tuple[int, ...] = ()
     if isinstance(file, Path):
         facts = file.stat()
-        key += (facts.st_ino, facts.st_size, facts.st_mtime_ns)
-    with _lock:
+        version = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+    with _lock:  # otherwise two threads could decompress the same archive
         # On a server, a file may have changed without any sign of it.
         if again and isinstance(file, Url):
-            _archives.pop(key, None)
-        if key not in _archives:
-            _archives[key] = Archive(scheme, _stream(file))
-            if len(_archives) > _MAX_OPEN:
-                _archives.popitem(last=False)
-        _archives.move_to_end(key)
-        return _archives[key]
+            _archive.cache_clear()
+        return _archive(scheme, file, version)
+
+
+@functools.lru_cache(maxsize=8)  # a manifest may name many archives
+def _archive(scheme: str, file: File, version: tuple[int, ...]) -> Archive:
+    """Open an archive, unless it is open in this version."""
+    if isinstance(file, Path):
+        return Archive(scheme, file.open("rb"))
+    system, path = _filesystem(file)
+    return Archive(scheme, system.open(path, "rb"))
 
 
 def _forget() -> None:
     """Drop the archives of the parent process: a fork would share the positions in them."""
     global _lock  # noqa: PLW0603  a thread of the parent may hold it
     _lock = threading.Lock()
-    _archives.clear()
+    _archive.cache_clear()
 
 
 os.register_at_fork(after_in_child=_forget)
-
-
-def _stream(file: File) -> IO[bytes]:
-    """Open a seekable file."""
-    if isinstance(file, Path):
-        return file.open("rb")
-    system, path = _filesystem(file)
-    stream: IO[bytes] = system.open(path, "rb")
-    return stream
 
 
 # fsspec
@@ -338,14 +329,16 @@ def _check_scheme(scheme: str) -> None:
 
 def _reason(error: Exception) -> str:
     """Return in a few words why there are no bytes."""
-    status, message = getattr(error, "status", None), getattr(error, "message", "")
-    if isinstance(error, FileNotFoundError):
-        return "not found"
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    if isinstance(status, int):
-        return f"the server answered {status} {message}".rstrip()
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"cannot be read: {text}"
+    match error:
+        case FileNotFoundError() | NotADirectoryError():
+            return "not found"
+        case PermissionError():
+            return "permission denied"
+        case IsADirectoryError():
+            return "is a directory"
+        case TimeoutError():
+            return "timed out"
+    if isinstance(status := getattr(error, "status", None), int):
+        return f"the server answered {status} {getattr(error, 'message', '')}".rstrip()
+    text = error.strerror if isinstance(error, OSError) and error.filename else str(error)
+    return " ".join((text or type(error).__name__).split())

@@ -136,7 +136,7 @@ class _Explainer:
             else self._occlusion(k, decision, views)
         )
         return Explanation(
-            path=self.job.prediction.records[row].file.as_posix(),
+            path=str(self.job.prediction.records[row].file),
             method=self.job.method,
             predicted=classes[best],
             label=classes[k],

@@ -102,7 +102,7 @@ class PredictionJob:
     def names(self, images: slice) -> list[str]:
         """Return the names of some images: files to open, or paths as the store has them."""
         if self.joined is None:
-            return [record.file.as_posix() for record in self.records[images]]
+            return [str(record.file) for record in self.records[images]]
         return [str(path) for path in self.joined.images.path[images]]
 
 
