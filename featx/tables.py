@@ -12,7 +12,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -44,7 +44,7 @@ _UNUSUAL = ("filename", "image", "file")  # names of columns of paths, accepted 
 _MISSING = {"NoneType", "NAType", "NaTType"}  # types of None, pandas.NA and pandas.NaT
 _COLUMNS_SHOWN = 20  # an exported store has a column for each feature
 # The first line of some files from Excel names the delimiter.
-_SEP_LINE = re.compile(r'"?sep=([,;\t])"?\s*', re.IGNORECASE)
+_SEP_LINE = re.compile(r'"?sep=([,;\t])"?[ \t]*(?:\r?\n|\r|$)', re.IGNORECASE)
 
 
 class Frame(Protocol):
@@ -71,20 +71,14 @@ class Row:
         Where the row is in the table, for messages: "line 3" or "row 2".
     path : str
         Path or URL of an image, as in the table.
-    label, split, group : str, optional
-        None if the cell is empty or the table has no such column.
+    facts : dict of str to str or None
+        The label, the split and the group. None if the cell is empty or the table has no such
+        column.
     """
 
     where: str
     path: str
-    label: str | None = None
-    split: str | None = None
-    group: str | None = None
-
-    @property
-    def facts(self) -> dict[str, str | None]:
-        """The label, the split and the group."""
-        return {role: getattr(self, role) for role in _ROLES}
+    facts: dict[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -240,7 +234,7 @@ class Table:
                         f", {where}: {quoted(split)} in the column {quoted(columns['split'])} is "
                         "not a split. Use train, val, test or an empty cell."
                     )
-            rows.append(Row(where, name, **facts))
+            rows.append(Row(where, name, dict.fromkeys(_ROLES) | facts))
         if not rows:
             self.refuse(" has no rows below its header. Add a row for each image.")
         return rows
@@ -271,10 +265,10 @@ def open_table(source: TableSource, use: TableUse, path_column: str | None = Non
     """
     if isinstance(source, Mapping):
         table = Table("the dict of columns", use, path_column)
-        return _from_columns(table, list(source), source.__getitem__)
+        return _from_columns(table, source, source.__getitem__)
     if not isinstance(source, str | os.PathLike):
         table = Table("the DataFrame", use, path_column)
-        return _from_columns(table, list(source.columns), source.__getitem__)
+        return _from_columns(table, source.columns, source.__getitem__)
     file = Path(source)
     table = Table(f"table {quoted(file)}", use, path_column)
     expected = f"Use {use.flag} with a CSV or Parquet file."
@@ -310,44 +304,39 @@ def parse_table(table: Table, data: bytes, *, delimiters: str = ",;\t") -> Table
     delimiters : str
         Possible delimiters. The first one that gives a column of paths is used.
     """
-    encoding = _encoding(data, table)
-    sep_line = _SEP_LINE.fullmatch(_stream(data, encoding).readline())
-    if sep_line:
-        delimiters = sep_line[1]
+    text = _decoded(data, table)
+    if sep_line := _SEP_LINE.match(text):
+        delimiters, text = sep_line[1], text[sep_line.end() :]
 
     def lines(delimiter: str) -> Iterator[tuple[int, list[str]]]:
         """Yield the lines that are not empty, with their numbers."""
-        stream = _stream(data, encoding)
-        skipped, line = int(bool(sep_line and stream.readline())), 0
-        reader = csv.reader(stream, delimiter=delimiter, strict=True)
+        line = skipped = int(sep_line is not None)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         try:
             for cells in reader:
-                line = reader.line_num
+                line = reader.line_num + skipped
                 if any(cell.strip(" ,;\t\r\n") for cell in cells):
-                    yield line + skipped, cells
+                    yield line, cells
         except csv.Error as error:
             table.refuse(
-                f', line {line + skipped + 1}: {error}. A cell that starts with a quote (") must '
+                f', line {line + 1}: {error}. A cell that starts with a quote (") must '
                 "end with one."
             )
 
-    heads: dict[str, list[str]] = {}
-    for delimiter in delimiters:
+    def header(delimiter: str) -> list[str]:
         with suppress(table.use.error):  # another delimiter may be the right one
-            _, cells = next(lines(delimiter), (0, []))
-            heads[delimiter] = [cell.strip() for cell in cells]
-    if not heads:
-        next(lines(delimiters[0]))
+            return [cell.strip() for cell in next(lines(delimiter), (0, []))[1]]
+        return []
+
     known = {name.casefold() for name in table.path_names}
+    heads = {delimiter: header(delimiter) for delimiter in delimiters}
     chosen = max(
         heads,
-        key=lambda each: (
-            not known.isdisjoint(map(str.casefold, heads[each])),
-            len(heads[each]),
-        ),
+        key=lambda each: (any(name.casefold() in known for name in heads[each]), len(heads[each])),
     )
     table.names = heads[chosen]
     if not any(table.names):
+        next(lines(chosen), None)  # raises the error of a header that is not CSV
         table.refuse(f" is empty. Add a header with the column {table.path_names[0]}.")
 
     def records(positions: list[int]) -> Iterator[tuple[str, list[str]]]:
@@ -365,12 +354,8 @@ def parse_table(table: Table, data: bytes, *, delimiters: str = ",;\t") -> Table
     return table
 
 
-def _stream(data: bytes, encoding: str) -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BytesIO(data), encoding, newline="")
-
-
-def _encoding(data: bytes, table: Table) -> str:
-    """Return the encoding of a file; add a note if it is not UTF-8."""
+def _decoded(data: bytes, table: Table) -> str:
+    """Return the text of a file; add a note if it is not UTF-8."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encodings = {"utf-16": "UTF-16"}
     else:
@@ -379,13 +364,13 @@ def _encoding(data: bytes, table: Table) -> str:
             encodings["cp1252"] = "Windows-1252"
     for encoding, name in encodings.items():
         with suppress(UnicodeDecodeError):
-            data.decode(encoding)
+            text = data.decode(encoding)
             if name != "UTF-8":
                 table.notes.append(
                     f"{table.title[0].upper()}{table.title[1:]} was read as {name} text. Save it "
                     "as UTF-8 if names look wrong."
                 )
-            return encoding
+            return text
     return table.refuse(" is not text. Save it as CSV in UTF-8.")
 
 
@@ -394,27 +379,28 @@ def _from_parquet(file: Path, table: Table) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    def opened(read: Callable[[pq.ParquetFile], Any]) -> Any:
+    def read(column: str | None = None) -> list[Any]:
+        """Return the values of a column, or the names of all columns."""
         # An OSError of `open` is the system's; one of Arrow means that the file is damaged.
         with file.open("rb") as stream:
             try:
                 # Not read_table, which adds columns for folders called NAME=VALUE.
-                return read(pq.ParquetFile(stream))
+                parquet = pq.ParquetFile(stream)
+                if column is None:
+                    return list(parquet.schema_arrow.names)
+                return list(parquet.read(columns=[column]).column(0).to_pylist())
             except (pa.ArrowException, OSError):
                 table.refuse(" is damaged, or is not Parquet. Save it again, or save it as CSV.")
 
-    def column(name: str) -> Any:
-        return opened(lambda parquet: parquet.read(columns=[name]).column(0)).to_pylist()
-
-    names = opened(lambda parquet: parquet.schema_arrow.names)
-    return _from_columns(table, names, column)
+    return _from_columns(table, read(), read)
 
 
-def _from_columns(table: Table, names: list[Any], column: Callable[[Any], Any]) -> Table:
+def _from_columns(table: Table, names: Iterable[Any], column: Callable[[Any], Any]) -> Table:
     """Give a table its columns, which are in memory or can be read one by one."""
+    keys = list(names)
 
     def records(positions: list[int]) -> Iterator[tuple[str, list[str]]]:
-        columns = [texts(names[at]) for at in positions]
+        columns = [texts(keys[at]) for at in positions]
         if len({len(each) for each in columns}) > 1:
             table.refuse(f" has columns of different lengths: {list(map(len, columns))}.")
         for number, cells in enumerate(zip(*columns, strict=True), 1):
@@ -438,5 +424,5 @@ def _from_columns(table: Table, names: list[Any], column: Callable[[Any], Any]) 
             "Use text or whole numbers."
         )
 
-    table.names, table.records = [str(name) for name in names], records
+    table.names, table.records = list(map(str, keys)), records
     return table

@@ -161,9 +161,9 @@ def folder(path: str) -> dict:
 def labels(path: str, table: str) -> dict:
     """Read labels for a store from a table."""
     import featx
-    from featx.dataset.labels import relabel
+    from featx.dataset.labels import LabelSettings, relabel
 
-    relabel(featx.open_store(path).images, table)
+    relabel(featx.open_store(path).images, LabelSettings(labels=table))
     return {}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featx.dataset.labels import check_columns, relabel
+from featx.dataset.labels import LabelSettings, check_columns, relabel
 from featx.errors import FitError, OptionError
 from featx.store import ImageTable, Status, open_store
 
@@ -55,14 +55,14 @@ def table_of(paths, labels=None):
 
 def labels_of(source, images=IMAGES, **options) -> tuple[list, list[str]]:
     """Return the labels and the notes of a join."""
-    joined, notes = relabel(images, source, **options)
+    joined, notes = relabel(images, LabelSettings(labels=source, **options))
     return joined.label.tolist(), notes
 
 
 def refusal(error, source, images=IMAGES, **options) -> str:
     """Return the message of a join that is refused, with exactly that class of error."""
     with pytest.raises(error) as caught:
-        relabel(images, source, **options)
+        relabel(images, LabelSettings(labels=source, **options))
     assert type(caught.value) is error
     return str(caught.value)
 
@@ -78,7 +78,7 @@ def holds(message, *facts) -> bool:
 def test_labels_change_and_the_rest_stays(table):
     """Rows find their images in any order; all other facts are the same arrays."""
     path = table("path,label\nval/cats/3.jpg,c\ntrain/cats/1.jpg,a\ntrain/dogs/2.jpg,b\n")
-    joined, notes = relabel(IMAGES, path)
+    joined, notes = relabel(IMAGES, LabelSettings(labels=path))
     assert joined.label.tolist() == ["a", "b", "c"]
     assert joined.label.dtype == object
     assert notes == []
@@ -92,7 +92,7 @@ def test_a_real_store(table, make_store, tmp_path):
     codes = {"block1_conv1": np.zeros((3, 64), np.float32)}
     store = open_store(make_store(tmp_path / "codes.h5", codes, LABELS, paths=PATHS, pending=[2]))
     path = table("path,label\n" + "".join(f"{name},x{i}\n" for i, name in enumerate(PATHS)))
-    joined, notes = relabel(store.images, str(path))
+    joined, notes = relabel(store.images, LabelSettings(labels=str(path)))
     assert joined.label.tolist() == ["x0", "x1", "x2"]
     assert joined.status.tolist() == [Status.DONE, Status.DONE, Status.PENDING]
     assert notes == []
@@ -109,7 +109,7 @@ def test_splits_and_groups_come_from_the_table(table):
     path = table(
         "path,group,label,split\ntrain/cats/1.jpg,,a,Validation\ntrain/dogs/2.jpg, k ,b,\n"
     )
-    joined, _ = relabel(IMAGES, path)
+    joined, _ = relabel(IMAGES, LabelSettings(labels=path))
     assert joined.label.tolist() == ["a", "b", None]
     assert joined.split.tolist() == ["val", None, None]
     assert joined.group.tolist() == [None, "k", None]
@@ -119,7 +119,7 @@ def test_splits_and_groups_come_from_the_table(table):
 @pytest.mark.parametrize(("column", "kept"), [("split", "group"), ("group", "split")])
 def test_what_the_table_lacks_is_kept(column, kept):
     """A table with splits and no groups keeps the groups, and vice versa."""
-    joined, _ = relabel(IMAGES, {**table_of(PATHS), column: ["test"] * 3})
+    joined, _ = relabel(IMAGES, LabelSettings(labels={**table_of(PATHS), column: ["test"] * 3}))
     assert getattr(joined, column).tolist() == ["test"] * 3
     assert getattr(joined, kept) is getattr(IMAGES, kept)
 
@@ -133,14 +133,14 @@ def test_columns_that_options_name(table):
         "path;label;split;group;Datei;Species;fold;patient\n"
         + "".join(f"x;x;never;x;{name};s{i};test;p{i}\n" for i, name in enumerate(PATHS))
     )
-    joined, notes = relabel(
-        IMAGES,
-        path,
+    settings = LabelSettings(
+        labels=path,
         path_column="datei",
         label_column="species",
         split_column="fold",
         group_column="patient",
     )
+    joined, notes = relabel(IMAGES, settings)
     assert joined.label.tolist() == ["s0", "s1", "s2"]
     assert joined.split.tolist() == ["test"] * 3
     assert joined.group.tolist() == ["p0", "p1", "p2"]
@@ -149,7 +149,8 @@ def test_columns_that_options_name(table):
 
 def test_a_column_has_one_role():
     """A column called group that holds the labels is not the groups as well."""
-    joined, notes = relabel(IMAGES, {"path": PATHS, "group": LABELS}, label_column="group")
+    source = {"path": PATHS, "group": LABELS}
+    joined, notes = relabel(IMAGES, LabelSettings(labels=source, label_column="group"))
     assert joined.label.tolist() == LABELS
     assert joined.group is IMAGES.group
     assert notes == []
@@ -182,10 +183,10 @@ def test_a_named_column_that_is_missing(role):
 
 def test_names_of_columns_need_a_table():
     """A column without --labels is refused."""
-    check_columns(None, None, None)
-    check_columns({"path": PATHS}, "kind")
+    assert relabel(IMAGES, LabelSettings()) == (IMAGES, [])
+    check_columns(LabelSettings(labels={"path": PATHS}, label_column="kind"))
     with pytest.raises(OptionError, match="--labels"):
-        check_columns(None, None, "kind")
+        check_columns(LabelSettings(label_column="kind"))
 
 
 # the join

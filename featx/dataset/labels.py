@@ -6,6 +6,7 @@ not change the store: labels change more often than codes.
 """
 
 import dataclasses
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -43,14 +44,8 @@ class LabelSettings:
     split_column: str | None = None
     group_column: str | None = None
 
-    @property
-    def columns(self) -> dict[str, str | None]:
-        """Names of the columns, as arguments of `relabel`."""
-        names = ("path_column", "label_column", "split_column", "group_column")
-        return {name: getattr(self, name) for name in names}
 
-
-def check_columns(table: TableSource | None, *columns: str | None) -> None:
+def check_columns(settings: LabelSettings) -> None:
     """Refuse names of columns without a table.
 
     Raises
@@ -58,7 +53,8 @@ def check_columns(table: TableSource | None, *columns: str | None) -> None:
     OptionError
         A column is named, but there is no table.
     """
-    if table is None and any(columns):
+    names = [getattr(settings, f"{role}_column") for role in ("path", "label", "split", "group")]
+    if settings.labels is None and any(names):
         message = (
             "--path-column, --label-column, --split-column and --group-column name columns of a "
             "table. Use them with --labels TABLE."
@@ -66,15 +62,7 @@ def check_columns(table: TableSource | None, *columns: str | None) -> None:
         raise OptionError(message)
 
 
-def relabel(
-    images: ImageTable,
-    table: TableSource,
-    *,
-    path_column: str | None = None,
-    label_column: str | None = None,
-    split_column: str | None = None,
-    group_column: str | None = None,
-) -> tuple[ImageTable, list[str]]:
+def relabel(images: ImageTable, settings: LabelSettings) -> tuple[ImageTable, list[str]]:
     r"""Take the labels of images from a table, joined by path.
 
     Paths are compared after "\" is replaced by "/" and a leading "./" is removed. If no path
@@ -85,21 +73,16 @@ def relabel(
     ----------
     images : ImageTable
         Facts about the images of a store.
-    table : Path, str, DataFrame or mapping of str to sequence
-        A CSV or Parquet file, or columns in memory; see `featx.tables.open_table`.
-    path_column : str, optional
-        Column of paths. By default path or file_name.
-    label_column : str, optional
-        Column of labels. By default label, or else the only other column.
-    split_column, group_column : str, optional
-        Columns of splits and groups. By default split and group. If the table has no such
-        column, the images keep their splits or groups.
+    settings : LabelSettings
+        The table and its columns. The column of labels is by default label, or else the only
+        other column. If the table has no column of splits or groups, the images keep theirs.
 
     Returns
     -------
     images : ImageTable
-        New facts. Labels are text as in the table, without spaces around it: "1" and "01"
-        are two classes, and "NA" is one. Empty cells and images without a row give None.
+        New facts, or the same if there is no table. Labels are text as in the table, without
+        spaces around it: "1" and "01" are two classes, and "NA" is one. Empty cells and images
+        without a row give None.
     notes : list of str
         Notes for the user: a column that was chosen, a folder that was removed, rows and
         images without a match.
@@ -107,7 +90,8 @@ def relabel(
     Raises
     ------
     OptionError
-        The table or a named column does not exist, or the column of labels is not clear.
+        The table or a named column does not exist, a column is named without a table, or the
+        column of labels is not clear.
     FitError
         The table cannot be read, contradicts itself, has an unknown split, or matches no
         image.
@@ -117,35 +101,42 @@ def relabel(
     >>> names = np.array(["cats/1.jpg", "cats/2.jpg"], dtype=object)
     >>> images = ImageTable(*[names] * 8)
     >>> table = {"path": ["cats/1.jpg", "cats/2.jpg"], "label": ["tabby", "siamese"]}
-    >>> images, notes = relabel(images, table)
+    >>> images, notes = relabel(images, LabelSettings(labels=table))
     >>> images.label.tolist(), notes
     (['tabby', 'siamese'], [])
     """
-    opened = open_table(table, _USE, path_column)
-    columns = _columns(opened, label=label_column, split=split_column, group=group_column)
-    rows = _by_key(opened, opened.rows(columns))
+    check_columns(settings)
+    if settings.labels is None:
+        return images, []
+    table = open_table(settings.labels, _USE, settings.path_column)
+    columns = _columns(table, settings)
+    rows = _by_key(table, table.rows(columns))
     keys = [_key(path) for path in images.path]
-    folder = _shared_folder(opened, rows, keys)
+    folder = _shared_folder(table, rows, keys)
     rows = {path.removeprefix(folder): row for path, row in rows.items()}
     found = [rows.get(key) for key in keys]
-    if not any(row and row.label is not None for row in found):
-        opened.refuse(
+    if not any(row and row.facts["label"] for row in found):
+        table.refuse(
             f" has no label for any of the images: the column {quoted(columns['label'])} is empty "
             "in their rows. Fill it in, or name another column: --label-column NAME"
         )
     facts = {
-        role: np.array([row and getattr(row, role) for row in found], dtype=object)
-        for role in columns
+        role: np.array([row and row.facts[role] for row in found], dtype=object) for role in columns
     }
     known = set(keys)
     unused = [folder + path for path in rows if path not in known]
     without = [path for path, key in zip(images.path, keys, strict=True) if key not in rows]
-    notes = [*opened.notes, *_unmatched(opened.title, unused, without)]
+    notes = [*table.notes, *_unmatched(table.title, unused, without)]
     return dataclasses.replace(images, **facts), notes
 
 
-def _columns(table: Table, **named: str | None) -> dict[str, str]:
+def _columns(table: Table, settings: LabelSettings) -> dict[str, str]:
     """Return the column of each role; add a note if the column of labels is a guess."""
+    named = {
+        "label": settings.label_column,
+        "split": settings.split_column,
+        "group": settings.group_column,
+    }
     paths, columns = table.paths, table.role_columns(named)
     if "label" not in columns:
         # A column without a name has the index of pandas.
@@ -199,13 +190,9 @@ def _shared_folder(table: Table, rows: Collection[str], keys: list[str]) -> str:
     images = set(keys)
     if not images.isdisjoint(rows):
         return ""
-    folders = [row.split("/")[:-1] for row in rows]
-    shared = ""
-    # All folders start with what the first and the last one have in common.
-    for name, other in zip(min(folders), max(folders), strict=False):
-        if name != other:
-            break
-        shared += f"{name}/"
+    common = os.path.commonprefix([row.split("/")[:-1] for row in rows])  # noqa: RUF071  of lists
+    for n in range(1, len(common) + 1):
+        shared = "/".join([*common[:n], ""])
         rest = {row.removeprefix(shared) for row in rows}
         # Some matches prove nothing: cats/1.jpg may be in train/ and in test/.
         if rest <= images or images <= rest:

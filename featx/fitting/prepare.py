@@ -16,7 +16,7 @@ from featx.codes.joining import JoinedStores, join_stores
 from featx.codes.matrix import Rows
 from featx.dataset.duplicates import DuplicatePair, find_duplicates, with_conflicting_labels
 from featx.dataset.folds import group_numbers
-from featx.dataset.labels import check_columns, relabel
+from featx.dataset.labels import relabel
 from featx.dataset.splits import (
     DataSplit,
     check_complete,
@@ -32,7 +32,6 @@ from featx.fitting.single_fit import SearchSpace
 from featx.fitting.solvers import SolverPlan, plan_solver
 from featx.outputs import check_output
 from featx.signatures import takes_fields_of
-from featx.store import ImageTable
 from featx.text import counted
 
 __all__ = ["FitJob", "prepare_fit"]
@@ -126,7 +125,7 @@ def prepare_fit(settings: FitSettings) -> FitJob:
     notes = [*joined.notes]
     for store in joined.stores:
         notes += check_complete(store.path, store.images, partial=settings.partial)
-    images, label_notes = _labelled(joined.images, settings)
+    images, label_notes = relabel(joined.images, settings)
     rows, row_notes = usable_rows(joined.path, images)
     split, split_notes = make_split(joined.path, images.split[rows], select=settings.select)
     y = images.label[rows].astype(str)
@@ -145,14 +144,6 @@ def prepare_fit(settings: FitSettings) -> FitJob:
         notes += _check_components(components, width, fewest)
     solver, space = plan_solver(settings, width, y, scores_folds=split.scored_on == "folds")
     return FitJob(settings, joined, rows, y, groups, split, duplicates, solver, space, tuple(notes))
-
-
-def _labelled(images: ImageTable, settings: FitSettings) -> tuple[ImageTable, list[str]]:
-    """Return the images with the labels, splits and groups of the user's table, if there is one."""
-    check_columns(settings.labels, *settings.columns.values())
-    if settings.labels is None:
-        return images, []
-    return relabel(images, settings.labels, **settings.columns)
 
 
 def _scored_splits(

@@ -133,16 +133,14 @@ def prepare_evaluation(settings: EvaluationSettings) -> EvaluationJob:
     RecipeMismatchError
         The codes or the weights differ from those that the model was fitted on.
     """
-    columns = settings.columns
-    own = columns if settings.manifest is None else columns | {"path_column": None}
-    check_columns(settings.labels, *own.values())
+    # With a manifest, --path-column names a column of the manifest.
+    path_column = settings.path_column if settings.manifest is None else None
+    check_columns(dataclasses.replace(settings, path_column=path_column))
     inputs: Inputs | tuple[ImageRecord, ...] = settings.inputs
     if settings.manifest is not None:
         inputs = _listed(settings.inputs, settings.manifest, settings.path_column)
     job = prepare_job(settings, inputs)
-    notes: list[str] = []
-    if settings.labels is not None:
-        job, notes = _relabelled(job, settings.labels, columns)
+    job, notes = _relabelled(job, settings)
     return _labelled(job, settings.split, notes)
 
 
@@ -211,15 +209,17 @@ def _listed(
 
 
 def _relabelled(
-    job: PredictionJob, labels: TableSource, columns: dict[str, str | None]
+    job: PredictionJob, settings: EvaluationSettings
 ) -> tuple[PredictionJob, list[str]]:
+    if settings.labels is None:
+        return job, []
     if job.joined is None:
         message = (
-            f"--labels {table_name(labels)} is for the images of a store, but the input is image "
-            "files. List these with their labels in a table: --manifest TABLE"
+            f"--labels {table_name(settings.labels)} is for the images of a store, but the input "
+            "is image files. List these with their labels in a table: --manifest TABLE"
         )
         raise OptionError(message)
-    images, notes = relabel(job.joined.images, labels, **columns)
+    images, notes = relabel(job.joined.images, settings)
     return dataclasses.replace(job, joined=dataclasses.replace(job.joined, images=images)), notes
 
 
