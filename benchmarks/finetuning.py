@@ -26,7 +26,7 @@ def epochs(frozen: str, cached: bool, n: int, size: int) -> dict:
     from featx.finetuning.settings import TrainingSettings
     from featx.finetuning.trainer import Labels
     from featx.finetuning.training import train
-    from featx.network import build_backbone, find_device, find_weights, read_weights
+    from featx.network import VGG19Backbone, find_device, find_weights, read_weights
     from featx.recipe import Recipe
 
     rng = np.random.default_rng(0)
@@ -41,7 +41,7 @@ def epochs(frozen: str, cached: bool, n: int, size: int) -> dict:
     if cached:
         first = Recipe(weights="bundled", layers=(frozen,), size=(size, size))
         needed = read_weights(find_weights("bundled", [frozen]), [frozen])
-        backbone = build_backbone(first, needed)
+        backbone = VGG19Backbone(first, needed)
         parts = [backbone(images[k : k + 16])[frozen] for k in range(0, n, 16)]
         inputs = Activations(np.concatenate(parts))
     labels = Labels(

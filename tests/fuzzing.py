@@ -94,7 +94,8 @@ def store(path: str) -> dict:
 
 def weights(path: str) -> dict:
     """Inspect a weights file, and read it."""
-    from featx.network import find_weights, inspect_weights, read_weights
+    from featx.network import find_weights, read_weights
+    from featx.network.weights.matching import inspect_weights
 
     inspect_weights(path)
     layers = ["block1_conv1"]

@@ -19,8 +19,8 @@ from pooling import plainly_pooled
 
 from featx.errors import CodeRangeError
 from featx.layers import LAYERS, activation_shape, layers_up_to, weight_shapes
-from featx.network import Device, VGG19Backbone, backbone, build_backbone, find_device
-from featx.network.backbone import joint_name, joint_recipe
+from featx.network import Device, VGG19Backbone, backbone, find_device
+from featx.network.backbone import joint_name
 from featx.network.compiling import _Switch
 from featx.recipe import Recipe
 
@@ -73,7 +73,7 @@ def test_every_conv_and_pool_layer_equals_keras(images):
 
     weights = random_weights("block5_conv4")
     recipe = Recipe(weights="test", layers=CONV_AND_POOL, size=(32, 48))
-    codes = build_backbone(recipe, weights)(images)
+    codes = VGG19Backbone(recipe, weights)(images)
     prepared = keras.applications.vgg19.preprocess_input(images.astype("f4"))
     expected = keras_activations(keras_vgg19(weights, (32, 48)), CONV_AND_POOL, prepared)
     for name, activation in zip(CONV_AND_POOL, expected, strict=True):
@@ -90,7 +90,7 @@ def test_preprocess_caffe_equals_keras(images):
     kernel, bias = np.zeros((3, 3, 3, 64), "f4"), np.full(64, 200, "f4")
     kernel[1, 1, range(3), range(3)] = 1
     recipe = Recipe(weights="test", layers=("block1_conv1",), size=(32, 48))
-    codes = build_backbone(recipe, {"block1_conv1": (kernel, bias)})(images)["block1_conv1"]
+    codes = VGG19Backbone(recipe, {"block1_conv1": (kernel, bias)})(images)["block1_conv1"]
     expected = keras.applications.vgg19.preprocess_input(images.astype("f4"))
     np.testing.assert_allclose(codes[..., :3] - 200, expected, atol=2e-5)
 
@@ -100,7 +100,7 @@ def test_preprocess_unit_is_rgb_over_255(images):
     kernel, bias = np.zeros((3, 3, 3, 64), "f4"), np.zeros(64, "f4")
     kernel[1, 1, range(3), range(3)] = 1
     recipe = Recipe(weights="test", layers=("block1_conv1",), size=(32, 48), preprocess="unit")
-    codes = build_backbone(recipe, {"block1_conv1": (kernel, bias)})(images)["block1_conv1"]
+    codes = VGG19Backbone(recipe, {"block1_conv1": (kernel, bias)})(images)["block1_conv1"]
     np.testing.assert_allclose(codes[..., :3], images / 255, rtol=1e-6)
 
 
@@ -108,7 +108,7 @@ def test_the_callers_images_are_not_changed(images):
     """Keras's preprocessing overwrites its input, but that of featx does not."""
     before = images.copy()
     recipe = Recipe(weights="test", layers=("block1_pool",), size=(32, 48))
-    build_backbone(recipe, random_weights("block1_pool"))(images)
+    VGG19Backbone(recipe, random_weights("block1_pool"))(images)
     assert np.array_equal(images, before)
 
 
@@ -145,7 +145,7 @@ def test_every_grid_equals_numpy(size):
 def test_a_grid_of_one_cell_is_the_mean(images):
     """The pooling grid:1 equals avg with another shape."""
     weights = random_weights("block1_pool")
-    grid, avg = (build_backbone(small("block1_pool", pool=p), weights) for p in ("grid:1", "avg"))
+    grid, avg = (VGG19Backbone(small("block1_pool", pool=p), weights) for p in ("grid:1", "avg"))
     found, expected = grid(images)["block1_pool"], avg(images)["block1_pool"]
     assert (found.shape, expected.shape) == ((2, 1, 1, 64), (2, 64))
     np.testing.assert_allclose(found[:, 0, 0], expected, rtol=1e-6)
@@ -163,7 +163,7 @@ def test_fully_connected_layers_are_not_pooled(pool):
 def test_a_code_does_not_depend_on_its_batch(images, pool):
     """A code is the same bit for bit in any batch, so that resumed runs are exact."""
     recipe = Recipe(weights="t", layers=("block2_pool",), size=(32, 48), pool=pool)
-    backbone = build_backbone(recipe, random_weights("block2_pool"))
+    backbone = VGG19Backbone(recipe, random_weights("block2_pool"))
     alone = backbone(images[:1])["block2_pool"][0]
     padded = backbone(np.concatenate([np.zeros((5, 32, 48, 3), "u1"), images]))["block2_pool"][5]
     assert np.array_equal(alone, padded)
@@ -177,7 +177,7 @@ def test_fully_connected_layers_equal_keras():
     images = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
     weights = random_weights("fc2")
     recipe = Recipe(weights="t", layers=("fc1", "fc2"), pool="avg")
-    codes = build_backbone(recipe, weights)(images)
+    codes = VGG19Backbone(recipe, weights)(images)
     prepared = keras.applications.vgg19.preprocess_input(images.astype("f4"))
     model = keras_vgg19(weights, (224, 224), top=True)
     for name, expected in zip(
@@ -214,12 +214,7 @@ def small(layer="block1_conv1", **settings):
 
 def joint(recipes, weights):
     """Build one backbone for several recipes, which takes less time than one for each."""
-    outputs = {
-        joint_name(index, layer): (layer, recipe)
-        for index, recipe in enumerate(recipes)
-        for layer in recipe.layers
-    }
-    return VGG19Backbone(joint_recipe(recipes), outputs, weights, find_device())
+    return VGG19Backbone(recipes, weights)
 
 
 def distance(codes, expected):
@@ -258,7 +253,7 @@ def test_bfloat16_equals_numpy(images):
     rounds twice.
     """
     weights = random_weights("block2_pool")
-    codes = build_backbone(small("block2_pool", precision="bfloat16"), weights)(images)
+    codes = VGG19Backbone(small("block2_pool", precision="bfloat16"), weights)(images)
     found = codes["block2_pool"]
     assert found.dtype == np.float32
     bound = BFLOAT16 / 4 if find_device("cpu").bfloat16 else 2 * BFLOAT16
@@ -293,9 +288,9 @@ def test_each_call_sets_its_arithmetic(images):
     import tensorflow as tf
 
     weights = random_weights("block1_conv1")
-    tf32 = build_backbone(small(precision="tf32"), weights, LIKE_AMPERE)
-    exact = build_backbone(small(), weights, LIKE_AMPERE)
-    rounded = build_backbone(small(precision="bfloat16"), weights, LIKE_AMPERE)
+    tf32 = VGG19Backbone(small(precision="tf32"), weights, LIKE_AMPERE)
+    exact = VGG19Backbone(small(), weights, LIKE_AMPERE)
+    rounded = VGG19Backbone(small(precision="bfloat16"), weights, LIKE_AMPERE)
     is_on = tf.config.experimental.tensor_float_32_execution_enabled
     for made, expected in ((tf32, True), (exact, False), (tf32, True), (rounded, False)):
         made(images)
@@ -357,7 +352,7 @@ def constant(value, **settings):
     """Build a backbone with a kernel of zeros and one bias, which is then its largest code."""
     kernel, bias = np.zeros((3, 3, 3, 64), "f4"), np.full(64, 1, "f4")
     bias[5] = value
-    return build_backbone(small(**settings), {"block1_conv1": (kernel, bias)})
+    return VGG19Backbone(small(**settings), {"block1_conv1": (kernel, bias)})
 
 
 @pytest.mark.parametrize("pool", ["none", "avg", "max", "avg+max", "grid:2"])
@@ -381,11 +376,11 @@ def test_a_network_without_numbers_is_another_error(images, value):
 def test_two_threads_may_call_at_once(images):
     """Four threads with different images and batch sizes get the right codes."""
     weights = random_weights("block1_pool")
-    made = build_backbone(small("block1_pool"), weights)
+    made = VGG19Backbone(small("block1_pool"), weights)
     batches = [np.concatenate([images + np.uint8(k)] * (1 + k % 3)) for k in range(24)]
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(made, batches))
-    alone = build_backbone(small("block1_pool"), weights)
+    alone = VGG19Backbone(small("block1_pool"), weights)
     for batch, codes in zip(batches, found, strict=True):
         assert np.array_equal(codes["block1_pool"], alone(batch)["block1_pool"])
 
@@ -395,7 +390,7 @@ import sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from test_backbone import random_weights, small
-from featx.network import Device, build_backbone, compiling
+from featx.network import Device, VGG19Backbone, compiling
 import keras
 
 if keras.backend.backend() == "tensorflow":
@@ -420,7 +415,7 @@ compiling.np = Watched()
 codes = []
 for index in (1, 0):
     device = Device("cpu", index, f"CPU:{index}", bfloat16=True, tf32=False)
-    made = build_backbone(small("block1_conv2"), weights, device)
+    made = VGG19Backbone(small("block1_conv2"), weights, device)
     codes.append(made(images)["block1_conv2"])
     print(seen.pop(), [str(v.value.device).upper()[-5:].replace("CPU_", "CPU:")
                        for v in made._layers["block1_conv1"].variables][0])
@@ -441,7 +436,7 @@ def anonymous():
     return 1024 * int(status.split("RssAnon:")[1].split()[0])
 
 recipe = Recipe(weights="t", layers=("block2_pool",))
-run = build_backbone(recipe, random_weights("block2_pool"))
+run = VGG19Backbone(recipe, random_weights("block2_pool"))
 run(np.zeros((1, 224, 224, 3), np.uint8))
 before = peak = anonymous()
 caller = threading.Thread(target=run, args=(np.zeros((4, 224, 224, 3), np.uint8),))
@@ -483,7 +478,7 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 from test_backbone import LIKE_AMPERE, OTHER_RECIPES, constant, joint, random_weights, small
 from featx.errors import CodeRangeError
-from featx.network import build_backbone
+from featx.network import VGG19Backbone
 import keras
 
 weights = random_weights("block2_pool")
@@ -511,8 +506,8 @@ if keras.backend.backend() == "jax":
     set_precision = jax.default_matmul_precision
     jax.default_matmul_precision = lambda name: set_to.append(name) or set_precision(name)
 weights = random_weights("block1_conv1")
-tf32 = build_backbone(small(precision="tf32"), weights, LIKE_AMPERE)
-exact = build_backbone(small(), weights, LIKE_AMPERE)
+tf32 = VGG19Backbone(small(precision="tf32"), weights, LIKE_AMPERE)
+exact = VGG19Backbone(small(), weights, LIKE_AMPERE)
 for made, name in ((tf32, "tensorfloat32"), (exact, "highest")) * 2:
     made(images)
     if keras.backend.backend() == "torch":

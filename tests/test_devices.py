@@ -17,8 +17,7 @@ GIB = 2**30
 
 def fake_gpus(monkeypatch, *gpus):
     """Let TensorFlow find these GPUs, each (name, capability)."""
-    found = [devices._Gpu(*gpu) for gpu in gpus]
-    monkeypatch.setattr(devices, "_tensorflow_gpus", lambda: found)
+    monkeypatch.setattr(devices, "_tensorflow_gpus", lambda: list(gpus))
 
 
 def run_python(code, **environment):
@@ -192,7 +191,7 @@ def test_tensorflow_allocates_gpu_memory_as_needed(monkeypatch):
     monkeypatch.setattr(
         tf.config.experimental, "get_device_details", lambda gpu: facts if gpu == "first" else {}
     )
-    assert devices._tensorflow_gpus() == [devices._Gpu("Tesla T4", (7, 5)), devices._Gpu("")]
+    assert devices._tensorflow_gpus() == [("Tesla T4", (7, 5)), ("", (0, 0))]
     assert calls == [("first", True), ("second", True)]
 
 

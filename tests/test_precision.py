@@ -7,7 +7,7 @@ import pytest
 from test_backbone import random_weights
 
 from featx.errors import OptionError
-from featx.network import Device, activation_bytes, build_backbone
+from featx.network import Device, VGG19Backbone, activation_bytes
 from featx.recipe import Recipe
 
 CPU = Device("cpu", 0, "CPU", bfloat16=True, tf32=False)
@@ -31,7 +31,7 @@ def images():
 def test_tf32_needs_a_gpu(weights):
     """The CPU cannot compute TF32, so it is refused there."""
     with pytest.raises(OptionError, match=r"--precision tf32.*CPU"):
-        build_backbone(recipe_of(precision="tf32"), weights, CPU)
+        VGG19Backbone(recipe_of(precision="tf32"), weights, CPU)
 
 
 def relative(found, expected):
@@ -43,8 +43,8 @@ def test_bfloat16_is_near_float32_and_equals_keras(weights, images, pool):
     """Codes in bfloat16 are near those in float32, and nearer to bfloat16 in Keras."""
     import keras
 
-    exact = build_backbone(recipe_of(pool=pool), weights, CPU)(images)
-    codes = build_backbone(recipe_of(pool=pool, precision="bfloat16"), weights, CPU)(images)
+    exact = VGG19Backbone(recipe_of(pool=pool), weights, CPU)(images)
+    codes = VGG19Backbone(recipe_of(pool=pool, precision="bfloat16"), weights, CPU)(images)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = keras.applications.VGG19(weights=None, include_top=False, input_shape=(32, 48, 3))
@@ -64,15 +64,15 @@ def test_bfloat16_is_near_float32_and_equals_keras(weights, images, pool):
 
 def test_two_precisions_in_one_process_do_not_interact(weights, images):
     """Switches of the whole process are set again for each call."""
-    exact = build_backbone(recipe_of(), weights, CPU)
+    exact = VGG19Backbone(recipe_of(), weights, CPU)
     before = exact(images)["block2_pool"].copy()
-    build_backbone(recipe_of(precision="bfloat16"), weights, CPU)(images)
+    VGG19Backbone(recipe_of(precision="bfloat16"), weights, CPU)(images)
     assert np.array_equal(exact(images)["block2_pool"], before)
 
 
 def test_codes_do_not_change_while_others_are_computed(weights, images):
     """The backend does not reuse the memory of codes that are still referenced."""
-    backbone = build_backbone(recipe_of(), weights, CPU)
+    backbone = VGG19Backbone(recipe_of(), weights, CPU)
     kept = [backbone(images[::step]) for step in (1, -1)]
     copies = [{k: v.copy() for k, v in codes.items()} for codes in kept]
     for seed in range(10):
@@ -98,7 +98,7 @@ def out_of_memory():
 
 def test_each_backends_error_for_too_little_memory(weights, images, monkeypatch):
     """Errors for too little memory become MemoryError, and others are not changed."""
-    backbone = build_backbone(recipe_of(), weights, CPU)
+    backbone = VGG19Backbone(recipe_of(), weights, CPU)
 
     def failing(error):
         def run(images):

@@ -12,7 +12,8 @@ import pytest
 import featx
 from featx.cli.parsing import read_renames
 from featx.errors import OptionError, UnknownLayerError, WeightsError
-from featx.network.weights import find_weights, inspect_weights, read_weights
+from featx.network import find_weights, read_weights
+from featx.network.weights.matching import inspect_weights
 
 # Keras 3.15 hands NumPy 2.4 arrays in a way that NumPy is about to retire.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

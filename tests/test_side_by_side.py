@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from featx.errors import CodeRangeError, OptionError
-from featx.extraction import passes, prepare_extraction, run_extraction, run_extractions
+from featx.extraction import executors, prepare_extraction, run_extraction, run_extractions
 from featx.store import Status, open_store
 
 SHARED = {"size": 32, "weights": "random:0", "batch_size": 4}
@@ -60,8 +60,7 @@ def seen(monkeypatch):
 
         return loaded
 
-    for name in ("load_backbone", "load_joint_backbone"):
-        monkeypatch.setattr(passes, name, counting(getattr(passes, name)))
+    monkeypatch.setattr(executors, "load_backbone", counting(executors.load_backbone))
     return counts
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import featx
 from featx.errors import ModelError, OptionError
-from featx.extraction import passes
+from featx.extraction import executors
 from featx.fitting.cross_validation import HeldOutPredictions, cross_validate
 from featx.fitting.learning_curve import LearningPoint
 from featx.store import open_store
@@ -193,7 +193,7 @@ def test_a_deeper_layer_takes_more_time(made):
 def test_images_pass_once_and_codes_are_those_of_extract(home, tmp_path, monkeypatch):
     """Also: after the budget one candidate is evaluated, and a note counts the others."""
     counts = []
-    load = passes.load_joint_backbone
+    load = executors.load_backbone
 
     def counting(*arguments):
         backbone = load(*arguments)
@@ -201,7 +201,7 @@ def test_images_pass_once_and_codes_are_those_of_extract(home, tmp_path, monkeyp
         backbone._runs[shape] = lambda images: counts.append(len(images)) or run(images)
         return backbone
 
-    monkeypatch.setattr(passes, "load_joint_backbone", counting)
+    monkeypatch.setattr(executors, "load_backbone", counting)
     found = featx.sweep(home / "plain", budget=1e-9, output=tmp_path / "s", **TINY)
     assert 18 <= sum(counts) < 36
     layers = list(open_store(tmp_path / "s/32-max.h5").recipe.layers)

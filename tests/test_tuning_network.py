@@ -11,7 +11,8 @@ from featx.errors import OptionError
 from featx.finetuning.augmentation import reseed
 from featx.finetuning.network import build_network
 from featx.finetuning.settings import TrainingSettings
-from featx.network import BUNDLED_SHA256, find_device, find_weights, read_weights
+from featx.network import find_device, find_weights, read_weights
+from featx.network.weights.sources import BUNDLED_SHA256
 
 # Keras converts TensorFlow's variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 import featx
-from featx import network
 from featx.cli import version as verb
-from featx.network import BUNDLED_SHA256, Device, cached_imagenet
+from featx.network import Device, devices
 from featx.network.weights import download
+from featx.network.weights.download import cached_imagenet
+from featx.network.weights.sources import BUNDLED_SHA256
 
 
 def test_the_lines(run, monkeypatch, tmp_path):
@@ -64,7 +65,7 @@ def test_every_gpu_is_named(monkeypatch):
     """The CPU with its threads comes first, then the GPUs that the backend sees."""
     gpus = [Device("gpu", k, f"GPU:{k} (NVIDIA H100)", bfloat16=True, tf32=True) for k in range(2)]
     cpu = Device("cpu", 0, "CPU", bfloat16=False, tf32=False)
-    monkeypatch.setattr(network, "find_devices", lambda: (cpu, *gpus))
+    monkeypatch.setattr(devices, "find_devices", lambda: (cpu, *gpus))
     line = list(verb.version_lines())[-1]
     assert re.search(r"CPU, \d+ threads?; GPU:0 \(NVIDIA H100\); GPU:1 \(NVIDIA H100\) \(", line)
 

@@ -9,7 +9,7 @@ import featx
 from featx.errors import CodeRangeError, OptionError
 from featx.extraction.batching import Batcher
 from featx.images import read_image, scaled_size
-from featx.network import Device, activation_bytes, build_backbone
+from featx.network import Device, VGG19Backbone, activation_bytes
 from featx.network import backbone as backbone_module
 from featx.recipe import Recipe
 
@@ -30,7 +30,7 @@ def recipe_of(**given):
 
 
 def codes_of(images, **given):
-    return build_backbone(recipe_of(**given), WEIGHTS, CPU)(images)
+    return VGG19Backbone(recipe_of(**given), WEIGHTS, CPU)(images)
 
 
 def join(codes):
@@ -181,7 +181,7 @@ def test_scales_are_keras_on_the_whole_resized_images(scaled, pool, join):
     decoded = [read_image(f, (1, 1), "crop", scales=recipe.scales) for f in files]
     shapes = [[view.shape[:2] for view in image.views] for image in decoded]
     assert shapes == [[(32, 32), (64, 96)], [(32, 32), (96, 64)], [(32, 32), (64, 96)]]
-    found = Batcher(build_backbone(recipe, WEIGHTS, CPU), 2)([image.views for image in decoded])
+    found = Batcher(VGG19Backbone(recipe, WEIGHTS, CPU), 2)([image.views for image in decoded])
     for k, layer in enumerate(LAYERS):
         per_image = [[plainly_pooled(each[k], pool)[0] for each in scales] for scales in maps]
         expected = [
@@ -237,10 +237,10 @@ def test_float16_of_scales_is_checked(monkeypatch):
     """Scales are joined in float32 and then rounded; a code that is too large is an error."""
     images = noise(1, 32, 32, 3)
     recipe = recipe_of(pool="avg", scales=(32,), dtype="float16")
-    made = build_backbone(recipe, WEIGHTS, CPU)
+    made = VGG19Backbone(recipe, WEIGHTS, CPU)
     codes = Batcher(made, 1)([(images[0],)])
     assert {each.dtype for each in codes.values()} == {np.dtype(np.float16)}
-    exact = Batcher(build_backbone(recipe_of(pool="avg", scales=(32,)), WEIGHTS, CPU), 1)
+    exact = Batcher(VGG19Backbone(recipe_of(pool="avg", scales=(32,)), WEIGHTS, CPU), 1)
     for layer, each in exact([(images[0],)]).items():
         np.testing.assert_array_equal(codes[layer], each.astype(np.float16))
     monkeypatch.setattr(backbone_module, "_BEYOND_FLOAT16", 1e-3)
@@ -251,7 +251,7 @@ def test_float16_of_scales_is_checked(monkeypatch):
 def test_the_number_of_compiled_shapes_is_limited(monkeypatch):
     """The least recently used one is dropped, and compiled again when it is needed."""
     monkeypatch.setattr(backbone_module, "_MOST_SHAPES", 2)
-    made = build_backbone(recipe_of(pool="avg", scales=(32,)), WEIGHTS, CPU)
+    made = VGG19Backbone(recipe_of(pool="avg", scales=(32,)), WEIGHTS, CPU)
     first = made(noise(1, 32, 64, 3))
     for width in (96, 128):
         made(noise(1, 32, width, 3))

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from featx.errors import WeightsError
-from featx.network.weights import WeightsSource, download, fetch_imagenet, find_weights
+from featx.network import WeightsSource, find_weights
+from featx.network.weights import download
+from featx.network.weights.download import fetch_imagenet
 
 CONTENT = {False: b"convolutions" * 50_000, True: b"and dense layers" * 50_000}
 MD5 = {top: hashlib.md5(content).hexdigest() for top, content in CONTENT.items()}

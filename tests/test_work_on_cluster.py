@@ -281,12 +281,12 @@ def test_a_failed_task_is_named(threads):
 
 def test_all_gpus_are_a_cluster_of_this_machine(monkeypatch):
     """With --device gpu:all and several GPUs, each GPU gets a worker."""
-    from featx import network
     from featx.cli.console import place
     from featx.cluster.connecting import _environments
+    from featx.network import devices
 
     for n_gpus, expected in ((0, None), (1, None), (4, "gpus:4")):
-        monkeypatch.setattr(network, "count_gpus", lambda n=n_gpus: n)
+        monkeypatch.setattr(devices, "count_gpus", lambda n=n_gpus: n)
         assert place("gpu:all", None) == ("gpu", expected)
     assert place("gpu:1", "local:2") == ("gpu:1", "local:2")
     with pytest.raises(OptionError, match="gpu:all"):
@@ -300,7 +300,7 @@ def test_all_gpus_are_a_cluster_of_this_machine(monkeypatch):
 @pytest.mark.slow
 def test_gpus_are_counted_in_another_process():
     """The machine of the tests has no GPU."""
-    from featx.network import count_gpus
+    from featx.network.devices import count_gpus
 
     assert count_gpus() == 0  # where tests run
 

@@ -149,7 +149,7 @@ def place(device: str, cluster: str | None) -> tuple[str, str | None]:
             f"--cluster {cluster}. Leave out one of them."
         )
         raise OptionError(message)
-    from featx.network import count_gpus
+    from featx.network.devices import count_gpus
 
     n_gpus = count_gpus()
     return "gpu", f"gpus:{n_gpus}" if n_gpus > 1 else None

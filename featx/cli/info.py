@@ -119,7 +119,7 @@ def _model(file: Path) -> dict[str, Any]:
 
 
 def _weights(file: Path) -> dict[str, Any]:
-    from featx.network import inspect_weights
+    from featx.network.weights.matching import inspect_weights
 
     facts = dataclasses.asdict(inspect_weights(file))
     del facts["path"]  # it is in the output under "file"

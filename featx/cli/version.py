@@ -37,7 +37,8 @@ def _versions() -> str:
 
 
 def _weights() -> str:
-    from featx.network import cached_imagenet, find_weights
+    from featx.network import find_weights
+    from featx.network.weights.download import cached_imagenet
 
     try:
         bundled = find_weights("bundled", ["block1_conv1"]).identity[:12]
@@ -49,7 +50,7 @@ def _weights() -> str:
 
 
 def _devices() -> str:
-    from featx.network import find_devices
+    from featx.network.devices import find_devices
 
     try:
         start_backend("cpu")

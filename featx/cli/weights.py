@@ -29,7 +29,7 @@ def fetch(
     quiet: Quiet = False,
 ) -> None:
     """Download the VGG19 weights that Keras publishes, and check them."""
-    from featx.network import fetch_imagenet
+    from featx.network.weights.download import fetch_imagenet
 
     if name != "imagenet":
         message = f"Unknown weights '{name}'. Use: featx weights fetch imagenet"

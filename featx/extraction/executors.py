@@ -23,12 +23,13 @@ from featx.cluster import Cluster, Task, run_tasks
 from featx.errors import FeatxError, OptionError, StoreError
 from featx.extraction.batching import settle_batch_size, whole_batches
 from featx.extraction.filling import fill_rows
-from featx.extraction.passes import Pass, load_pass_backbone
+from featx.extraction.passes import Pass
 from featx.extraction.pipeline import n_decoders
 from featx.extraction.prepare import ExtractionJob
 from featx.extraction.timings import Pace
 from featx.images import File, local_file
-from featx.network import Backbone, WeightsSource, find_device, find_weights, joint_recipe
+from featx.network import Backbone, WeightsSource, find_device, find_weights, load_backbone
+from featx.network.backbone import joint_recipe
 from featx.recipe import Recipe
 from featx.store import Status, StoreWriter, open_store
 from featx.text import counted
@@ -73,7 +74,7 @@ class LocalExecutor:
         job = self._job = jobs[0]
         for each in passes:
             if self._load is None:
-                backbone = load_pass_backbone(each.recipes, job.source, job.device)
+                backbone: Backbone = load_backbone(each.recipes, job.source, job.device)
             else:
                 backbone = self._load(each.recipe)
             device = getattr(backbone, "device", None)
@@ -349,5 +350,5 @@ def cached_backbone(recipes: tuple[Recipe, ...], source: WeightsSource, device: 
             _loaded.clear()
             layers = joint_recipe(recipes).layers
             local_source = _find_local_weights(source, layers)
-            _loaded[key] = load_pass_backbone(recipes, local_source, device)
+            _loaded[key] = load_backbone(recipes, local_source, device)
         return _loaded[key]

@@ -11,17 +11,10 @@ from dataclasses import dataclass
 
 from featx.extraction.prepare import ExtractionJob
 from featx.extraction.resuming import ReusableRow
-from featx.network import (
-    Backbone,
-    WeightsSource,
-    joint_name,
-    joint_recipe,
-    load_backbone,
-    load_joint_backbone,
-)
+from featx.network.backbone import joint_name, joint_recipe
 from featx.recipe import Recipe
 
-__all__ = ["Pass", "PassOutput", "divide_into_passes", "load_pass_backbone"]
+__all__ = ["Pass", "PassOutput", "divide_into_passes"]
 
 
 @dataclass(frozen=True)
@@ -101,10 +94,3 @@ def divide_into_passes(jobs: Sequence[ExtractionJob]) -> list[Pass]:
         recipes = tuple(jobs[k].recipe.with_layers(layers) for k, layers in layers_of_jobs)
         passes.append(Pass(recipes, tuple(rows), tuple(outputs)))
     return passes
-
-
-def load_pass_backbone(recipes: Sequence[Recipe], source: WeightsSource, device: str) -> Backbone:
-    """Load the backbone that computes the codes of one or several recipes."""
-    if len(recipes) == 1:
-        return load_backbone(recipes[0], source, device)
-    return load_joint_backbone(recipes, source, device)

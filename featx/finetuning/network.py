@@ -17,8 +17,9 @@ from featx.finetuning.augmentation import augmentation_layers
 from featx.finetuning.heads import Head, head_layers, read_head
 from featx.finetuning.settings import TrainingSettings
 from featx.layers import layers_up_to
-from featx.network import Device, arithmetic
+from featx.network import Device
 from featx.network.backbone import keras_layer, preprocessed
+from featx.network.compiling import arithmetic
 from featx.network.pooling import pooled
 from featx.recipe import Recipe
 

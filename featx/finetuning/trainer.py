@@ -29,7 +29,8 @@ from featx.finetuning.inputs import TrainingInputs
 from featx.finetuning.network import Network
 from featx.finetuning.settings import TrainingSettings
 from featx.layers import activation_shape, layers_up_to
-from featx.network import activation_bytes, memory_errors
+from featx.network import activation_bytes
+from featx.network.devices import memory_errors
 
 __all__ = ["Labels", "Trainer", "as_array", "choose_micro_batch", "logits"]
 

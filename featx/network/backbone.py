@@ -29,20 +29,18 @@ from featx.layers import LAYERS, Layer, activation_shape, deepest, layers_up_to
 from featx.network.compiling import Run, compiled
 from featx.network.devices import Device, find_device, memory_errors
 from featx.network.pooling import averaged, pooled, views
-from featx.network.weights import WeightsSource, read_weights
+from featx.network.weights.sources import WeightsSource, read_weights
 from featx.recipe import Recipe
 
 __all__ = [
     "Backbone",
     "VGG19Backbone",
     "activation_bytes",
-    "build_backbone",
     "joint_name",
     "joint_recipe",
     "keras_layer",
     "load_activations",
     "load_backbone",
-    "load_joint_backbone",
     "preprocessed",
 ]
 
@@ -74,34 +72,43 @@ class Backbone(Protocol):
 
 
 class VGG19Backbone:
-    """VGG19 up to the deepest layer of a recipe. Use `build_backbone` to create it.
+    """VGG19 up to the deepest layer of one or several recipes.
 
     Parameters
     ----------
-    recipe : Recipe
-        Settings of the images, the network and its layers.
-    outputs : mapping of str to (str, Recipe)
-        Name of an output -> its layer, and the recipe of its pooling and data type.
+    recipes : Recipe or sequence of Recipe
+        Settings of the images, the network and its layers. Several recipes may differ only
+        in layers, pooling and dtype; then the outputs are called `joint_name`, and not as
+        the layer.
     weights : mapping of str to (kernel, bias)
-        Weights of every layer up to the deepest one.
-    device : Device
-        The device that holds the weights and computes the codes.
+        Weights in float32 of every layer up to the deepest one.
+    device : Device, optional
+        The device that holds the weights and computes the codes; by default a GPU if there
+        is one.
+
+    Raises
+    ------
+    OptionError
+        The device does not support the recipe's precision.
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        outputs: Mapping[str, tuple[str, Recipe]],
-        weights: Weights,
-        device: Device,
+        self, recipes: Recipe | Sequence[Recipe], weights: Weights, device: Device | None = None
     ) -> None:
-        self.recipe = recipe
-        self.device = device
-        self._outputs = dict(outputs)
+        recipes = (recipes,) if isinstance(recipes, Recipe) else recipes
+        self.recipe = joint_recipe(recipes)
+        self.device = device or find_device()
+        _check_precision(self.recipe.precision, self.device)
+        # Name of an output -> its layer, and the recipe of its pooling and data type.
+        self._outputs = {
+            layer if len(recipes) == 1 else joint_name(index, layer): (layer, recipe)
+            for index, recipe in enumerate(recipes)
+            for layer in recipe.layers
+        }
         self._layers: dict[str, Any] = {}
         self._runs: OrderedDict[tuple[int, int], Run] = OrderedDict()
         self._lock = threading.Lock()
-        self._compile(recipe.view_size, weights)
+        self._compile(self.recipe.view_size, weights)
 
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
         """Compute the codes of images. Several threads may call this at once.
@@ -178,44 +185,16 @@ class VGG19Backbone:
             self._runs[shape] = compiled(model, self.recipe.precision, shape, self.device)
 
 
-def build_backbone(recipe: Recipe, weights: Weights, device: Device | None = None) -> VGG19Backbone:
-    """Build VGG19 up to the deepest layer of a recipe.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Layers, image size, preprocessing, arithmetic and pooling.
-    weights : mapping of str to (kernel, bias)
-        Weights in float32 of every layer up to the deepest one of the recipe.
-    device : Device, optional
-        The device to compute on; by default a GPU if there is one.
-
-    Returns
-    -------
-    VGG19Backbone
-        The network, ready to compute codes.
-
-    Raises
-    ------
-    OptionError
-        The device does not support the recipe's precision.
-    """
-    device = device or find_device()
-    _check_precision(recipe.precision, device)
-    return VGG19Backbone(
-        recipe, {layer: (layer, recipe) for layer in recipe.layers}, weights, device
-    )
-
-
 def load_backbone(
-    recipe: Recipe, source: WeightsSource, device: Device | str = "auto"
+    recipes: Recipe | Sequence[Recipe], source: WeightsSource, device: Device | str = "auto"
 ) -> VGG19Backbone:
-    """Read the weights that a recipe needs, and build its backbone.
+    """Read the weights that recipes need, and build their backbone.
 
     Parameters
     ----------
-    recipe : Recipe
-        Layers, image size, preprocessing, arithmetic and pooling.
+    recipes : Recipe or sequence of Recipe
+        Layers, image size, preprocessing, arithmetic and pooling; several recipes may differ
+        only in layers, pooling and dtype (see `VGG19Backbone`).
     source : WeightsSource
         The weights, from `find_weights`.
     device : Device or str, default="auto"
@@ -235,48 +214,13 @@ def load_backbone(
     """
     if isinstance(device, str):
         device = find_device(device)
-    return build_backbone(recipe, read_weights(source, recipe.layers), device)
+    recipes = (recipes,) if isinstance(recipes, Recipe) else recipes
+    return VGG19Backbone(recipes, read_weights(source, joint_recipe(recipes).layers), device)
 
 
 def joint_name(index: int, layer: str) -> str:
-    """Return the output of a joint backbone for a layer of one of its recipes."""
+    """Return the output of a backbone of several recipes for a layer of one of them."""
     return f"{index}/{layer}"
-
-
-def load_joint_backbone(
-    recipes: Sequence[Recipe], source: WeightsSource, device: Device | str = "auto"
-) -> VGG19Backbone:
-    """Read weights, and build one backbone that computes the codes of several recipes.
-
-    Parameters
-    ----------
-    recipes : sequence of Recipe
-        Recipes that differ only in layers, pooling and dtype.
-    source : WeightsSource
-        The weights, from `find_weights`.
-    device : Device or str, default="auto"
-        The device, or its name (see `find_device`).
-
-    Returns
-    -------
-    VGG19Backbone
-        A network with the outputs `joint_name` and the recipe `joint_recipe`.
-
-    Raises
-    ------
-    WeightsError, OptionError
-        See `load_backbone`.
-    """
-    if isinstance(device, str):
-        device = find_device(device)
-    _check_precision(recipes[0].precision, device)
-    outputs = {
-        joint_name(index, layer): (layer, recipe)
-        for index, recipe in enumerate(recipes)
-        for layer in recipe.layers
-    }
-    recipe = joint_recipe(recipes)
-    return VGG19Backbone(recipe, outputs, read_weights(source, recipe.layers), device)
 
 
 def joint_recipe(recipes: Sequence[Recipe]) -> Recipe:

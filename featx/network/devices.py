@@ -32,6 +32,9 @@ __all__ = [
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
+#: Name of a GPU, and its compute capability: (0, 0) unless it is an NVIDIA GPU.
+_Gpu = tuple[str, tuple[int, int]]
+
 # How the backends report too little memory: by classes, or only in messages.
 _MEMORY_ERRORS = ("ResourceExhaustedError", "OutOfMemoryError")
 _MEMORY_WORDS = (
@@ -122,23 +125,23 @@ def find_device(spec: str = "auto") -> Device:
         The device or the backend does not exist.
     """
     check_device(spec)
-    backend = _start_backend()
-    gpus = _gpus_of(backend)
+    cpu, *gpus = find_devices()
     if spec == "cpu" or (spec == "auto" and not gpus):
-        return _cpu()
+        return cpu
     index = int(spec.partition(":")[2] or 0)
-    if index >= len(gpus):
-        seen = ", ".join(["cpu", *(f"gpu:{k}" for k in range(len(gpus)))])
-        if gpus:
-            advice = f"Use --device gpu:{len(gpus) - 1} or --device cpu."
-        else:
-            advice = (
-                "Use --device cpu, or install the CUDA libraries with pip install '.[cuda]', or "
-                "use another backend that finds the GPU: KERAS_BACKEND=jax or KERAS_BACKEND=torch."
-            )
-        message = f"There is no device {spec}: the Keras backend {backend} finds {seen}. {advice}"
-        raise OptionError(message)
-    return _gpu(index, gpus[index])
+    if index < len(gpus):
+        return gpus[index]
+    advice = f"Use --device gpu:{len(gpus) - 1} or --device cpu."
+    if not gpus:
+        advice = (
+            "Use --device cpu, or install the CUDA libraries with pip install '.[cuda]', or "
+            "use another backend that finds the GPU: KERAS_BACKEND=jax or KERAS_BACKEND=torch."
+        )
+    seen = ", ".join(["cpu", *(f"gpu:{k}" for k in range(len(gpus)))])
+    message = (
+        f"There is no device {spec}: the Keras backend {_start_backend()} finds {seen}. {advice}"
+    )
+    raise OptionError(message)
 
 
 def find_devices() -> tuple[Device, ...]:
@@ -149,8 +152,13 @@ def find_devices() -> tuple[Device, ...]:
     OptionError
         The backend does not exist.
     """
-    gpus = _gpus_of(_start_backend())
-    return (_cpu(), *(_gpu(index, gpu) for index, gpu in enumerate(gpus)))
+    find = {"tensorflow": _tensorflow_gpus, "jax": _jax_gpus, "torch": _torch_gpus}
+    devices = [Device("cpu", 0, "CPU", bfloat16=_cpu_has_bfloat16(), tf32=False)]
+    for index, (name, capability) in enumerate(find[_start_backend()]()):
+        description = f"GPU:{index} ({name})" if name else f"GPU:{index}"
+        ampere = capability >= _AMPERE
+        devices.append(Device("gpu", index, description, bfloat16=ampere, tf32=ampere))
+    return tuple(devices)
 
 
 def count_gpus() -> int:
@@ -158,7 +166,7 @@ def count_gpus() -> int:
 
     A separate process looks for them, so that this process allocates none of their memory.
     """
-    asked = "from featx.network import find_devices; print(len(find_devices()) - 1)"
+    asked = "from featx.network.devices import find_devices; print(len(find_devices()) - 1)"
     ended = subprocess.run(
         [sys.executable, "-c", asked], capture_output=True, text=True, check=False
     )
@@ -217,28 +225,6 @@ def _start_backend() -> str:
     return backend
 
 
-@dataclass(frozen=True)
-class _Gpu:
-    """A GPU found by a backend; the capability is (0, 0) unless it is an NVIDIA GPU."""
-
-    name: str
-    capability: tuple[int, int] = (0, 0)
-
-
-def _cpu() -> Device:
-    return Device("cpu", 0, "CPU", bfloat16=_cpu_has_bfloat16(), tf32=False)
-
-
-def _gpu(index: int, gpu: _Gpu) -> Device:
-    name = f"GPU:{index} ({gpu.name})" if gpu.name else f"GPU:{index}"
-    ampere = gpu.capability >= _AMPERE
-    return Device("gpu", index, name, bfloat16=ampere, tf32=ampere)
-
-
-def _gpus_of(backend: str) -> list[_Gpu]:
-    return {"tensorflow": _tensorflow_gpus, "jax": _jax_gpus, "torch": _torch_gpus}[backend]()
-
-
 def _tensorflow_gpus() -> list[_Gpu]:
     import tensorflow as tf
 
@@ -248,7 +234,7 @@ def _tensorflow_gpus() -> list[_Gpu]:
             tf.config.experimental.set_memory_growth(device, True)
         facts = tf.config.experimental.get_device_details(device)
         capability = facts.get("compute_capability", (0, 0))
-        gpus.append(_Gpu(facts.get("device_name", ""), tuple(capability)))
+        gpus.append((facts.get("device_name", ""), tuple(capability)))
     return gpus
 
 
@@ -258,7 +244,7 @@ def _jax_gpus() -> list[_Gpu]:
         # "9.0" for NVIDIA, "gfx90a" for AMD
         found = re.fullmatch(r"(\d+)\.(\d+)", str(getattr(device, "compute_capability", "")))
         capability = (int(found[1]), int(found[2])) if found else (0, 0)
-        gpus.append(_Gpu(str(device.device_kind), capability))
+        gpus.append((str(device.device_kind), capability))
     return gpus
 
 
@@ -279,7 +265,7 @@ def _torch_gpus() -> list[_Gpu]:
         # PyTorch for AMD also uses the name "cuda", with other capabilities.
         nvidia = torch.version.cuda is not None
         capability = torch.cuda.get_device_capability(index) if nvidia else (0, 0)
-        gpus.append(_Gpu(torch.cuda.get_device_name(index), capability))
+        gpus.append((torch.cuda.get_device_name(index), capability))
     return gpus
 
 

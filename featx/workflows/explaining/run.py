@@ -25,7 +25,8 @@ from featx.fitting.attribution import (
 )
 from featx.images import PAD_COLOUR
 from featx.layers import find_layer
-from featx.network import WeightsSource, load_activations, load_backbone
+from featx.network import WeightsSource, load_backbone
+from featx.network.backbone import load_activations
 from featx.signatures import prepared_by
 from featx.text import printable
 from featx.workflows.explaining.prepare import ExplanationJob, prepare_explanation

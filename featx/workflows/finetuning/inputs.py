@@ -18,7 +18,7 @@ from featx.finetuning.augmentation import reseed
 from featx.finetuning.inputs import Activations, Pixels, read_pixels
 from featx.finetuning.network import Network
 from featx.finetuning.trainer import as_array
-from featx.network import memory_errors
+from featx.network.devices import memory_errors
 from featx.recipe import Recipe
 from featx.store import Store, open_store
 from featx.workflows.finetuning.prepare import FinetuneJob
