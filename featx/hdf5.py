@@ -74,9 +74,8 @@ def check_held(file: h5py.File, dataset: h5py.Dataset) -> None:
     itemsize = dataset.id.get_type().get_size()
     n_bytes = itemsize * math.prod(dataset.shape or ())
     if dataset.chunks is not None:
-        n_bytes = max(
-            n_bytes, itemsize * math.prod(dataset.chunks)
-        )  # a chunk is decompressed whole
+        # A chunk is decompressed whole.
+        n_bytes = max(n_bytes, itemsize * math.prod(dataset.chunks))
         is_held = n_bytes <= max(_SMALL, _MAX_COMPRESSION * dataset.id.get_storage_size())
     elif dataset.id.get_create_plist().get_layout() == h5py.h5d.COMPACT:
         is_held = True  # it is in the header, which has 64 kB at most

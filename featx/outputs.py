@@ -81,8 +81,7 @@ def check_folder(folder: Path) -> Path:
         message = f"{folder} is a file, but the output is a folder. Use another -o."
         raise OptionError(message)
     if not folder.absolute().parent.is_dir():
-        message = f"Folder {folder.absolute().parent} does not exist. Create it, or use another -o."
-        raise OptionError(message)
+        raise OptionError(_no_folder(folder))
     return folder
 
 
@@ -168,10 +167,8 @@ def is_full(error: OSError) -> bool:
 
 
 def _no_folder(path: Path) -> str:
-    return (
-        f"Cannot write {path}: the folder {path.parent} does not exist. Create it, or use "
-        "another -o."
-    )
+    folder = path.absolute().parent
+    return f"Cannot write {path}: the folder {folder} does not exist. Create it, or use another -o."
 
 
 def _cannot_write(path: Path, error: OSError) -> str:

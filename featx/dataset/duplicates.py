@@ -166,9 +166,7 @@ def with_conflicting_labels(
     (DuplicatePair(first=1, second=2, exact=False, correlation=0.99),)
     """
     return tuple(
-        pair
-        for pair in pairs
-        if None not in (ends := (labels[pair.first], labels[pair.second])) and ends[0] != ends[1]
+        pair for pair in pairs if len({labels[pair.first], labels[pair.second]} - {None}) == 2
     )
 
 

@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-__all__ = ["DEFAULT_FOLDS", "fold_count", "group_numbers", "make_folds"]
+__all__ = ["DEFAULT_FOLDS", "fold_count", "group_numbers", "groups_by_class", "make_folds"]
 
 #: Number of folds where the user gives none.
 DEFAULT_FOLDS = 5
@@ -65,14 +65,18 @@ def group_numbers(
     return numbers[:n]
 
 
+def groups_by_class(y: NDArray[np.str_], groups: NDArray[np.int32]) -> dict[str, int]:
+    """Return the number of groups of each class."""
+    return {str(label): len(np.unique(groups[y == label])) for label in np.unique(y)}
+
+
 def fold_count(y: NDArray[np.str_], groups: NDArray[np.int32], n_folds: int = DEFAULT_FOLDS) -> int:
     """Return how many folds the labels allow: at most `n_folds`, or 0 if none are possible.
 
     Every class with two or more groups should be in every fold. A class with a single
     group cannot be divided, so it sets no limit.
     """
-    counts = [len(np.unique(groups[y == label])) for label in np.unique(y)]
-    divisible = [count for count in counts if count > 1]
+    divisible = [count for count in groups_by_class(y, groups).values() if count > 1]
     return min(n_folds, *divisible) if len(divisible) > 1 else 0
 
 

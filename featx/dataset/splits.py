@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.choices import Select
-from featx.dataset.folds import DEFAULT_FOLDS, fold_count, make_folds
+from featx.dataset.folds import DEFAULT_FOLDS, fold_count, groups_by_class, make_folds
 from featx.errors import FitError, OptionError, StoreError
 from featx.store import ImageTable, Status
 from featx.text import counted
@@ -152,18 +152,19 @@ def make_split(
     if n_without := int(np.sum(split == None)):  # noqa: E711  element by element
         notes.append(f"Left out: {counted(n_without, 'image')} without a split.")
     train, val, test = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
-    if "test" in given and "val" in given:
-        where, decides = ("val", val) if select else ("folds of train", _NO_ROWS)
+    if "test" not in given:
+        if "val" not in given:
+            return DataSplit(train, _NO_ROWS, train, train, "folds"), notes
+        return DataSplit(train, _NO_ROWS, train, val, "val"), notes
+    if "val" in given:
+        where = "val" if select else "folds of train"
         notes.append(
             f"Settings are chosen on {where}; the classifier is fitted on train and val, and "
             "scored once on test."
         )
-        return DataSplit(train, decides, np.union1d(train, val), test, "test"), notes
-    if "test" in given:
-        return DataSplit(train, _NO_ROWS, train, test, "test"), notes
-    if "val" in given:
-        return DataSplit(train, _NO_ROWS, train, val, "val"), notes
-    return DataSplit(train, _NO_ROWS, train, train, "folds"), notes
+    return DataSplit(
+        train, val if select else _NO_ROWS, np.union1d(train, val), test, "test"
+    ), notes
 
 
 def outer_folds(
@@ -238,7 +239,7 @@ def small_class_notes(
 ) -> list[str]:
     """Return notes about classes that are too small for the folds."""
     possible = fold_count(y, groups, n_folds)
-    counts = {str(label): len(np.unique(groups[y == label])) for label in np.unique(y)}
+    counts = groups_by_class(y, groups)
     notes = []
     if 0 < possible < n_folds:
         label = min((c for c in counts if counts[c] > 1), key=counts.__getitem__)

@@ -19,8 +19,7 @@ from featx.fitting.coordinates import coordinates_of
 from featx.fitting.prepare import FitJob
 from featx.fitting.selection import SelectedClassifier, select_classifier
 from featx.fitting.single_fit import Problem
-from featx.metrics.columns import expand_columns
-from featx.metrics.evaluation import Evaluation, score_predictions
+from featx.metrics.evaluation import Evaluation, expand_columns, score_predictions
 from featx.metrics.intervals import Score, wilson
 
 __all__ = [

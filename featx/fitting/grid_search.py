@@ -29,7 +29,7 @@ from featx.fitting.single_fit import (
     fit_classifier,
     fit_preprocessor,
 )
-from featx.metrics.columns import expand_columns
+from featx.metrics.evaluation import expand_columns
 
 __all__ = [
     "GridSearch",

@@ -43,7 +43,7 @@ from featx.fitting.single_fit import (
     fit_classifier,
     fit_preprocessor,
 )
-from featx.metrics.columns import expand_columns
+from featx.metrics.evaluation import expand_columns
 from featx.text import counted
 
 __all__ = ["Choice", "SelectedClassifier", "fit_choice", "plan_of", "search", "select_classifier"]

@@ -1,8 +1,7 @@
 """Images: folders and tables become lists of images, and files become pixels."""
 
 from featx.images.colours import to_rgb
-from featx.images.decoding import MAX_PIXELS, THUMBNAIL_SIZE, DecodedImage, read_digest, read_image
-from featx.images.folders import SUFFIXES
+from featx.images.decoding import MAX_PIXELS, DecodedImage, read_digest, read_image
 from featx.images.listing import ImageRecord, Listing, list_images
 from featx.images.resizing import PAD_COLOUR, array_views, resized, scaled_size
 from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file, local_file
@@ -10,8 +9,6 @@ from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_fil
 __all__ = [
     "MAX_PIXELS",
     "PAD_COLOUR",
-    "SUFFIXES",
-    "THUMBNAIL_SIZE",
     "DecodedImage",
     "File",
     "ImageRecord",

@@ -23,6 +23,7 @@ __all__ = [
     "Evaluation",
     "ReliabilityBin",
     "count_majority_correct",
+    "expand_columns",
     "score_predictions",
 ]
 
@@ -277,6 +278,43 @@ def count_majority_correct(y_fit: NDArray[np.str_], y_score: NDArray[np.str_]) -
     return int(np.sum(y_score == labels[counts.argmax()]))
 
 
+def expand_columns(
+    values: NDArray[np.floating],
+    classes: Sequence[str],
+    all_classes: Sequence[str] | NDArray[np.str_],
+    *,
+    missing: float = 0.0,
+) -> NDArray[np.float64]:
+    """Return values of some classes as columns of all classes.
+
+    A classifier that was fitted without a class has no column for it.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, k)
+        Probabilities or decision scores.
+    classes : sequence of str, length k
+        Class of each column.
+    all_classes : sequence of str, length m
+        Sorted classes of the result; `classes` are among them.
+    missing : float, default=0.0
+        Value of the classes that are not in `classes`: 0 for probabilities, -inf for
+        decision scores.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, m)
+
+    Examples
+    --------
+    >>> expand_columns(np.array([[0.3, 0.7]]), ["ant", "cat"], ["ant", "bee", "cat"])
+    array([[0.3, 0. , 0.7]])
+    """
+    out = np.full((len(values), len(all_classes)), missing)
+    out[:, np.searchsorted(all_classes, classes)] = values
+    return out
+
+
 @dataclass(frozen=True)
 class _Rows:
     """Scores of each prediction, arrays of shape (n,)."""
@@ -350,16 +388,13 @@ def _bins(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def _reliability(rows: _Rows) -> tuple[ReliabilityBin, ...]:
     edges, of_bin = np.linspace(0, 1, CALIBRATION_BINS + 1), _bins(rows.confidence)
-    n, confidence, correct = (
-        np.bincount(of_bin, weights=values, minlength=CALIBRATION_BINS)
-        for values in (np.ones_like(rows.confidence), rows.confidence, rows.true == rows.predicted)
+    n = np.bincount(of_bin, minlength=CALIBRATION_BINS)
+    confidence, accuracy = (
+        np.bincount(of_bin, weights=values, minlength=CALIBRATION_BINS) / np.maximum(n, 1)
+        for values in (rows.confidence, rows.true == rows.predicted)
     )
-    n_or_1 = np.maximum(n, 1)
-    columns = (edges[:-1], edges[1:], n, confidence / n_or_1, correct / n_or_1)
-    return tuple(
-        ReliabilityBin(float(low), float(high), int(count), float(mean), float(accuracy))
-        for low, high, count, mean, accuracy in zip(*columns, strict=True)
-    )
+    columns = (edges[:-1], edges[1:], n, confidence, accuracy)
+    return tuple(ReliabilityBin(*bin_) for bin_ in zip(*(c.tolist() for c in columns), strict=True))
 
 
 def _scores(sums: NDArray[np.float64], k: int) -> dict[str, NDArray[np.float64]]:
@@ -402,13 +437,12 @@ def _per_class(
     labels: Sequence[str], matrix: NDArray[np.integer], n_repeats: int
 ) -> tuple[ClassScore, ...]:
     found = []
-    for label, correct, true, predicted in zip(
-        labels, matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0), strict=True
-    ):
-        images = int(true) // n_repeats
-        recall = wilson(int(correct) / n_repeats, images) if images else Score(0.0, 0.0, 1.0)
-        precision = float(correct / predicted) if predicted else 0.0
-        f1 = float(2 * correct / (true + predicted))
+    for k, label in enumerate(labels):
+        correct, true, predicted = map(int, (matrix[k, k], matrix[k].sum(), matrix[:, k].sum()))
+        images = true // n_repeats
+        recall = wilson(correct / n_repeats, images) if images else Score(0.0, 0.0, 1.0)
+        precision = correct / predicted if predicted else 0.0
+        f1 = 2 * correct / (true + predicted)
         scores = (precision, recall.value, f1, images, recall.low, recall.high)
         found.append(ClassScore(label, *scores))
     return tuple(found)
