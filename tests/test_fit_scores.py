@@ -35,11 +35,11 @@ def test_permuted_labels_are_scored_at_chance(store_of, tmp_path, name):
 
 def test_permuted_labels_are_scored_at_chance_on_folds(store_of):
     codes, accuracies = make_codes(labels_of(45), strength=1), []
-    for seed in range(5):
+    for seed in range(4):
         labels = np.random.default_rng(seed).permutation(labels_of(45)).tolist()
-        found = fit(store_of(labels, codes=codes), clf="ridge", C=[0.1, 1, 100])
+        found = fit(store_of(labels, codes=codes), clf="ridge", C=[0.1, 100])
         accuracies.append(found.evaluation.accuracy.value)
-    assert np.mean(accuracies) < 1 / 3 + 3 * np.sqrt(1 / 3 * 2 / 3 / (5 * 45))
+    assert np.mean(accuracies) < 1 / 3 + 3 * np.sqrt(1 / 3 * 2 / 3 / (4 * 45))
 
 
 @pytest.mark.parametrize("how", ["l2", "centre", "sqrt-l2"])

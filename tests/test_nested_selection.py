@@ -22,7 +22,7 @@ LABELS = ("ant", "bee", "cat")
 def job_of(tmp_path, make_store):
     """Return a function that stores codes (n, 64) and prepares a fit on them."""
 
-    def call(codes, labels, name="codes", clf="logistic", C=None, **facts):
+    def call(codes, labels, name="codes", clf="ridge", C=None, **facts):
         recipe = Recipe(weights="random:0", layers=("block1_conv1",), pool="avg", size=(32, 32))
         n = len(codes)
         facts.setdefault("paths", [f"{k:03}.png" for k in range(n)])
@@ -59,7 +59,7 @@ def test_each_row_is_predicted_as_featx_fit_predicts_it_held_out(job_of):
 
 def test_a_fold_is_predicted_by_plain_scikit_learn_fitted_on_the_others(job_of):
     labels, codes = codes_of(60, 2.0)
-    predictions = cross_validate(job_of(codes, labels, C=10.0))
+    predictions = cross_validate(job_of(codes, labels, clf="logistic", C=10.0))
     X = normalize(codes.astype(np.float32).astype(float))
     pairs = make_folds(labels, np.arange(60), 0, 5)
     for fold, (fitted, held) in enumerate(pairs):
