@@ -1,4 +1,4 @@
-"""Models that featx 0.1 saved open, predict what they predicted then, and are saved anew."""
+"""Models that featx 0.1 saved open, predict as they did then, and can be saved again."""
 
 import json
 import shutil
