@@ -149,26 +149,27 @@ def options():
 
 
 def test_every_option_is_declared_in_one_place():
-    """No two options have the same help: verbs share declarations, which `option` alone makes."""
-    calls = {
-        path: [node for node in ast.walk(module) if isinstance(node, ast.Call)]
+    """No two options have the same help, since verbs share the declaration of an option."""
+    helps = Counter(
+        text.value
         for path, module in modules().items()
         if path.parent.name == "cli"
-    }
-    makers = {path.name for path, own in calls.items() for node in own if called(node, "Option")}
-    assert makers <= {"parsing.py", "app.py"}  # app.py: --version, which is no verb's
-    helps = Counter(
-        ast.unparse(node.args[0])
-        for node in calls[next(path for path in calls if path.name == "options.py")]
-        if called(node, "option") and node.args
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call)
+        for text in help_of(node)
     )
-    assert len(helps) > 40
-    assert max(helps.values()) == 1, helps.most_common(3)
+    assert len(helps) > 90
+    assert helps.most_common(1)[0][1] == 1, helps.most_common(3)
 
 
-def called(node, name):
-    """Return whether a call is of a function, by the last part of its name."""
-    return ast.unparse(node.func).rpartition(".")[2] == name
+def help_of(call):
+    """Return the help, a constant, of a call that declares an option or an argument."""
+    name = ast.unparse(call.func).rpartition(".")[2]
+    if name == "option" or (name == "partial" and ast.unparse(call.args[0]) == "option"):
+        texts = call.args[1:2] if name == "partial" else call.args[:1]
+    else:
+        texts = [each.value for each in call.keywords if each.arg == "help"]
+    return [text for text in texts if isinstance(text, ast.Constant)]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ ClusterName = Annotated[
 
 
 # Options that differ between verbs only in their default, or in how often they may be given.
-_Pool = partial(option, "How each feature map is pooled.", "none|avg|max|avg+max|grid:N|bilinear")
+_Pool = partial(option, "How each feature map is pooled.")
+_MODEL = "Model of featx fit or featx finetune."
 _Size = partial(option, "Image size at the input of the network, in pixels.", "224|HxW")
 _Scale = option(
     "Shorter side of the image, with its aspect ratio kept, instead of --size; repeatable.",
@@ -119,7 +120,7 @@ class _ListingOptions(Options):
 class LayerOptions(Options):
     """Options that decide how large codes are."""
 
-    pool: Annotated[str, _Pool()] = "none"
+    pool: Annotated[str, _Pool("none|avg|max|avg+max|grid:N|bilinear")] = "none"
     size: Annotated[str, _Size()] = "224"
     dtype: Annotated[Dtype, option("Number type in the store.")] = "float32"
 
@@ -308,10 +309,7 @@ class FinetuneOptions(_ListingOptions):
             "Last layer of VGG19 that is used; the head follows it.", "LAYER", default="block5_pool"
         ),
     ] = None
-    pool: Annotated[
-        str | None,
-        option("How each feature map is pooled.", "none|avg|max|avg+max|grid:N", default="avg"),
-    ] = None
+    pool: Annotated[str | None, _Pool("none|avg|max|avg+max|grid:N", default="avg")] = None
     size: Annotated[str | None, _Size(default="224")] = None
     init: Annotated[
         str | None,
@@ -388,7 +386,7 @@ class FinetuneOptions(_ListingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class _ModelOptions(Options):
-    model: Annotated[Path, option("Model of featx fit or featx finetune.")] = Path("model.skops")
+    model: Annotated[Path, option(_MODEL)] = Path("model.skops")
     codes: _Codes = None
     trust: _Trust = False
     weights: Annotated[
@@ -443,7 +441,7 @@ class PredictionOptions(_ModelOptions):
 class ExplanationOptions(_ModelOptions):
     """Options of `featx explain`."""
 
-    model: Annotated[Path, typer.Argument(help="Model of featx fit or featx finetune.")] = field()
+    model: Annotated[Path, typer.Argument(help=_MODEL)] = field()
     images: Annotated[list[str], typer.Argument(help="Images and folders of images.")]
     label: Annotated[
         str | None,
