@@ -172,13 +172,11 @@ def weight_shapes(name: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     if layer.kind == "pool":
         return None
     before = layers_up_to(name)[:-1]
-    channels = before[-1].channels if before else 3  # red, green, blue
     if layer.kind == "conv":
+        channels = before[-1].channels if before else 3  # red, green, blue
         return (3, 3, channels, layer.channels), (layer.channels,)
-    if before[-1].kind == "dense":
-        return (channels, layer.channels), (layer.channels,)
-    flattened = math.prod(activation_shape(before[-1].name, FC_SIZE))
-    return (flattened, layer.channels), (layer.channels,)
+    n_inputs = math.prod(activation_shape(before[-1].name, FC_SIZE))
+    return (n_inputs, layer.channels), (layer.channels,)
 
 
 def gflop(name: str, size: tuple[int, int]) -> float:

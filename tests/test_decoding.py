@@ -287,16 +287,9 @@ def test_cmyk_jpeg(tmp_path):
 # animations
 
 
-def test_gif_gives_its_first_frame(tmp_path):
-    """An animated GIF gives its first frame."""
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-    path = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
-    assert pixels_of(path)[0, 0].tolist() == [255, 0, 0]
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
-def test_other_animations_give_their_first_frame(tmp_path, name):
-    """Animated PNG and WebP, and a TIFF of two pages, give their first image."""
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.tif", "a.webp"])
+def test_animations_give_their_first_frame(tmp_path, name):
+    """Animated GIF, PNG and WebP, and a TIFF of two pages, give their first image."""
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     options = {"lossless": True} if name == "a.webp" else {}
     path = saved(tmp_path / name, frames[0], save_all=True, append_images=frames[1:], **options)
@@ -510,8 +503,7 @@ def test_reasons_before_any_byte(tmp_path):
     assert reason_of(tmp_path / "folder.png") == "is a directory"
     assert reason_of(tmp_path / "pipe.png") == "not a regular file"
     assert "null byte" in reason_of(tmp_path / "a\0b.png")
-    with pytest.raises(ImageError, match="symbolic links"):
-        read_image(tmp_path / "loop.png", SIZE, "squash")
+    assert "symbolic links" in reason_of(tmp_path / "loop.png")
     with pytest.raises(ImageError) as caught:
         read_image(tmp_path / "none.png", SIZE, "squash")
     assert caught.value.sha256 is None
@@ -600,13 +592,6 @@ def test_mode_without_a_conversion(noise, monkeypatch):
         to_rgb(image)
 
 
-def test_many_pixels_are_read_without_a_warning(tmp_path, noise, monkeypatch):
-    """Between once and twice Pillow's limit, there is no warning."""
-    path = saved(tmp_path / "a.png", noise)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 50 // 2)
-    assert read_image(path, (40, 50), "squash").pixels.shape == (40, 50, 3)
-
-
 def test_too_many_pixels(tmp_path, noise):
     """Above the limit an image is refused by its header; at the limit it is read."""
     for suffix in ("png", "jpg", "webp"):
@@ -640,11 +625,8 @@ def test_pillows_own_limit_does_not_matter(tmp_path, noise, monkeypatch, suffix,
         Image.open(path)
 
 
-def test_faults_of_links_and_names(tmp_path, noise):
-    """Circular links and missing files have reasons; a name that is not UTF-8 is read."""
-    (tmp_path / "a.jpg").symlink_to("b.jpg")
-    (tmp_path / "b.jpg").symlink_to("a.jpg")
-    assert "symbolic links" in reason_of(tmp_path / "a.jpg")
+def test_a_name_that_is_not_utf8(tmp_path, noise):
+    """The name of a file may be any bytes."""
     try:
         path = tmp_path / (os.fsdecode(b"\xff\xfe.png"))
         noise.save(str(tmp_path / "d.png"))

@@ -153,11 +153,9 @@ def test_no_images():
 
 COPIES = {
     "jpeg 30": (lambda image: image, {"format": "JPEG", "quality": 30}),
-    "jpeg 90": (lambda image: image, {"format": "JPEG", "quality": 90}),
     "half": (lambda image: scaled(image, 0.5), {}),
     "71 %": (lambda image: scaled(image, 0.71), {"format": "JPEG", "quality": 60}),
     "double": (lambda image: scaled(image, 2), {}),
-    "brighter by 10 %": (lambda image: brighter(image, 1.1), {}),
     "brighter by 30 %": (lambda image: brighter(image, 1.3), {}),
     "darker by 30 %": (lambda image: brighter(image, 0.7), {}),
     "contrast": (lambda image: ImageEnhance.Contrast(image).enhance(1.3), {}),
@@ -356,13 +354,13 @@ def test_memory_does_not_grow_with_the_square(monkeypatch, hashes):
     """Four times as many images have four times as many sketches, in blocks of the same size."""
     monkeypatch.setattr(duplicates, "_BLOCK_BYTES", 500_000)
     rng = np.random.default_rng(0)
-    thumbnails = rng.integers(0, 256, (1_600, 32, 32, 3), dtype=np.uint8)
-    phash = alike(1_600)
+    thumbnails = rng.integers(0, 256, (1_000, 32, 32, 3), dtype=np.uint8)
+    phash = alike(1_000)
     if hashes == "random":
-        phash = rng.integers(0, 2**64, 1_600, dtype=np.uint64)
-    sha256 = distinct(1_600)
+        phash = rng.integers(0, 2**64, 1_000, dtype=np.uint64)
+    sha256 = distinct(1_000)
     peaks = []
-    for n in (400, 1_600):
+    for n in (250, 1_000):
         tracemalloc.start()
         assert find_duplicates(sha256[:n], phash[:n], thumbnails[:n]) == ()
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -411,21 +409,10 @@ def test_inputs_are_not_modified():
 
 
 def test_pairs_with_two_labels_conflict():
-    pairs = (
-        DuplicatePair(0, 1, True, 1.0),
-        DuplicatePair(0, 2, True, 1.0),
-        DuplicatePair(3, 4, False, 0.97),
-    )
-    assert with_conflicting_labels(pairs, ["a", "a", "b", "a", "b"]) == pairs[1:]
-
-
-def test_a_missing_label_does_not_conflict():
-    pairs = (
-        DuplicatePair(0, 1, True, 1.0),
-        DuplicatePair(1, 2, True, 1.0),
-        DuplicatePair(2, 3, True, 1.0),
-    )
-    labels = np.array([None, "a", None, None], object)
+    """A missing label differs from none."""
+    pairs = tuple(DuplicatePair(0, i, True, 1.0) for i in range(1, 4))
+    assert with_conflicting_labels(pairs, ["a", "a", "b", None]) == pairs[1:2]
+    labels = np.array([None, "a", None, "b"], object)
     assert with_conflicting_labels(pairs, labels) == ()
 
 
@@ -479,12 +466,12 @@ def test_emoji_that_differ_in_a_crest_are_linked(facts):
 @pytest.mark.shared
 def test_photographs_are_different_and_their_copies_are_found(shared, facts):
     """Aerial photographs of fields, grass and water have little contrast."""
-    files = sorted((shared / "data" / "rsscn7_350").rglob("*.jpg"))[::7]
+    files = sorted((shared / "data" / "rsscn7_350").rglob("*.jpg"))[::14]
     photographs = [to_rgb(Image.open(file)) for file in files]
-    assert len(files) == 50
+    assert len(files) == 25
     originals = facts(photographs, compress_level=1)
     bright = [scaled(brighter(image, 1.3), 0.5) for image in photographs]
     copies = facts(bright, format="JPEG", quality=60)
     found = ends(find_duplicates(*joined(originals, copies)))
-    assert set(found) <= set(planted(50))
-    assert len(found) >= 49
+    assert set(found) <= set(planted(25))
+    assert len(found) >= 24

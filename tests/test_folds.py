@@ -22,7 +22,7 @@ def distinct(n: int) -> np.ndarray:
 # group numbers
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from([None, "", *"abcdef"]), st.sampled_from([None, "", *"abcdef"])),
@@ -45,12 +45,6 @@ def test_rows_with_a_common_value_are_one_group(rows):
 def test_the_same_text_in_two_columns_links_nothing():
     """A group name that equals a hash is not that hash."""
     assert group_numbers(["x", None], [None, "x"]).tolist() == [0, 1]
-
-
-def test_a_chain_links_its_ends():
-    """Row 0 has the group of row 1, which has the bytes of row 2."""
-    groups = group_numbers(["g", "g", None, None], ["1", "2", "2", "3"])
-    assert groups.tolist() == [0, 0, 0, 1]
 
 
 def test_pairs_link_rows_and_their_groups():
@@ -115,7 +109,7 @@ def labelled_groups(draw, *, pure: bool = False):
     return (y[groups] if pure else y), groups
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(rows=labelled_groups(), seed=st.integers(0, 3))
 def test_no_group_is_on_both_sides_of_a_fold(rows, seed):
     """Each row is scored once, and every training part has two classes or more."""
@@ -130,7 +124,7 @@ def test_no_group_is_on_both_sides_of_a_fold(rows, seed):
         assert sorted(np.concatenate([test for _, test in pairs])) == list(range(len(y)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(rows=labelled_groups(pure=True), seed=st.integers(0, 3))
 def test_divisible_classes_are_on_both_sides_of_every_fold(rows, seed):
     """This holds if each group has a single class."""

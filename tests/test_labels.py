@@ -1,7 +1,6 @@
 """A table of labels joined to a store's images: matches, notes and errors."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from featx.dataset.labels import LabelSettings, check_columns, relabel
@@ -96,12 +95,6 @@ def test_a_real_store(table, make_store, tmp_path):
     assert joined.label.tolist() == ["x0", "x1", "x2"]
     assert joined.status.tolist() == [Status.DONE, Status.DONE, Status.PENDING]
     assert notes == []
-
-
-@pytest.mark.parametrize("kind", [dict, pd.DataFrame])
-def test_columns_in_memory(kind):
-    """A dict and a DataFrame are tables."""
-    assert labels_of(kind(table_of(PATHS))) == (["x0", "x1", "x2"], [])
 
 
 def test_splits_and_groups_come_from_the_table(table):

@@ -30,10 +30,17 @@ fsspec = pytest.importorskip("fsspec", reason="no URLs: pip install 'featx[urls]
 
 @pytest.fixture
 def folder(image_folder):
-    """A folder that holds data/ with 27 images, one bad one, and their store straight.h5."""
+    """A folder that holds data/ with 27 images and one bad one."""
     (image_folder / "train/red/bad.png").write_bytes(b"no image")
-    run_job(job_in(image_folder.parent, output=image_folder.parent / "straight.h5"))
     return image_folder.parent
+
+
+@pytest.fixture(scope="module")
+def straight(make_image_folder, tmp_path_factory):
+    """The digests of the store that the folder itself gives."""
+    home = tmp_path_factory.mktemp("straight")
+    (make_image_folder(home / "data") / "train/red/bad.png").write_bytes(b"no image")
+    return digests(run_job(job_in(home)).path)
 
 
 def files_of(folder):
@@ -141,12 +148,23 @@ def manifest_of(paths, folder, name="table.csv"):
 
 
 @pytest.mark.parametrize("kind", ARCHIVES)
-def test_an_archive_is_a_folder(folder, kind):
-    """Classes, splits, the bad image and all codes are those of the folder."""
+def test_an_archive_has_the_files_of_the_folder(folder, kind):
+    """Classes, splits and bytes are those of the folder, in each kind of archive."""
+    archived, plain = (
+        [(r.path, r.label, r.split, read_digest(r.file)) for r in list_images(images).records]
+        for images in (ARCHIVES[kind](folder / "data", folder), folder / "data")
+    )
+    assert archived == plain
+    assert len(plain) == 28
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_an_archive_is_a_folder(folder, straight, kind):
+    """All codes are those of the folder, and the bad image is a row."""
     archive = ARCHIVES[kind](folder / "data", folder)
     made = run_job(job_in(folder, images=archive, batch_size=4))
     assert (made.n_done, made.n_failed) == (27, 1)
-    assert digests(made.path) == digests(folder / "straight.h5")
+    assert digests(made.path) == straight
     assert open_store(made.path).provenance["root"].endswith(f"://::{archive}")
 
 
@@ -248,7 +266,7 @@ def test_limits_and_reduced_jpegs_hold(folder):
         read_image(url, (32, 32), "squash", max_pixels=1000)
 
 
-def test_images_are_added_to_an_archive(folder):
+def test_images_are_added_to_an_archive(folder, straight):
     """The store is updated by the bytes of the images in the new archive."""
     kept = folder / "data/val/red/2.png"
     data = kept.read_bytes()
@@ -263,21 +281,21 @@ def test_images_are_added_to_an_archive(folder):
         "val/red/2.png",
     ]
     run_job(job)
-    assert digests(job.output) == digests(folder / "straight.h5")
+    assert digests(job.output) == straight
     assert job_in(folder, images=archive).remaining.is_empty
 
 
 # buckets
 
 
-def test_a_bucket_is_a_folder(folder, bucket):
+def test_a_bucket_is_a_folder(folder, bucket, straight):
     """A bucket, listed and read through fsspec, gives the store of the folder."""
     made = run_job(job_in(folder, images="memory://bucket/photos"))
-    assert digests(made.path) == digests(folder / "straight.h5")
+    assert digests(made.path) == straight
     assert open_store(made.path).provenance["root"] == "memory://bucket/photos"
 
 
-def test_a_stopped_run_resumes_and_finds_new_and_edited_images(folder, bucket):
+def test_a_stopped_run_resumes_and_finds_new_and_edited_images(folder, bucket, straight):
     """New and edited images are found by their bytes, as in a folder."""
     images = "memory://bucket/photos"
     with pytest.raises(KeyboardInterrupt):
@@ -286,7 +304,7 @@ def test_a_stopped_run_resumes_and_finds_new_and_edited_images(folder, bucket):
     assert again.remaining.resumes
     assert again.remaining.rows == tuple(range(8, 28))
     run_job(again)
-    assert digests(again.output) == digests(folder / "straight.h5")
+    assert digests(again.output) == straight
     new = (folder / "data/val/red/1.png").read_bytes()
     bucket.pipe("/bucket/photos/val/blue/0.png", new)
     edited = job_in(folder, images=images)
@@ -298,14 +316,14 @@ def test_a_stopped_run_resumes_and_finds_new_and_edited_images(folder, bucket):
     )  # all but the bad one; the new one is an old one
 
 
-def test_an_archive_in_a_bucket(folder, bucket):
+def test_an_archive_in_a_bucket(folder, bucket, straight):
     """The archive may be in a bucket, and is read again for each listing."""
     archive = zipped(folder / "data/train", folder / "photos.zip")
     bucket.put(str(archive), "/bucket/photos.zip")
     assert len(list_images("memory://bucket/photos.zip").records) == 19
     bucket.put(str(zipped(folder / "data", archive)), "/bucket/photos.zip")
     made = run_job(job_in(folder, images="memory://bucket/photos.zip"))
-    assert digests(made.path) == digests(folder / "straight.h5")
+    assert digests(made.path) == straight
 
 
 def test_an_empty_bucket(bucket):

@@ -152,9 +152,9 @@ def make_split(
     if n_without := int(np.sum(split == None)):  # noqa: E711  element by element
         notes.append(f"Left out: {counted(n_without, 'image')} without a split.")
     train, val, test = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
+    if given == {"train"}:
+        return DataSplit(train, _NO_ROWS, train, train, "folds"), notes
     if "test" not in given:
-        if "val" not in given:
-            return DataSplit(train, _NO_ROWS, train, train, "folds"), notes
         return DataSplit(train, _NO_ROWS, train, val, "val"), notes
     if "val" in given:
         where = "val" if select else "folds of train"
@@ -162,9 +162,8 @@ def make_split(
             f"Settings are chosen on {where}; the classifier is fitted on train and val, and "
             "scored once on test."
         )
-    return DataSplit(
-        train, val if select else _NO_ROWS, np.union1d(train, val), test, "test"
-    ), notes
+    decides = val if select else _NO_ROWS
+    return DataSplit(train, decides, np.union1d(train, val), test, "test"), notes
 
 
 def outer_folds(

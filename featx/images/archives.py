@@ -84,10 +84,9 @@ class Archive:
         Exception
             Any exception of `zipfile` and `tarfile` on damaged data.
         """
-        try:
-            member = self._members[posixpath.normpath(name)]
-        except KeyError as error:
-            raise FileNotFoundError(name) from error
+        member = self._members.get(posixpath.normpath(name))
+        if member is None:
+            raise FileNotFoundError(name)
         with self._lock:  # all threads share one position in the file
             return self._read(member)
 

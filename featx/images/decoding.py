@@ -186,11 +186,10 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
         reason = "empty file"
         raise ImageError(reason)
     Image.init()
-    for name in _FORMATS:
-        factory, accept = Image.OPEN.get(name, (None, None))
-        accepted = accept(data[:16]) if accept is not None else False
+    for name in (each for each in _FORMATS if each in Image.OPEN):
+        factory, accept = Image.OPEN[name]
         # AVIF and WebP return a sentence if Pillow was built without them.
-        if not accepted or isinstance(accepted, str):
+        if accept is None or accept(data[:16]) is not True:
             continue
         if name == "JPEG":
             # The usual factory also looks for a second image, and warns if that is broken.
