@@ -204,7 +204,6 @@ class _Submitted:
 
     key: int
     task: Task[None]
-    only: str | None
     status: str = "pending"
     callback: Callable[["_Submitted"], None] = lambda submitted: None
 
@@ -266,7 +265,6 @@ class VirtualCluster:
         worker = self._workers.pop(name)
         self.worker_seconds += self.now - worker.since
         for submitted in worker.chunks:
-            submitted.only = None
             self._assign(submitted)
 
     def at(self, when: float, what: Callable[[], object]) -> None:
@@ -274,7 +272,7 @@ class VirtualCluster:
         heapq.heappush(self._events, (when, next(self._count), what))
 
     def _assign(self, submitted: _Submitted) -> None:
-        name = submitted.only if submitted.only in self._workers else self._with_room()
+        name = self._with_room()
         worker = self._workers[name]
         worker.chunks.append(submitted)
         if len(worker.chunks) == 1:
@@ -307,21 +305,21 @@ class VirtualCluster:
 
     def _take_from_others(self, name: str) -> None:
         for other in self._workers.values():
-            if len(other.chunks) > 1 and other.chunks[-1].only is None:
+            if len(other.chunks) > 1:
                 self._workers[name].chunks.append(other.chunks.pop())
                 self._start(name)
                 return
 
     # the interface that featx uses
 
-    def submit(self, _: object, task: Task[None], *, pure: bool, workers: str | None) -> _Submitted:
+    def submit(self, _: object, task: Task[None], *, pure: bool) -> _Submitted:
         """Submit a chunk, and advance the clock by its cost."""
         assert not pure
         self.now += self._client_cost
         self.busy += self._client_cost
         self._scheduler_free_at = max(self._scheduler_free_at, self.now) + self._scheduler_cost
         self.scheduler_busy += self._scheduler_cost
-        submitted = _Submitted(next(self._count), task, workers)
+        submitted = _Submitted(next(self._count), task)
         self.at(self._scheduler_free_at, lambda: self._assign(submitted))
         return submitted
 
@@ -333,10 +331,6 @@ class VirtualCluster:
     def ncores(self) -> dict[str, int]:
         """Return the current workers, each with one thread."""
         return dict.fromkeys(self._workers, 1)
-
-    def processing(self) -> dict[str, list[int]]:
-        """Return the chunks of each worker."""
-        return {name: [g.key for g in each.chunks] for name, each in self._workers.items()}
 
     def cancel(self, submitted: list[_Submitted], force: bool) -> None:
         """Do nothing."""

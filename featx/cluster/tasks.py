@@ -170,10 +170,8 @@ class _Run(Generic[Result]):
             if self._client.status == "running":
                 self._client.cancel(list(self._submitted), force=True)
 
-    def _submit(self, index: int, task: Task[Result], worker: str | None = None) -> None:
-        future = self._client.submit(
-            _run_on_worker, task, *self._shared, pure=False, workers=worker
-        )
+    def _submit(self, index: int, task: Task[Result]) -> None:
+        future = self._client.submit(_run_on_worker, task, *self._shared, pure=False)
         self._submitted[future] = _Submitted(index, task, time.monotonic())
         future.add_done_callback(self._completed.put)
 
@@ -253,36 +251,25 @@ class _Run(Generic[Result]):
             result: Result = self._answer(self._client.gather(future, asynchronous=True))
             return result
         self._check_scheduler()
-        error = future.exception() if future.status == "error" else None
+        error = future.exception()
         if isinstance(error, ClusterError):
             raise error
-        # Dask wraps some errors.
-        cause = error.__cause__ or error if error is not None else None
-        reason = f"{type(cause).__name__}: {cause}" if cause is not None else future.status
+        cause = error.__cause__ or error  # Dask wraps some errors
+        reason = f"{type(cause).__name__}: {cause}"
         if isinstance(error, KilledWorker):
             reason = "every worker that ran it died, perhaps because of too little memory"
         message = f"{submitted.task.name} failed on the cluster: {reason}. {self._advice}"
         raise ClusterError(message)
 
     def _duplicate_slow(self, limit: float) -> None:
-        """Submit tasks that run for longer than the limit to idle workers, each once."""
-        now = time.monotonic()
-        slow = {
-            future.key: submitted
-            for future, submitted in self._submitted.items()
-            if now - submitted.began > limit
-            and submitted.index not in self._duplicated
-            and submitted.index not in self._done
-        }
-        if not slow:
-            return
-        processing = self._answer(self._client.scheduler.processing())
-        idle = [worker for worker, keys in processing.items() if not keys]
-        running = {key for keys in processing.values() for key in keys}
-        late = [submitted for key, submitted in slow.items() if key in running]
-        for submitted, worker in zip(late, idle, strict=False):
+        """Submit tasks that run for longer than the limit once more; Dask selects idle workers."""
+        n_idle = max(0, self._n_workers - len(self._submitted))
+        began = time.monotonic() - limit
+        known = self._duplicated | self._done
+        slow = [s for s in self._submitted.values() if s.began < began and s.index not in known]
+        for submitted in slow[:n_idle]:
             self._duplicated.add(submitted.index)
-            self._submit(submitted.index, submitted.task, worker)
+            self._submit(submitted.index, submitted.task)
 
 
 def _run_on_worker(task: Task[Result], *shared: object) -> Result:
