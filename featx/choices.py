@@ -5,40 +5,10 @@ all use these. This file imports nothing heavy, so that `featx --help` answers a
 """
 
 import dataclasses
-from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from featx.errors import OptionError
 from featx.text import did_you_mean
-
-__all__ = [
-    "Augmentation",
-    "Calibration",
-    "ClassWeight",
-    "Classifier",
-    "Dtype",
-    "Duplicates",
-    "HeadInit",
-    "Jpeg",
-    "Normalise",
-    "Optimizer",
-    "Pool",
-    "Precision",
-    "Preprocess",
-    "PresetName",
-    "ProbeClassifier",
-    "Refit",
-    "Resize",
-    "ScalesJoin",
-    "Schedule",
-    "Select",
-    "Solver",
-    "Split",
-    "check_choice",
-    "check_choices",
-    "choices_of",
-    "flag_of",
-]
 
 # Codes. "grid:N" has a number in it, so no Literal can list it: `featx.Recipe` checks a pool.
 Pool = Literal["none", "avg", "max", "avg+max", "bilinear"] | str
@@ -105,11 +75,8 @@ def choices_of(literal: Any) -> tuple[str, ...]:
     """
     if get_origin(literal) is Literal:
         return tuple(str(value) for value in get_args(literal))
-    if get_origin(literal) in {Union, UnionType}:
-        members = [each for each in get_args(literal) if each is not type(None)]
-        if len(members) == 1:
-            return choices_of(members[0])
-    return ()
+    members = [each for each in get_args(literal) if each is not type(None)]
+    return choices_of(members[0]) if get_origin(literal) is Union and len(members) == 1 else ()
 
 
 def check_choice(setting: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -5,12 +5,31 @@ HDF5 lets a file refer to other files, whose data then look like its own, and le
 values than any memory has. Neither is accepted. This module does not know the meaning of the data.
 """
 
+import lzma
 import math
+import zipfile
+import zlib
 from collections.abc import Iterator
 
 import h5py
 
-__all__ = ["NotInsideError", "check_held", "inside", "objects_inside"]
+__all__ = ["READ_FAILURES", "NotInsideError", "check_held", "inside", "objects_inside"]
+
+#: What h5py, zipfile and json raise for damaged files.
+READ_FAILURES = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 #: Bytes that are never refused, because any memory has them.
 _SMALL = 64_000_000

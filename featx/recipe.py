@@ -365,17 +365,12 @@ class Recipe:
         list of Difference
             In the order of the fields; empty if both are equal.
         """
-        return [
-            Difference(
-                field.name,
-                *(
-                    _spelt(getattr(r, field.name), "x" if field.name == "size" else "+")
-                    for r in (self, expected)
-                ),
-            )
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != getattr(expected, field.name)
-        ]
+        found = []
+        for name, received in vars(self).items():
+            wanted, between = getattr(expected, name), "x" if name == "size" else "+"
+            if received != wanted:
+                found.append(Difference(name, _spelt(received, between), _spelt(wanted, between)))
+        return found
 
     def _settle_crops(self) -> None:
         """Check the crops; ten crops are five crops with their mirror images."""

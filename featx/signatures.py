@@ -67,15 +67,7 @@ def takes_fields_of(settings: Callable[P, T]) -> Callable[[Callable[[T], R]], Ca
     >>> paint(colour="blue"), str(inspect.signature(paint))
     ('blue', "(*, colour: str = 'red')")
     """
-
-    def decorate(function: Callable[[T], R]) -> Callable[P, R]:
-        @functools.wraps(function)
-        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            return function(settings(*args, **kwargs))
-
-        return _described(wrapper, settings, function, _documentation(settings))
-
-    return decorate
+    return _calling_first(settings, _documentation(settings))
 
 
 def prepared_by(prepare: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R]]:
@@ -91,19 +83,10 @@ def prepared_by(prepare: Callable[P, T]) -> Callable[[Callable[[T], R]], Callabl
     callable
         A decorator for a function of one argument, the job.
     """
-
-    def decorate(function: Callable[[T], R]) -> Callable[P, R]:
-        @functools.wraps(function)
-        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            return function(prepare(*args, **kwargs))
-
-        sections = _sections(inspect.getdoc(prepare) or "")
-        own = {"", "Returns", "Examples"}
-        return _described(
-            wrapper, prepare, function, {k: v for k, v in sections.items() if k not in own}
-        )
-
-    return decorate
+    sections = _sections(inspect.getdoc(prepare) or "")
+    for own in ("", "Returns", "Examples"):
+        sections.pop(own, None)
+    return _calling_first(prepare, sections)
 
 
 def method_taking_fields_of(
@@ -154,21 +137,25 @@ def documented_by(settings: Any) -> Callable[[C], C]:
     return decorate
 
 
-def _described(
-    wrapper: Callable[P, R],
-    parameters: Callable[P, Any],
-    function: Callable[..., R],
-    documentation: dict[str, str],
-) -> Callable[P, R]:
-    """Give a wrapper the parameters of one callable and the result of another."""
-    returns = inspect.signature(function).return_annotation
-    signature = inspect.signature(parameters).replace(return_annotation=returns)
-    wrapper.__signature__ = signature  # type: ignore[attr-defined]
-    annotations = {name: each.annotation for name, each in signature.parameters.items()}
-    wrapper.__annotations__ = {**annotations, "return": returns}
-    sections = documentation | _sections(inspect.getdoc(function) or "")
-    wrapper.__doc__ = _docstring(sections)
-    return wrapper
+def _calling_first(
+    first: Callable[P, T], documentation: dict[str, str]
+) -> Callable[[Callable[[T], R]], Callable[P, R]]:
+    """Let a function of one value take the arguments of the callable that makes the value."""
+
+    def decorate(function: Callable[[T], R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            return function(first(*args, **kwargs))
+
+        returns = inspect.signature(function).return_annotation
+        signature = inspect.signature(first).replace(return_annotation=returns)
+        wrapper.__signature__ = signature  # type: ignore[attr-defined]
+        annotations = {name: each.annotation for name, each in signature.parameters.items()}
+        wrapper.__annotations__ = {**annotations, "return": returns}
+        wrapper.__doc__ = _docstring(documentation | _sections(inspect.getdoc(function) or ""))
+        return wrapper
+
+    return decorate
 
 
 def _docstring(sections: dict[str, str]) -> str:

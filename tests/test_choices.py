@@ -18,8 +18,7 @@ from featx.fitting import CLASSIFIERS
 
 def literals():
     """Return every Literal of the module, by name."""
-    found = {name: getattr(choices, name) for name in choices.__all__}
-    return {name: each for name, each in found.items() if get_origin(each) is Literal}
+    return {name: each for name, each in vars(choices).items() if get_origin(each) is Literal}
 
 
 def test_flags():

@@ -187,7 +187,7 @@ def test_with_a_rename_no_layer_is_matched_by_order(tmp_path):
             "own.h5",
             {"conv2d_10x": "block1_conv1"},
             WeightsError,
-            ["--rename conv2d_10x=block1_conv1", "own.h5", "'conv2d_10'", "conv2d_9 and 6 more"],
+            ["--rename conv2d_10x=block1_conv1", "own.h5", "'conv2d_10'", "conv2d_9' and 6 more"],
         ),
         ("own.h5", {"my $1": "block1_conv1"}, WeightsError, ["--rename 'my $1=block1_conv1'"]),
         ("own.h5", {"conv2d_0": "block1_con1"}, UnknownLayerError, ["'block1_conv1'"]),

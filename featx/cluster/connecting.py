@@ -158,12 +158,10 @@ def connect(name: str, on_change: Callable[[str], None] | None = None) -> Iterat
                 opened.enter_context(_worker_environment(int(rest)))
                 local = opened.enter_context(_local(_environments(kind, int(rest))))
                 client = opened.enter_context(Client(local))
-            elif kind == "file":
-                client = opened.enter_context(
-                    Client(scheduler_file=rest, timeout=_SECONDS_TO_CONNECT)
-                )
             else:
-                client = opened.enter_context(Client(name, timeout=_SECONDS_TO_CONNECT))
+                scheduler = {"scheduler_file": rest} if kind == "file" else {"address": name}
+                client = Client(**scheduler, timeout=_SECONDS_TO_CONNECT)
+                opened.enter_context(client)
         except (OSError, ValueError) as error:
             message = (
                 f"No scheduler answers at {name}: {error}. Start one with dask scheduler and dask "
@@ -185,15 +183,12 @@ def _closed_if_lost(client: "Client") -> Iterator[None]:
             local = client.cluster
             if local is not None:
                 local.shutdown_scheduler = False  # would wait for half a minute
-            logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
-            levels = [log.level for log in logs]
-            for log in logs:
-                log.setLevel(logging.CRITICAL)
+            disabled = logging.root.manager.disable
+            logging.disable()
             try:
                 client.close()
             finally:
-                for log, level in zip(logs, levels, strict=True):
-                    log.setLevel(level)
+                logging.disable(disabled)
 
 
 def _worker_environment(n_workers: int) -> Any:

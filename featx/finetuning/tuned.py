@@ -16,8 +16,8 @@ import numpy as np
 from featx.errors import ModelError, WeightsError
 from featx.finetuning.heads import Head
 from featx.finetuning.network import Network
-from featx.hdf5 import check_held, inside
-from featx.network.weights.files import READ_FAILURES, open_weights, read_member
+from featx.hdf5 import READ_FAILURES, check_held, inside
+from featx.network.weights.files import open_weights, read_member
 from featx.outputs import whole_file
 from featx.recipe import Recipe
 from featx.text import counted

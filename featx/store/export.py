@@ -94,8 +94,8 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
     # Compression would take ten times as long as writing, and save a tenth of the size.
     with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
         for block in store.row_blocks(rows):
-            columns_of_text = [_texts(getattr(store.images, name)[block]) for name in _METADATA]
-            arrays = [pa.array(values, pa.string()) for values in columns_of_text]
+            texts = [getattr(store.images, name)[block] for name in _METADATA]
+            arrays = [pa.array([v and printable(v) for v in each], pa.string()) for each in texts]
             if as_lists:
                 for layer, width in widths.items():
                     flat = store.read_rows(layer, block).reshape(-1)
@@ -105,11 +105,6 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
                     pa.array(column) for column in store.read_codes(store.recipe.layers, block).T
                 ]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
-
-
-def _texts(values: NDArray[np.object_]) -> list[str | None]:
-    """Return metadata as text that Parquet can store."""
-    return [None if value is None else printable(value) for value in values]
 
 
 def _write_csv(store: Store, rows: NDArray[np.integer], path: Path) -> None:

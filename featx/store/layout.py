@@ -31,7 +31,6 @@ attribute provenance      str (JSON)               who made them, when, from whi
 """
 
 import enum
-import errno
 import json
 import math
 import os
@@ -127,7 +126,7 @@ def create_store(
         try:
             _reserve_space(temporary)
         except OSError as error:
-            raise StoreError(_no_room(path, n_bytes)) if is_full(error) else error from error
+            raise _no_room(path, n_bytes) if is_full(error) else error from error
         if fill is not None:
             fill(temporary)
 
@@ -185,34 +184,26 @@ def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype
 
 def _reserve_space(path: Path) -> None:
     """Allocate the holes of a file, so that too little space is found now."""
-    n_bytes = path.stat().st_size
-    if hasattr(os, "posix_fallocate"):
+    if hasattr(os, "posix_fallocate"):  # macOS cannot reserve space
         with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, n_bytes)
-    elif shutil.disk_usage(path.parent).free < n_bytes:  # macOS cannot reserve space
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _check_room(path: Path, n_bytes: int) -> None:
     """Refuse a file that is larger than the free space or the system's limit for files."""
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit != resource.RLIM_INFINITY and limit < n_bytes:
-        message = (
-            f"There is not enough space for {path}: the system limits files to "
-            f"{limit / 1e9:.2f} GB (ulimit -f), but the store needs {n_bytes / 1e9:.2f} GB. "
-            f"{_SMALLER}"
+        raise _no_room(
+            path, n_bytes, f"the system limits files to {limit / 1e9:.2f} GB (ulimit -f)"
         )
-        raise StoreError(message)
     if shutil.disk_usage(path.absolute().parent).free < n_bytes:
-        raise StoreError(_no_room(path, n_bytes))
+        raise _no_room(path, n_bytes)
 
 
-def _no_room(path: Path, n_bytes: int) -> str:
+def _no_room(path: Path, n_bytes: int, reason: str = "") -> StoreError:
     free = shutil.disk_usage(path.parent).free
-    return (
-        f"There is not enough space for {path}: {free / 1e9:.2f} GB are free in {path.parent}, "
-        f"but the store needs {n_bytes / 1e9:.2f} GB. {_SMALLER}"
+    reason = reason or f"{free / 1e9:.2f} GB are free in {path.parent}"
+    return StoreError(
+        f"There is not enough space for {path}: {reason}, but the store needs "
+        f"{n_bytes / 1e9:.2f} GB. Use --pool avg, --dtype float16, or -o on another disk."
     )
-
-
-_SMALLER = "Use --pool avg, --dtype float16, or -o on another disk."

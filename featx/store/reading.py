@@ -20,25 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import FeatxError, OptionError, StoreError
-from featx.hdf5 import NotInsideError, check_held, inside
+from featx.hdf5 import READ_FAILURES, NotInsideError, check_held, inside
 from featx.recipe import Recipe
 from featx.store.layout import FORMAT, FORMAT_VERSION, THUMBNAIL_SHAPE, Status
 
 __all__ = ["ImageTable", "Store", "adjacent_rows", "open_store"]
 
 _BLOCK_BYTES = 32_000_000
-
-# Errors that h5py and json raise for damaged files.
-_DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True)
@@ -134,7 +122,7 @@ class Store:
             if offset is None:
                 try:
                     return np.asarray(dataset[...])
-                except _DAMAGE as error:
+                except READ_FAILURES as error:
                     raise _damaged(self.path) from error
             shape, dtype = dataset.shape, dataset.dtype
         return np.memmap(self.path, dtype, "r", offset, shape)
@@ -346,7 +334,7 @@ def open_store(path: Path | str) -> Store:
     except NotInsideError as error:
         message = f"{path} {error}. A store written by featx never does. Do not trust this file."
         raise StoreError(message) from error
-    except _DAMAGE as error:
+    except READ_FAILURES as error:
         if zipfile.is_zipfile(path):
             message = f"{path} is a zip archive, not a store. Inspect it with: featx info {path}"
             raise StoreError(message) from error

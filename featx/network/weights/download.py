@@ -97,15 +97,9 @@ def fetch_imagenet(*, top: bool, progress: bool = False) -> Path:
         if _md5(keras_file) == release.md5:
             return keras_file
         logger.warning("%s is not used: its md5 differs from that of Keras's release.", keras_file)
-    return _retrieve(release, progress=progress)
-
-
-def _retrieve(release: Release, *, progress: bool) -> Path:
-    """Return a file from the cache of featx; download it if necessary."""
     import pooch  # imported here because it imports requests, which is slow
 
-    folder = _own_cache()
-    url = IMAGENET_URL + release.name
+    folder, url = _own_cache(), IMAGENET_URL + release.name
     if not (folder / release.name).is_file():
         logger.info("Downloading %s (%s) to %s", url, release.size, folder)
     pooch.get_logger().setLevel(logging.WARNING)  # the log line above replaces its messages
@@ -120,16 +114,8 @@ def _retrieve(release: Release, *, progress: bool) -> Path:
                 downloader=pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16),
             )
         except (OSError, ValueError) as error:
-            _hang_up(error)
             raise WeightsError(_failure(error, url, release, folder)) from error
     return Path(found)
-
-
-def _hang_up(error: Exception) -> None:
-    """Close the response of a server that refused; pooch leaves it open."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        response.close()
 
 
 def _failure(error: Exception, url: str, release: Release, folder: Path) -> str:
@@ -138,6 +124,7 @@ def _failure(error: Exception, url: str, release: Release, folder: Path) -> str:
     if isinstance(error, OSError) and error.strerror:
         reason = f"{folder} cannot be written: {error.strerror}"
     elif response is not None:
+        response.close()  # pooch leaves it open
         reason = f"the server returned status {response.status_code}"
     elif isinstance(error, OSError):
         reason = f"the connection to {urlsplit(url).netloc} failed ({type(error).__name__})"

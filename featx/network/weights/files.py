@@ -6,11 +6,9 @@ name, and refused if they would grow a hundredfold. This file does not know abou
 """
 
 import json
-import lzma
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,25 +16,9 @@ from pathlib import Path
 import h5py
 
 from featx.errors import WeightsError
-from featx.hdf5 import NotInsideError
+from featx.hdf5 import READ_FAILURES, NotInsideError
 
-__all__ = ["READ_FAILURES", "damaged", "open_weights", "read_member"]
-
-#: What h5py, zipfile and json raise for damaged files.
-READ_FAILURES = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+__all__ = ["damaged", "open_weights", "read_member"]
 
 _ZIP_SIGNATURE = b"PK\x03\x04"
 _INSIDE = "model.weights.h5"
@@ -73,8 +55,14 @@ def open_weights(path: Path) -> Iterator[tuple[h5py.File, object]]:
         try:
             if start.startswith(_ZIP_SIGNATURE):
                 file, config = _open_archive(path, stack)
+            elif h5py.is_hdf5(path):
+                file, config = stack.enter_context(h5py.File(path, "r")), None
             else:
-                file, config = _open_hdf5(path, start, stack), None
+                message = (
+                    f"{path} is not a weights file: it starts with {start!r}. Expected HDF5 or a "
+                    ".keras archive. Use --weights FILE with another file, or --weights bundled."
+                )
+                raise WeightsError(message)
             kind = str(file.attrs.get("format"))
         except READ_FAILURES as error:
             raise damaged(path, error) from error
@@ -94,12 +82,12 @@ def damaged(path: Path, error: Exception) -> WeightsError:
             f"{path} {error}. Expected all weights in one file. Save the model again with Keras, "
             "or use --weights bundled."
         )
-        return WeightsError(message)
-    message = (
-        f"{path} is incomplete or damaged: it starts as a weights file, but cannot be read to "
-        f"the end ({path.stat().st_size:,} bytes). Copy or download it again, or use --weights "
-        "bundled."
-    )
+    else:
+        message = (
+            f"{path} is incomplete or damaged: it starts as a weights file, but cannot be read to "
+            f"the end ({path.stat().st_size:,} bytes). Copy or download it again, or use --weights "
+            "bundled."
+        )
     return WeightsError(message)
 
 
@@ -116,16 +104,6 @@ def _first_bytes(path: Path) -> bytes:
             "Use --weights FILE with another file, or --weights bundled."
         )
         raise WeightsError(message) from error
-
-
-def _open_hdf5(path: Path, start: bytes, stack: ExitStack) -> h5py.File:
-    if not h5py.is_hdf5(path):
-        message = (
-            f"{path} is not a weights file: it starts with {start!r}. Expected HDF5 or a .keras "
-            "archive. Use --weights FILE with another file, or --weights bundled."
-        )
-        raise WeightsError(message)
-    return stack.enter_context(h5py.File(path, "r"))
 
 
 def _open_archive(path: Path, stack: ExitStack) -> tuple[h5py.File, object]:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import h5py
 
-from featx.hdf5 import inside, objects_inside
+from featx.hdf5 import READ_FAILURES, inside, objects_inside
 from featx.layers import LAYERS
-from featx.network.weights.files import READ_FAILURES, damaged, open_weights
+from featx.network.weights.files import damaged, open_weights
 
 __all__ = ["WEIGHTED", "Contents", "Entry", "config_names", "open_layout", "vgg19_name"]
 

@@ -16,7 +16,7 @@ from typing import Literal
 from featx.errors import OptionError, WeightsError
 from featx.layers import LAYERS, deepest, layers_up_to, weight_shapes
 from featx.network.weights.layouts import WEIGHTED, Entry, open_layout, vgg19_name
-from featx.text import counted, did_you_mean, nearest
+from featx.text import counted, did_you_mean, nearest, quoted_list
 
 __all__ = [
     "Match",
@@ -310,10 +310,7 @@ def _details(
     )
     used = set(match.fits.values())
     unused = {entry: label for entry, label in _labels(entries).items() if entry not in used}
-    if unused:
-        yield "The file also holds:" if used else "The file holds:"
-    else:
-        yield "The file holds no other layers." if used else "The file holds no layers."
+    yield "Other layers of the file:" if unused else "The file holds no other layers."
     yield from _table([(label, _shapes(entry.shapes)) for entry, label in unused.items()])
     yield from _explanation(match, lacking)
     if {entry.shapes for entry in unused} & {weight_shapes(name) for name in lacking}:
@@ -356,11 +353,8 @@ def _explanation(match: Match, lacking: list[str]) -> Iterator[str]:
 
 
 def _is_channels_first(name: str, entry: Entry) -> bool:
-    expected = weight_shapes(name)
-    if expected is None or len(expected[0]) != 4 or not entry.shapes:
-        return False
-    height, width, before, after = expected[0]
-    return entry.shapes[0] == (after, before, height, width)
+    kernel, _ = weight_shapes(name) or ((), ())
+    return len(kernel) == 4 and entry.shapes[:1] == ((kernel[3], kernel[2], *kernel[:2]),)
 
 
 def _no_such_layer(old: str, new: str, labels: Mapping[Entry, str], path: Path | None) -> str:
@@ -370,12 +364,10 @@ def _no_such_layer(old: str, new: str, labels: Mapping[Entry, str], path: Path |
             f"{_flag(old, new)}: {path} has {len(same)} layers named {old}. Put the place before "
             f"the name: {' or '.join(same[:2])}"
         )
-    held = [*labels.values()]
-    more = len(held) - _LONGEST_LIST
-    shown = ", ".join(held[:_LONGEST_LIST]) + (f" and {more} more" if more > 0 else "")
+    held = labels.values()
     return (
         f"{_flag(old, new)}: {path} has no layer '{old}'.{did_you_mean(old, held)}\n"
-        f"The file holds: {shown or 'no layers'}.\n"
+        f"The file holds: {quoted_list(held, _LONGEST_LIST) or 'no layers'}.\n"
         f"List its contents with: featx info {path}"
     )
 

@@ -17,10 +17,9 @@ import h5py
 import numpy as np
 
 from featx.errors import OptionError, WeightsError
-from featx.hdf5 import check_held, inside
+from featx.hdf5 import READ_FAILURES, check_held, inside
 from featx.layers import LAYERS, find_layer, weight_shapes
 from featx.network.weights.download import fetch_imagenet
-from featx.network.weights.files import READ_FAILURES
 from featx.network.weights.layouts import open_layout
 from featx.network.weights.matching import (
     Renames,
@@ -175,11 +174,9 @@ def read_weights(
             )
         weights = {}
         for name in names:
-            kernel, bias = match.fits[name].datasets
-            weights[name] = (
-                _read_array(contents.file, kernel, name, path),
-                _read_array(contents.file, bias, name, path),
-            )
+            datasets = match.fits[name].datasets
+            kernel, bias = (_read_array(contents.file, each, name, path) for each in datasets)
+            weights[name] = kernel, bias
         return weights
 
 
@@ -266,8 +263,6 @@ def _read_array(file: h5py.File, dataset: str, name: str, path: Path) -> np.ndar
             raise WeightsError(message)
         check_held(file, stored)
         array = _as_float32(stored[...])
-    except WeightsError:
-        raise
     except READ_FAILURES as error:
         message = (
             f"{name} of {path} cannot be read: that part of the file is damaged, or compressed "
