@@ -21,8 +21,7 @@ def rate(folder: Path, n: int, precision: str, settings: dict) -> dict:
     """Extract the first images of a folder; return the seconds per image of the second half."""
     import dataclasses
 
-    from featx.extraction import prepare_extraction, run_extraction
-    from featx.extraction.resuming import RemainingWork, find_existing
+    from featx.extraction import extraction_of, prepare_extraction, run_extraction
 
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(temporary) / "codes.h5"
@@ -30,17 +29,13 @@ def rate(folder: Path, n: int, precision: str, settings: dict) -> dict:
             folder, layer=LAYER, pool="avg", precision=precision, output=output, **settings
         )
         listing = dataclasses.replace(job.listing, records=job.listing.records[:n])
-        remaining = RemainingWork(
-            find_existing(output), output, resumes=False, rows=tuple(range(n))
-        )
         marks: list[tuple[int, float]] = []
         job = dataclasses.replace(
             job,
             listing=listing,
-            remaining=remaining,
             progress=lambda done, _: marks.append((done, time.perf_counter())),
         )
-        run_extraction(job)
+        run_extraction(extraction_of(job, job.recipe, job.source, output))
     middle = min(range(len(marks)), key=lambda k: abs(marks[k][0] - n / 2))
     (before, started), (after, ended) = marks[middle], marks[-1]
     return {"seconds": (ended - started) / (after - before)}

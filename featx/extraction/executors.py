@@ -81,10 +81,9 @@ class LocalExecutor:
             size = settle_batch_size(job.batch_size, backbone.recipe, len(each.rows), device)
             self._loaded[each.rows] = backbone, size
         backbone, size = self._loaded[passes[0].rows]
-        device = getattr(backbone, "device", None)
         return {
             "batch_size": size,
-            "device": device.description if device is not None else "",
+            "device": backbone.device.description if hasattr(backbone, "device") else "",
             "backend": keras.backend.backend(),
             "keras": keras.__version__,
         }
@@ -153,26 +152,23 @@ class ClusterExecutor:
         }
 
     def fill(
-        self,
-        each: Pass,
-        writers: Sequence[StoreWriter],
-        pace: Pace,
+        self, each: Pass, writers: Sequence[StoreWriter], pace: Pace
     ) -> Generator[int, None, None]:
         """Hand out chunks until all rows are written; yield the rows of each finished chunk."""
         step = whole_batches(images_per_chunk(len(each.rows), self._n_gpus), self._sizes[each.rows])
         starts = range(0, len(each.rows), step)
-        # Chunks are made one by one: those of a hundred million images would fill the memory.
-        chunks = (self._chunk(each, each.rows[k : k + step]) for k in starts)
-        tasks = (
-            Task(partial(_fill_chunk, chunk), f"Rows {chunk.part.rows[0]} to {chunk.part.rows[-1]}")
-            for chunk in chunks
-        )
+        # Tasks are made one by one: those of a hundred million images would fill the memory.
+        tasks = (self._task(each, each.rows[k : k + step]) for k in starts)
         running = run_tasks(self._cluster, tasks, advice=_KEPT, results=False)
         with contextlib.closing(running) as done:
             for number, _ in done:
                 yield min(step, len(each.rows) - starts[number])
         for target in self._targets:
             _check_arrived(target, each.rows)
+
+    def _task(self, each: Pass, rows: Sequence[int]) -> Task[None]:
+        work = partial(_fill_chunk, self._chunk(each, rows))
+        return Task(work, f"Rows {rows[0]} to {rows[-1]}")
 
     def _chunk(self, each: Pass, rows: Sequence[int]) -> _Chunk:
         job = self._job
@@ -293,6 +289,13 @@ def describe_workers(
     return dataclasses.replace(workers[0], free=free, n_workers=len(workers))
 
 
+def absolute_spec(source: WeightsSource) -> str:
+    """Return the value of --weights that works from any folder and on any worker."""
+    if source.path is None or source.spec in {"bundled", "imagenet"}:
+        return source.spec
+    return os.fspath(source.path.absolute())
+
+
 # The functions below run on the workers.
 
 
@@ -310,9 +313,7 @@ def _describe(source: WeightsSource, layers: Sequence[str], device: str) -> Work
 
 def _find_local_weights(source: WeightsSource, layers: Sequence[str]) -> WeightsSource:
     """Find weights on this machine, which keeps bundled and downloaded ones in its own folders."""
-    named = source.path is None or source.spec in {"bundled", "imagenet"}
-    spec = source.spec if named else os.fspath(source.path.absolute())  # type: ignore[union-attr]
-    return find_weights(spec, layers, rename=dict(source.rename))
+    return find_weights(absolute_spec(source), layers, rename=dict(source.rename))
 
 
 _lock = threading.Lock()

@@ -17,8 +17,7 @@ import numpy as np
 import psutil
 
 from featx.extraction.batching import IN_NETWORK, settle_batch_size
-from featx.extraction.prepare import ExtractionJob, prepare_extraction
-from featx.extraction.resuming import RemainingWork, find_existing
+from featx.extraction.prepare import ExtractionJob, extraction_of, prepare_extraction
 from featx.extraction.run import run_extraction
 from featx.network import Backbone, load_backbone
 from featx.signatures import prepared_by
@@ -217,13 +216,8 @@ def plan(job: ExtractionJob) -> ExtractionPlan:
 
 def anonymous_bytes() -> int:
     """Return the anonymous memory of this process, in bytes."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return int(psutil.Process().memory_info().rss)
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - getattr(memory, "shared", 0))  # only Linux reports what is shared
 
 
 def _run_sample(
@@ -237,19 +231,12 @@ def _run_sample(
     # Spread over the list, since the size of the images may change along it.
     chosen = np.sort(rows)[np.linspace(0, len(rows) - 1, n_sample).astype(int)]
     records = tuple(job.listing.records[row] for row in chosen)
+    listing = dataclasses.replace(job.listing, records=records)
+    sample = dataclasses.replace(job, listing=listing, batch_size=batch_size, progress=forecast)
     # On the disk of the output, so that its speed is measured.
     folder = remaining.existing.output.absolute().parent
     with tempfile.TemporaryDirectory(prefix=".featx-plan-", dir=folder) as temporary:
         output = Path(temporary) / "sample.h5"
-        sample = dataclasses.replace(
-            job,
-            listing=dataclasses.replace(job.listing, records=records),
-            batch_size=batch_size,
-            output=output,
-            progress=forecast,
-            remaining=RemainingWork(
-                find_existing(output), output, resumes=False, rows=tuple(range(n_sample))
-            ),
-        )
+        sample = extraction_of(sample, job.recipe, job.source, output)
         forecast.start()
         run_extraction(sample, load=lambda recipe: backbone)

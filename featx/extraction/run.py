@@ -7,7 +7,6 @@ what the codes are used for.
 
 import contextlib
 import dataclasses
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -23,14 +22,19 @@ import PIL
 
 from featx.cluster import Cluster
 from featx.errors import OptionError
-from featx.extraction.executors import ClusterExecutor, Executor, LoadBackbone, LocalExecutor
+from featx.extraction.executors import (
+    ClusterExecutor,
+    Executor,
+    LoadBackbone,
+    LocalExecutor,
+    absolute_spec,
+)
 from featx.extraction.filling import copy_into, copy_rows
 from featx.extraction.passes import Pass, divide_into_passes
 from featx.extraction.pipeline import n_decoders
 from featx.extraction.prepare import ExtractionJob, prepare_extraction
 from featx.extraction.resuming import ReusableRow
 from featx.extraction.timings import Pace, Timings
-from featx.network import WeightsSource
 from featx.outputs import remove_leftovers, sole_writer
 from featx.signatures import prepared_by
 from featx.store import Status, StoreWriter, create_store, open_store
@@ -118,12 +122,14 @@ def run_extraction(
     StoreError
         The disk is full, or a code does not fit the dtype of the store.
     """
-    executor = LocalExecutor(load) if cluster is None else ClusterExecutor(cluster)
-    return _fill_stores([job], executor)[0]
+    return run_extractions([job], load=load, cluster=cluster)[0]
 
 
 def run_extractions(
-    jobs: Sequence[ExtractionJob], *, cluster: Cluster | None = None
+    jobs: Sequence[ExtractionJob],
+    *,
+    load: LoadBackbone | None = None,
+    cluster: Cluster | None = None,
 ) -> list[Extraction]:
     """Run jobs of the same images together, so that each image goes through the network once.
 
@@ -135,7 +141,7 @@ def run_extractions(
     jobs : sequence of ExtractionJob
         Jobs that differ only in layers, pooling, dtype and output. The `progress` of the
         first one is called.
-    cluster : Cluster, optional
+    load, cluster : optional
         See `run_extraction`.
 
     Returns
@@ -151,32 +157,6 @@ def run_extractions(
         See `run_extraction`.
     """
     _check_one_pass(jobs)
-    return _fill_stores(jobs, LocalExecutor() if cluster is None else ClusterExecutor(cluster))
-
-
-def _check_one_pass(jobs: Sequence[ExtractionJob]) -> None:
-    """Check that one forward pass can compute the codes of all jobs."""
-    first = jobs[0]
-    for job in jobs:
-        same_job = dataclasses.replace(
-            job, recipe=first.recipe, output=first.output, remaining=first.remaining
-        )
-        same_recipe = dataclasses.replace(
-            job.recipe,
-            layers=first.recipe.layers,
-            pool=first.recipe.pool,
-            dtype=first.recipe.dtype,
-        )
-        if same_job != first or same_recipe != first.recipe:
-            message = (
-                f"{job.output} and {first.output} cannot be made in one pass: their settings may "
-                "differ only in layers, pooling, dtype and output."
-            )
-            raise OptionError(message)
-
-
-def _fill_stores(jobs: Sequence[ExtractionJob], executor: Executor) -> list[Extraction]:
-    """Run jobs that one pass can serve; see `run_extractions`."""
     pace, started = Pace(n_decoders(jobs[0].files)), time.perf_counter()
     unfinished = [job for job in jobs if not job.remaining.is_empty]
     if unfinished:
@@ -186,6 +166,7 @@ def _fill_stores(jobs: Sequence[ExtractionJob], executor: Executor) -> list[Extr
                 job.remaining.existing.check_unchanged()
                 remove_leftovers(job.remaining.existing.output)
             passes = divide_into_passes(unfinished)
+            executor = LocalExecutor(load) if cluster is None else ClusterExecutor(cluster)
             facts = executor.start(unfinished, passes) if passes else {}
             started = time.perf_counter()
             _fill(unfinished, passes, executor, facts, pace)
@@ -197,6 +178,23 @@ def _fill_stores(jobs: Sequence[ExtractionJob], executor: Executor) -> list[Extr
                     existing.part_path.unlink(missing_ok=True)
     seconds = time.perf_counter() - started
     return [_result(job, pace, seconds) for job in jobs]
+
+
+def _check_one_pass(jobs: Sequence[ExtractionJob]) -> None:
+    """Check that one forward pass can compute the codes of all jobs."""
+    first = jobs[0]
+    for job in jobs:
+        same_job = dataclasses.replace(
+            job, recipe=first.recipe, output=first.output, remaining=first.remaining
+        )
+        layers, pool, dtype = first.recipe.layers, first.recipe.pool, first.recipe.dtype
+        same_recipe = dataclasses.replace(job.recipe, layers=layers, pool=pool, dtype=dtype)
+        if same_job != first or same_recipe != first.recipe:
+            message = (
+                f"{job.output} and {first.output} cannot be made in one pass: their settings may "
+                "differ only in layers, pooling, dtype and output."
+            )
+            raise OptionError(message)
 
 
 def _result(job: ExtractionJob, pace: Pace, seconds: float) -> Extraction:
@@ -271,7 +269,7 @@ def _provenance(job: ExtractionJob) -> dict[str, Any]:
         "featx": version("featx"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "root": str(job.listing.root.absolute()),
-        "weights": _absolute_spec(job.source),
+        "weights": absolute_spec(job.source),
         "max_pixels": job.max_pixels,
         "pillow": PIL.__version__,
         "numpy": np.__version__,
@@ -281,10 +279,3 @@ def _provenance(job: ExtractionJob) -> dict[str, Any]:
     if job.source.rename:
         facts["rename"] = dict(job.source.rename)
     return facts
-
-
-def _absolute_spec(source: WeightsSource) -> str:
-    """Return the value of --weights that works from any folder."""
-    if source.path is None or source.spec in {"bundled", "imagenet"}:
-        return source.spec
-    return os.fspath(source.path.absolute())
