@@ -58,7 +58,7 @@ def network_alone(images: str, setting: Setting) -> dict:
     """Return the seconds per image of the network, with one or two batches at once."""
     import numpy as np
 
-    from featx.extraction import settle_batch_size
+    from featx.extraction.batching import settle_batch_size
     from featx.network import load_backbone
 
     job = prepared(images, setting, Path(tempfile.gettempdir()) / "none.h5")

@@ -21,7 +21,7 @@ def measured(case: Callable[..., dict], *arguments: object) -> dict:
 
 
 def _run(queue: multiprocessing.Queue, case: Callable[..., dict], arguments: tuple) -> None:
-    from featx.extraction import PeakMemory
+    from featx.extraction.plan import PeakMemory
 
     try:
         with PeakMemory() as peak:

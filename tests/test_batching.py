@@ -10,8 +10,8 @@ import pytest
 from running import MeanColour, job_in, run
 
 from featx.errors import OptionError
-from featx.extraction import settle_batch_size, stream_codes
-from featx.extraction.batching import Batcher
+from featx.extraction.batching import Batcher, settle_batch_size
+from featx.extraction.pipeline import stream_codes
 from featx.extraction.timings import Pace, Stage
 from featx.network import activation_bytes
 from featx.recipe import Recipe

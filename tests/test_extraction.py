@@ -14,7 +14,8 @@ from featx.errors import (
     OptionError,
     UnknownLayerError,
 )
-from featx.extraction import prepare_extraction, stream_codes
+from featx.extraction import prepare_extraction
+from featx.extraction.pipeline import stream_codes
 from featx.extraction.timings import Pace
 from featx.images import read_image
 from featx.recipe import Recipe

@@ -8,7 +8,8 @@ import pytest
 from running import TINY, job_in, run
 
 import featx
-from featx.extraction import Forecast, PeakMemory, plan_extraction
+from featx.extraction import plan_extraction
+from featx.extraction.plan import Forecast, PeakMemory
 from featx.recipe import Recipe
 from featx.store import create_store, store_bytes
 

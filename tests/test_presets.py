@@ -8,7 +8,8 @@ import pytest
 import featx
 from featx.choices import PresetName, choices_of
 from featx.errors import OptionError
-from featx.extraction import PRESETS, find_preset, prepare_extraction
+from featx.extraction import PRESETS, prepare_extraction
+from featx.extraction.presets import find_preset
 from featx.flags import flags_of
 from featx.store import open_store
 

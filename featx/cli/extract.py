@@ -86,7 +86,7 @@ def _with_preset(
     context: typer.Context, options: ExtractionOptions, name: str, *, quiet: bool
 ) -> ExtractionOptions:
     """Return the options with the settings of a preset, except those that the user typed."""
-    from featx.extraction import find_preset
+    from featx.extraction.presets import find_preset
 
     # By its name: typer has this kind from click, or from a copy of its own.
     sources = {setting: context.get_parameter_source(setting) for setting in vars(options)}
@@ -108,7 +108,8 @@ def _next(job: "ExtractionJob", done: "Extraction") -> str:
 
 def _run(job: "ExtractionJob", cluster: "Cluster | None", *, quiet: bool) -> "Extraction":
     """Run a job, and print the device if it is of this process."""
-    from featx.extraction import run_extraction, settle_batch_size
+    from featx.extraction import run_extraction
+    from featx.extraction.batching import settle_batch_size
 
     if job.n_to_compute and cluster is None:
         found, name = start_backend(job.device)
@@ -123,7 +124,7 @@ def _with_forecast(
     job: "ExtractionJob", progress: Callable[[int, int], None], quiet: bool
 ) -> Callable[[int, int], None]:
     """Show progress, and print the total time and the memory after the first batches."""
-    from featx.extraction import Forecast, anonymous_bytes
+    from featx.extraction.plan import Forecast, anonymous_bytes
 
     forecast, printed = Forecast(), False
 

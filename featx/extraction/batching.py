@@ -22,9 +22,11 @@ from featx.recipe import Recipe
 __all__ = [
     "IN_NETWORK",
     "Batcher",
+    "Codes",
     "Memory",
     "Views",
     "check_batch_size",
+    "flat_codes",
     "settle_batch_size",
     "whole_batches",
 ]
@@ -63,6 +65,11 @@ def check_batch_size(batch_size: BatchSize) -> None:
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
         message = f"--batch-size must be auto, or an integer from 1, but it is {batch_size!r}."
         raise OptionError(message)
+
+
+def flat_codes(codes: Codes, layers: Sequence[str]) -> NDArray[np.floating]:
+    """Return codes as one row for each image, (n, n_features), layers side by side."""
+    return np.hstack([codes[layer].reshape(len(codes[layer]), -1) for layer in layers])
 
 
 class Memory(Protocol):
@@ -143,8 +150,7 @@ class Batcher:
         self.backbone = backbone
         self.batch_size = batch_size
         if backbone.recipe.scales:
-            device = getattr(backbone, "device", None)
-            kind = device.kind if device is not None else "cpu"
+            kind = backbone.device.kind if hasattr(backbone, "device") else "cpu"
             self.batch_size = min(batch_size, _MAX_OF_ONE_SHAPE[kind])
         self._lock = threading.Lock()
 
@@ -192,10 +198,8 @@ class Batcher:
         while True:
             size = self.batch_size
             try:
-                parts = [
-                    self._padded(images[start : start + size], size)
-                    for start in range(0, len(images), size)
-                ]
+                starts = range(0, len(images), size)
+                parts = [self._padded(images[start : start + size], size) for start in starts]
             except MemoryError as error:
                 self._halve(size, error)
             else:
@@ -205,8 +209,7 @@ class Batcher:
 
     def _padded(self, images: Sequence[NDArray[np.uint8]], size: int) -> Codes:
         batch = np.zeros((size, *images[0].shape), np.uint8)
-        for i, image in enumerate(images):
-            batch[i] = image
+        np.stack(images, out=batch[: len(images)])
         return {layer: codes[: len(images)] for layer, codes in self.backbone(batch).items()}
 
     def _halve(self, size: int, error: MemoryError) -> None:

@@ -41,13 +41,10 @@ def copy_rows(writer: StoreWriter, rows: Sequence[ReusableRow]) -> Iterator[int]
         thumbnails = store.thumbnails()
         for block in store.row_blocks(np.arange(len(own))):
             part = [own[k] for k in block]
+            source_rows = [each.source_row for each in part]
             facts = [
-                ImageFacts(
-                    each.sha256,
-                    int(store.images.phash[each.source_row]),
-                    thumbnails[each.source_row],
-                )
-                for each in part
+                ImageFacts(str(store.images.sha256[row]), int(store.images.phash[row]), thumbnail)
+                for row, thumbnail in zip(source_rows, thumbnails[source_rows], strict=True)
             ]
             writer.write_done(np.array([each.row for each in part]), _stored_codes(part), facts)
             n_copied += len(part)

@@ -8,7 +8,7 @@ does not know what happens to the batches.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,7 +123,7 @@ def stream_codes(
     rows = range(len(files)) if rows is None else rows
     pace = pace or Pace(n_decoders(files[row] for row in rows))
     read = partial(
-        read_image,
+        pace.decode.work()(read_image),
         size=recipe.view_size,
         resize=recipe.resize,
         scales=recipe.scales,
@@ -140,8 +140,7 @@ def stream_codes(
             start = next(starts, None)
             if start is not None:
                 part = rows[start : start + batch_size]
-                futures = [decoders.submit(_timed, pace, read, files[row]) for row in part]
-                decoded.append((part, futures))
+                decoded.append((part, [decoders.submit(read, files[row]) for row in part]))
 
         for _ in range(_AHEAD):
             decode_next()
@@ -160,11 +159,6 @@ def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _timed(pace: Pace, read: Callable[[File], DecodedImage], file: File) -> DecodedImage:
-    with pace.decode.work():
-        return read(file)
 
 
 def _compute(

@@ -215,8 +215,13 @@ def remaining_work(
         None of the images of the store is in the list.
     """
     store, part = existing.store, existing.part
-    if store is not None:
-        _check_settings(store, recipe)
+    if store is not None and (found := _differences(store, recipe)):
+        message = (
+            f"{store.path} was made with other settings: {'; '.join(map(str, found))}. To resume "
+            f"it, use {' '.join(each.flag for each in found)}. Otherwise use --overwrite or "
+            "another -o."
+        )
+        raise RecipeMismatchError(message)
     if part is not None and _differences(part, recipe):
         part = None  # left by an abandoned update with other settings; it is replaced
     stores = [each for each in (store, part) if each is not None]
@@ -272,17 +277,6 @@ def _differences(store: Store, recipe: Recipe) -> list[Difference]:
     return recipe.differences(store.recipe.with_layers(both))
 
 
-def _check_settings(store: Store, recipe: Recipe) -> None:
-    found = _differences(store, recipe)
-    if found:
-        message = (
-            f"{store.path} was made with other settings: {'; '.join(map(str, found))}. To resume "
-            f"it, use {' '.join(each.flag for each in found)}. Otherwise use --overwrite or "
-            "another -o."
-        )
-        raise RecipeMismatchError(message)
-
-
 def _matches(store: Store, recipe: Recipe, columns: Columns) -> bool:
     """Return whether a store has exactly these layers and images."""
     return store.recipe.layers == recipe.layers and all(
@@ -297,24 +291,16 @@ def _digests(
     rows: Sequence[int],
 ) -> list[str]:
     """Hash the files of some rows; use the stored hash of an image that cannot be fetched."""
-    digests = [""] * len(files)
     with ThreadPoolExecutor(n_decoders(files)) as pool:
-        found = pool.map(read_digest, [files[row] for row in rows])
-        for row, digest in zip(rows, found, strict=True):
-            digests[row] = digest
-    missing = [row for row in rows if not digests[row] and isinstance(files[row], Url)]
+        found = dict(zip(rows, pool.map(read_digest, [files[row] for row in rows]), strict=True))
+    missing = [row for row in rows if not found[row] and isinstance(files[row], Url)]
     if missing:
-        stored = {
-            path: digest
-            for store in stores
-            for path, digest, done in zip(
-                store.images.path, store.images.sha256, store.images.done, strict=True
-            )
-            if done
-        }
-        for row in missing:
-            digests[row] = stored.get(paths[row], "")
-    return digests
+        stored: dict[str | None, str] = {}
+        for images in (store.images for store in stores):
+            done = images.done
+            stored |= zip(images.path[done], images.sha256[done], strict=True)
+        found |= {row: stored.get(paths[row], "") for row in missing}
+    return [found.get(row, "") for row in range(len(files))]
 
 
 def _resume_in_place(

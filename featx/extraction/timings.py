@@ -54,7 +54,7 @@ class Stage:
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """Count the time of the block."""
+        """Count the time of the block, or of each call of the function that this decorates."""
         entered = time.perf_counter()
         with self._lock:
             if self._n_inside == 0:

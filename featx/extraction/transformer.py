@@ -5,7 +5,8 @@ fit into memory, use `featx.extract`, which writes a store.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,24 +16,15 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from featx.errors import ImageError, OptionError
-from featx.extraction.batching import Batcher, settle_batch_size
+from featx.extraction.batching import Batcher, Codes, flat_codes, settle_batch_size
 from featx.extraction.pipeline import stream_codes
 from featx.extraction.settings import TransformerSettings
 from featx.images import File, array_views, as_file, check_file
-from featx.network import (
-    Backbone,
-    VGG19Backbone,
-    WeightsSource,
-    check_device,
-    find_weights,
-    load_backbone,
-)
+from featx.network import VGG19Backbone, WeightsSource, check_device, find_weights, load_backbone
 from featx.recipe import Recipe
 from featx.signatures import documented_by, method_taking_fields_of
 
 __all__ = ["VGG19Codes"]
-
-Codes = NDArray[np.float32]
 
 
 @documented_by(TransformerSettings)
@@ -89,10 +81,10 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_device(settings.device)
         source = find_weights(settings.weights, settings.layers, rename=settings.rename)
         self.recipe_ = settings.recipe(source.identity)
-        self._backbone = _LazyBackbone(self.recipe_, source, settings.device)
+        self._lazy = _LazyBackbone(self.recipe_, source, settings.device)
         return self
 
-    def transform(self, X: Any) -> Codes:
+    def transform(self, X: Any) -> NDArray[np.float32]:
         """Return the codes of images.
 
         Parameters
@@ -116,13 +108,17 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         images = _as_images(X)
-        backbone = self._backbone.load()
+        backbone = self._lazy.backbone
         size = settle_batch_size(self.batch_size, self.recipe_, len(images), backbone.device)
-        out = np.empty((len(images), self.recipe_.n_features), "f4")
         if isinstance(images, tuple):
-            self._fill_from_files(images, backbone, size, out)
+            batches = _codes_of_files(images, backbone, size)
         else:
-            self._fill_from_arrays(images, Batcher(backbone, size), out)
+            batches = _codes_of_arrays(images, Batcher(backbone, size))
+        out, n_done = np.empty((len(images), self.recipe_.n_features), "f4"), 0
+        for codes in batches:
+            rows = flat_codes(codes, self.recipe_.layers)
+            out[n_done : n_done + len(rows)] = rows
+            n_done += len(rows)
         return out
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
@@ -141,33 +137,6 @@ class VGG19Codes(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return np.array(self.recipe_.code_names(), dtype=object)
 
-    def _fill_from_files(
-        self, files: Sequence[File], backbone: Backbone, batch_size: int, out: Codes
-    ) -> None:
-        for batch in stream_codes(files, backbone, batch_size):
-            for failure in batch.failures:
-                message = f"{files[failure.row]} cannot be read: {failure.reason}."
-                raise ImageError(message, failure.sha256)
-            self._put(batch.codes, out[batch.rows[0] : batch.rows[-1] + 1])
-
-    def _fill_from_arrays(
-        self, images: Sequence[NDArray[np.uint8]], batcher: Batcher, out: Codes
-    ) -> None:
-        recipe, step = self.recipe_, batcher.batch_size
-        for start in range(0, len(images), step):
-            part = images[start : start + step]
-            views = [
-                array_views(image, recipe.view_size, recipe.resize, recipe.scales) for image in part
-            ]
-            self._put(batcher(views), out[start : start + step])
-
-    def _put(self, codes: dict[str, NDArray[np.floating]], out: Codes) -> None:
-        start = 0
-        for layer in self.recipe_.layers:
-            width = self.recipe_.code_size(layer)
-            out[:, start : start + width] = codes[layer].reshape(len(out), width)
-            start += width
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.one_d_array = True
@@ -182,16 +151,31 @@ class _LazyBackbone:
     """A backbone that is built on first use, and again after unpickling."""
 
     def __init__(self, recipe: Recipe, source: WeightsSource, device: str) -> None:
-        self._recipe, self._source, self._device = recipe, source, device
-        self._built: VGG19Backbone | None = None
+        self._given = recipe, source, device
 
-    def load(self) -> VGG19Backbone:
-        if self._built is None:
-            self._built = load_backbone(self._recipe, self._source, self._device)
-        return self._built
+    @cached_property
+    def backbone(self) -> VGG19Backbone:
+        return load_backbone(*self._given)
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_built": None}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _LazyBackbone, self._given
+
+
+def _codes_of_files(
+    files: Sequence[File], backbone: VGG19Backbone, batch_size: int
+) -> Iterator[Codes]:
+    for batch in stream_codes(files, backbone, batch_size):
+        for failure in batch.failures:
+            message = f"{files[failure.row]} cannot be read: {failure.reason}."
+            raise ImageError(message, failure.sha256)
+        yield batch.codes
+
+
+def _codes_of_arrays(images: Sequence[NDArray[np.uint8]], batcher: Batcher) -> Iterator[Codes]:
+    recipe, step = batcher.backbone.recipe, batcher.batch_size
+    view = partial(array_views, size=recipe.view_size, resize=recipe.resize, scales=recipe.scales)
+    for start in range(0, len(images), step):
+        yield batcher([view(image) for image in images[start : start + step]])
 
 
 def _as_images(X: Any) -> tuple[File, ...] | list[NDArray[np.uint8]]:

@@ -1,38 +1,27 @@
 """The verbs that need several rooms: predict, evaluate, explain, sweep and finetune."""
 
-from featx.workflows.evaluation import (
-    EvaluationJob,
-    ModelEvaluation,
-    evaluate,
-    prepare_evaluation,
-    run_evaluation,
-)
+from featx.workflows.evaluation import ModelEvaluation, evaluate, prepare_evaluation, run_evaluation
 from featx.workflows.explaining.prepare import ExplanationJob, figure_paths, prepare_explanation
 from featx.workflows.explaining.results import Explanation
 from featx.workflows.explaining.run import explain, run_explanation
-from featx.workflows.finetuning.prepare import FinetuneJob, prepare_finetune
+from featx.workflows.finetuning.prepare import prepare_finetune
 from featx.workflows.finetuning.results import Finetuned
 from featx.workflows.finetuning.run import finetune, run_finetune
-from featx.workflows.finetuning.settings import FinetuneProgress, FinetuneSettings
-from featx.workflows.predicting.prepare import PredictionJob, prepare_prediction
+from featx.workflows.finetuning.settings import FinetuneProgress
+from featx.workflows.predicting.prepare import prepare_prediction
 from featx.workflows.predicting.run import predict, predictions, run_prediction
-from featx.workflows.sweeping.prepare import SweepJob, prepare_sweep
+from featx.workflows.sweeping.prepare import prepare_sweep
 from featx.workflows.sweeping.results import Sweep
 from featx.workflows.sweeping.run import run_sweep, sweep
 from featx.workflows.sweeping.settings import SweepProgress
 
 __all__ = [
-    "EvaluationJob",
     "Explanation",
     "ExplanationJob",
-    "FinetuneJob",
     "FinetuneProgress",
-    "FinetuneSettings",
     "Finetuned",
     "ModelEvaluation",
-    "PredictionJob",
     "Sweep",
-    "SweepJob",
     "SweepProgress",
     "evaluate",
     "explain",

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import ImagesError
-from featx.extraction import CodeBatch, settle_batch_size, stream_codes
-from featx.extraction.batching import Batcher, Views
+from featx.extraction.batching import Batcher, Views, settle_batch_size
+from featx.extraction.pipeline import CodeBatch, stream_codes
 from featx.fitting.attribution import (
     ImageView,
     explain_code,

@@ -16,13 +16,9 @@ from numpy.typing import NDArray
 from featx.cluster import Cluster, Task, run_tasks
 from featx.codes.joining import JoinedStores
 from featx.errors import ImagesError, OptionError, StoreError
-from featx.extraction import (
-    cached_backbone,
-    describe_workers,
-    settle_batch_size,
-    stream_codes,
-    whole_batches,
-)
+from featx.extraction.batching import settle_batch_size, whole_batches
+from featx.extraction.executors import cached_backbone, describe_workers
+from featx.extraction.pipeline import stream_codes
 from featx.fitting import Model
 from featx.images import File, local_file
 from featx.network import Backbone, WeightsSource, load_backbone
