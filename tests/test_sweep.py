@@ -149,7 +149,7 @@ def test_settings_that_are_not_allowed_are_refused_and_leave_nothing(
 def test_the_default_size_with_a_scale_counts_as_not_given(home, tmp_path, size):
     """In every spelling, as for `featx extract`; another size is refused."""
     job = prepare_sweep(home / "data", output=tmp_path / "s", **{**TINY, "size": size, "scale": 32})
-    assert job.settings.scales == (32,)
+    assert job.sizes == ((32, 32),)
     with pytest.raises(OptionError, match="--size"):
         prepare_sweep(
             home / "data", output=tmp_path / "t", **{**TINY, "size": [224, 64], "scale": 32}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featx.errors import ExistsError, ImagesError, OptionError, OutputError
+from featx.errors import ImagesError, OptionError, OutputError
 from featx.fitting.attribution import why_not_exact
 from featx.images import File, Url
 from featx.outputs import check_output
@@ -123,18 +123,8 @@ def figure_paths(job: ExplanationJob, folder: Path, *, overwrite: bool = False) 
     if not folder.is_dir():
         message = f"{folder} is not a folder. Use -o with a folder, or with a new name."
         raise OutputError(message)
-    files = (folder / EXPLANATIONS_FILE, *figures)
-    existing = [path for path in files if path.exists()]
-    if existing and not overwrite:
-        others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        verb = "exist" if others else "exists"
-        message = (
-            f"{existing[0]}{others} {verb}. Use --overwrite to replace earlier explanations, or "
-            "another -o."
-        )
-        raise ExistsError(message)
-    for path in files:
-        check_output(path, overwrite=True)
+    for path in (folder / EXPLANATIONS_FILE, *figures):
+        check_output(path, overwrite=overwrite)
     return figures
 
 

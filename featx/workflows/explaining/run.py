@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import ImagesError
-from featx.extraction.batching import Batcher, Views, settle_batch_size
+from featx.extraction.batching import Batcher, Views, flat_codes, settle_batch_size
 from featx.extraction.pipeline import CodeBatch, stream_codes
 from featx.fitting.attribution import (
     ImageView,
@@ -196,8 +196,7 @@ class _Explainer:
         scores = []
         for start in range(0, len(images), step):
             block = images[start : start + step]
-            codes = batcher(block)
-            rows = np.hstack([codes[name].reshape(len(block), -1) for name in self.recipe.layers])
+            rows = flat_codes(batcher(block), self.recipe.layers)
             scores.append(model_decision_scores(self.model, rows)[:, k])
         return {
             "constant": None,

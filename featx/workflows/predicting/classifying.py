@@ -7,7 +7,7 @@ codes and send back probabilities.
 
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from featx.cluster import Cluster, Task, run_tasks
 from featx.codes.joining import JoinedStores
 from featx.errors import ImagesError, OptionError, StoreError
-from featx.extraction.batching import settle_batch_size, whole_batches
+from featx.extraction.batching import flat_codes, settle_batch_size, whole_batches
 from featx.extraction.executors import cached_backbone, describe_workers
 from featx.extraction.pipeline import stream_codes
 from featx.fitting import Model
@@ -37,6 +37,8 @@ _PROBABILITY_BYTES = 16_000_000
 _IMAGES_PER_TASK = 32
 
 _Block = tuple[slice, NDArray[np.float64]]
+# Probabilities of consecutive images, and the numbers of those that could not be read, with why.
+_Batch = tuple[NDArray[np.float64], list[tuple[int, str]]]
 
 
 def probability_blocks(
@@ -86,8 +88,9 @@ def probability_blocks(
 def _of_stores(joined: JoinedStores, model: Model) -> Iterator[_Block]:
     n_images, n_classes = len(joined.images), len(model.classes)
     step = min(_CODE_BYTES // (8 * joined.recipe.n_features), _PROBABILITY_BYTES // (8 * n_classes))
-    for start in range(0, n_images, max(1, step)):
-        images = slice(start, min(start + max(1, step), n_images))
+    step = max(1, step)
+    for start in range(0, n_images, step):
+        images = slice(start, min(start + step, n_images))
         rows = np.flatnonzero(joined.images.done[images])
         probabilities = np.full((images.stop - start, n_classes), np.nan)
         if len(rows):
@@ -119,47 +122,22 @@ def _of_images(job: PredictionJob, cluster: Cluster | None) -> Iterator[_Block]:
     """Yield the probabilities of images; raise an error if none of them can be read."""
     files = [record.file for record in job.records]
     batches = _here(job, files) if cluster is None else _on_workers(job, files, cluster)
-    n_failed, first = 0, ""
+    start = n_failed = 0
+    first = ""
     # Closing stops the decoding threads if the caller stops early.
     with contextlib.closing(batches):
-        for batch in batches:
-            for row, reason in batch.failures:
-                first = first or f"{files[row]}: {reason}"
-            n_failed += len(batch.failures)
-            probabilities = batch.probabilities
-            yield slice(batch.start, batch.start + len(probabilities)), probabilities
+        for probabilities, failures in batches:
+            for row, reason in failures:
+                first = first or f"{files[start + row]}: {reason}"
+            n_failed += len(failures)
+            yield slice(start, start + len(probabilities)), probabilities
+            start += len(probabilities)
     if n_failed == len(files):
         message = f"No image could be read. The first of {len(files)} is {first}."
         raise ImagesError(message)
 
 
-@dataclass(frozen=True)
-class _ClassifiedBatch:
-    """Probabilities of consecutive images, and why some could not be read (NaN)."""
-
-    start: int
-    probabilities: NDArray[np.float64]
-    failures: tuple[tuple[int, str], ...]
-
-
-@dataclass(frozen=True)
-class _WorkerTask:
-    """Images for one worker, and the settings that turn them into codes."""
-
-    start: int
-    files: tuple[File, ...]
-    recipe: Recipe
-    source: WeightsSource
-    device: str
-    batch_size: int
-
-    def run(self, model: Model) -> list[_ClassifiedBatch]:
-        """Classify the images, batch by batch."""
-        backbone = cached_backbone((self.recipe,), self.source, self.device)
-        return list(_classified(self.files, backbone, self.batch_size, model, self.start))
-
-
-def _here(job: PredictionJob, files: Sequence[File]) -> Generator[_ClassifiedBatch, None, None]:
+def _here(job: PredictionJob, files: Sequence[File]) -> Generator[_Batch, None, None]:
     """Classify images in this process."""
     backbone = load_backbone(job.recipe, cast("WeightsSource", job.source), job.device)
     batch_size = settle_batch_size("auto", job.recipe, len(files), backbone.device)
@@ -167,24 +145,32 @@ def _here(job: PredictionJob, files: Sequence[File]) -> Generator[_ClassifiedBat
 
 
 def _classified(
-    files: Sequence[File], backbone: Backbone, batch_size: int, model: Model, start: int = 0
-) -> Generator[_ClassifiedBatch, None, None]:
-    """Classify images, of which the first is image number `start` of the job."""
+    files: Sequence[File], backbone: Backbone, batch_size: int, model: Model
+) -> Generator[_Batch, None, None]:
+    """Yield the probabilities of images, and which images of the batch could not be read."""
     layers, n_seen = backbone.recipe.layers, 0
     with contextlib.closing(stream_codes(files, backbone, batch_size)) as batches:
         for batch in batches:
             probabilities = np.full((batch.n_images, len(model.classes)), np.nan)
             if len(batch.rows):
-                codes = [batch.codes[name].reshape(len(batch.rows), -1) for name in layers]
-                probabilities[batch.rows - n_seen] = model.predict_proba(np.hstack(codes))
-            failures = tuple((start + each.row, each.reason) for each in batch.failures)
-            yield _ClassifiedBatch(start + n_seen, probabilities, failures)
+                codes = flat_codes(batch.codes, layers)
+                probabilities[batch.rows - n_seen] = model.predict_proba(codes)
+            yield probabilities, [(each.row - n_seen, each.reason) for each in batch.failures]
             n_seen += batch.n_images
+
+
+def _classified_by_worker(
+    files: Sequence[File],
+    network: tuple[tuple[Recipe], WeightsSource, str],
+    batch_size: int,
+    model: Model,
+) -> list[_Batch]:
+    return list(_classified(files, cached_backbone(*network), batch_size, model))
 
 
 def _on_workers(
     job: PredictionJob, files: Sequence[File], cluster: Cluster
-) -> Generator[_ClassifiedBatch, None, None]:
+) -> Generator[_Batch, None, None]:
     """Classify images on a cluster; results that arrive early wait for their turn."""
     source = cast("WeightsSource", job.source)
     image = local_file(files[0])
@@ -192,14 +178,15 @@ def _on_workers(
     found = describe_workers(cluster, source, job.recipe.layers, job.device)
     batch_size = settle_batch_size("auto", job.recipe, len(files), found)
     step = whole_batches(_IMAGES_PER_TASK, batch_size)
+    network = (job.recipe,), source, job.device
 
-    def task(start: int) -> Task[list[_ClassifiedBatch]]:
-        own = tuple(path.absolute() for path in files[start : start + step])
-        work = _WorkerTask(start, own, job.recipe, source, job.device, batch_size)
-        return Task(work.run, f"Images {start} to {start + len(own) - 1}")
+    def task(start: int) -> Task[list[_Batch]]:
+        own = [path.absolute() for path in files[start : start + step]]
+        work = partial(_classified_by_worker, own, network, batch_size)
+        return Task(work, f"Images {start} to {start + len(own) - 1}")
 
     tasks = (task(start) for start in range(0, len(files), step))
-    waiting: dict[int, list[_ClassifiedBatch]] = {}
+    waiting: dict[int, list[_Batch]] = {}
     turn = 0
     kept = "Run the same command again."
     with contextlib.closing(run_tasks(cluster, tasks, advice=kept, shared=job.model)) as ended:

@@ -4,7 +4,7 @@ Everything that can be wrong is found here, before an image is read. Nothing run
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,24 +122,15 @@ def prepare_sweep(settings: SweepSettings) -> SweepJob:
     RecipeMismatchError, StoreError
         A store in the folder cannot be resumed with these settings.
     """
-    layers, pools, scales = _layers(settings.layer), _as_tuple(settings.pool), settings.scales
+    scales = _as_tuple(settings.scale)
     sizes = [image_size(each) for each in _as_tuple(settings.size)]
     check_sizes(sizes, scales)
     folder = _check_sweep_folder(Path(settings.output))
-    prepare = partial(
-        prepare_extraction,
-        **values_of(settings, ImageSettings, NetworkSettings),
-        overwrite=settings.overwrite,
-    )
-    usual_pools = [each for each in _POOLS if each not in _without_positions(settings)]
     extractions: dict[tuple[tuple[int, int], str], ExtractionJob] = {}
     notes: list[str] = []
     with made_folder(folder):
         for size in dict.fromkeys([image_size(each) for each in scales] or sizes):
-            prepare_layers = (
-                partial(prepare, scale=size[0]) if scales else partial(prepare, size=size)
-            )
-            found, new_notes = _stores(size, layers, pools, usual_pools, folder, prepare_layers)
+            found, new_notes = _extractions(settings, size)
             extractions |= {(size, pool): job for pool, job in found.items()}
             notes += new_notes
     candidates = [
@@ -175,25 +166,27 @@ def _layers(wanted: str | Sequence[str]) -> list[str]:
     return [layer.name for layer in LAYERS if layer.name in names]
 
 
-def _without_positions(settings: SweepSettings) -> tuple[str, ...]:
-    """Return the poolings that keep positions, if crops or scales do not keep them."""
+def _usual_pools(settings: SweepSettings) -> tuple[str, ...]:
+    """Return the poolings to try by default: several crops or scales have no common positions."""
     if settings.crops > 1:
-        return ("none", "grid:2")
-    return ("none",) if settings.scales else ()
+        return _POOLS[:3]
+    return _POOLS[:4] if settings.scale else _POOLS
 
 
-def _stores(  # noqa: PLR0917  called once
-    size: tuple[int, int],
-    layers: Sequence[str],
-    pools: Sequence[str],
-    usual_pools: Sequence[str],
-    folder: Path,
-    prepare: Callable[..., ExtractionJob],
+def _extractions(
+    settings: SweepSettings, size: tuple[int, int]
 ) -> tuple[dict[str, ExtractionJob], list[str]]:
     """Return the extractions of one size by pooling, and notes on what is left out."""
+    layers, pools = _layers(settings.layer), _as_tuple(settings.pool)
+    prepare = partial(
+        prepare_extraction,
+        **values_of(settings, ImageSettings, NetworkSettings),
+        **({"scale": size[0]} if settings.scale else {"size": size}),
+        overwrite=settings.overwrite,
+    )
     found: dict[str, ExtractionJob] = {}
     notes = []
-    for pool in pools or usual_pools:
+    for pool in pools or _usual_pools(settings):
         own = [name for name in layers if _can_be_pooled(name, pool, size)]
         if len(own) < len(layers):
             too_small = ", ".join(name for name in layers if name not in own)
@@ -203,7 +196,7 @@ def _stores(  # noqa: PLR0917  called once
             )
         if not own:
             continue
-        job = prepare(layer=own, pool=pool, output=folder / store_name(size, pool))
+        job = prepare(layer=own, pool=pool, output=Path(settings.output) / store_name(size, pool))
         if not pools and pool == "none" and not _has_room(job):
             notes.append(
                 f"Flattened codes at {size_text(size)} pixels are left out, since they would take "

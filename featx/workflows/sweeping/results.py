@@ -54,8 +54,6 @@ class SweepRow(Candidate):
     seconds_per_image: float | None
     held_out: HeldOutPredictions = field(repr=False)
 
-    __str__ = Candidate.__str__
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -136,36 +134,29 @@ class Sweep:
         dict
             The content of ``sweep.json``.
         """
-        difference = compare(self.best.held_out, self.cheapest.held_out)
         return {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,
-            "rows": [_plain(row, without="held_out") for row in self.rows],
+            **{name: _plain(value) for name, value in vars(self).items() if name != "folder"},
             "best": str(self.best),
             "cheapest": str(self.cheapest),
-            "best_minus_cheapest": _plain(difference),
-            "expected_accuracy": _plain(self.expected_accuracy),
+            "best_minus_cheapest": _plain(compare(self.best.held_out, self.cheapest.held_out)),
             "selected_in_folds": [str(each) for each in self.selected_in_folds],
-            "final": None if self.final is None else self.final.to_dict(),
             "learning_curve": [
-                {**_plain(point, without="predictions"), "accuracy": _plain(point.accuracy)}
+                {**_plain(point), "accuracy": _plain(point.accuracy)}
                 for point in self.learning_curve
             ],
-            "domain_verdict": _plain(self.domain_verdict),
-            "more_images_verdict": _plain(self.more_images_verdict),
-            "commands": list(self.commands),
-            "fit": dict(self.fit),
-            "notes": list(self.notes),
-            "seconds": self.seconds,
         }
 
 
-def _plain(value: Any, without: str = "") -> Any:
-    """Return a dataclass as a dict, and a tuple as a list, as JSON has them."""
+def _plain(value: Any) -> Any:
+    """Return a result as JSON has it, without predictions for single images."""
+    if isinstance(value, Fit):
+        return value.to_dict()
     if dataclasses.is_dataclass(value):
-        names = [each.name for each in dataclasses.fields(value) if each.name != without]
-        return {name: _plain(getattr(value, name)) for name in names}
-    return list(value) if isinstance(value, tuple) else value
+        facts = vars(value).items()
+        return {k: _plain(v) for k, v in facts if not isinstance(v, HeldOutPredictions)}
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 def write_sweep(found: Sweep) -> None:

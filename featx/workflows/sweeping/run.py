@@ -23,7 +23,6 @@ from featx.fitting.cross_validation import HeldOutPredictions, cross_validate
 from featx.fitting.learning_curve import learning_curve
 from featx.fitting.nested_selection import select_nested
 from featx.fitting.settings import ClassifierSettings
-from featx.layers import gflop
 from featx.outputs import whole_file
 from featx.recipe import size_text
 from featx.signatures import prepared_by, values_of
@@ -37,8 +36,6 @@ from featx.workflows.sweeping.verdict import (
 )
 
 __all__ = ["run_sweep", "sweep"]
-
-_HELD_OUT_ARRAYS = ("rows", "probabilities", "y", "groups", "fold", "search_accuracy")
 
 
 @prepared_by(prepare_sweep)
@@ -113,8 +110,7 @@ def _extract(
         names = ", ".join(each.output.name for each in jobs)
         job.progress.stage(f"images at {size_text(size)} pixels: one pass for {names}")
         done = run_extractions(jobs, cluster=cluster)
-        n_computed = max(each.n_computed for each in done)
-        if n_computed:
+        if n_computed := max(each.n_computed for each in done):
             known[size_text(size)] = done[0].seconds / n_computed
             with whole_file(passes) as temporary:
                 temporary.write_text(json.dumps(known))
@@ -178,21 +174,16 @@ def _row(
     job: SweepJob, candidate: Candidate, held_out: HeldOutPredictions, seconds: float | None
 ) -> SweepRow:
     recipe, evaluation = job.recipe(candidate), held_out.evaluation()
-    deepest = max(
-        gflop(layer, size)
-        for (size, _), each in job.extractions.items()
-        if size == candidate.size
-        for layer in each.recipe.layers
-    )
+    if seconds is not None:
+        deepest = max(each.gflop for each in job.candidates if each.size == candidate.size)
+        seconds = round(seconds * candidate.gflop / deepest, 6)
     return SweepRow(
         **vars(candidate),
         n_features=recipe.n_features,
         accuracy=evaluation.accuracy,
         balanced_accuracy=evaluation.balanced_accuracy,
         bytes_per_image=recipe.code_bytes(),
-        seconds_per_image=(
-            None if seconds is None else round(seconds * candidate.gflop / deepest, 6)
-        ),
+        seconds_per_image=seconds,
         held_out=held_out,
     )
 
@@ -200,21 +191,13 @@ def _row(
 def _held_out(folder: Path, fit: FitJob, cluster: Cluster | None) -> HeldOutPredictions:
     """Return predictions for held-out images, from the folder if it has them already."""
     path = folder / f"held-out-{_digest(fit)}.npz"
-    with contextlib.suppress(OSError, ValueError, KeyError), np.load(path) as found:
-        return HeldOutPredictions(
-            **{name: found[name] for name in _HELD_OUT_ARRAYS},
-            classes=tuple(str(label) for label in found["classes"]),
-            seed=fit.space.seed,
-            notes=tuple(str(note) for note in found["notes"]),
-        )
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError), np.load(path) as found:
+        texts = {name: tuple(found[name].tolist()) for name in ("classes", "notes")}
+        return HeldOutPredictions(**{**found, **texts, "seed": fit.space.seed})
     held_out = cross_validate(fit, cluster=cluster)
     with whole_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            **{name: getattr(held_out, name) for name in _HELD_OUT_ARRAYS},
-            classes=np.array(held_out.classes),
-            notes=np.array(held_out.notes, dtype=str),
-        )
+        notes = np.array(held_out.notes, dtype=str)  # an array of no notes would be of numbers
+        np.savez_compressed(file, **{**vars(held_out), "notes": notes})
     return held_out
 
 

@@ -77,8 +77,3 @@ class SweepSettings(ClassifierSettings, NetworkSettings, ImageSettings):
                 "such as 10m."
             )
             raise OptionError(message)
-
-    @property
-    def scales(self) -> tuple[int, ...]:
-        """Shorter sides of the scaled images; empty if `size` is used."""
-        return (self.scale,) if isinstance(self.scale, int) else tuple(self.scale)

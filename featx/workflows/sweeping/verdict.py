@@ -131,7 +131,7 @@ def next_commands(settings: SweepSettings, candidate: Candidate) -> tuple[str, .
     codes = {
         "layer": candidate.layers,
         "pool": candidate.pool,
-        "scale" if settings.scales else "size": size,
+        "scale" if settings.scale else "size": size,
     }
     extract = " ".join([network, *flags_of(codes), *flags_of(views, prepare_extraction)])
     fitted = ("clf", "normalise", "class_weight")
