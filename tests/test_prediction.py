@@ -24,8 +24,7 @@ from featx.errors import (
 )
 from featx.fitting import model as models
 from featx.workflows import prepare_prediction, run_prediction
-from featx.workflows.predicting import classifying
-from featx.workflows.predicting import run as predicting
+from featx.workflows.predicting import classifying, tables
 
 TINY = {"layer": ["block1_conv2", "block1_pool"], "pool": "avg", "size": 32}
 
@@ -267,7 +266,7 @@ def many(folder, make_store, n_images, n_classes=50):
 def test_rows_are_written_batch_by_batch(tmp_path, make_store, monkeypatch, name):
     """A batch is classified when it is requested; the file appears at the end, or never."""
     monkeypatch.setattr(classifying, "_PROBABILITY_BYTES", 8 * 50 * 100)
-    monkeypatch.setattr(predicting, "_CELLS_PER_GROUP", 1)
+    monkeypatch.setattr(tables, "_CELLS_PER_GROUP", 1)
     calls = []
     classify = featx.Model.predict_proba
     monkeypatch.setattr(
@@ -303,7 +302,7 @@ def test_rows_are_written_batch_by_batch(tmp_path, make_store, monkeypatch, name
 def test_memory_does_not_grow_with_the_images(tmp_path, make_store, monkeypatch, name):
     """Four times the images take no more memory, except for their names."""
     monkeypatch.setattr(classifying, "_PROBABILITY_BYTES", 8 * 50 * 250)
-    monkeypatch.setattr(predicting, "_CELLS_PER_GROUP", 52 * 250)
+    monkeypatch.setattr(tables, "_CELLS_PER_GROUP", 52 * 250)
     peaks = []
     for n_images in (500, 2000):
         job = many(tmp_path, make_store, n_images)

@@ -1,7 +1,7 @@
-"""Executors compute the rows of passes, in this process or on the workers of a cluster.
+"""The rows of passes are computed in this process or on the workers of a cluster.
 
-Passes and the writers of stores come in; the rows are written. Both executors write the same
-bytes. Workers share the file system: each worker opens the stores, writes the rows of its
+Passes and the writers of stores come in; the rows are written, with the same bytes in both
+cases. Workers share the file system: each worker opens the stores, writes the rows of its
 chunk without a lock, and marks them done when they are on the disk. Rows that are done
 therefore survive any crash, and a chunk that two workers compute is written twice with the
 same bytes.
@@ -35,15 +35,18 @@ from featx.store import Status, StoreWriter, open_store
 from featx.text import counted
 
 __all__ = [
-    "ClusterExecutor",
-    "Executor",
-    "LocalExecutor",
+    "Fill",
+    "LoadBackbone",
     "WorkerInfo",
+    "absolute_spec",
     "cached_backbone",
     "describe_workers",
+    "start_here",
+    "start_on_workers",
 ]
 
 LoadBackbone = Callable[[Recipe], Backbone]
+Fill = Callable[[Sequence[StoreWriter], Pace], Generator[int, None, None]]
 
 # The smallest chunk. Chunks are whole batches, so that batches are those of a local run.
 _MIN_CHUNK = 32
@@ -54,47 +57,39 @@ _CHUNKS_PER_GPU = 8
 _KEPT = "Finished rows are kept, and the same command resumes the run."
 
 
-class LocalExecutor:
-    """Compute in this process.
+def start_here(
+    jobs: Sequence[ExtractionJob], passes: Sequence[Pass], load: LoadBackbone | None = None
+) -> tuple[dict[str, Any], list[Fill]]:
+    """Load the network in this process; `load` returns another backbone for a recipe.
 
-    Parameters
-    ----------
-    load : callable, optional
-        Returns the backbone of a recipe; by default VGG19 with the weights of the jobs.
+    Returns
+    -------
+    dict
+        Device, batch size and backend of the first pass.
+    list of callable
+        One for each pass: it writes the rows, and yields the number of rows of each batch.
     """
+    import keras
 
-    def __init__(self, load: LoadBackbone | None = None) -> None:
-        self._load = load
-        self._loaded: dict[tuple[int, ...], tuple[Backbone, int]] = {}
-
-    def start(self, jobs: Sequence[ExtractionJob], passes: Sequence[Pass]) -> dict[str, Any]:
-        """Load the backbones; return the device, batch size and backend of the first pass."""
-        import keras
-
-        job = self._job = jobs[0]
-        for each in passes:
-            if self._load is None:
-                backbone: Backbone = load_backbone(each.recipes, job.source, job.device)
-            else:
-                backbone = self._load(each.recipe)
-            device = getattr(backbone, "device", None)
-            size = settle_batch_size(job.batch_size, backbone.recipe, len(each.rows), device)
-            self._loaded[each.rows] = backbone, size
-        backbone, size = self._loaded[passes[0].rows]
-        return {
-            "batch_size": size,
-            "device": backbone.device.description if hasattr(backbone, "device") else "",
-            "backend": keras.backend.backend(),
-            "keras": keras.__version__,
-        }
-
-    def fill(
-        self, each: Pass, writers: Sequence[StoreWriter], pace: Pace
-    ) -> Generator[int, None, None]:
-        """Write the rows of a pass; yield the number of rows of each written batch."""
-        backbone, size = self._loaded[each.rows]
-        job = self._job
-        return fill_rows(each, backbone, size, job.files, job.max_pixels, writers, pace)
+    job = jobs[0]
+    fills: list[Fill] = []
+    devices, sizes = [], []
+    for each in passes:
+        backbone = (
+            load(each.recipe) if load else load_backbone(each.recipes, job.source, job.device)
+        )
+        device = getattr(backbone, "device", None)
+        size = settle_batch_size(job.batch_size, each.recipe, len(each.rows), device)
+        devices.append(device.description if device is not None else "")
+        sizes.append(size)
+        fills.append(partial(fill_rows, each, backbone, size, job.files, job.max_pixels))
+    facts = {
+        "batch_size": sizes[0],
+        "device": devices[0],
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+    }
+    return facts, fills
 
 
 @dataclass(frozen=True)
@@ -102,88 +97,78 @@ class _Chunk:
     """Rows for one worker, and everything that it needs to compute and write them."""
 
     part: Pass
-    files: Mapping[int, File]
+    files: Sequence[File] | Mapping[int, File]
     targets: tuple[Path, ...]
     source: WeightsSource
     device: str
     batch_size: int
     max_pixels: int
 
+    def narrowed(self, rows: Sequence[int]) -> "_Chunk":
+        """Return the chunk for some of its rows."""
+        files = {row: self.files[row].absolute() for row in rows}
+        return dataclasses.replace(self, part=self.part.narrowed(rows), files=files)
 
-class ClusterExecutor:
-    """Compute on the workers of a cluster.
 
-    Parameters
-    ----------
-    cluster : Cluster
-        See `featx.cluster.connect`.
-    """
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._sizes: dict[tuple[int, ...], int] = {}
-
-    def start(self, jobs: Sequence[ExtractionJob], passes: Sequence[Pass]) -> dict[str, Any]:
-        """Check the workers and load the network there; return their device and backend."""
-        job = jobs[0]
-        self._job, self._targets = job, tuple(each.remaining.target.absolute() for each in jobs)
-        target = self._targets[0]
-        # A file of this run: the same folder name on another disk does not contain it.
-        marker = target.with_name(f".{target.name}.{os.getpid()}.seen")
-        marker.touch()
-        try:
-            image = local_file(job.files[passes[0].rows[0]])
-            self._cluster.check([marker] if image is None else [marker, image])
-        finally:
-            marker.unlink()
-        layers = [layer for each in passes for recipe in each.recipes for layer in recipe.layers]
-        workers = describe_workers(self._cluster, job.source, layers, job.device)
-        self._n_gpus = workers.n_workers if workers.kind == "gpu" else 0
-        for each in passes:
-            size = settle_batch_size(job.batch_size, each.recipe, len(each.rows), workers)
-            self._sizes[each.rows] = size
-        # Loaded before the clock starts, as in a local run. Workers that join later load then.
-        self._cluster.run_on_all(_load_network, self._chunk(passes[0], ()))
-        return {
-            "batch_size": self._sizes[passes[0].rows],
-            "device": f"{workers.description}, {counted(workers.n_workers, 'worker')}",
-            "backend": workers.backend,
-            "keras": workers.keras,
-        }
-
-    def fill(
-        self, each: Pass, writers: Sequence[StoreWriter], pace: Pace
-    ) -> Generator[int, None, None]:
-        """Hand out chunks until all rows are written; yield the rows of each finished chunk."""
-        step = whole_batches(images_per_chunk(len(each.rows), self._n_gpus), self._sizes[each.rows])
-        starts = range(0, len(each.rows), step)
-        # Tasks are made one by one: those of a hundred million images would fill the memory.
-        tasks = (self._task(each, each.rows[k : k + step]) for k in starts)
-        running = run_tasks(self._cluster, tasks, advice=_KEPT, results=False)
-        with contextlib.closing(running) as done:
-            for number, _ in done:
-                yield min(step, len(each.rows) - starts[number])
-        for target in self._targets:
-            _check_arrived(target, each.rows)
-
-    def _task(self, each: Pass, rows: Sequence[int]) -> Task[None]:
-        work = partial(_fill_chunk, self._chunk(each, rows))
-        return Task(work, f"Rows {rows[0]} to {rows[-1]}")
-
-    def _chunk(self, each: Pass, rows: Sequence[int]) -> _Chunk:
-        job = self._job
-        return _Chunk(
-            part=each.narrowed(rows),
-            files={row: job.files[row].absolute() for row in rows},
-            targets=self._targets,
+def start_on_workers(
+    jobs: Sequence[ExtractionJob], passes: Sequence[Pass], cluster: Cluster
+) -> tuple[dict[str, Any], list[Fill]]:
+    """Check the workers of a cluster and load the network there; see `start_here`."""
+    job, targets = jobs[0], tuple(each.remaining.target.absolute() for each in jobs)
+    # A file of this run: the same folder name on another disk does not contain it.
+    marker = targets[0].with_name(f".{targets[0].name}.{os.getpid()}.seen")
+    marker.touch()
+    try:
+        image = local_file(job.files[passes[0].rows[0]])
+        cluster.check([marker] if image is None else [marker, image])
+    finally:
+        marker.unlink()
+    layers = [layer for each in passes for recipe in each.recipes for layer in recipe.layers]
+    workers = describe_workers(cluster, job.source, layers, job.device)
+    chunks = [
+        _Chunk(
+            part=each,
+            files=job.files,
+            targets=targets,
             source=job.source,
             device=job.device,
-            batch_size=self._sizes[each.rows],
+            batch_size=settle_batch_size(job.batch_size, each.recipe, len(each.rows), workers),
             max_pixels=job.max_pixels,
         )
+        for each in passes
+    ]
+    # Loaded before the clock starts, as in a local run. Workers that join later load then.
+    cluster.run_on_all(_load_network, chunks[0].narrowed(()))
+    facts = {
+        "batch_size": chunks[0].batch_size,
+        "device": f"{workers.description}, {counted(workers.n_workers, 'worker')}",
+        "backend": workers.backend,
+        "keras": workers.keras,
+    }
+    n_gpus = workers.n_workers if workers.kind == "gpu" else 0
+    return facts, [partial(_fill_on_workers, cluster, chunk, n_gpus) for chunk in chunks]
 
 
-Executor = LocalExecutor | ClusterExecutor
+def _fill_on_workers(
+    cluster: Cluster, whole: _Chunk, n_gpus: int, writers: Sequence[StoreWriter], pace: Pace
+) -> Generator[int, None, None]:
+    """Hand out chunks until all rows are written; yield the rows of each finished chunk."""
+    rows = whole.part.rows
+    step = whole_batches(images_per_chunk(len(rows), n_gpus), whole.batch_size)
+    starts = range(0, len(rows), step)
+    # Tasks are made one by one: those of a hundred million images would fill the memory.
+    tasks = (_task(whole.narrowed(rows[k : k + step])) for k in starts)
+    running = run_tasks(cluster, tasks, advice=_KEPT, results=False)
+    with contextlib.closing(running) as done:
+        for number, _ in done:
+            yield min(step, len(rows) - starts[number])
+    for target in whole.targets:
+        _check_arrived(target, rows)
+
+
+def _task(chunk: _Chunk) -> Task[None]:
+    first, last = chunk.part.rows[0], chunk.part.rows[-1]
+    return Task(partial(_fill_chunk, chunk), f"Rows {first} to {last}")
 
 
 def images_per_chunk(n_images: int, n_gpus: int) -> int:
@@ -325,15 +310,9 @@ def _fill_chunk(chunk: _Chunk) -> None:
     backbone = cached_backbone(chunk.part.recipes, chunk.source, chunk.device)
     with contextlib.ExitStack() as files:
         writers = [files.enter_context(StoreWriter(path)) for path in chunk.targets]
-        for _ in fill_rows(
-            chunk.part,
-            backbone,
-            chunk.batch_size,
-            chunk.files,  # type: ignore[arg-type]  # only indexed by row
-            chunk.max_pixels,
-            writers,
-            Pace(n_decoders(chunk.files.values())),
-        ):
+        part, batch_size, images = chunk.part, chunk.batch_size, chunk.files
+        pace = Pace(n_decoders(images[row] for row in part.rows))
+        for _ in fill_rows(part, backbone, batch_size, images, chunk.max_pixels, writers, pace):
             pass
 
 

@@ -6,7 +6,7 @@ may fill the same stores.
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ def fill_rows(  # noqa: PLR0917  both callers pass all of them
     each: Pass,
     backbone: Backbone,
     batch_size: int,
-    files: Sequence[File],
+    files: Sequence[File] | Mapping[int, File],
     max_pixels: int,
     writers: Sequence[StoreWriter],
     pace: Pace,

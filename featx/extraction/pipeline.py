@@ -8,7 +8,7 @@ does not know what happens to the batches.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ def n_decoders(files: Iterable[File]) -> int:
 
 
 def stream_codes(
-    files: Sequence[File],
+    files: Sequence[File] | Mapping[int, File],
     backbone: Backbone,
     batch_size: int,
     rows: Sequence[int] | None = None,
@@ -100,8 +100,8 @@ def stream_codes(
 
     Parameters
     ----------
-    files : sequence of Path or Url
-        Image files.
+    files : sequence of Path or Url, or mapping of int to such
+        Image files, in order or by index.
     backbone : Backbone
         Turns images into codes; it is called from two threads.
     batch_size : int

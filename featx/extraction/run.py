@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -23,14 +23,14 @@ import PIL
 from featx.cluster import Cluster
 from featx.errors import OptionError
 from featx.extraction.executors import (
-    ClusterExecutor,
-    Executor,
+    Fill,
     LoadBackbone,
-    LocalExecutor,
     absolute_spec,
+    start_here,
+    start_on_workers,
 )
 from featx.extraction.filling import copy_into, copy_rows
-from featx.extraction.passes import Pass, divide_into_passes
+from featx.extraction.passes import divide_into_passes
 from featx.extraction.pipeline import n_decoders
 from featx.extraction.prepare import ExtractionJob, prepare_extraction
 from featx.extraction.resuming import ReusableRow
@@ -166,10 +166,14 @@ def run_extractions(
                 job.remaining.existing.check_unchanged()
                 remove_leftovers(job.remaining.existing.output)
             passes = divide_into_passes(unfinished)
-            executor = LocalExecutor(load) if cluster is None else ClusterExecutor(cluster)
-            facts = executor.start(unfinished, passes) if passes else {}
+            if cluster is None:
+                start = partial(start_here, load=load)
+            else:
+                start = partial(start_on_workers, cluster=cluster)
+            facts, fills = start(unfinished, passes) if passes else ({}, [])
             started = time.perf_counter()
-            _fill(unfinished, passes, executor, facts, pace)
+            computed = {row for each in passes for row in each.rows}
+            _fill(unfinished, computed, fills, facts, pace)
             for job in unfinished:
                 target, existing = job.remaining.target, job.remaining.existing
                 if target != existing.output:
@@ -212,14 +216,13 @@ def _result(job: ExtractionJob, pace: Pace, seconds: float) -> Extraction:
 
 def _fill(
     jobs: Sequence[ExtractionJob],
-    passes: Sequence[Pass],
-    executor: Executor,
+    computed: Set[int],
+    fills: Sequence[Fill],
     facts: dict[str, Any],
     pace: Pace,
 ) -> None:
     """Create the target of each job, copy rows, compute the others, and mark it complete."""
     progress, n_images = jobs[0].progress or (lambda done, total: None), jobs[0].n_images
-    computed = {row for each in passes for row in each.rows}
     copied = {each.row for job in jobs for each in job.remaining.copied} - computed
     n_done = n_images - len(computed) - len(copied)
     with contextlib.ExitStack() as files:
@@ -236,8 +239,8 @@ def _fill(
             for n_copied in copy_rows(writer, to_copy):
                 progress(n_done + min(len(present) + n_copied, len(copied)), n_images)
         n_done += len(copied)
-        for each in passes:
-            with contextlib.closing(executor.fill(each, writers, pace)) as written:
+        for fill in fills:
+            with contextlib.closing(fill(writers, pace)) as written:
                 for n_written in written:
                     n_done += n_written
                     progress(n_done, n_images)

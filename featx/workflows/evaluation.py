@@ -25,7 +25,7 @@ from featx.metrics import Evaluation, Score, score_predictions
 from featx.metrics.intervals import wilson
 from featx.signatures import prepared_by, takes_fields_of
 from featx.tables import TableSource, table_name
-from featx.text import counted
+from featx.text import counted, quoted_list
 from featx.workflows.predicting.classifying import probability_blocks
 from featx.workflows.predicting.prepare import PredictionJob, prepare_job
 from featx.workflows.settings import EvaluationSettings, Inputs, Progress
@@ -38,11 +38,8 @@ __all__ = [
     "run_evaluation",
 ]
 
-_LABELS_SHOWN = 5
 
 logger = logging.getLogger(__name__)
-
-_Texts = NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -244,10 +241,10 @@ def _labelled(job: PredictionJob, split: str | None, notes: list[str]) -> Evalua
         )
         raise ImagesError(message)
     if n_without := int(np.sum(chosen & ~has_label)):
-        notes = [*notes, f"Left out: {counted(n_without, 'image')} without a label."]
+        notes.append(f"Left out: {counted(n_without, 'image')} without a label.")
     if job.joined is not None:
         if n_without := int(np.sum(rows & ~job.joined.images.done)):
-            notes = [*notes, f"Left out: {counted(n_without, 'image')} without codes."]
+            notes.append(f"Left out: {counted(n_without, 'image')} without codes.")
         rows &= job.joined.images.done
         if not rows.any():
             message = (
@@ -260,7 +257,7 @@ def _labelled(job: PredictionJob, split: str | None, notes: list[str]) -> Evalua
 
 
 def _compared(
-    job: PredictionJob, y: NDArray[np.str_], group: _Texts, notes: list[str]
+    job: PredictionJob, y: NDArray[np.str_], group: NDArray[np.object_], notes: list[str]
 ) -> EvaluationJob:
     """Find the images that the model was fitted on, and what else makes a score too high."""
     model, digests = job.model, _digests(job)
@@ -273,7 +270,6 @@ def _compared(
         )
         raise ImagesError(message)
     groups = group_numbers(group, digests)
-    notes = list(notes)
     if not fitted_digests:
         notes.append(
             "The scores may be too high: the model does not record which images it was fitted on."
@@ -283,13 +279,11 @@ def _compared(
             f"The scores may be too high: {counted(n_related, 'image')} in the same group as an "
             "image that the model was fitted on."
         )
-    unknown = Counter(y[~fitted & ~np.isin(y, model.classes)].tolist())
-    if unknown:
-        shown = ", ".join(label for label, _ in unknown.most_common(_LABELS_SHOWN))
-        more = f" and {len(unknown) - _LABELS_SHOWN} more" if len(unknown) > _LABELS_SHOWN else ""
+    if unknown := Counter(y[~fitted & ~np.isin(y, model.classes)].tolist()):
+        labels = quoted_list(label for label, _ in unknown.most_common())
         notes.append(
             f"Counted as wrong: {counted(unknown.total(), 'image')} of classes that the model does "
-            f"not know ({shown}{more})."
+            f"not know ({labels})."
         )
     return EvaluationJob(job, y, groups, fitted, tuple(notes), job.progress)
 

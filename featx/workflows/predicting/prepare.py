@@ -31,16 +31,10 @@ from featx.recipe import Recipe
 from featx.signatures import takes_fields_of
 from featx.store import open_store
 from featx.workflows.heads import tuned_model
+from featx.workflows.predicting.tables import WRITERS
 from featx.workflows.settings import Inputs, ModelSettings, PredictionSettings, Progress
 
-__all__ = [
-    "FORMATS",
-    "PredictionJob",
-    "prepare_job",
-    "prepare_prediction",
-]
-
-FORMATS = (".csv", ".parquet", ".jsonl")
+__all__ = ["PredictionJob", "prepare_job", "prepare_prediction"]
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +122,9 @@ def prepare_prediction(settings: PredictionSettings) -> PredictionJob:
     """
     output = None
     if settings.output is not None:
-        output = check_output(settings.output, overwrite=settings.overwrite, suffixes=FORMATS)
+        output = check_output(
+            settings.output, overwrite=settings.overwrite, suffixes=tuple(WRITERS)
+        )
     if settings.top is not None and settings.top < 1:
         message = f"--top must be 1 or more, but it is {settings.top}."
         raise OptionError(message)

@@ -4,11 +4,8 @@ However many images there are, one batch of them is in memory.
 """
 
 import contextlib
-import json
-import math
-from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +16,12 @@ from featx.signatures import prepared_by
 from featx.text import printable
 from featx.workflows.predicting.classifying import probability_blocks
 from featx.workflows.predicting.prepare import PredictionJob, prepare_prediction
+from featx.workflows.predicting.tables import WRITERS, Columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["predict", "predictions", "run_prediction"]
-
-# A Parquet file of many small row groups is slow to read.
-_CELLS_PER_GROUP = 1_000_000
-
-_Columns = dict[str, NDArray[Any]]
 
 
 @prepared_by(prepare_prediction)
@@ -96,7 +89,7 @@ def run_prediction(
         yield _frame(columns)
 
 
-def _frame(columns: _Columns) -> "pd.DataFrame":
+def _frame(columns: Columns) -> "pd.DataFrame":
     """Return columns as a frame; text has the same dtype in every batch, also if all is None."""
     import pandas as pd
 
@@ -109,13 +102,13 @@ def _frame(columns: _Columns) -> "pd.DataFrame":
     )
 
 
-def _written(job: PredictionJob, cluster: Cluster | None) -> Generator[_Columns, None, None]:
+def _written(job: PredictionJob, cluster: Cluster | None) -> Generator[Columns, None, None]:
     """Yield rows batch by batch, after each batch was written."""
     with contextlib.ExitStack() as stack:
-        write: Callable[[_Columns], None] | None = None
+        write: Callable[[Columns], None] | None = None
         if job.output is not None:
             temporary = stack.enter_context(whole_file(job.output))
-            write = stack.enter_context(_WRITERS[job.output.suffix](temporary, _no_rows(job)))
+            write = stack.enter_context(WRITERS[job.output.suffix](temporary, _no_rows(job)))
         blocks = stack.enter_context(
             contextlib.closing(probability_blocks(job, job.progress, cluster))
         )
@@ -126,11 +119,11 @@ def _written(job: PredictionJob, cluster: Cluster | None) -> Generator[_Columns,
             yield columns
 
 
-def _no_rows(job: PredictionJob) -> _Columns:
+def _no_rows(job: PredictionJob) -> Columns:
     return _columns_of(job, slice(0, 0), np.empty((0, len(job.model.classes))))
 
 
-def _columns_of(job: PredictionJob, images: slice, probabilities: NDArray[np.float64]) -> _Columns:
+def _columns_of(job: PredictionJob, images: slice, probabilities: NDArray[np.float64]) -> Columns:
     """Return the columns of some images' rows."""
     names = np.array([printable(name) for name in job.names(images)], dtype=object)
     classes = np.array([printable(name) for name in job.model.classes], dtype=object)
@@ -144,73 +137,12 @@ def _columns_of(job: PredictionJob, images: slice, probabilities: NDArray[np.flo
     )
     labels = np.full(best.shape, None, dtype=object)
     labels[readable] = classes[best[readable]]
-    columns: _Columns = {"path": names, "label": labels[:, 0]}
     if job.top is None:
-        return columns | {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
+        columns = {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
+        return {"path": names, "label": labels[:, 0], **columns}
+    columns = {"path": names}
     highest = np.take_along_axis(probabilities, best, axis=1)
-    columns["p"] = highest[:, 0]
-    for k in range(1, n_labels):
-        columns |= {f"label_{k + 1}": labels[:, k], f"p_{k + 1}": highest[:, k]}
+    for k in range(n_labels):
+        suffix = f"_{k + 1}" if k else ""
+        columns |= {f"label{suffix}": labels[:, k], f"p{suffix}": highest[:, k]}
     return columns
-
-
-# The files that a table is written to.
-
-
-@contextlib.contextmanager
-def _csv(path: Path, no_rows: _Columns) -> Iterator[Callable[[_Columns], None]]:
-    import pandas as pd
-
-    with path.open("w", encoding="utf-8", newline="") as file:
-        pd.DataFrame(no_rows).to_csv(file, index=False)
-        yield lambda columns: pd.DataFrame(columns).to_csv(file, index=False, header=False)
-
-
-@contextlib.contextmanager
-def _jsonl(path: Path, no_rows: _Columns) -> Iterator[Callable[[_Columns], None]]:
-    with path.open("w", encoding="utf-8", newline="") as file:
-
-        def write(columns: _Columns) -> None:
-            for cells in zip(*(column.tolist() for column in columns.values()), strict=True):
-                # JSON has no NaN.
-                row = [None if isinstance(x, float) and math.isnan(x) else x for x in cells]
-                file.write(json.dumps(dict(zip(no_rows, row, strict=True)), ensure_ascii=False))
-                file.write("\n")
-
-        yield write
-
-
-@contextlib.contextmanager
-def _parquet(path: Path, no_rows: _Columns) -> Iterator[Callable[[_Columns], None]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema(
-        [
-            (name, pa.string() if column.dtype == object else pa.float64())
-            for name, column in no_rows.items()
-        ]
-    )
-    kept: list[pa.RecordBatch] = []
-
-    def flush() -> None:
-        if kept:
-            table = pa.Table.from_batches(kept, schema)
-            writer.write_table(table, row_group_size=len(table))
-            kept.clear()
-
-    def write(columns: _Columns) -> None:
-        arrays = [
-            pa.array(column, field.type, from_pandas=True)  # NaN becomes a missing value
-            for field, column in zip(schema, columns.values(), strict=True)
-        ]
-        kept.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
-        if sum(len(batch) for batch in kept) * len(schema) >= _CELLS_PER_GROUP:
-            flush()
-
-    with path.open("wb") as file, pq.ParquetWriter(file, schema) as writer:
-        yield write
-        flush()
-
-
-_WRITERS = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
