@@ -15,7 +15,6 @@ from pathlib import Path
 from featx.errors import BusyError, ExistsError, OptionError, OutputError
 
 __all__ = [
-    "check_folder",
     "check_output",
     "is_full",
     "made_folder",
@@ -69,27 +68,23 @@ def check_output(path: Path | str, *, overwrite: bool, suffixes: Sequence[str] =
     raise OptionError(message)
 
 
-def check_folder(folder: Path) -> Path:
-    """Check, before the work starts, that a folder exists or can be created.
+@contextlib.contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Create a folder if there is none; if the block fails, a new folder is removed again.
 
     Raises
     ------
     OptionError
-        It is a file, or its parent folder does not exist.
+        It is a file, or it cannot be created.
     """
-    if folder.exists() and not folder.is_dir():
-        message = f"{folder} is a file, but the output is a folder. Use another -o."
-        raise OptionError(message)
-    if not folder.absolute().parent.is_dir():
-        raise OptionError(_no_folder(folder))
-    return folder
-
-
-@contextlib.contextmanager
-def made_folder(folder: Path) -> Iterator[None]:
-    """Create a folder if there is none; if the block fails, a new folder is removed again."""
     new = not folder.exists()
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        message = f"{folder} is a file, but the output is a folder. Use another -o."
+        raise OptionError(message) from error
+    except OSError as error:
+        raise OptionError(_cannot_write(folder, error)) from error
     try:
         yield
     except BaseException:

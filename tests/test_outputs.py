@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from featx.errors import BusyError, ExistsError, OptionError, OutputError
-from featx.outputs import check_folder, check_output, made_folder, sole_writer, whole_file
+from featx.outputs import check_output, made_folder, sole_writer, whole_file
 
 
 def test_a_file_appears_complete_or_not_at_all(tmp_path):
@@ -53,14 +53,12 @@ def test_an_output_is_checked_before_work(tmp_path):
     assert check_output(tmp_path / "old.csv", overwrite=True) == tmp_path / "old.csv"
 
 
-def test_an_output_folder_is_checked_before_work(tmp_path):
+def test_a_folder_that_cannot_be_made(tmp_path):
     """A file, or a folder without a parent folder, is refused."""
     (tmp_path / "file").touch()
     for name, facts in (("file", rf"{tmp_path}/file.*-o"), ("no/new", rf"{tmp_path}/no .*-o")):
-        with pytest.raises(OptionError, match=facts):
-            check_folder(tmp_path / name)
-    assert check_folder(tmp_path / "new") == tmp_path / "new"
-    assert check_folder(tmp_path) == tmp_path
+        with pytest.raises(OptionError, match=facts), made_folder(tmp_path / name):
+            pass
 
 
 def test_a_link_is_kept_and_its_target_is_written(tmp_path):

@@ -132,11 +132,7 @@ def relabel(images: ImageTable, settings: LabelSettings) -> tuple[ImageTable, li
 
 def _columns(table: Table, settings: LabelSettings) -> dict[str, str]:
     """Return the column of each role; add a note if the column of labels is a guess."""
-    named = {
-        "label": settings.label_column,
-        "split": settings.split_column,
-        "group": settings.group_column,
-    }
+    named = {role: getattr(settings, f"{role}_column") for role in ("label", "split", "group")}
     paths, columns = table.paths, table.role_columns(named)
     if "label" not in columns:
         # A column without a name has the index of pandas.

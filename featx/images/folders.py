@@ -90,7 +90,10 @@ def search(root: File) -> Found:
             # A folder called like an image is listed, so that its row can give the reason.
             if is_image_name(entry.name) or not _is_folder(entry):
                 found.add(path)
-            elif (real := _real_path(entry, ancestors[-1])) in ancestors:
+                continue
+            parent = ancestors[-1]
+            real = os.path.realpath(entry) if entry.is_symlink() else f"{parent}/{entry.name}"
+            if real in ancestors:
                 found.loops.append(path)
             else:
                 waiting.append((f"{path}/", (*ancestors, real)))
@@ -218,8 +221,3 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself, or to a folder without permission
         return False
-
-
-def _real_path(entry: "os.DirEntry[str]", parent: str) -> str:
-    """Return the path of a folder without links, given that of its parent."""
-    return os.path.realpath(entry.path) if entry.is_symlink() else f"{parent}/{entry.name}"

@@ -58,12 +58,12 @@ def resized(
     height, width = size
     if image.size == (width, height) and box is None:
         return image
-    if resize == "squash":
-        return image.resize((width, height), _BILINEAR, box=box)
+    if resize == "pad":
+        return _padded(image, size, box)
     if resize == "crop":
         whole = box or (0.0, 0.0, float(image.width), float(image.height))
-        return image.resize((width, height), _BILINEAR, box=_centred(whole, size))
-    return _padded(image, size, box)
+        box = _centred(whole, size)
+    return image.resize((width, height), _BILINEAR, box=box)
 
 
 def scaled_size(shape: tuple[int, int], scale: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from featx.extraction import ExtractionJob, prepare_extraction
 from featx.finetuning.settings import hidden_sizes
 from featx.fitting import Model, load_model
 from featx.layers import find_layer
-from featx.outputs import check_folder, made_folder
+from featx.outputs import made_folder
 from featx.recipe import Recipe, size_text
 from featx.signatures import takes_fields_of
 from featx.store import open_store
@@ -217,7 +217,6 @@ def _completed(
 
 def _check_own_folder(folder: Path) -> Path:
     """Refuse a folder that holds other files than those of a fine-tuning."""
-    check_folder(folder)
     if folder.is_dir():
         names = {path.name for path in folder.iterdir()}
         # A run that is killed early leaves only codes.h5, or its temporary files.

@@ -14,7 +14,7 @@ from featx.errors import OptionError
 from featx.extraction import ExtractionJob, prepare_extraction
 from featx.extraction.settings import ImageSettings, NetworkSettings
 from featx.layers import LAYERS, activation_shape, find_layer, gflop
-from featx.outputs import check_folder, made_folder
+from featx.outputs import made_folder
 from featx.recipe import Recipe, check_sizes, image_size, size_text
 from featx.signatures import takes_fields_of, values_of
 from featx.workflows.sweeping.settings import SweepProgress, SweepSettings
@@ -243,7 +243,6 @@ def _has_room(job: ExtractionJob) -> bool:
 
 def _check_sweep_folder(folder: Path) -> Path:
     """Return the folder, if it is new, empty or holds nothing but files of a sweep."""
-    check_folder(folder)
     own = {".h5", ".part", ".lock", ".json", ".csv", ".npz", ""}
     others = [path for path in folder.glob("*") if path.suffix not in own]
     if others:
