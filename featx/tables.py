@@ -144,20 +144,14 @@ class Table:
             self.refuse(f" has the column {quoted(name)} twice. Remove one of them.")
         return found[0] if found else None
 
-    def named(self, name: str, flag: str) -> str:
-        """Return the column that a flag names.
-
-        Raises
-        ------
-        OptionError
-            The table has no such column.
-        """
+    def named(self, name: str, flag: str, error: type[FeatxError] = OptionError) -> str:
+        """Return the column with a name, which `flag` may change; raise `error` without one."""
         found = self.find(name)
         if found is None:
             self.refuse(
                 f" has no column {quoted(name)}. Its columns are {self.columns_in_words()}. "
                 f"Use {flag} with one of them.",
-                OptionError,
+                error,
             )
         return found
 
@@ -169,21 +163,16 @@ class Table:
     @functools.cached_property
     def paths(self) -> str:
         """The column of paths: the named one, or the first one with a usual name."""
+        usual = next((name for name in self.path_names if self.find(name)), self.path_names[0])
         if self.named_paths:
-            return self.named(self.named_paths, "--path-column")
-        for usual in self.path_names:
-            found = self.find(usual)
-            if found is not None:
-                if usual in _UNUSUAL:
-                    self.notes.append(
-                        f"Paths are read from the column {quoted(found)} of {self.title}. "
-                        "Use --path-column NAME for another one."
-                    )
-                return found
-        return self.refuse(
-            f" has no column {quoted(self.use.path_columns[0])}. Its columns are "
-            f"{self.columns_in_words()}. Use --path-column NAME to name the column of paths."
-        )
+            return self.named(usual, "--path-column")
+        found = self.named(usual, "--path-column", self.use.error)
+        if usual in _UNUSUAL:
+            self.notes.append(
+                f"Paths are read from the column {quoted(found)} of {self.title}. "
+                "Use --path-column NAME for another one."
+            )
+        return found
 
     def role_columns(self, named: Mapping[str, str | None] | None = None) -> dict[str, str]:
         """Return the columns of labels, splits and groups that the table has.
@@ -213,9 +202,8 @@ class Table:
             skipped, because spreadsheets leave such rows.
         """
         rows = []
-        for where, (name, *cells) in self.records(
-            [self.names.index(each) for each in (self.paths, *columns.values())]
-        ):
+        positions = [self.names.index(each) for each in (self.paths, *columns.values())]
+        for where, (name, *cells) in self.records(positions):
             if any("\0" in cell for cell in (name, *cells)):
                 self.refuse(
                     f", {where}: a cell contains a zero byte. Save the table as UTF-8 text."
