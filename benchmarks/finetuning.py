@@ -22,7 +22,7 @@ def epochs(frozen: str, cached: bool, n: int, size: int) -> dict:
     """Train for a few epochs; return the seconds of all but the first, and the losses."""
     from featx.finetuning.heads import random_head
     from featx.finetuning.inputs import Activations, Pixels
-    from featx.finetuning.network import build_network
+    from featx.finetuning.network import Network
     from featx.finetuning.settings import TrainingSettings
     from featx.finetuning.trainer import Labels
     from featx.finetuning.training import train
@@ -36,7 +36,7 @@ def epochs(frozen: str, cached: bool, n: int, size: int) -> dict:
     classes = tuple("abcdefghij")
     tuning = TrainingSettings(freeze_until=frozen, augment="none", epochs=4, patience=9)
     head = random_head(classes, recipe.code_size(CUT), (), 0, "l2")
-    network = build_network(recipe, weights, head, tuning, find_device("cpu"))
+    network = Network(recipe, weights, head, tuning, find_device("cpu"))
     inputs: Pixels | Activations = Pixels(images)
     if cached:
         first = Recipe(weights="bundled", layers=(frozen,), size=(size, size))

@@ -5,11 +5,12 @@ or none. This module does not know the contents of the files.
 """
 
 import contextlib
+import csv
 import errno
 import glob
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from featx.errors import BusyError, ExistsError, OptionError, OutputError
@@ -21,6 +22,7 @@ __all__ = [
     "remove_leftovers",
     "sole_writer",
     "whole_file",
+    "write_csv",
 ]
 
 
@@ -115,6 +117,21 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table; None becomes an empty cell.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    with (
+        whole_file(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        csv.writer(file).writerows([header, *rows])
 
 
 @contextlib.contextmanager

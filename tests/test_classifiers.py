@@ -81,7 +81,6 @@ def test_the_table_agrees_with_the_estimators():
         parameters = kind.make(7).get_params()
         assert kind.name == name
         assert kind.parameter is None or kind.parameter in parameters
-        assert kind.has_class_weight == ("class_weight" in parameters)
         assert set(kind.axis_dependent) <= set(parameters)
         if name in {"sgd", "logistic-l1", "hist-gradient-boosting"}:
             assert parameters["random_state"] == 7
@@ -90,6 +89,12 @@ def test_the_table_agrees_with_the_estimators():
         assert not (
             kind.in_auto and kind.is_rotation_invariant and kind.supports_sgd and not kind.is_linear
         )
+
+
+def test_classifiers_without_class_weights():
+    """The estimators of the others have the parameter class_weight."""
+    without = {name for name, kind in CLASSIFIERS.items() if not kind.has_class_weight}
+    assert without == {"knn", "centroid", "lda"}
 
 
 def test_penalties_are_converted_to_the_parameter():

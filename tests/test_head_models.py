@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from scipy.special import softmax
+from tuning import logits_of
 
 import featx
 from featx.errors import ModelError, OptionError
@@ -44,7 +45,7 @@ def test_a_head_predicts_as_its_model(one_thread, stores, clf, normalise, n_clas
     expected = model.predict_proba(codes)
     head = head_of(model)
     assert (head.classes, head.normalise, head.n_features) == (model.classes, normalise, WIDTH)
-    np.testing.assert_allclose(softmax(head.logits(codes), axis=1), expected, atol=1e-5)
+    np.testing.assert_allclose(softmax(logits_of(head, codes), axis=1), expected, atol=1e-5)
     x = keras.ops.convert_to_tensor(codes)
     for layer in head_layers(head):
         x = layer(x)
@@ -66,7 +67,7 @@ def test_a_head_of_a_model_with_principal_components(
     model = featx.fit(store, normalise=normalise, **settings).model
     head = head_of(model)
     assert head.n_features == WIDTH
-    found = softmax(head.logits(codes.astype("f4")), axis=1)
+    found = softmax(logits_of(head, codes.astype("f4")), axis=1)
     np.testing.assert_allclose(found, model.predict_proba(codes), atol=1e-5)
 
 
@@ -77,7 +78,7 @@ def test_other_calibrations_are_left_out(one_thread, stores, calibration):
     model = featx.fit(store, calibration=calibration, C=1.0, baselines=False).model
     steps = model.classifier.named_steps
     decisions = steps["decisions"].transform(steps["unit"].transform(codes))
-    np.testing.assert_allclose(head_of(model).logits(codes), decisions, atol=1e-4)
+    np.testing.assert_allclose(logits_of(head_of(model), codes), decisions, atol=1e-4)
 
 
 def test_only_a_linear_classifier_on_one_layer_can_be_a_head(one_thread, tmp_path, make_store):

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import Normalizer
+from tuning import logits_of
 
 from featx.errors import OptionError
 from featx.finetuning.heads import Head, custom_layers, head_layers, random_head, read_head
@@ -112,7 +113,7 @@ def test_a_linear_head_predicts_as_scikit_learn(normalise):
     head, model = fitted(normalise, make_codes())
     for codes in (make_codes(), make_codes(seed=1)):
         expected = model.decision_function(normalised(codes, normalise, head.mean))
-        np.testing.assert_allclose(head.logits(codes), expected, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(logits_of(head, codes), expected, rtol=1e-9, atol=1e-12)
         found = run(head_layers(head), codes)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
@@ -132,7 +133,7 @@ def test_a_perceptron_has_relu_between_its_kernels(normalise):
     kernels = (model.coefs_[0] / scale, *model.coefs_[1:])
     head = Head(CLASSES, normalise, mean, kernels, tuple(model.intercepts_))
     expected = model.predict_proba(X / scale)
-    for logits in (head.logits(codes), run(head_layers(head), codes)):
+    for logits in (logits_of(head, codes), run(head_layers(head), codes)):
         grown = np.exp(logits)
         np.testing.assert_allclose(grown / grown.sum(axis=1, keepdims=True), expected, atol=2e-6)
 
@@ -149,7 +150,7 @@ def test_activations_are_flattened_as_a_store_has_them():
         found = run(head_layers(head), codes.reshape(4, 2, 3, 4))
     finally:
         keras.config.set_image_data_format(before)
-    np.testing.assert_allclose(found, head.logits(codes), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, logits_of(head, codes), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("normalise", NORMALISES)
@@ -167,7 +168,7 @@ def test_a_head_computes_in_float32_on_bfloat16_activations(normalise):
         keras.config.set_dtype_policy(before)
     found = run(layers, keras.ops.cast(rounded.astype(np.float32), "bfloat16"), training=False)
     assert found.dtype == np.float32
-    expected = head.logits(rounded.astype(np.float64))
+    expected = logits_of(head, rounded.astype(np.float64))
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
@@ -290,7 +291,9 @@ def test_a_saved_model_is_loaded_as_it_was(normalise, hidden, tmp_path):
     assert not np.allclose(other.predict(codes, verbose=0), expected)
     # The head is read by name, because `other` has no dropout.
     found = read_head(blank, again.layers)
-    np.testing.assert_allclose(found.logits(codes), expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        logits_of(found, codes), expected, atol=1e-5 * np.abs(expected).max()
+    )
     same = as_model(head_layers(read_head(head, other.layers), 0.5), (2, 2, 3))
     same.load_weights(tmp_path / "tuned.weights.h5")
     assert np.array_equal(same.predict(images, verbose=0), expected)
@@ -326,7 +329,7 @@ def test_a_head_is_read_back_after_training(hidden):
     for found, before in zip(tuned.kernels + tuned.biases, head.kernels + head.biases, strict=True):
         assert not np.array_equal(found, before)
     np.testing.assert_allclose(
-        tuned.logits(codes), model.predict(codes, verbose=0), rtol=0, atol=1e-5
+        logits_of(tuned, codes), model.predict(codes, verbose=0), rtol=0, atol=1e-5
     )
 
 

@@ -16,7 +16,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.special import softmax
-from tuning import CLASSES, noise_images, small_head, small_network, small_recipe
+from tuning import (
+    CLASSES,
+    logits_of,
+    noise_images,
+    small_head,
+    small_network,
+    small_recipe,
+    vgg_weights,
+)
 
 import featx
 from featx.errors import ImagesError, ModelError, OutputError, WeightsError
@@ -42,7 +50,7 @@ def make_network(*, hidden=(), normalise="none", freeze_until="block1_pool", **r
     tuning = TrainingSettings(freeze_until=freeze_until, augment="lecture", dropout=0.5)
     network = small_network(tuning, made, small_head(made, hidden=hidden, normalise=normalise))
     rng = np.random.default_rng(5)
-    for layer in (*network.layers.values(), *network.head_layers):
+    for layer in network.model.layers:
         layer.set_weights([a + rng.normal(0, 0.01, a.shape) for a in layer.get_weights()])
     return network
 
@@ -92,8 +100,8 @@ def test_a_tuned_network_is_read_as_it_was_saved(settings, tmp_path):
     now = network.current_head()
     assert (tuned.head.classes, tuned.head.normalise) == (CLASSES, now.normalise)
     codes = np.random.default_rng(0).random((4, now.n_features))
-    np.testing.assert_array_equal(tuned.head.logits(codes), now.logits(codes))
-    expected = network.weights()
+    np.testing.assert_array_equal(logits_of(tuned.head, codes), logits_of(now, codes))
+    expected = vgg_weights(network)
     for path in (whole, weights):
         source = find_weights(str(path), network.recipe.layers)
         found = read_weights(source, network.recipe.layers)
@@ -139,7 +147,7 @@ def test_keras_vgg19_loads_the_weights(saved):
     vgg = keras.applications.VGG19(include_top=False, weights=None, input_shape=(32, 32, 3))
     cut = keras.Model(vgg.input, vgg.get_layer("block2_pool").output)
     cut.load_weights(weights)
-    for name, arrays in network.weights().items():
+    for name, arrays in vgg_weights(network).items():
         for found, expected in zip(vgg.get_layer(name).get_weights(), arrays, strict=True):
             np.testing.assert_array_equal(found, expected)
 
@@ -148,7 +156,7 @@ def test_the_weights_have_the_layer_names_of_vgg19(saved):
     network, _, weights = saved
     with h5py.File(weights) as file:
         names = {group["vars"].attrs["name"] for group in file["layers"].values()}
-    assert {name for name in names if "conv" in name} == set(network.weights())
+    assert {name for name in names if "conv" in name} == set(vgg_weights(network))
     assert not any(name.startswith("head") for name in names)
 
 

@@ -19,11 +19,13 @@ from scipy.special import log_softmax, softmax
 from tuning import (
     RESUMED,
     labels_of,
+    logits_of,
     noise_images,
     small_head,
     small_network,
     small_recipe,
     small_weights,
+    vgg_weights,
     zero_head,
 )
 
@@ -187,7 +189,7 @@ def test_frozen_layers_do_not_change_and_the_others_do(tmp_path):
         assert (after[path].tobytes() == before.tobytes()) == is_frozen, path
     given = small_weights(small_recipe())
     for name in ("block1_conv1", "block1_conv2", "block2_conv1"):
-        for found, array in zip(network.weights()[name], given[name], strict=True):
+        for found, array in zip(vgg_weights(network)[name], given[name], strict=True):
             np.testing.assert_array_equal(found, array)
 
 
@@ -378,7 +380,8 @@ class Narrow:
 def test_the_micro_batch_uses_at_most_half_of_the_memory(free, expected):
     """Two blocks at 16 pixels have activations of 64 x 256 and 128 x 64, twice each, and pools."""
     tuning = TrainingSettings(freeze_until="none", batch_size=32)
-    network = dataclasses.replace(small_network(tuning), device=Narrow(free))
+    network = small_network(tuning)
+    network.device = Narrow(free)
     kept = 4 * (2 * 64 * 256 + 64 * 64 + 2 * 128 * 64 + 128 * 16)
     needed = kept + activation_bytes(network.recipe)
     found = choose_micro_batch(network, tuning, activations=False)
@@ -423,14 +426,14 @@ def codes_of(n, *, seed=0):
 
 
 def weighted_loss(head, codes, numbers, weights):
-    found = log_softmax(head.logits(codes.reshape(len(codes), -1)), axis=1)
+    found = log_softmax(logits_of(head, codes.reshape(len(codes), -1)), axis=1)
     return -np.average(found[np.arange(len(codes)), numbers], weights=weights)
 
 
 def test_weights_of_a_batch_have_a_sum_of_one_and_padding_has_no_weight(tmp_path):
     numbers, weights = np.array([0, 0, 0, 1, 3]), np.array([0.5, 0.5, 0.5, 2, 7])
     codes, head = codes_of(5), small_head(small_recipe())
-    probabilities = softmax(head.logits(codes.reshape(5, -1)), axis=1)
+    probabilities = softmax(logits_of(head, codes.reshape(5, -1)), axis=1)
     share = (weights / weights.sum())[:, None]
     slope = (share * (probabilities - np.eye(5)[numbers])).sum(axis=0)
     tuning = TrainingSettings(**HEAD_ALONE, lr=1e-2, schedule="constant", weight_decay=0, epochs=1)

@@ -5,11 +5,19 @@ import functools
 import numpy as np
 import pytest
 from pooling import plainly_pooled
-from tuning import noise_images, small_head, small_network, small_recipe, small_weights
+from tuning import (
+    logits_of,
+    noise_images,
+    small_head,
+    small_network,
+    small_recipe,
+    small_weights,
+    vgg_weights,
+)
 
 from featx.errors import OptionError
 from featx.finetuning.augmentation import reseed
-from featx.finetuning.network import build_network
+from featx.finetuning.network import Network
 from featx.finetuning.settings import TrainingSettings
 from featx.network import find_device, find_weights, read_weights
 from featx.network.weights.sources import BUNDLED_SHA256
@@ -74,7 +82,7 @@ def test_every_model_is_keras_vgg19_with_a_head(settings, freeze_until, head):
     tuning = TrainingSettings(freeze_until=freeze_until, augment="lecture", dropout=0.5)
     network = small_network(tuning, recipe, made)
     images = noise_images(3, size=24)[:, : recipe.size[0], : recipe.size[1]]
-    expected = made.logits(plain_codes(recipe, small_weights(recipe), images))
+    expected = logits_of(made, plain_codes(recipe, small_weights(recipe), images))
     close = functools.partial(
         np.testing.assert_allclose, desired=expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
     )
@@ -103,8 +111,8 @@ def test_real_weights_give_the_codes_that_keras_gives(shared):
     head = small_head(recipe)
     images = noise_images(2)
     tuning = TrainingSettings(freeze_until="none", augment="none")
-    network = build_network(recipe, weights, head, tuning, find_device("cpu"))
-    expected = head.logits(plain_codes(recipe, weights, images))
+    network = Network(recipe, weights, head, tuning, find_device("cpu"))
+    expected = logits_of(head, plain_codes(recipe, weights, images))
     found = call(network.model, images)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
 
@@ -142,9 +150,9 @@ def test_weights_and_head_are_returned_as_they_were_given():
     head = small_head(recipe, hidden=(4,), normalise="centre")
     network = small_network(TrainingSettings(freeze_until="block1_pool"), recipe, head)
     for name, arrays in small_weights(recipe).items():
-        for found, given in zip(network.weights()[name], arrays, strict=True):
+        for found, given in zip(vgg_weights(network)[name], arrays, strict=True):
             np.testing.assert_array_equal(found, given)
-    assert list(network.weights()) == list(small_weights(recipe))
+    assert list(vgg_weights(network)) == list(small_weights(recipe))
     now = network.current_head()
     for found, given in zip(
         (now.mean, *now.kernels, *now.biases),
@@ -163,7 +171,7 @@ def test_a_head_in_bfloat16_is_float32():
     images = noise_images(4)
     found = call(network.model, images)
     assert found.dtype == np.float32
-    expected = head.logits(plain_codes(recipe, small_weights(recipe), images))
+    expected = logits_of(head, plain_codes(recipe, small_weights(recipe), images))
     assert 1e-6 < np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
     assert all(variable.dtype == "float32" for variable in network.model.trainable_variables)
 

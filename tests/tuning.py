@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from sklearn.preprocessing import normalize
 
 from featx.finetuning.heads import Head, random_head
 from featx.finetuning.inputs import Pixels
-from featx.finetuning.network import build_network
+from featx.finetuning.network import Network
 from featx.finetuning.settings import TrainingSettings
 from featx.finetuning.trainer import Labels
 from featx.finetuning.training import train
@@ -54,7 +55,27 @@ def small_network(tuning, recipe=None, head=None):
     """Return an untrained network, the same in every call."""
     recipe = recipe or small_recipe()
     head = head or small_head(recipe)
-    return build_network(recipe, small_weights(recipe), head, tuning, find_device("cpu"))
+    return Network(recipe, small_weights(recipe), head, tuning, find_device("cpu"))
+
+
+def logits_of(head, codes):
+    """Return the logits of a head, (n, k), for codes of shape (n, d), in NumPy and float64."""
+    x = np.asarray(codes, dtype=np.float64)
+    if head.normalise == "sqrt-l2":
+        x = np.sign(x) * np.sqrt(np.abs(x))
+    if head.normalise != "none":
+        x = normalize(x)
+    if head.mean is not None:
+        x = normalize(x - head.mean)
+    for k, (kernel, bias) in enumerate(zip(head.kernels, head.biases, strict=True)):
+        x = (np.maximum(x, 0) if k else x) @ kernel.astype(np.float64) + bias
+    return x
+
+
+def vgg_weights(network):
+    """Return the current kernel and bias of each layer of VGG19."""
+    layers = [layer for layer in network.model.layers if not layer.name.startswith("head_")]
+    return {layer.name: layer.get_weights() for layer in layers if layer.weights}
 
 
 def noise_images(n, *, size=16, seed=0):

@@ -25,7 +25,7 @@ import scipy.linalg
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from featx.codes.matrix import CodeMatrix, Matrix, Rows, as_code_matrix
+from featx.codes.matrix import CodeMatrix, Matrix, Rows, as_code_matrix, split_columns
 from featx.codes.products import gram_matrix, inner_products
 from featx.errors import OptionError, StoreError
 
@@ -194,12 +194,10 @@ class GramCoordinates(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             self._triangle, inside.T, lower=True, trans="T"
         ).T
         out: Matrix = np.empty((len(weights), self.codes_.shape[1]), dtype)
-        start = 0
-        for k, scale in enumerate(self.scales_):
-            scaled = weights * scale
+        for k, layer in enumerate(split_columns(out, self.codes_.widths)):
+            scaled = weights * self.scales_[k]
             for part, block in self.codes_.column_blocks(k, root=self.root):
-                out[:, start + part.start : start + part.stop] = scaled @ block
-            start += self.codes_.widths[k]
+                layer[:, part] = scaled @ block
         return out.reshape(*vectors.shape[:-1], -1)
 
     @property

@@ -7,7 +7,6 @@ knows neither labels nor classifiers.
 
 import mmap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featx.errors import OptionError
 
-__all__ = ["CodeMatrix", "Matrix", "Rows", "as_code_matrix", "signed_root"]
+__all__ = ["CodeMatrix", "Matrix", "Rows", "as_code_matrix", "signed_root", "split_columns"]
 
 Matrix = NDArray[np.floating]
 Rows = NDArray[np.integer]
@@ -94,11 +93,13 @@ class CodeMatrix:
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process gets the location of the codes instead of the codes themselves.
-        return {"layers": [_MappedArray.of(layer) for layer in self.layers], "rows": self.rows}
+        return {"layers": [_location(layer) or layer for layer in self.layers], "rows": self.rows}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        layers = state["layers"]
-        self.layers = [each.map() if isinstance(each, _MappedArray) else each for each in layers]
+        layers: list[Any] = [
+            np.memmap(*each) if isinstance(each, tuple) else each for each in state["layers"]
+        ]
+        self.layers = layers
         self.rows = state["rows"]
 
     def take(self, positions: Rows) -> Self:
@@ -108,12 +109,11 @@ class CodeMatrix:
     def block(self, positions: Rows) -> Matrix:
         """Read some rows into memory, as (m, d)."""
         out = np.empty((len(positions), self.shape[1]), self.dtype)
-        start = 0
-        for layer, rows in zip(self.layers, self.rows, strict=True):
-            stop = start + layer.shape[1]
-            for place, row in enumerate(rows[positions]):
-                out[place, start:stop] = layer[row]
-            start = stop
+        parts = split_columns(out, self.widths)
+        for part, layer, rows in zip(parts, self.layers, self.rows, strict=True):
+            # Row by row, because a selection of rows would be a copy of them.
+            for target, row in zip(part, rows[positions], strict=True):
+                target[:] = layer[row]
         return out
 
     def in_memory(self) -> Self:
@@ -163,32 +163,23 @@ class CodeMatrix:
             yield part, signed_root(block) if root else block
 
 
-@dataclass(frozen=True)
-class _MappedArray:
-    """Location of an array that is mapped from a file."""
+def split_columns(array: Matrix, widths: Sequence[int]) -> list[Matrix]:
+    """Return the columns of each layer, as views of an array that has them side by side."""
+    return np.split(array, np.cumsum(widths)[:-1], axis=1)
 
-    path: str
-    offset: int
-    dtype: np.dtype
-    shape: tuple[int, ...]
 
-    @classmethod
-    def of(cls, array: Matrix) -> "_MappedArray | Matrix":
-        """Return the location of an array, or the array itself if it has none in a file."""
-        if not isinstance(array, np.memmap) or not array.flags.c_contiguous:
-            return array
-        # The mapping starts at a page of the file; the array may start later.
-        whole: Any = array
-        while isinstance(whole, np.ndarray):
-            whole = whole.base
-        begin = np.frombuffer(whole, np.uint8).__array_interface__["data"][0]
-        page = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
-        offset = page + array.__array_interface__["data"][0] - begin
-        return cls(str(array.filename), offset, array.dtype, array.shape)
-
-    def map(self) -> Matrix:
-        """Map the array again."""
-        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+def _location(array: Matrix) -> tuple[Any, ...] | None:
+    """Return arguments that let `numpy.memmap` map an array again; None if it is not mapped."""
+    if not isinstance(array, np.memmap) or not array.flags.c_contiguous:
+        return None
+    # The mapping starts at a page of the file; the array may start later.
+    whole: Any = array
+    while isinstance(whole, np.ndarray):
+        whole = whole.base
+    begin = np.frombuffer(whole, np.uint8).__array_interface__["data"][0]
+    page = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
+    offset = page + array.__array_interface__["data"][0] - begin
+    return str(array.filename), array.dtype, "r", offset, array.shape
 
 
 def signed_root(codes: Matrix) -> Matrix:
@@ -229,5 +220,5 @@ def as_code_matrix(X: "CodeMatrix | ArrayLike", widths: Sequence[int] | None = N
             f"by side. Received shape {array.shape}."
         )
         raise OptionError(message)
-    layers = [array] if widths is None else np.split(array, np.cumsum(widths)[:-1], axis=1)
+    layers = [array] if widths is None else split_columns(array, widths)
     return CodeMatrix(layers, np.arange(len(array)))

@@ -17,6 +17,8 @@ __all__ = ["augmentation_layers", "reseed", "seed_generators"]
 
 # Weights of Rec. ITU-R BT.601 for grey, as in Pillow's mode "L".
 _GREY = (0.299, 0.587, 0.114)
+# Rotation in degrees, shift and zoom as fractions of a side, and how uncovered parts are filled.
+_MOVES = {"lecture": (30, 0.3, 0.3, "nearest"), "strong": (15, 0.1, 0.2, "reflect")}
 
 
 def augmentation_layers(name: str, seed: int) -> list[Any]:
@@ -57,20 +59,30 @@ def augmentation_layers(name: str, seed: int) -> list[Any]:
     check_choice("augment", name, choices_of(Augmentation))
     from keras import layers
 
-    makers: list[Callable[..., Any]] = []
+    made: list[Any] = []
+
+    def add(layer: Callable[..., Any], kind: str, *settings: object, **how: str) -> None:
+        # A user's keras.json may set another float type.
+        how |= {"dtype": "float32", "name": f"augment_{kind}"}
+        made.append(layer(*settings, seed=seed + len(made), **how))
+
+    # A user's keras.json may set another data format.
+    last = {"data_format": "channels_last"}
     if name != "none":
-        makers.append(_maker(layers.RandomFlip, "flip", "horizontal"))
-    if name == "lecture":
-        makers += _moves(rotation=30, shift=0.3, zoom=0.3, fill_mode="nearest")
+        add(layers.RandomFlip, "flip", "horizontal", **last)
+    if name in _MOVES:
+        rotation, shift, zoom, fill_mode = _MOVES[name]
+        turn = rotation / 360  # Keras expects a fraction of a full turn
+        # The order of ImageDataGenerator: the zoom is last, because it can cut off the filled
+        # pixels. Each side is zoomed independently.
+        add(layers.RandomRotation, "rotation", turn, fill_mode, **last)
+        add(layers.RandomTranslation, "shift", shift, shift, fill_mode, **last)
+        add(layers.RandomZoom, "zoom", zoom, zoom, fill_mode, **last)
     if name == "strong":
-        makers += _moves(rotation=15, shift=0.1, zoom=0.2, fill_mode="reflect")
-        makers += [
-            _maker(layers.RandomBrightness, "brightness", 0.2),
-            # Keras takes a single number as a range from 1 to 1.2.
-            _maker(layers.RandomContrast, "contrast", (0.2, 0.2)),
-            functools.partial(_saturation_layer(), 0.3, dtype="float32", name="augment_saturation"),
-        ]
-    made = [make(seed=seed + k) for k, make in enumerate(makers)]
+        add(layers.RandomBrightness, "brightness", 0.2, **last)
+        # Keras takes a single number as a range from 1 to 1.2.
+        add(layers.RandomContrast, "contrast", (0.2, 0.2), **last)
+        add(_saturation_layer(), "saturation", 0.3)
     reseed(made, seed, epoch=0)
     return made
 
@@ -109,29 +121,6 @@ def reseed(layers: Sequence[Any], seed: int, epoch: int) -> None:
         generator.state.assign(words.astype(np.int32))
 
 
-def _moves(*, rotation: float, shift: float, zoom: float, fill_mode: str) -> list[Any]:
-    """Return makers of layers that rotate, shift and zoom, in ImageDataGenerator's order.
-
-    `rotation` is in degrees, the others are fractions. The zoom is last, because it can cut
-    off the filled pixels.
-    """
-    from keras import layers
-
-    turn = rotation / 360  # Keras expects a fraction of a full turn
-    return [
-        _maker(layers.RandomRotation, "rotation", turn, fill_mode),
-        _maker(layers.RandomTranslation, "shift", shift, shift, fill_mode),
-        _maker(layers.RandomZoom, "zoom", zoom, zoom, fill_mode),  # each side independently
-    ]
-
-
-def _maker(layer: Callable[..., Any], name: str, *settings: object) -> Callable[..., Any]:
-    """Return a function that makes a layer from a seed."""
-    # A user's keras.json may set another data format or float type.
-    fixed = {"data_format": "channels_last", "dtype": "float32", "name": f"augment_{name}"}
-    return functools.partial(layer, *settings, **fixed)
-
-
 @functools.cache
 def _saturation_layer() -> Any:
     """Return a layer class that changes the saturation of images.
@@ -142,14 +131,12 @@ def _saturation_layer() -> Any:
     import keras
     from keras import ops
 
-    @keras.saving.register_keras_serializable("featx")
     class RandomSaturation(keras.layers.Layer):  # type: ignore[misc]
         """Multiply the distance from grey by a random number from 1 - factor to 1 + factor."""
 
-        def __init__(self, factor: float, seed: int | None = None, **kwargs: Any) -> None:
+        def __init__(self, factor: float, seed: int, **kwargs: Any) -> None:
             super().__init__(**kwargs)
             self.factor = factor
-            self.seed = seed
             self.generator = keras.random.SeedGenerator(seed)
 
         def call(self, images: Any, training: bool = True) -> Any:
@@ -164,11 +151,5 @@ def _saturation_layer() -> Any:
             )
             grey = ops.sum(images * ops.convert_to_tensor(_GREY, "float32"), axis=-1, keepdims=True)
             return ops.clip(grey + scale * (images - grey), 0.0, 255.0)
-
-        def compute_output_shape(self, input_shape: Any) -> Any:
-            return input_shape
-
-        def get_config(self) -> dict[str, Any]:
-            return {**super().get_config(), "factor": self.factor, "seed": self.seed}
 
     return RandomSaturation

@@ -21,12 +21,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from featx.choices import check_choice, choices_of
 from featx.errors import OptionError
 
-__all__ = ["Head", "Normalise", "custom_layers", "head_layers", "random_head", "read_head"]
+__all__ = [
+    "Head",
+    "Normalise",
+    "custom_layers",
+    "dense_names",
+    "head_layers",
+    "random_head",
+    "read_head",
+]
 
 Normalise = Literal["none", "l2", "sqrt-l2", "centre"]
 Array = NDArray[np.floating]
@@ -58,9 +66,8 @@ class Head:
     Examples
     --------
     >>> head = Head(("ant", "bee"), "l2", None, (np.eye(2),), (np.zeros(2),))
-    >>> head.logits([[3.0, 4.0], [0.0, 0.0]])
-    array([[0.6, 0.8],
-           [0. , 0. ]])
+    >>> head.n_features
+    2
     """
 
     classes: tuple[str, ...]
@@ -94,22 +101,6 @@ class Head:
     def n_features(self) -> int:
         """Number of features of a code, d."""
         return int(self.kernels[0].shape[0])
-
-    def logits(self, codes: ArrayLike) -> NDArray[np.float64]:
-        """Return logits of shape (n, k) for codes of shape (n, d), computed in float64."""
-        x = np.asarray(codes, dtype=np.float64)
-        if self.normalise == "sqrt-l2":
-            x = np.sign(x) * np.sqrt(np.abs(x))
-        if self.normalise != "none":
-            x = _unit(x)
-        if self.mean is not None:
-            x = _unit(x - self.mean)
-        last = len(self.kernels) - 1
-        for k, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
-            x = x @ kernel.astype(np.float64) + bias
-            if k < last:
-                x = np.maximum(x, 0)
-        return x
 
 
 def random_head(
@@ -174,17 +165,23 @@ def head_layers(head: Head, dropout: float = 0.0) -> list[Any]:
     if head.normalise != "none":
         made.append(ours["UnitRows"](dtype="float32", name="head_unit"))
     if head.mean is not None:
-        made.append(_with_weights(ours["CentredRows"], [head.mean], name="head_centre"))
-    last = len(head.kernels) - 1
-    for k, arrays in enumerate(zip(head.kernels, head.biases, strict=True)):
-        if dropout > 0 and (k > 0 or last == 0):
-            name = f"head_dropout{max(k, 1)}"
+        centred = ours["CentredRows"](dtype="float32", name="head_centre")
+        made.append(_with_weights(centred, [head.mean]))
+    arrays = zip(dense_names(len(head.kernels)), head.kernels, head.biases, strict=True)
+    for k, (name, kernel, bias) in enumerate(arrays):
+        if dropout > 0 and (k > 0 or len(head.kernels) == 1):
             # A fixed seed makes two runs equal even if `reseed` is never called.
-            made.append(layers.Dropout(dropout, seed=k, dtype="float32", name=name))
-        name, activation = ("head_logits", None) if k == last else (f"head_dense{k + 1}", "relu")
-        dense = functools.partial(layers.Dense, arrays[1].size, activation)
-        made.append(_with_weights(dense, arrays, name=name))
+            drop = {"seed": k, "dtype": "float32", "name": f"head_dropout{max(k, 1)}"}
+            made.append(layers.Dropout(dropout, **drop))
+        activation = None if name == "head_logits" else "relu"
+        dense = layers.Dense(len(bias), activation, dtype="float32", name=name)
+        made.append(_with_weights(dense, [kernel, bias]))
     return made
+
+
+def dense_names(n: int) -> list[str]:
+    """Return the names of the n layers of a head that have a kernel, in order."""
+    return [*(f"head_dense{k}" for k in range(1, n)), "head_logits"]
 
 
 def read_head(head: Head, layers: Iterable[Any]) -> Head:
@@ -198,8 +195,8 @@ def read_head(head: Head, layers: Iterable[Any]) -> Head:
         The layers that it returned. Other layers, as of a whole model, are ignored.
     """
     found = {layer.name: layer.get_weights() for layer in layers if layer.name.startswith("head_")}
-    names = [f"head_dense{k}" for k in range(1, len(head.kernels))]
-    kernels, biases = zip(*(found[name] for name in [*names, "head_logits"]), strict=True)
+    names = dense_names(len(head.kernels))
+    kernels, biases = zip(*(found[name] for name in names), strict=True)
     mean = None if head.mean is None else found["head_centre"][0]
     return dataclasses.replace(head, mean=mean, kernels=kernels, biases=biases)
 
@@ -265,14 +262,8 @@ def custom_layers() -> dict[str, Any]:
     return {layer.__name__: layer for layer in (SignedRoot, UnitRows, CentredRows)}
 
 
-def _with_weights(make: Any, arrays: Sequence[Array], *, name: str) -> Any:
-    """Return a layer with weights, built for as many features as the first array has rows."""
-    layer = make(dtype="float32", name=name)
+def _with_weights(layer: Any, arrays: Sequence[Array]) -> Any:
+    """Build a layer for as many features as the first array has rows, and set its weights."""
     layer.build((None, arrays[0].shape[0]))
     layer.set_weights(list(arrays))
     return layer
-
-
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1)

@@ -4,7 +4,6 @@ Records of epochs come in; history.csv, learning-curve.png and events for Tensor
 out. This file does not know how the network is trained.
 """
 
-import csv
 import dataclasses
 import os
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from featx.errors import OptionError
-from featx.outputs import whole_file
+from featx.outputs import whole_file, write_csv
 
 __all__ = ["EpochRecord", "TensorBoardLog", "TrainingResult", "from_version_1", "write_history"]
 
@@ -92,13 +91,7 @@ def write_history(folder: Path, result: TrainingResult) -> None:
         A file cannot be written.
     """
     names = [field.name for field in dataclasses.fields(EpochRecord)]
-    with (
-        whole_file(folder / "history.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(dataclasses.asdict(record) for record in result.history)
+    write_csv(folder / "history.csv", names, map(dataclasses.astuple, result.history))
     with whole_file(folder / "learning-curve.png") as temporary:
         _figure(result).savefig(temporary, format="png", dpi=120)
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 import joblib
 import numpy as np
@@ -23,20 +22,6 @@ from featx.recipe import Recipe
 __all__ = ["Activations", "Pixels", "TrainingInputs", "read_pixels"]
 
 Rows = NDArray[np.integer]
-
-# Number of decoded images that may wait to be written.
-_AHEAD = 64
-
-
-class TrainingInputs(Protocol):
-    """What the network is trained on: images, or activations of its last frozen layer."""
-
-    @property
-    def is_activations(self) -> bool:
-        """Whether rows are activations, for the network's tail."""
-
-    def batch(self, rows: Rows, epoch: int) -> NDArray[Any]:
-        """Return rows for the network; in epoch 0 they are not augmented."""
 
 
 class Pixels:
@@ -84,6 +69,10 @@ class Activations:
         return np.asarray(source[rows], np.float32)
 
 
+#: What the network is trained on: images, or activations of its last frozen layer.
+TrainingInputs = Pixels | Activations
+
+
 def read_pixels(
     files: Sequence[File],
     rows: Rows,
@@ -119,25 +108,19 @@ def read_pixels(
     with tempfile.TemporaryFile(dir=folder) as file:
         # The memory map keeps the file after it is closed.
         pixels = np.memmap(file, np.uint8, "w+", shape=shape)
-    read = partial(
-        read_image,
-        size=recipe.size,
-        resize=recipe.resize,
-        jpeg=recipe.jpeg,
-        max_pixels=max_pixels,
-    )
+    read = partial(read_image, jpeg=recipe.jpeg, max_pixels=max_pixels)
+
+    def decode(row: int) -> None:
+        try:
+            pixels[row] = read(files[row], recipe.size, recipe.resize).pixels
+        except ImageError as error:
+            message = (
+                f"{files[row]} could be read before, but now it cannot: {error}. Run the same "
+                "command again."
+            )
+            raise ImagesError(message) from error
+
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        for start in range(0, len(rows), _AHEAD):
-            part = rows[start : start + _AHEAD]
-            futures = [pool.submit(read, files[row]) for row in part]
-            for row, future in zip(part, futures, strict=True):
-                try:
-                    pixels[row] = future.result().pixels
-                except ImageError as error:
-                    message = (
-                        f"{files[row]} could be read before, but now it cannot: {error}. Run the "
-                        "same command again."
-                    )
-                    raise ImagesError(message) from error
-            progress(start + len(part), len(rows))
+        for n_done, _ in enumerate(pool.map(decode, rows), 1):
+            progress(n_done, len(rows))
     return Pixels(pixels)

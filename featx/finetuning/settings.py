@@ -4,9 +4,8 @@ Values come in as a user types them; a frozen value goes out that the training, 
 checkpoint and the report share. This file does not import Keras.
 """
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from featx.choices import Augmentation, ClassWeight, Optimizer, Schedule, check_choices
 from featx.errors import OptionError
@@ -119,12 +118,6 @@ class TrainingSettings:
     def decay(self) -> float:
         """Factor by which the learning rate falls from block to block."""
         return _BLOCK_DECAY if self.block_decay is None else self.block_decay
-
-    def training_facts(self) -> dict[str, Any]:
-        """Return the settings of the training by name, as JSON can hold them."""
-        return {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(TrainingSettings)
-        }
 
     def last_frozen(self, cut: str) -> str:
         """Return the last frozen layer, or "none".

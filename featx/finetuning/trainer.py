@@ -12,10 +12,9 @@ References
    unfreezing. https://arxiv.org/abs/1801.06146
 """
 
-import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +87,8 @@ class Trainer:
         settings: TrainingSettings,
         micro_batch: int,
     ) -> None:
+        import keras
+
         self._network, self._inputs, self._labels = network, inputs, labels
         self._settings = settings
         self._model = network.tail if inputs.is_activations else network.training_model
@@ -98,7 +99,17 @@ class Trainer:
         # Equal parts need no larger micro-batch than this.
         self._micro_batch = math.ceil(settings.images_per_step / self._n_parts)
         self._scales: dict[str, float] = {}
-        self._compile()
+        with network.device.scope():
+            self._optimizer = _optimizer(settings, self._scales, self._n_parts)
+            self._model.compile(
+                optimizer=self._optimizer,
+                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
+                weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+                # On the CPU, XLA makes TensorFlow a fifth slower. JAX always uses XLA, and
+                # "auto" leaves it out, without a warning, if a layer does not support it.
+                jit_compile="auto" if keras.backend.backend() == "jax" else False,
+            )
+            self._optimizer.build(self._variables)
 
     def weights(self) -> list[Array]:
         """Return the current values of the trained weights."""
@@ -152,12 +163,13 @@ class Trainer:
         MemoryError
             The micro-batch does not fit into the device's memory.
         """
+        start, n_images, rate = time.perf_counter(), 0, 0.0
+        loss = accuracy = None
         with memory_errors(self._micro_batch):
-            start, total, rate, n_images = time.perf_counter(), None, 0.0, 0
             if number:
                 n_images = len(self._labels.train_rows)
-                total, rate = self._train(number, plateau)
-                if not np.isfinite(total).all():
+                loss, accuracy, rate = self._train(number, plateau)
+                if not math.isfinite(loss):
                     return None
             stopping_loss, stopping_accuracy = self.stopping_scores()
             if number and not math.isfinite(stopping_loss):
@@ -166,16 +178,16 @@ class Trainer:
         return EpochRecord(
             epoch=number,
             rate=rate,
-            loss=None if total is None else float(total[0] / n_images),
-            accuracy=None if total is None else float(total[1] / n_images),
+            loss=loss,
+            accuracy=accuracy,
             stopping_loss=stopping_loss,
             stopping_accuracy=stopping_accuracy,
             seconds=seconds,
             images_per_second=n_images / seconds,
         )
 
-    def _train(self, epoch: int, plateau: float) -> tuple[NDArray[np.float64], float]:
-        """Train on all batches; return the sums of loss and accuracy, and the last rate."""
+    def _train(self, epoch: int, plateau: float) -> tuple[float, float, float]:
+        """Train on all batches; return the means of loss and accuracy, and the last rate."""
         settings, n_images = self._settings, self._settings.images_per_step
         self._set_scales(epoch)
         reseed(self._network.random_layers, settings.seed, epoch)
@@ -190,7 +202,8 @@ class Trainer:
                 total += len(rows) * self._step(rows, epoch)
                 if not np.isfinite(total).all():
                     break
-        return total, rate
+        loss, accuracy = total / len(order)
+        return float(loss), float(accuracy), rate
 
     def _step(self, rows: Rows, epoch: int) -> NDArray[np.float64]:
         """Train on a batch, and return the weighted means of its loss and accuracy.
@@ -231,30 +244,13 @@ class Trainer:
 
     def _set_scales(self, epoch: int) -> None:
         """Set the relative learning rates of an epoch; if they changed, recompile the step."""
-        names = {variable.path: variable.path.partition("/")[0] for variable in self._variables}
+        paths = [variable.path for variable in self._variables]
         scales = {
-            path: self._settings.scale(name, self._cut, epoch) for path, name in names.items()
+            path: self._settings.scale(path.partition("/")[0], self._cut, epoch) for path in paths
         }
         if scales != self._scales:
             self._scales.update(scales)
             self._model.make_train_function(force=True)
-
-    def _compile(self) -> None:
-        import keras
-
-        with self._network.device.scope():
-            self._optimizer = _optimizer(
-                self._settings, lambda path: self._scales[path], self._n_parts
-            )
-            self._model.compile(
-                optimizer=self._optimizer,
-                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
-                weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-                # On the CPU, XLA makes TensorFlow a fifth slower. JAX always uses XLA, and
-                # "auto" leaves it out, without a warning, if a layer does not support it.
-                jit_compile="auto" if keras.backend.backend() == "jax" else False,
-            )
-            self._optimizer.build(self._variables)
 
 
 def choose_micro_batch(network: Network, settings: TrainingSettings, *, activations: bool) -> int:
@@ -326,42 +322,28 @@ def as_array(variable: Any) -> Array:
     return np.array(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)))
 
 
-def _optimizer(settings: TrainingSettings, scale: Callable[[str], float], n_parts: int) -> Any:
-    """Return an optimizer with a learning rate for each variable, and its own weight decay."""
-    shared: dict[str, Any] = {"gradient_accumulation_steps": n_parts if n_parts > 1 else None}
-    if settings.optimizer == "sgd":
-        return _scaled("SGD")(settings.weight_decay, scale, momentum=0.9, **shared)
-    return _scaled("AdamW")(settings.weight_decay, scale, weight_decay=0.0, **shared)
+def _optimizer(settings: TrainingSettings, scales: Mapping[str, float], n_parts: int) -> Any:
+    """Return an optimizer with a learning rate for each variable; biases have no weight decay.
 
-
-@functools.cache
-def _scaled(name: str) -> Any:
+    Keras's own weight decay uses one rate for all variables, so it would change frozen blocks
+    too.
+    """
     import keras
 
-    base: Any = getattr(keras.optimizers, name)
+    is_sgd = settings.optimizer == "sgd"
+    base: Any = keras.optimizers.SGD if is_sgd else keras.optimizers.AdamW
+    own = {"momentum": 0.9} if is_sgd else {"weight_decay": 0.0}
 
     class Scaled(base):  # type: ignore[misc]
-        """An optimizer with a learning rate for each variable; biases have no weight decay.
-
-        Keras's own weight decay uses one rate for all variables, so it would change frozen
-        blocks too.
-        """
-
-        def __init__(self, decay: float, scale: Callable[[str], float], **settings: Any) -> None:
-            super().__init__(**settings)
-            self._decay, self._scale = decay, scale
-
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
             # TensorFlow passes its own variable, which has not Keras's path.
             path = self._trainable_variables[self._get_variable_index(variable)].path
             # At a rate of 0 a layer keeps its weights, but the optimizer follows its gradients,
             # so that its first steps after unfreezing have the usual size.
-            rate = learning_rate * self._scale(path)
-            if self._decay and not path.endswith("/bias"):
-                shrinkage = keras.ops.multiply(
-                    variable, keras.ops.cast(rate * self._decay, variable.dtype)
-                )
-                self.assign_sub(variable, shrinkage)
+            rate = learning_rate * scales[path]
+            if settings.weight_decay and not path.endswith("/bias"):
+                decay = keras.ops.cast(rate * settings.weight_decay, variable.dtype)
+                self.assign_sub(variable, keras.ops.multiply(variable, decay))
             super().update_step(gradient, variable, rate)
 
-    return Scaled
+    return Scaled(gradient_accumulation_steps=n_parts if n_parts > 1 else None, **own)

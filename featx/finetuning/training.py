@@ -28,8 +28,9 @@ from featx.finetuning.inputs import TrainingInputs
 from featx.finetuning.network import Network
 from featx.finetuning.settings import TrainingSettings
 from featx.finetuning.trainer import Labels, Trainer, as_array, choose_micro_batch
+from featx.signatures import values_of
 
-__all__ = ["check_same", "train"]
+__all__ = ["check_resumable", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def train(
     StoreError, OutputError
         The checkpoint cannot be read or written.
     """
-    facts: dict[str, Any] = {"training": settings.training_facts(), "identity": dict(identity)}
+    facts = _facts(settings, identity)
     size = choose_micro_batch(network, settings, activations=inputs.is_activations)
     # When memory runs out, JAX may have freed these variables already.
     fixed = [(each, as_array(each)) for each in network.model.non_trainable_variables]
@@ -157,16 +158,10 @@ def _save(path: Path, facts: Mapping[str, Any], state: _State) -> None:
 
 def _load(path: Path, facts: Mapping[str, Any]) -> _State:
     arrays, known = load_checkpoint(path)
-    check_same(path, facts, known)
-    return _State(
-        [EpochRecord(**each) for each in known["history"]],
-        known["best"],
-        known["plateau"],
-        known["ended"],
-        arrays["weights"],
-        arrays["optimizer"],
-        arrays["best"],
-    )
+    _check_same(path, facts, known)
+    history = [EpochRecord(**each) for each in known["history"]]
+    values = known["best"], known["plateau"], known["ended"]
+    return _State(history, *values, arrays["weights"], arrays["optimizer"], arrays["best"])
 
 
 def _halved(size: int, error: MemoryError) -> int:
@@ -184,14 +179,27 @@ def _halved(size: int, error: MemoryError) -> int:
     return size // 2
 
 
-def check_same(path: Path, facts: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
-    """Refuse to resume from a checkpoint with another "training" or "identity".
+def check_resumable(
+    checkpoint: Path, settings: TrainingSettings, identity: Mapping[str, Any]
+) -> None:
+    """Check, before other files are written, that `train` can resume if a checkpoint exists.
 
     Raises
     ------
     OptionError
-        A setting differs; the message names it.
+        The checkpoint belongs to a run with other settings; the message names them.
+    StoreError
+        The checkpoint cannot be read.
     """
+    if checkpoint.exists():
+        _check_same(checkpoint, _facts(settings, identity), load_checkpoint(checkpoint)[1])
+
+
+def _facts(settings: TrainingSettings, identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {"training": values_of(settings, TrainingSettings), "identity": dict(identity)}
+
+
+def _check_same(path: Path, facts: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
     changed = [
         f"{name.replace('_', '-')} is {facts[part].get(name)}, was {earlier[part].get(name)}"
         for part in ("training", "identity")

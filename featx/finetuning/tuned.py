@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from featx.errors import ModelError, WeightsError
-from featx.finetuning.heads import Head
+from featx.finetuning.heads import Head, dense_names
 from featx.finetuning.network import Network
 from featx.hdf5 import READ_FAILURES, check_held, inside
 from featx.network.weights.files import open_weights, read_member
@@ -202,8 +202,8 @@ def _read_head(path: Path, facts: Mapping[str, Any]) -> Head:
             message = f"the head should have {counted(facts['n_kernels'], 'layer')}"
             raise ValueError(message)
 
-        names = [f"head_dense{k}" for k in range(1, facts["n_kernels"])]
-        kernels, biases = zip(*(arrays(name) for name in [*names, "head_logits"]), strict=True)
+        names = dense_names(facts["n_kernels"])
+        kernels, biases = zip(*(arrays(name) for name in names), strict=True)
         mean = arrays("head_centre")[0] if facts["normalise"] == "centre" else None
     return Head(tuple(facts["classes"]), facts["normalise"], mean, kernels, biases)
 

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.svm import SVC
 
-from featx.codes.matrix import Matrix
+from featx.codes.matrix import Matrix, split_columns
 from featx.fitting.classifiers import CLASSIFIERS
 from featx.fitting.estimators import Perceptron
 from featx.fitting.model import Model
@@ -166,14 +166,13 @@ def explain_code(
     scaled, mean = _scaled_and_mean(steps, code)
     if "components" in steps:
         weights = steps["components"].to_columns(weights)
-    of_code, of_mean = weights * scaled, weights * mean
-    maps = {}
-    start = 0
-    for layer in model.recipe.layers:
-        part = slice(start, start + model.recipe.code_size(layer))
-        shape = model.recipe.code_shape(layer)
-        maps[layer] = _to_views(model.recipe, shape, views[layer], of_code[part], of_mean[part])
-        start = part.stop
+    recipe = model.recipe
+    sizes = [recipe.code_size(layer) for layer in recipe.layers]
+    terms = split_columns(weights * np.stack([scaled, mean]), sizes)
+    maps = {
+        layer: _to_views(recipe, recipe.code_shape(layer), views[layer], *of_layer)
+        for layer, of_layer in zip(recipe.layers, terms, strict=True)
+    }
     return Attribution(maps, intercept)
 
 

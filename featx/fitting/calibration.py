@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
 from featx.choices import Calibration
 from featx.codes.matrix import Matrix
 from featx.errors import FitError
+from featx.fitting.estimators import GivenClassifier
 
 __all__ = [
     "DecisionScores",
@@ -76,25 +77,7 @@ class DecisionScores(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return decision_scores(self.estimator, X)
 
 
-class _ClassifierOfScores(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Base of the classifiers whose rows are the decision scores of another one."""
-
-    classes: tuple[str, ...]
-
-    @property
-    def classes_(self) -> NDArray[np.str_]:
-        """Labels, shape (k,)."""
-        return np.array(self.classes)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-    def predict(self, X: Matrix) -> NDArray[np.str_]:
-        """Return the labels with the largest score."""
-        return np.asarray(self.classes_[X.argmax(axis=1)])
-
-
-class TemperatureScaling(_ClassifierOfScores):
+class TemperatureScaling(GivenClassifier):
     """Probabilities as the softmax of decision scores divided by a temperature [1]_.
 
     The temperature does not change the predicted class.
@@ -151,12 +134,16 @@ class TemperatureScaling(_ClassifierOfScores):
         self.temperature = float(np.exp(found.x))
         return self
 
+    def predict(self, X: Matrix) -> NDArray[np.str_]:
+        """Return the labels with the largest score."""
+        return np.asarray(self.classes_[X.argmax(axis=1)])
+
     def predict_proba(self, X: Matrix) -> Matrix:
         """Return probabilities, (n, k)."""
         return np.asarray(softmax(X / self.temperature, axis=1))
 
 
-class PrecomputedScores(_ClassifierOfScores):
+class PrecomputedScores(GivenClassifier):
     """A classifier whose rows are its decision scores, as scikit-learn's calibration requires.
 
     Parameters
@@ -167,10 +154,6 @@ class PrecomputedScores(_ClassifierOfScores):
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
-
-    def fit(self, X: Matrix, y: NDArray[np.str_]) -> Self:
-        """Do nothing, since the scores are given."""
-        return self
 
     def decision_function(self, X: Matrix) -> Matrix:
         """Return the decision scores; a single one for two classes, as scikit-learn does."""

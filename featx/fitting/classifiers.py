@@ -59,8 +59,6 @@ class ClassifierKind:
         Whether predictions stay the same if all rows are rotated.
     warm_starts : bool, default=False
         Whether a fit can start from the coefficients of a fit with another value.
-    has_class_weight : bool, default=True
-        Whether the estimator has the parameter class_weight.
     needs_training_rows : bool, default=False
         Whether predictions compare a row with the training rows.
     supports_sgd : bool, default=False
@@ -80,7 +78,6 @@ class ClassifierKind:
     is_linear: bool = False
     is_rotation_invariant: bool = True
     warm_starts: bool = False
-    has_class_weight: bool = True
     needs_training_rows: bool = False
     supports_sgd: bool = False
     in_auto: bool = True
@@ -90,6 +87,11 @@ class ClassifierKind:
     def has_penalty(self) -> bool:
         """Whether `parameter` is a penalty, searched on `penalty_grid`."""
         return self.parameter is not None and self.values is None
+
+    @property
+    def has_class_weight(self) -> bool:
+        """Whether the estimator has the parameter class_weight."""
+        return "class_weight" in self.make(0).get_params()
 
     def data_parameters(self, X: Matrix) -> dict[str, Any]:
         """Return the parameters that are computed from the training rows."""
@@ -105,14 +107,6 @@ def _gamma(X: Matrix) -> float:
     return float((n - 1) / (2 * n * spread)) if n > 1 and spread > 1e-12 * square else 1.0
 
 
-def _is(*values: object) -> Callable[[Any], bool]:
-    return lambda value: value in values
-
-
-def _not(*values: object) -> Callable[[Any], bool]:
-    return lambda value: value not in values
-
-
 # The seed is set wherever possible, since a solver chosen with --set may be random.
 _KINDS = (
     ClassifierKind(
@@ -124,7 +118,7 @@ _KINDS = (
         supports_sgd=True,
         is_linear=True,
         warm_starts=True,
-        axis_dependent={"l1_ratio": bool, "penalty": _is("l1", "elasticnet")},
+        axis_dependent={"l1_ratio": bool, "penalty": lambda value: value in ("l1", "elasticnet")},
     ),
     ClassifierKind(
         "ridge",
@@ -142,7 +136,7 @@ _KINDS = (
         "C",
         supports_sgd=True,
         is_linear=True,
-        axis_dependent={"penalty": _is("l1")},
+        axis_dependent={"penalty": lambda value: value == "l1"},
     ),
     ClassifierKind(
         "svm-rbf",
@@ -150,8 +144,8 @@ _KINDS = (
         "C",
         needs_training_rows=True,
         axis_dependent={
-            "gamma": _is("scale", "auto"),
-            "kernel": _not("rbf", "linear", "poly", "sigmoid"),
+            "gamma": lambda value: value in ("scale", "auto"),
+            "kernel": lambda value: value not in ("rbf", "linear", "poly", "sigmoid"),
         },
     ),
     ClassifierKind(
@@ -160,16 +154,14 @@ _KINDS = (
         "n_neighbors",
         # More neighbours make a simpler model.
         (25, 15, 9, 5, 3, 1),
-        has_class_weight=False,
         needs_training_rows=True,
     ),
-    ClassifierKind("centroid", lambda seed: Centroids(), is_linear=True, has_class_weight=False),
+    ClassifierKind("centroid", lambda seed: Centroids(), is_linear=True),
     ClassifierKind(
         "lda",
         lambda seed: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
         is_linear=True,
         is_rotation_invariant=False,
-        has_class_weight=False,
     ),
     ClassifierKind(
         "sgd",

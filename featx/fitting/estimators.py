@@ -5,7 +5,7 @@ rows come from.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import pairwise_distances
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-__all__ = ["Centroids", "Perceptron", "StableNeighbours"]
+__all__ = ["Centroids", "GivenClassifier", "Perceptron", "StableNeighbours"]
 
 # Distances to one row that differ by less, relative to themselves, count as equal.
 _EQUAL = 1e-6
@@ -24,11 +24,7 @@ _ROUNDING = 1e-7
 class _ClassifierByScores(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Base of classifiers that predict the class with the largest decision score."""
 
-    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the decision scores, (n, k), or (n,) for two classes."""
-        raise NotImplementedError
-
-    def predict(self, X: ArrayLike) -> NDArray[np.generic]:
+    def predict(self, X: Any) -> NDArray[np.generic]:
         """Return the labels with the largest score."""
         scores = self.decision_function(X)
         columns = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
@@ -157,7 +153,25 @@ class StableNeighbours(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
 
-class Perceptron(_ClassifierByScores):
+class GivenClassifier(_ClassifierByScores):
+    """Base of classifiers whose classes and weights are given."""
+
+    classes: tuple[str, ...]
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """Labels, shape (k,)."""
+        return np.array(self.classes)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Do nothing, since everything is given."""
+        return self
+
+
+class Perceptron(GivenClassifier):
     """Dense layers with ReLU between them, whose weights are given.
 
     Unlike scikit-learn's `MLPClassifier`, it has decision scores. `MLPClassifier` only
@@ -188,18 +202,6 @@ class Perceptron(_ClassifierByScores):
         self.classes = classes
         self.coefs = coefs
         self.intercepts = intercepts
-
-    @property
-    def classes_(self) -> NDArray[np.str_]:
-        """Labels, shape (k,)."""
-        return np.array(self.classes)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Do nothing, since the weights are given."""
-        return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the decision scores, (n, k), or (n,) for two classes."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from featx.extraction import extraction_of, run_extraction
 from featx.finetuning.augmentation import reseed
-from featx.finetuning.inputs import Activations, Pixels, read_pixels
+from featx.finetuning.inputs import Activations, TrainingInputs, read_pixels
 from featx.finetuning.network import Network
 from featx.finetuning.trainer import as_array
 from featx.network.devices import memory_errors
@@ -23,42 +23,36 @@ from featx.recipe import Recipe
 from featx.store import Store, open_store
 from featx.workflows.finetuning.prepare import FinetuneJob
 
-__all__ = ["read_activations", "read_images"]
+__all__ = ["read_inputs"]
 
 
-def read_images(job: FinetuneJob, store: Store) -> Pixels:
-    """Decode the images that could be read when their codes were extracted.
+def read_inputs(job: FinetuneJob, store: Store, network: Network) -> TrainingInputs:
+    """Decode the images, or with `cache` extract the activations of the last frozen layer.
 
     Parameters
     ----------
     job : FinetuneJob
-        The files, and how they are decoded.
+        Its setting `cache` is the number of augmented copies.
     store : Store
-        Codes of the images.
-    """
-    return read_pixels(
-        job.extraction.files,
-        np.flatnonzero(store.images.done),
-        job.recipe,
-        job.folder,
-        max_pixels=job.extraction.max_pixels,
-        progress=job.progress.images,
-    )
-
-
-def read_activations(job: FinetuneJob, network: Network) -> Activations:
-    """Return activations of the last frozen layer, of the images and of augmented copies.
-
-    Parameters
-    ----------
-    job : FinetuneJob
-        Its `cache` is the number of copies.
+        Codes of the images. Images that could not be read then are left out.
     network : Network
         The network before training, whose augmentation is used.
     """
+    n_copies = job.settings.cache
+    if n_copies is None:
+        job.progress.stage("reading the images")
+        return read_pixels(
+            job.extraction.files,
+            np.flatnonzero(store.images.done),
+            job.recipe,
+            job.folder,
+            max_pixels=job.extraction.max_pixels,
+            progress=job.progress.images,
+        )
     layer = job.settings.last_frozen(job.cut)
+    job.progress.stage(f"activations of {layer}, stored in {job.folder}")
     recipe = dataclasses.replace(job.recipe, layers=(layer,), pool="none", dtype="float32")
-    copies = range((job.settings.cache or 0) + 1)
+    copies = range(n_copies + 1)
     plain, *others = (_extracted(job, recipe, copy, network).codes(layer) for copy in copies)
     return Activations(plain, others)
 

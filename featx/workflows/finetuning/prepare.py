@@ -24,17 +24,11 @@ from featx.workflows.heads import head_of
 
 __all__ = ["FinetuneJob", "prepare_finetune"]
 
-# The settings that a model implies, and their defaults without a model.
-_NETWORK_DEFAULTS: dict[str, Any] = {
-    "layer": "block5_pool",
-    "pool": "avg",
-    "size": 224,
-    "init": "bundled",
-    "rename": None,
-    "preprocess": "caffe",
-    "resize": "squash",
-    "precision": "float32",
-}
+# Defaults that are not those of `prepare_extraction`.
+_DEFAULTS = {"layer": "block5_pool", "pool": "avg", "weights": "bundled"}
+# The settings that a model implies, and those of them that are in its recipe.
+_IMPLIED = ("layer", "pool", "size", "init", "rename", "preprocess", "resize", "precision", "clf")
+_IN_RECIPE = ("pool", "size", "preprocess", "resize", "jpeg", "precision")
 
 
 @dataclass(frozen=True)
@@ -103,17 +97,14 @@ def prepare_finetune(settings: FinetuneSettings) -> FinetuneJob:
     RecipeMismatchError
         The model was fitted with other weights.
     """
-    network, probe, fitted_before = _network_and_probe(settings)
-    identity = network.pop("identity", None)
-    init = network.pop("init")
+    network, probe, model = _network_and_probe(settings)
     find_layer(network["layer"])
-    settings, notes = _completed(settings, network["layer"], init)
+    settings, notes = _completed(settings, network["layer"], network["weights"])
     folder = _check_own_folder(Path(settings.output))
     with made_folder(folder):
         try:
             extraction = prepare_extraction(
                 settings.images,
-                weights=init,
                 **network,
                 device=settings.device,
                 manifest=settings.manifest,
@@ -125,28 +116,28 @@ def prepare_finetune(settings: FinetuneSettings) -> FinetuneJob:
         except RecipeMismatchError as error:
             raise _other_run(folder) from error
         _check_views(extraction.recipe)
-        _check_images(extraction, identity)
+        _check_images(extraction, model)
     if settings.overwrite:
         for name in ("checkpoint.h5", "run.json"):
             (folder / name).unlink(missing_ok=True)
+    fitted_before = frozenset() if model is None else frozenset(model.fitted_on)
     progress = settings.progress or FinetuneProgress()
     return FinetuneJob(settings, extraction, probe, fitted_before, notes, progress)
 
 
 def _network_and_probe(
     settings: FinetuneSettings,
-) -> tuple[dict[str, Any], dict[str, Any], frozenset[str]]:
-    """Return the settings of the network and of the probe, and what the model was fitted on."""
-    names = [*_NETWORK_DEFAULTS, "clf"]
-    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
-    if given.get("init") == "random":
-        given["init"] = "random:0"
+) -> tuple[dict[str, Any], dict[str, Any], Model | None]:
+    """Return settings of the extraction and of the probe, and the model that implies them."""
+    given = {name: value for name in _IMPLIED if (value := getattr(settings, name)) is not None}
     if settings.from_model is None:
         probe = {"clf": given.pop("clf", "logistic")}
-        return _NETWORK_DEFAULTS | given, probe, frozenset()
-    model = settings.from_model
-    if not isinstance(model, Model):
-        model = load_model(model)
+        if "init" in given:
+            init = given.pop("init")
+            given["weights"] = "random:0" if init == "random" else init
+        return _DEFAULTS | given, probe, None
+    given_model = settings.from_model
+    model = given_model if isinstance(given_model, Model) else load_model(given_model)
     if given:
         flags = ", ".join(f"--{name}" for name in given)
         message = (
@@ -159,19 +150,12 @@ def _network_and_probe(
     recipe, facts, extraction = model.recipe, model.summary, model.provenance["extraction"]
     network = {
         "layer": recipe.layers[0],
-        "init": extraction["weights"],
+        "weights": extraction["weights"],
         "rename": extraction.get("rename"),
-        "identity": recipe.weights,
-        **{name: getattr(recipe, name) for name in ("pool", "size", "preprocess", "resize")},
-        "jpeg": recipe.jpeg,
-        "precision": recipe.precision,
+        **{name: getattr(recipe, name) for name in _IN_RECIPE},
     }
-    probe = {
-        "clf": facts["classifier"],
-        "normalise": facts["normalise"],
-        "settings": facts["parameters"],
-    }
-    return network, probe, frozenset(model.fitted_on)
+    names = {"clf": "classifier", "normalise": "normalise", "settings": "parameters"}
+    return network, {name: facts[key] for name, key in names.items()}, model
 
 
 def _completed(
@@ -241,13 +225,13 @@ def _other_run(folder: Path) -> OptionError:
     return OptionError(message)
 
 
-def _check_images(job: ExtractionJob, identity: str | None) -> None:
+def _check_images(job: ExtractionJob, model: Model | None) -> None:
     """Refuse weights that differ from a model's, and images of fewer than two classes."""
-    if identity not in {None, job.recipe.weights}:
+    if model is not None and model.recipe.weights != job.recipe.weights:
         message = (
             f"The model was fitted with other weights than those of {job.source.spec}: expected "
-            f"{identity[:12]}, found {job.recipe.weights[:12]}. Put the original file there, or "
-            "leave out --from-model."
+            f"{model.recipe.weights[:12]}, found {job.recipe.weights[:12]}. Put the original file "
+            "there, or leave out --from-model."
         )
         raise RecipeMismatchError(message)
     labels = {record.label for record in job.listing.records if record.label}

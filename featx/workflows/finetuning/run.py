@@ -20,24 +20,22 @@ from scipy.special import softmax
 
 from featx.errors import FitError, ModelError
 from featx.extraction import extraction_of, run_extraction
-from featx.finetuning.checkpoints import load_checkpoint
-from featx.finetuning.heads import Head, random_head
+from featx.finetuning.heads import random_head
 from featx.finetuning.history import TrainingResult, write_history
-from featx.finetuning.inputs import TrainingInputs
-from featx.finetuning.network import Network, build_network
-from featx.finetuning.settings import hidden_sizes
+from featx.finetuning.network import Network
+from featx.finetuning.settings import TrainingSettings, hidden_sizes
 from featx.finetuning.trainer import logits
-from featx.finetuning.training import check_same, train
+from featx.finetuning.training import check_resumable, train
 from featx.finetuning.tuned import save_tuned
 from featx.fitting import Fit, Model, fit
 from featx.metrics.evaluation import Evaluation, count_majority_correct, score_predictions
 from featx.metrics.intervals import wilson
 from featx.network import find_device, find_weights, read_weights
-from featx.signatures import prepared_by
+from featx.signatures import prepared_by, values_of
 from featx.store import Store, open_store
 from featx.text import counted
 from featx.workflows.finetuning.comparison import advice_of, gain_of
-from featx.workflows.finetuning.inputs import read_activations, read_images
+from featx.workflows.finetuning.inputs import read_inputs
 from featx.workflows.finetuning.prepare import FinetuneJob, prepare_finetune
 from featx.workflows.finetuning.results import Finetuned, read_finetuned, write_run
 from featx.workflows.finetuning.split import (
@@ -96,11 +94,9 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
     progress.stage(f"linear probe: accuracy {probe.evaluation.accuracy}")
     network = _network(job, probe.model)
     training, found = _train(job, store, split, network, identity)
-    y, classes = split.y[split.test_rows].astype(str), probe.model.classes
-    seed = job.settings.seed
-    tuned = score_predictions(
-        y, softmax(found, axis=1), classes, split.groups[split.test_rows], seed=seed
-    )
+    y, groups = split.y[split.test_rows].astype(str), split.groups[split.test_rows]
+    classes, seed = probe.model.classes, job.settings.seed
+    tuned = score_predictions(y, softmax(found, axis=1), classes, groups, seed=seed)
     _save(job, store, split, network, tuned)
     write_history(folder, training)
     progress.stage("codes of the fine-tuned network, and a classifier on them")
@@ -116,7 +112,7 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
     facts = {
         "identity": identity,
         "recipe": json.loads(job.recipe.to_json()),
-        "training": job.settings.training_facts(),
+        "training": values_of(job.settings, TrainingSettings),
         "head": _head_facts(job),
         "split": {
             "train": len(split.train_rows),
@@ -177,17 +173,14 @@ def _fit_on_tuned(job: FinetuneJob) -> Fit:
 
 
 def _network(job: FinetuneJob, probe: Model) -> Network:
-    weights = read_weights(job.extraction.source, job.recipe.layers)
-    device = find_device(job.extraction.device)
-    return build_network(job.recipe, weights, _head(job, probe), job.settings, device)
-
-
-def _head(job: FinetuneJob, probe: Model) -> Head:
     settings = job.settings
     if settings.head_init == "probe":
-        return head_of(probe)
-    hidden = hidden_sizes(settings.head)
-    return random_head(probe.classes, job.recipe.n_features, hidden, settings.seed)
+        head = head_of(probe)
+    else:
+        hidden = hidden_sizes(settings.head)
+        head = random_head(probe.classes, job.recipe.n_features, hidden, settings.seed)
+    weights = read_weights(job.extraction.source, job.recipe.layers)
+    return Network(job.recipe, weights, head, settings, find_device(job.extraction.device))
 
 
 def _train(
@@ -198,20 +191,13 @@ def _train(
     identity: Mapping[str, Any],
 ) -> tuple[TrainingResult, NDArray[np.float64]]:
     """Train the network, and return the result and the logits of the test set."""
-    settings = job.settings
-    inputs: TrainingInputs
-    if settings.cache is None:
-        job.progress.stage("reading the images")
-        inputs = read_images(job, store)
-    else:
-        job.progress.stage(f"activations of {settings.freeze_until}, stored in {job.folder}")
-        inputs = read_activations(job, network)
-    balanced = settings.class_weight == "balanced"
+    inputs = read_inputs(job, store, network)
+    balanced = job.settings.class_weight == "balanced"
     result = train(
         network,
         inputs,
         labels_of(split, network.head.classes, balanced=balanced),
-        settings,
+        job.settings,
         job.folder / "checkpoint.h5",
         identity=identity,
         progress=job.progress.epoch,
@@ -252,13 +238,11 @@ def _identity(job: FinetuneJob, store: Store, split: FinetuneSplit) -> dict[str,
 
 def _finished_run(job: FinetuneJob, identity: Mapping[str, Any]) -> Finetuned | None:
     """Return the result of a finished run; refuse an unfinished one with other settings."""
-    facts = {"training": job.settings.training_facts(), "identity": identity}
+    facts = {"training": values_of(job.settings, TrainingSettings), "identity": identity}
     if all((job.folder / name).exists() for name in _RESULTS):
         with contextlib.suppress(ModelError):
             earlier = read_finetuned(job.folder / "run.json")
             if all(earlier.facts.get(name) == value for name, value in facts.items()):
                 return earlier
-    checkpoint = job.folder / "checkpoint.h5"
-    if checkpoint.exists():
-        check_same(checkpoint, facts, load_checkpoint(checkpoint)[1])
+    check_resumable(job.folder / "checkpoint.h5", job.settings, identity)
     return None

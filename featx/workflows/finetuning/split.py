@@ -4,7 +4,6 @@ A store of labelled images comes in; rows go out. Images that belong together st
 and the test set is taken first. Nothing is fitted here.
 """
 
-import csv
 import dataclasses
 import hashlib
 from collections.abc import Sequence, Set
@@ -19,7 +18,7 @@ from featx.dataset.folds import group_numbers, make_folds
 from featx.dataset.splits import leak_notes, make_split, usable_rows
 from featx.errors import FitError
 from featx.finetuning.trainer import Labels
-from featx.outputs import whole_file
+from featx.outputs import write_csv
 from featx.store import Store
 from featx.text import counted
 
@@ -151,15 +150,12 @@ def write_split(path: Path, store: Store, split: FinetuneSplit) -> None:
     sets = {int(row): ("train", "train") for row in split.train_rows}
     sets |= {int(row): ("test", "test") for row in split.test_rows}
     sets |= {int(row): ("early-stopping", "") for row in split.stopping_rows}
-    with (
-        whole_file(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        writer, images = csv.writer(file), store.images
-        writer.writerow(["path", "label", "split", "group", "set"])
-        for row, (name, of_fit) in sorted(sets.items()):
-            group = images.group[row] or ""
-            writer.writerow([images.path[row], images.label[row], of_fit, group, name])
+    images = store.images
+    table = (
+        (images.path[row], images.label[row], of_fit, images.group[row], name)
+        for row, (name, of_fit) in sorted(sets.items())
+    )
+    write_csv(path, ["path", "label", "split", "group", "set"], table)
 
 
 def labels_of(split: FinetuneSplit, classes: Sequence[str], *, balanced: bool) -> Labels:
