@@ -38,7 +38,7 @@ def code_rows(store: str, dtype: str = "float64") -> tuple[np.ndarray, np.ndarra
 
 def gram_rows(store: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the coordinates from the Gram matrix, and the labels."""
-    from featx.codes import GramCoordinates
+    from featx.codes.gram import GramCoordinates
     from featx.codes.matrix import CodeMatrix
     from featx.store import open_store
 

@@ -48,7 +48,7 @@ def fit_on_gram(store: str) -> dict:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    from featx.codes import GramCoordinates
+    from featx.codes.gram import GramCoordinates
     from featx.codes.matrix import CodeMatrix
     from featx.store import open_store
 

@@ -15,8 +15,7 @@ from sklearn.svm import SVC
 from tuning import noise_images, small_head, small_network, small_recipe
 
 import featx
-from featx.codes import UnitRows
-from featx.codes.scaling import CentredRows
+from featx.codes.scaling import CentredRows, UnitRows
 from featx.errors import ExistsError, ImagesError, OptionError, OutputError
 from featx.finetuning.settings import TrainingSettings
 from featx.finetuning.tuned import save_tuned

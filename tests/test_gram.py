@@ -13,9 +13,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC, LinearSVC
 
-from featx.codes import CentredRows, GramCoordinates, UnitRows
+from featx.codes.gram import GramCoordinates
 from featx.codes.matrix import CodeMatrix
 from featx.codes.products import gram_matrix
+from featx.codes.scaling import CentredRows, UnitRows
 from featx.errors import OptionError, StoreError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from featx.codes import UnitRows
+from featx.codes.scaling import UnitRows
 from featx.errors import FeatxError, ModelError, OptionError, OutputError, RecipeMismatchError
 from featx.fitting import CLASSIFIERS, Model, fit, load_model
 from featx.fitting.model import TRUSTED_TYPES

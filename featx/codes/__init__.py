@@ -1,19 +1,6 @@
-"""Matrices of codes: joined stores, normalisation, Gram matrix and principal components."""
+"""Matrices of codes: how they are read, joined, normalised and made smaller.
 
-from featx.codes.components import PrincipalComponents
-from featx.codes.gram import GramCoordinates
-from featx.codes.joining import JoinedStores, join_stores
-from featx.codes.matrix import CodeMatrix
-from featx.codes.pixels import pixel_features
-from featx.codes.scaling import CentredRows, UnitRows
-
-__all__ = [
-    "CentredRows",
-    "CodeMatrix",
-    "GramCoordinates",
-    "JoinedStores",
-    "PrincipalComponents",
-    "UnitRows",
-    "join_stores",
-    "pixel_features",
-]
+`matrix` reads codes in blocks, and `joining` uses several stores as one. `gram` replaces codes
+by coordinates with the same inner products, which `products` computes. `scaling` normalises
+rows, `components` projects them, and `pixels` makes the baseline of raw pixels.
+"""

@@ -205,20 +205,15 @@ def as_code_matrix(X: "CodeMatrix | ArrayLike", widths: Sequence[int] | None = N
         The codes do not have these numbers of columns.
     """
     if isinstance(X, CodeMatrix):
-        if widths is not None and X.widths != tuple(widths):
-            message = (
-                f"Expected codes of layers with {'+'.join(map(str, widths))} features. Received "
-                f"{'+'.join(map(str, X.widths))}."
-            )
-            raise OptionError(message)
-        return X
-    array = np.asanyarray(X)
-    expected = sum(widths) if widths is not None else None
-    if array.ndim != 2 or (expected is not None and array.shape[1] != expected):
-        message = (
-            f"Expected codes of shape (n, {'d' if expected is None else expected}), layers side "
-            f"by side. Received shape {array.shape}."
-        )
-        raise OptionError(message)
-    layers = [array] if widths is None else split_columns(array, widths)
-    return CodeMatrix(layers, np.arange(len(array)))
+        if widths is None or X.widths == tuple(widths):
+            return X
+        expected, received = ("+".join(map(str, each)) for each in (widths, X.widths))
+    else:
+        array = np.asanyarray(X)
+        if array.ndim == 2 and (widths is None or array.shape[1] == sum(widths)):
+            layers = [array] if widths is None else split_columns(array, widths)
+            return CodeMatrix(layers, np.arange(len(array)))
+        expected = "d" if widths is None else str(sum(widths))
+        received = str(array.shape)
+    message = f"Expected codes of shape (n, {expected}), layers side by side. Received {received}."
+    raise OptionError(message)

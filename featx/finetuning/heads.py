@@ -78,22 +78,20 @@ class Head:
 
     def __post_init__(self) -> None:
         check_choice("normalise", self.normalise, choices_of(Normalise))
-        shapes = [kernel.shape for kernel in self.kernels]
-        fits = (
-            bool(shapes)
-            and all(len(shape) == 2 for shape in shapes)
-            and all(left[1] == right[0] for left, right in itertools.pairwise(shapes))
-            and shapes[-1][1] == len(self.classes)
-            and [bias.shape for bias in self.biases] == [shape[1:] for shape in shapes]
-        )
+        kernels, biases = ([each.shape for each in some] for some in (self.kernels, self.biases))
         mean = None if self.mean is None else self.mean.shape
-        if not fits or mean != (shapes[0][:1] if self.normalise == "centre" else None):
+        widths = [*(shape[0] for shape in kernels), len(self.classes)]
+        if (
+            not kernels
+            or kernels != list(itertools.pairwise(widths))
+            or biases != [(width,) for width in widths[1:]]
+            or mean != ((widths[0],) if self.normalise == "centre" else None)
+        ):
             message = (
                 f"These arrays cannot be a head for {len(self.classes)} classes with --normalise "
-                f"{self.normalise}: kernels {shapes}, biases "
-                f"{[bias.shape for bias in self.biases]}, mean {mean}. Expected kernels from (d, "
-                "...) to (..., classes), a bias for each, and a mean (d,) for centre only. Make "
-                "the head again: featx fit CODES"
+                f"{self.normalise}: kernels {kernels}, biases {biases}, mean {mean}. Expected "
+                "kernels from (d, ...) to (..., classes), a bias for each, and a mean (d,) for "
+                "centre only. Make the head again: featx fit CODES"
             )
             raise OptionError(message)
 

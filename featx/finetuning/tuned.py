@@ -132,19 +132,12 @@ def read_tuned(path: Path | str) -> TunedNetwork:
         with zipfile.ZipFile(path) as archive:
             facts = json.loads(read_member(archive, _FACTS))
         written = facts["format"], facts["format_version"]
-    except READ_FAILURES as error:
-        message = (
-            f"{path} is damaged, or featx finetune did not write it. Networks of other programs "
-            f"can be used as weights: featx extract --weights {path}"
-        )
-        raise ModelError(message) from error
-    if written != (_FORMAT, _FORMAT_VERSION):
-        message = (
-            f"{path} has format {written[0]} {written[1]}, but this featx reads {_FORMAT} "
-            f"{_FORMAT_VERSION}. pip install --upgrade featx"
-        )
-        raise ModelError(message)
-    try:
+        if written != (_FORMAT, _FORMAT_VERSION):
+            message = (
+                f"{path} has format {written[0]} {written[1]}, but this featx reads {_FORMAT} "
+                f"{_FORMAT_VERSION}. pip install --upgrade featx"
+            )
+            raise ModelError(message)
         _check_kinds(facts)
         recipe = Recipe.from_json(json.dumps(facts["recipe"]))
         head = _read_head(path, facts)
@@ -153,19 +146,14 @@ def read_tuned(path: Path | str) -> TunedNetwork:
                 f"the head takes {head.n_features} features, but codes have {recipe.n_features}"
             )
             raise ValueError(message)
-        return TunedNetwork(
-            path=path,
-            recipe=recipe,
-            head=head,
-            fitted_on=tuple(facts["fitted_on"]),
-            summary=facts["summary"],
-        )
-    except WeightsError:
+        return TunedNetwork(path, recipe, head, tuple(facts["fitted_on"]), facts["summary"])
+    except (ModelError, WeightsError):
         raise
     except READ_FAILURES as error:
         message = (
-            f"{path} is damaged, or a newer featx wrote it: {error}. Copy it again, run featx "
-            "finetune again, or upgrade: pip install --upgrade featx"
+            f"{path} is damaged, or this featx finetune did not write it: {error}. Copy it again, "
+            "run featx finetune again, or upgrade: pip install --upgrade featx. Networks of other "
+            f"programs can be used as weights: featx extract --weights {path}"
         )
         raise ModelError(message) from error
 

@@ -12,8 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from featx.codes import UnitRows
-from featx.codes.scaling import CentredRows
+from featx.codes.scaling import CentredRows, UnitRows
 from featx.errors import OptionError
 from featx.finetuning.heads import Head, Normalise
 from featx.finetuning.tuned import read_tuned
@@ -66,13 +65,8 @@ def head_of(model: Model) -> Head:
         normalise = "sqrt-l2" if steps["unit"].root else "l2"
     if "centre" in steps:
         normalise, mean = "centre", steps["centre"].mean_.astype(np.float32)
-    return Head(
-        model.classes,
-        normalise,
-        mean,
-        (kernel.astype(np.float32),),
-        (bias.astype(np.float32),),
-    )
+    kernels, biases = (kernel.astype(np.float32),), (bias.astype(np.float32),)
+    return Head(model.classes, normalise, mean, kernels, biases)
 
 
 def tuned_model(path: Path | str) -> Model:
@@ -93,18 +87,10 @@ def tuned_model(path: Path | str) -> Model:
     tuned = read_tuned(path)
     weights = str(tuned.path.absolute())
     source = find_weights(weights, tuned.recipe.layers)
-    provenance = {
-        "codes": [],
-        "extraction": {"weights": weights},
-        "tuned": json.dumps(tuned.summary),
-    }
-    return Model(
-        _pipeline(tuned.head),
-        dataclasses.replace(tuned.recipe, weights=source.identity),
-        provenance,
-        tuned.summary,
-        tuned.fitted_on,
-    )
+    recipe = dataclasses.replace(tuned.recipe, weights=source.identity)
+    summary = json.dumps(tuned.summary)
+    provenance = {"codes": [], "extraction": {"weights": weights}, "tuned": summary}
+    return Model(_pipeline(tuned.head), recipe, provenance, tuned.summary, tuned.fitted_on)
 
 
 def _pipeline(head: Head) -> Pipeline:

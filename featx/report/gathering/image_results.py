@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.codes import GramCoordinates
+from featx.codes.gram import GramCoordinates
 from featx.errors import FeatxError
 from featx.fitting import FitJob, Model
 from featx.fitting.coordinates import coordinates_of

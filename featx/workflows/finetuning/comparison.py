@@ -1,47 +1,10 @@
-"""The comparison of a tuned network with its linear probe, and the advice that follows.
-
-Predictions and scores come in; a difference with its interval and a sentence go out.
-"""
+"""The advice that follows from the comparison of a tuned network with its linear probe."""
 
 from collections.abc import Mapping
 
-import numpy as np
-from numpy.typing import NDArray
-
-from featx.fitting import Model
 from featx.metrics import Score
-from featx.metrics.intervals import paired_difference
-from featx.store import Store
-from featx.workflows.finetuning.split import FinetuneSplit
 
-__all__ = ["advice_of", "gain_of"]
-
-
-def gain_of(
-    logits: NDArray[np.float64], split: FinetuneSplit, probe: Model, store: Store, seed: int
-) -> Score:
-    """Return the accuracy of the network minus that of its probe, on the same images.
-
-    Parameters
-    ----------
-    logits : ndarray of shape (n, k)
-        Logits of the network, of the test set.
-    split : FinetuneSplit
-        The test set and its labels.
-    probe : Model
-        The linear probe, which predicts from the store's codes.
-    store : Store
-        Codes of one layer.
-    seed : int
-        Random seed of the bootstrap.
-    """
-    rows, classes = split.test_rows, np.array(probe.classes)
-    (layer,) = store.recipe.layers
-    by_probe = probe.predict_proba(store.flat_codes(layer)[rows]).argmax(axis=1)
-    y = split.y[rows].astype(str)
-    return paired_difference(
-        classes[logits.argmax(axis=1)] == y, classes[by_probe] == y, split.groups[rows], seed
-    )
+__all__ = ["advice_of"]
 
 
 def advice_of(scores: Mapping[str, Score], gain: Score, *, best: int) -> str:

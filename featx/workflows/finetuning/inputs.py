@@ -67,7 +67,7 @@ def _extracted(job: FinetuneJob, recipe: Recipe, copy: int, network: Network) ->
         recipe = dataclasses.replace(recipe, weights=weights)
         load = partial(_AugmentedBackbone, network, settings.seed, copy)
     extraction = extraction_of(job.extraction, recipe, job.extraction.source, target)
-    run_extraction(dataclasses.replace(extraction, progress=job.progress.images), load=load)
+    run_extraction(extraction, load=load)
     return open_store(target)
 
 

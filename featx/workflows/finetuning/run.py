@@ -29,12 +29,12 @@ from featx.finetuning.training import check_resumable, train
 from featx.finetuning.tuned import save_tuned
 from featx.fitting import Fit, Model, fit
 from featx.metrics.evaluation import Evaluation, count_majority_correct, score_predictions
-from featx.metrics.intervals import wilson
+from featx.metrics.intervals import paired_difference, wilson
 from featx.network import find_device, find_weights, read_weights
 from featx.signatures import prepared_by, values_of
 from featx.store import Store, open_store
 from featx.text import counted
-from featx.workflows.finetuning.comparison import advice_of, gain_of
+from featx.workflows.finetuning.comparison import advice_of
 from featx.workflows.finetuning.inputs import read_inputs
 from featx.workflows.finetuning.prepare import FinetuneJob, prepare_finetune
 from featx.workflows.finetuning.results import Finetuned, read_finetuned, write_run
@@ -77,7 +77,9 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
         A file cannot be read or written.
     """
     progress, start, folder = job.progress, time.perf_counter(), job.folder
-    run_extraction(dataclasses.replace(job.extraction, progress=progress.images))
+    extraction = dataclasses.replace(job.extraction, progress=progress.images)
+    job = dataclasses.replace(job, extraction=extraction)
+    run_extraction(extraction)
     store = open_store(folder / "codes.h5")
     split = _split(job, store)
     identity = _identity(job, store, split)
@@ -108,7 +110,11 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
         "tuned": tuned.accuracy,
         "fit_on_tuned": again.evaluation.accuracy,
     }
-    gain = gain_of(found, split, probe.model, store, seed)
+    by_probe = probe.model.predict_proba(store.flat_codes(job.cut)[split.test_rows])
+    tuned_is_correct, probe_is_correct = (
+        np.array(classes)[each.argmax(axis=1)] == y for each in (found, by_probe)
+    )
+    gain = paired_difference(tuned_is_correct, probe_is_correct, groups, seed)
     facts = {
         "identity": identity,
         "recipe": json.loads(job.recipe.to_json()),
@@ -167,8 +173,7 @@ def _fit_on_tuned(job: FinetuneJob) -> Fit:
     target = job.folder / "tuned_codes.h5"
     source = find_weights(str(job.folder / "tuned.weights.h5"), job.recipe.layers)
     recipe = dataclasses.replace(job.recipe, weights=source.identity)
-    extraction = extraction_of(job.extraction, recipe, source, target, overwrite=True)
-    run_extraction(dataclasses.replace(extraction, progress=job.progress.images))
+    run_extraction(extraction_of(job.extraction, recipe, source, target, overwrite=True))
     return _fit_on(target, job, job.folder / "fit_on_tuned.skops")
 
 
