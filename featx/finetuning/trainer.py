@@ -212,22 +212,20 @@ class Trainer:
         """
         n, weights = self._micro_batch, np.zeros(self._n_parts * self._micro_batch, np.float32)
         weights[: len(rows)] = self._labels.weights[rows] / self._labels.weights[rows].sum()
-        x = self._inputs.batch(rows, epoch)
+        x = _padded(self._inputs.batch(rows, epoch), len(weights))
         y = _padded(self._labels.numbers[rows], len(weights))
         total = np.zeros(2)
+        # Parts of the last batch may be padding only, because the optimizer counts the parts.
         for start in range(0, len(weights), n):
-            part, w = x[start : start + n], weights[start : start + n]
-            # A part of the last batch may be empty, but the optimizer counts the parts.
-            part = _padded(part if len(part) else x[:1], n)
+            part = slice(start, start + n)
+            w = weights[part]
             self._model.reset_metrics()
             # Keras averages the gradients of the parts, but the batch's gradient is their sum.
             found = self._model.train_on_batch(
-                part, y[start : start + n], sample_weight=w * self._n_parts, return_dict=True
+                x[part], y[part], sample_weight=w * self._n_parts, return_dict=True
             )
-            total += [
-                float(found["loss"]) / self._n_parts,
-                float(w.sum()) * float(found["accuracy"]),
-            ]
+            loss, accuracy = float(found["loss"]), float(found["accuracy"])
+            total += [loss / self._n_parts, float(w.sum()) * accuracy]
         return total
 
     def _rate(self, step: int) -> float:
