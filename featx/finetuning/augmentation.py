@@ -88,18 +88,11 @@ def augmentation_layers(name: str, seed: int) -> list[Any]:
 
 
 def seed_generators(layers: Iterable[Any]) -> list[Any]:
-    """Return the random states of layers, including those inside models, in order."""
-    found = []
-    for layer in layers:
-        if hasattr(layer, "layers"):
-            found += seed_generators(layer.layers)
-            continue
-        # Keras's preprocessing layers have the first name, Dropout the second.
-        for name in ("generator", "seed_generator"):
-            generator = getattr(layer, name, None)
-            if generator is not None:
-                found.append(generator)
-    return found
+    """Return the random states of layers, in order."""
+    # Keras's preprocessing layers have the first name, Dropout the second.
+    names = ("generator", "seed_generator")
+    found = (getattr(layer, name, None) for layer in layers for name in names)
+    return [generator for generator in found if generator is not None]
 
 
 def reseed(layers: Sequence[Any], seed: int, epoch: int) -> None:

@@ -87,11 +87,6 @@ class Attribution:
     maps: dict[str, Matrix]
     intercept: float
 
-    @property
-    def total(self) -> float:
-        """The decision score."""
-        return float(sum(each.sum() for each in self.maps.values())) + self.intercept
-
 
 def why_not_exact(model: Model) -> str | None:
     """Return why decision scores of a model are not a sum over positions; None if they are."""
@@ -210,9 +205,7 @@ def sum_on_finest_map(maps: Mapping[str, Matrix]) -> Matrix:
         spread = np.kron(each, np.full((n, n), 1 / n**2))
         if len(spread) > height or spread.shape[1] > width:
             # Maps of crops cover the whole image, in a rounded number of cells.
-            down = _overlaps(0, 1, len(each), height)
-            across = _overlaps(0, 1, each.shape[1], width)
-            spread = down @ each @ across.T
+            spread = _placed(each, (0, 0, 1, 1), total.shape)
         total[: spread.shape[0], : spread.shape[1]] += spread
     return total
 
@@ -288,9 +281,8 @@ def _to_views(
     fractions = np.divide(codes, sums, out=np.full_like(codes, 1 / n_views), where=sums > 0)
     boxes = np.array([view.box for view in views])
     sides = [view.activation.shape[:2] for view in views] / (boxes[:, 2:] - boxes[:, :2])
-    height, width = (round(side) for side in sides.max(axis=0))
-    total = np.zeros((height, width))
-    for k, (view, (top, left, bottom, right)) in enumerate(zip(views, boxes, strict=True)):
+    total = np.zeros([round(side) for side in sides.max(axis=0)])
+    for k, view in enumerate(views):
         scale, of_view = divmod(k, n_views)
         own = _to_positions(
             recipe,
@@ -298,10 +290,16 @@ def _to_views(
             of_codes[..., scale, :].ravel() * fractions[scale, of_view],
             of_means[..., scale, :].ravel() / n_views,
         )
-        down = _overlaps(top, bottom, len(own), height)
-        across = _overlaps(left, right, own.shape[1], width)
-        total += down @ own @ across.T
+        total += _placed(own, view.box, total.shape)
     return total
+
+
+def _placed(own: Matrix, box: Sequence[float], shape: tuple[int, ...]) -> Matrix:
+    """Return the contributions of a view on the positions of the whole image."""
+    top, left, bottom, right = box
+    down = _overlaps(top, bottom, len(own), shape[0])
+    across = _overlaps(left, right, own.shape[1], shape[1])
+    return np.asarray(down @ own @ across.T)
 
 
 def _overlaps(low: float, high: float, n_own: int, n_whole: int) -> Matrix:

@@ -12,12 +12,13 @@ from typing import Any
 
 from featx.errors import FitError, OptionError, RecipeMismatchError
 from featx.extraction import ExtractionJob, prepare_extraction
+from featx.extraction.settings import DeviceSettings, ImageSettings
 from featx.finetuning.settings import hidden_sizes
 from featx.fitting import Model, load_model
 from featx.layers import find_layer
 from featx.outputs import made_folder
 from featx.recipe import Recipe, size_text
-from featx.signatures import takes_fields_of
+from featx.signatures import takes_fields_of, values_of
 from featx.store import open_store
 from featx.workflows.finetuning.settings import FinetuneProgress, FinetuneSettings
 from featx.workflows.heads import head_of
@@ -104,12 +105,8 @@ def prepare_finetune(settings: FinetuneSettings) -> FinetuneJob:
     with made_folder(folder):
         try:
             extraction = prepare_extraction(
-                settings.images,
                 **network,
-                device=settings.device,
-                manifest=settings.manifest,
-                path_column=settings.path_column,
-                group=settings.group,
+                **values_of(settings, ImageSettings, DeviceSettings),
                 output=folder / "codes.h5",
                 overwrite=settings.overwrite,
             )
