@@ -174,7 +174,7 @@ def main() -> None:
     if folder.exists():
         sys.exit(f"{folder} exists. Choose another folder, or remove this one.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside the folder and renamed when complete.
+    # Written next to the folder and renamed when complete.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         package = args.package or fetch(Path(temporary))
         verify(package)

@@ -1,6 +1,6 @@
 """The errors that featx raises on purpose.
 
-All of them derive from `FeatxError`. A message says what happened and which value was
+All of them derive from `FeatxError`. A message states what happened and which value was
 received, what was expected, and what to type next. The command line prints the message
 without a traceback and exits with code 1.
 

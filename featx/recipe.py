@@ -1,9 +1,9 @@
 """The recipe: every setting that determines the values of codes.
 
 Settings come in and are checked; a frozen value goes out that every store and every model
-contains. A setting belongs here if changing it changes the codes. Who made the codes, when,
-on which device and in which batches is provenance, which is stored beside the recipe and
-never compared. This file opens no files and imports no TensorFlow.
+contains. A setting belongs here if changing it changes the codes. The
+provenance (who made the codes, when, on which device, in which batches) is stored separately
+and never compared. This file opens no files and imports no TensorFlow.
 """
 
 import dataclasses

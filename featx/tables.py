@@ -83,7 +83,7 @@ class Row:
 
 @dataclass(frozen=True)
 class TableUse:
-    """What a table is read for.
+    """The purpose that a table is read for.
 
     Parameters
     ----------

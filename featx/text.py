@@ -1,6 +1,6 @@
 """Text for messages: quoted names, numbers with nouns, and suggestions for misspelt names.
 
-Names and numbers come in; parts of sentences go out. This module knows no option and no layer.
+Names and numbers come in; parts of sentences go out. This module does not know options or layers.
 """
 
 import difflib

@@ -133,18 +133,18 @@ def test_blocks_of_rows_are_all_rows_once(block_bytes, monkeypatch):
     assert np.array_equal(np.concatenate([block for _, block in blocks]), expected)
 
 
-@pytest.mark.parametrize("n_beside", [0, 15])
+@pytest.mark.parametrize("n_other", [0, 15])
 @pytest.mark.parametrize("rows", [[8, 0, 3, 3, 5], [2, 5, 4, 3, 6], [2, 3, 4, 5, 6]], ids=ORDERS)
 @pytest.mark.usefixtures("small_blocks")
-def test_blocks_of_columns_are_all_columns_once(rows, n_beside):
+def test_blocks_of_columns_are_all_columns_once(rows, n_other):
     """Blocks have all rows in float64, and fewer columns beside a taller matrix."""
     layers, _, _ = make_layers(np.float16)
     matrix = CodeMatrix(layers, np.array(rows))
     for layer, codes in enumerate(layers):
         blocks = [
-            (part, block.copy()) for part, block in matrix.column_blocks(layer, n_beside=n_beside)
+            (part, block.copy()) for part, block in matrix.column_blocks(layer, n_other=n_other)
         ]
-        step = 1 if n_beside else 3
+        step = 1 if n_other else 3
         assert [part.start for part, _ in blocks] == list(range(0, codes.shape[1], step))
         for part, block in blocks:
             assert block.dtype == np.float64

@@ -278,7 +278,7 @@ def test_frequent_mistakes_are_listed_and_large_matrices_are_not_drawn(capsys):
     p = np.eye(21)
     p[3, [3, 5]] = 0.25, 0.75
     found = score_predictions(y, p, classes, np.arange(21), paths=[f"{k}.png" for k in range(21)])
-    print_scores(found, quiet=False, beside=[("  majority class", "0.048")])
+    print_scores(found, quiet=False, comparisons=[("  majority class", "0.048")])
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[-1] == "0.048"
     assert any(line.startswith("top-5") for line in lines)

@@ -456,7 +456,7 @@ def test_arrays_without_any_attribute(tmp_path):
         for name, (kernel, bias) in arrays.items():
             file[f"encoder/{name}/bias"], file[f"encoder/{name}/kernel"] = bias, kernel
     assert_equal(read(path, "block2_pool"), arrays)
-    assert inspect_weights(path).layout == "HDF5 of no known layout"
+    assert inspect_weights(path).layout == "HDF5 of unknown layout"
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f8", ">f4"])

@@ -88,7 +88,7 @@ def _with_preset(
     """Return the options with the settings of a preset, except those that the user typed."""
     from featx.extraction.presets import find_preset
 
-    # By its name: typer has this kind from click, or from a copy of its own.
+    # By its name: typer has this kind from click, or from its own copy of click.
     sources = {setting: context.get_parameter_source(setting) for setting in vars(options)}
     typed = {name for name, source in sources.items() if source and source.name != "DEFAULT"}
     added = {k: value for k, value in find_preset(name).settings.items() if k not in typed}

@@ -79,7 +79,7 @@ def _print_fit(fitted: "Fit", *, quiet: bool) -> None:
                 quiet=quiet,
             )
     print(f"scored on {facts['scored_on']}, {counted(facts['n_images'], 'image')}")
-    print_scores(fitted.evaluation, quiet=quiet, beside=_comparisons(facts))
+    print_scores(fitted.evaluation, quiet=quiet, comparisons=_comparisons(facts))
 
 
 def _comparisons(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -186,13 +186,13 @@ class _SearchOptions(Options):
         Classifier,
         option(
             "Classifier: logistic, ridge, linear-svm, svm-rbf, knn or centroid; lda, sgd, "
-            "logistic-l1 or hist-gradient-boosting for short codes; or auto.",
+            "logistic-l1 or hist-gradient-boosting for narrow codes; or auto.",
             "CLASSIFIER",
         ),
     ] = "logistic"
     normalise: Annotated[
         Normalise,
-        option("Normalization applied to each feature vector.", None, "--normalise", "--normalize"),
+        option("Normalisation applied to each feature vector.", None, "--normalise", "--normalize"),
     ] = "l2"
     class_weight: _ClassWeight = None
     folds: Annotated[int, option("Number of cross-validation folds.", "N")] = 5
@@ -276,7 +276,7 @@ class SweepOptions(_SearchOptions, _NetworkOptions, _ListingOptions):
 
     layer: Annotated[
         list[str] | None,
-        option("Layer to try beside the five pooling layers; repeatable.", "LAYER"),
+        option("Layer to try in addition to the five pooling layers; repeatable.", "LAYER"),
     ] = None
     pool: Annotated[
         list[str] | None,
@@ -369,7 +369,7 @@ class FinetuneOptions(_ListingOptions):
     batch_size: Annotated[
         str,
         option(
-            "Images per step; auto means 32. Steps are split where memory is short, which "
+            "Images per step; auto means 32. Steps are split if memory is short, which "
             "does not change the result.",
             "auto|N",
         ),

@@ -157,7 +157,7 @@ def read_renames(texts: list[str]) -> dict[str, str]:
         if not old or not new:
             message = (
                 f"Cannot read --rename {text}. Use --rename OLD=NEW with a layer of the weights "
-                "file and the VGG19 layer that it is, such as conv2d_1=block1_conv2."
+                "file and the corresponding VGG19 layer, such as conv2d_1=block1_conv2."
             )
             raise OptionError(message)
         if found.setdefault(old, new) != new:

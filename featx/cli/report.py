@@ -9,8 +9,8 @@ def command(options: ReportOptions, as_json: AsJson = False, quiet: Quiet = Fals
     """Write an HTML report about a model, a sweep or a fine-tuning.
 
     The page shows scores, confused classes with their images, heat maps and a map of the
-    codes. It is one file that needs no other file and no network. Images are shown by the
-    thumbnails in the store; only images with a heat map pass through VGG19 again.
+    codes. It is one file that needs no other file and no internet connection. Images are
+    shown by the thumbnails in the store; only images with a heat map pass through VGG19 again.
     """
     from featx.report import prepare_report, run_report
 

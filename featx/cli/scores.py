@@ -19,7 +19,7 @@ _MOST_CLASSES = 20
 
 
 def print_scores(
-    evaluation: "Evaluation", *, quiet: bool, beside: Sequence[tuple[str, str]] = ()
+    evaluation: "Evaluation", *, quiet: bool, comparisons: Sequence[tuple[str, str]] = ()
 ) -> None:
     """Print the scores of an evaluation, its classes and its confusion matrix.
 
@@ -29,12 +29,12 @@ def print_scores(
         The scores.
     quiet : bool
         Leave out the tables of classes and confusions.
-    beside : sequence of (str, str)
+    comparisons : sequence of (str, str)
         Names and values to print below the accuracy, to be compared with it.
     """
     lines = [
         ("accuracy", str(evaluation.accuracy)),
-        *beside,
+        *comparisons,
         ("balanced accuracy", str(evaluation.balanced_accuracy)),
         ("macro F1", str(evaluation.macro_f1)),
         ("log loss", str(evaluation.log_loss)),

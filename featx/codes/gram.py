@@ -1,6 +1,6 @@
 r"""Coordinates of codes in the span of the training rows, from the Gram matrix.
 
-Codes of any length go in; a matrix with one row for each image, and at most one more
+Codes of any width go in; a matrix with one row for each image, and at most one more
 column than there are images, comes out. With the Gram matrix G = X Xᵀ and its Cholesky
 factor G = L Lᵀ, the rows of L have the same inner products and distances as the rows of X.
 Methods that depend on nothing else (L2-penalised linear models, SVMs with a numeric gamma,

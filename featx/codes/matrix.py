@@ -129,7 +129,7 @@ class CodeMatrix:
             yield slice(start, stop), self.block(np.arange(start, stop))
 
     def column_blocks(
-        self, layer: int, *, root: bool = False, n_beside: int = 0
+        self, layer: int, *, root: bool = False, n_other: int = 0
     ) -> Iterator[tuple[slice, Matrix]]:
         """Yield blocks of columns of a layer, all rows, in float64.
 
@@ -139,7 +139,7 @@ class CodeMatrix:
             Index of the layer.
         root : bool, default=False
             Whether to take the signed square root of each feature.
-        n_beside : int, default=0
+        n_other : int, default=0
             Number of rows of another matrix whose blocks must have the same columns.
 
         Yields
@@ -153,7 +153,7 @@ class CodeMatrix:
         is_consecutive = n > 0 and np.array_equal(rows, rows[0] + np.arange(n))
         view = codes[rows[0] : rows[0] + n] if is_consecutive else None
         narrowest = min(_FEWEST_COLUMNS, _BLOCK_BYTES // 8)
-        step = max(narrowest, _BLOCK_BYTES // (8 * max(1, n, n_beside)))
+        step = max(narrowest, _BLOCK_BYTES // (8 * max(1, n, n_other)))
         buffer = np.empty((n, min(step, codes.shape[1])))
         for start in range(0, codes.shape[1], step):
             part = slice(start, min(start + step, codes.shape[1]))

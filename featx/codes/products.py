@@ -22,7 +22,7 @@ _TILES_PER_WORKER = 4
 # Rows of a block. Reading smaller tiles takes longer than multiplying them; larger ones do
 # not fit in the memory of a worker.
 _FEWEST, _MOST = 256, 4096
-_KEPT = "Nothing of the fit is kept: run the same command again."
+_KEPT = "No part of the fit was saved. Run the same command again."
 
 
 def gram_matrix(codes: CodeMatrix, layer: int, *, root: bool = False) -> Matrix:
@@ -81,8 +81,8 @@ def inner_products(
     """
     cross, own = np.zeros((len(left), len(right))), np.zeros(len(left))
     for (_, ours), (_, theirs) in zip(
-        left.column_blocks(layer, root=root, n_beside=len(right)),
-        right.column_blocks(layer, root=root, n_beside=len(left)),
+        left.column_blocks(layer, root=root, n_other=len(right)),
+        right.column_blocks(layer, root=root, n_other=len(left)),
         strict=True,
     ):
         cross += ours @ theirs.T

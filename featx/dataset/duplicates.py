@@ -1,7 +1,7 @@
 """Duplicates and near-duplicates among images.
 
 Content hashes, perceptual hashes and thumbnails go in, as a store holds them; pairs of
-positions come out. This module knows no files, codes or folds: the caller keeps pairs in
+positions come out. This module does not know files, codes or folds: the caller keeps pairs in
 the same fold.
 
 Perceptual hashes [1]_ only select candidates, because they are unreliable in both
@@ -157,7 +157,7 @@ def with_conflicting_labels(
     pairs : sequence of DuplicatePair
         Result of `find_duplicates`.
     labels : sequence of str or None, of length n
-        Label of each image; None is no label, and differs from none.
+        Label of each image. None means unlabelled, and never conflicts with a label.
 
     Examples
     --------

@@ -2,7 +2,7 @@
 
 Labels and group numbers go in; pairs of training and test rows come out. Images of one
 group (a patient, a site) and duplicates of one image are always in the same fold. This
-module reads no files and knows no codes.
+module does not read files and does not know codes.
 """
 
 import warnings

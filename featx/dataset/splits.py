@@ -102,7 +102,7 @@ def usable_rows(path: Path, images: ImageTable) -> tuple[Rows, list[str]]:
     rows = np.flatnonzero(images.done & labelled)
     if len(np.unique(images.label[rows].astype(str))) < 2:
         message = (
-            f"{path} has {counted(len(rows), 'usable image')} with a label, of fewer than two "
+            f"{path} has {counted(len(rows), 'usable image')} with a label, from fewer than two "
             "classes. A classifier requires images of at least two classes."
         )
         raise FitError(message)

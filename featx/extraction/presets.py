@@ -31,7 +31,7 @@ class Preset:
     Parameters
     ----------
     description : str
-        What the preset is for.
+        Purpose of the preset.
     settings : mapping of str to object
         The settings by name.
     """

@@ -1,11 +1,11 @@
-"""What exists at the output already, and what remains to be done.
+"""Resuming an extraction: the existing output, and the work that remains.
 
 The output, and then the recipe and images of a run, come in. The remaining work comes out:
 rows to keep, to copy and to compute; or an error that names the settings that differ. This
 module writes nothing.
 
 A store with the same recipe and images is completed in place. With other images or more
-layers, a new store is built beside it, as OUTPUT.part, in the row order of a single run:
+layers, a new store is built next to it, as OUTPUT.part, in the row order of a single run:
 rows whose file has the same bytes are copied, even if the file was moved, and only the
 others are computed. If a server does not return an image now, the image is assumed to be
 unchanged, so an unreachable server never discards finished rows.
@@ -34,7 +34,7 @@ _Stamp = tuple[int, int, int] | None
 
 @dataclass(frozen=True)
 class ExistingStore:
-    """What exists at an output; `find_existing` makes it.
+    """The stores that exist at an output; `find_existing` makes it.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class ExistingStore:
     store : Store or None
         The store at the output, complete or not.
     part : Store or None
-        The unfinished store that an interrupted update left beside it.
+        The unfinished store that an interrupted update left next to it.
     stamps : tuple
         Inode, size and modification time of both files, to detect a change.
     replaces : bool
@@ -103,14 +103,14 @@ class ReusableRow:
 
 @dataclass(frozen=True)
 class RemainingWork:
-    """What remains to be done.
+    """The work that remains to be done.
 
     Parameters
     ----------
     existing : ExistingStore
         What exists at the output.
     target : Path
-        The file to write: the output, or the part beside it.
+        The file to write: the output, or the part next to it.
     resumes : bool
         Whether `target` exists and is completed in place.
     rows : tuple of int
@@ -151,7 +151,7 @@ class RemainingWork:
 
 
 def find_existing(output: Path, *, ignored: bool = False) -> ExistingStore:
-    """Find the stores at an output and beside it.
+    """Find the stores at an output and next to it.
 
     Parameters
     ----------

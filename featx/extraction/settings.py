@@ -103,7 +103,7 @@ class NetworkSettings(DeviceSettings):
     weights : str, default="bundled"
         "bundled", "imagenet" (the Keras release), an h5 or keras file, or "random:SEED".
     rename : mapping of str to str, optional
-        Layer names of the weights file, and the VGG19 layer that each one is.
+        Layer names of the weights file, and the VGG19 layer that each one corresponds to.
     preprocess : {"caffe", "unit"}, default="caffe"
         "caffe" is BGR minus the ImageNet mean, which the VGG19 weights expect; "unit" is
         RGB / 255, for networks trained that way.
@@ -192,7 +192,7 @@ class TransformerSettings(CodeSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionSettings(CodeSettings, ImageSettings):
-    """What `extract` reads, computes and writes.
+    """Settings of `extract`: its images, its codes and its output.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ class Head:
     classes : tuple of str
         Names of the k classes.
     normalise : {"none", "l2", "sqrt-l2", "centre"}
-        Normalization applied to each code, as for `featx.fit`.
+        Normalisation applied to each code, as for `featx.fit`.
     mean : ndarray of shape (d,), optional
         The mean that "centre" subtracts.
     kernels : tuple of ndarray

@@ -51,8 +51,8 @@ class Activations:
     plain : ndarray of shape (n, h, w, c)
         Activations of the images, usually memory-mapped.
     copies : sequence of ndarray, each of shape (n, h, w, c)
-        Activations of augmented copies, which the epochs use in turn. Without copies the
-        network is trained on `plain`.
+        Activations of augmented versions of the images, which the epochs use in turn. If there
+        are none, the network is trained on `plain`.
     """
 
     is_activations = True

@@ -63,7 +63,7 @@ class Network:
     Raises
     ------
     OptionError
-        The last frozen layer is behind the recipe's layer.
+        The last frozen layer comes after the recipe's layer.
     """
 
     def __init__(

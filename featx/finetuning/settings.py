@@ -143,7 +143,7 @@ class TrainingSettings:
         Raises
         ------
         OptionError
-            `freeze_until` lies behind it.
+            `freeze_until` comes after it.
         """
         last = self.last_frozen(cut)
         if last == "none":
@@ -152,7 +152,7 @@ class TrainingSettings:
         n_frozen = names.index(last) + 1
         if n_frozen > names.index(cut) + 1:
             message = (
-                f"--freeze-until {last} lies behind --layer {cut}, the last layer of the network. "
+                f"--freeze-until {last} comes after --layer {cut}, the last layer of the network. "
                 f"Use --freeze-until {cut} to train the head only, an earlier layer, or none."
             )
             raise OptionError(message)

@@ -271,7 +271,7 @@ def choose_micro_batch(network: Network, settings: TrainingSettings, *, activati
         return size
     n_frozen = len(settings.frozen(recipe.layers[0]))
     trained = layers_up_to(recipe.layers[0])[n_frozen:]
-    # Backpropagation needs the activations of all layers behind the frozen ones.
+    # Backpropagation needs the activations of all layers after the frozen ones.
     kept = 4 * sum(math.prod(activation_shape(layer.name, recipe.size)) for layer in trained)
     needed = 2 * kept if activations else kept + activation_bytes(recipe)
     while size > 1 and size * needed > _MEMORY_FRACTION * free:

@@ -1,7 +1,7 @@
 """The files of a tuned network: tuned.keras and tuned.weights.h5.
 
 A network goes into the files; the head and the facts of tuned.keras come back. Keras's own
-config in that file could run code, so it is not read: featx's facts are beside it, as JSON.
+config in that file could run code, so it is not read: the file also holds featx's facts, as JSON.
 """
 
 import json

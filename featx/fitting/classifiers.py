@@ -269,6 +269,6 @@ def check_settings(kind: ClassifierKind, settings: Parameters, *, on_gram: bool)
             message = (
                 f"With --set {name}={value}, {kind.name} depends on the axes of the codes, which "
                 "the Gram matrix does not preserve. Leave it out, or use --solver primal with "
-                "short codes (--pool avg)."
+                "narrow codes (--pool avg)."
             )
             raise OptionError(message)

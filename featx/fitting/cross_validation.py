@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class HeldOutPredictions:
-    """Probabilities of images that the classifier behind them was not fitted on.
+    """Probabilities for images, by classifiers that were not fitted on them.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def fit_and_predict(problem: Problem, job: FitJob) -> tuple[SelectedClassifier, 
     SelectedClassifier
         Fitted on the training set; on all images, if no split is given.
     HeldOutPredictions
-        By this classifier on the given test set, or else by cross-validation.
+        Predictions for the given test set by this classifier, or else by cross-validation.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def cross_validate(
     Returns
     -------
     HeldOutPredictions
-        Of each held-out row.
+        Predictions for all held-out rows.
 
     Raises
     ------

@@ -71,7 +71,7 @@ class TriedSetting:
     fraction : float
         Fraction of the training rows that was used.
     decision_scores : ndarray of shape (n_rows, k)
-        Of the held-out rows; -inf for classes that the training rows of a fold lack.
+        Scores of the held-out rows; -inf for classes that the training rows of a fold lack.
     converged : bool, default=True
         Whether all fits converged.
     separates : bool, default=False

@@ -34,7 +34,7 @@ class LearningPoint:
     n_train : int
         Mean number of training images.
     predictions : HeldOutPredictions
-        Of the same rows for every fraction.
+        Predictions for the same rows at every fraction.
     """
 
     fraction: float
@@ -60,16 +60,16 @@ def learning_curve(
     job : FitJob
         A job with an exact solver.
     fractions : sequence of float, default=(0.1, 0.25, 0.5, 1.0)
-        Greater than 0, at most 1.
+        Fractions of the training set, greater than 0 and at most 1.
     cluster : Cluster, optional
         See `coordinates_of`.
 
     Returns
     -------
     list of LearningPoint
-        Without fractions that leave fewer than five images of a class.
+        One point for each fraction that leaves at least five images of each class.
     list of str
-        Notes about these fractions.
+        Notes about the other fractions.
     """
     problem, splits = coordinates_of(job, cluster).problem, job.training_folds
     points, notes = [], []

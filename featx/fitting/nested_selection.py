@@ -27,12 +27,13 @@ def select_nested(candidates: Sequence[HeldOutPredictions]) -> tuple[HeldOutPred
     Parameters
     ----------
     candidates : sequence of HeldOutPredictions
-        Of the same rows and folds, cheapest first: it is chosen if several are equal.
+        Predictions for the same rows and folds, cheapest candidate first. Of equally good
+        candidates, the first is chosen.
 
     Returns
     -------
     HeldOutPredictions
-        Their accuracy is that to expect on new images.
+        Predictions whose accuracy is the expected accuracy on new images.
     list of int
         Position of the chosen candidate, for each fold.
     """

@@ -53,7 +53,7 @@ class ClassifierSettings:
         for narrow codes; or "auto", which tries the first seven (lda if there are at most
         1,024 features) and prefers a linear one within one standard error of the best.
     normalise : {"l2", "centre", "sqrt-l2", "none", "auto"}, default="l2"
-        Normalization applied to each feature vector. "l2" scales it to unit length.
+        Normalisation applied to each feature vector. "l2" scales it to unit length.
         "centre" also subtracts the mean of the training set and scales again. "sqrt-l2"
         takes the signed square root of each feature first. "none" leaves codes as they are.
         "auto" tries the first three with each classifier.

@@ -68,7 +68,7 @@ _SETTINGS = (
     *("alpha", "average", "class_weight", "epsilon", "eta0", "fit_intercept", "l1_ratio"),
     *("learning_rate", "loss", "max_iter", "n_iter_no_change", "penalty", "power_t"),
 )
-_ON_ERROR = "Nothing of the fit is kept: run the same command again."
+_ON_ERROR = "No part of the fit was saved. Run the same command again."
 
 
 @dataclass(frozen=True)

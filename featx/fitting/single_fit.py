@@ -107,7 +107,7 @@ class Preprocessor:
     Parameters
     ----------
     centre : CentredRows, optional
-        Of the normalisation "centre".
+        The step of the normalisation "centre".
     components : PrincipalComponents, optional
         Applied after `centre`.
     """

@@ -192,7 +192,7 @@ def plan_solver(
     y : ndarray of str
         Labels of the images.
     scores_folds : bool
-        Whether folds are scored, each with a search of its own.
+        Whether folds are scored, each with its own search.
 
     Returns
     -------

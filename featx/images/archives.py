@@ -1,7 +1,7 @@
 """Archives as folders: the names in a zip or tar file, and the bytes of each member.
 
 An open file comes in; names and bytes go out. A compressed tar can only be read from its start,
-so it is decompressed once, into a temporary file. This module knows no URL.
+so it is decompressed once, into a temporary file. This module does not know URLs.
 """
 
 import bz2

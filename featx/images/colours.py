@@ -10,7 +10,7 @@ rules:
   colour, Pillow reads the upper 8 bits;
 * wider integers and floats are refused, because the value of white is unknown.
 
-This module knows no file and no size.
+This module does not know files or sizes.
 """
 
 import numpy as np

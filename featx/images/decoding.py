@@ -2,7 +2,7 @@
 
 A path or URL comes in; pixels at the size of the network, a thumbnail, a perceptual hash and the
 digest of the bytes go out, or an error whose message is the reason in a few words. This module
-knows no list and no label. The message does not repeat the path: the caller adds it.
+does not know lists or labels. The message does not repeat the path: the caller adds it.
 
 How a file becomes pixels is part of what makes a code, so each case has one rule:
 

@@ -253,7 +253,7 @@ def _no_images(root: File, found: folders.Found) -> str:
 def _facts(
     root: File, found: folders.Found, path_column: str | None
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Return what the tables of a tree say about each path, and their notes.
+    """Return the facts about each path in the tables of a tree, and their notes.
 
     The table in the deepest folder takes precedence, cell by cell.
     """

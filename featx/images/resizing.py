@@ -2,7 +2,7 @@
 
 An RGB image of any size comes in, and one of exactly the requested size goes out. Pillow
 resizes in one step, bilinear and antialiased; an image that has the size already keeps its
-pixels. This module knows no file and no mode except RGB.
+pixels. This module does not know files, or modes other than RGB.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The contents of a page, before it is a page: plain values.
 
 `featx.report.gathering` fills these classes and `featx.report.page` shows them. A part that
-is not available is a `Missing`, which says why, and what to type to get it.
+is not available is a `Missing`, which states why, and what to type to get it.
 """
 
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ class CodeMap:
 
 @dataclass(frozen=True)
 class ImageResults:
-    """What is known about each image.
+    """The results for each image.
 
     Parameters
     ----------

@@ -73,5 +73,5 @@ def _environment() -> "Environment":
 
 def _visible(value: Any) -> Any:
     """Remove invisible characters, such as those that change the direction of the text."""
-    # Text that is marked as safe has a type of its own, and is not changed.
+    # Text that is marked as safe has its own type, and is not changed.
     return shown(value, len(value)) if type(value) is str else value

@@ -20,7 +20,7 @@ __all__ = ["ReportJob", "prepare_report"]
 
 @dataclass(frozen=True)
 class ReportJob:
-    """What a report will show, and where it is written; `prepare_report` makes it.
+    """A report that is ready to run; `prepare_report` makes it.
 
     Parameters
     ----------

@@ -16,8 +16,8 @@ __all__ = ["run_report", "write_report"]
 def write_report(job: ReportJob) -> Path:
     """Write an HTML report about a model, a sweep or a fine-tuning.
 
-    The report is one file that needs no other file and no network. Images are shown by the
-    thumbnails in the store, and predicted again from their codes. Only the images with a
+    The report is one file that needs no other file and no internet connection. Images are shown
+    by the thumbnails in the store, and predicted again from their codes. Only the images with a
     heat map go through the network again.
 
     Returns

@@ -12,7 +12,7 @@ __all__ = ["ReportSettings"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSettings:
-    """What a report is about, and where it is written.
+    """Settings of a report: its source, its output and its heat maps.
 
     Parameters
     ----------

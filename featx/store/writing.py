@@ -59,7 +59,7 @@ class _Region:
 
 
 class StoreWriter:
-    """Context manager that writes rows of an existing store in region.
+    """Context manager that writes rows of an existing store in place.
 
     Parameters
     ----------

@@ -82,7 +82,7 @@ class ModelEvaluation:
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What an evaluation will classify and compare; made by `prepare_evaluation`.
+    """An evaluation that is ready to run; `prepare_evaluation` makes it.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ class ModelSettings(DeviceSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionSettings(ModelSettings):
-    """What `predict` reads and writes.
+    """Settings of `predict`: its input and its output.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class PredictionSettings(ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings(LabelSettings, ModelSettings):
-    """What `evaluate` reads.
+    """Settings of `evaluate`: the labelled images or stores.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class EvaluationSettings(LabelSettings, ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ExplanationSettings(ModelSettings):
-    """What `explain` reads, and how it explains.
+    """Settings of `explain`: the images, the class and the grid.
 
     Parameters
     ----------

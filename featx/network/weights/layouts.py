@@ -167,7 +167,7 @@ def _list_entries(file: h5py.File, config: object) -> tuple[str, tuple[Entry, ..
     entries = tuple(_keras3(file, {}))
     if entries:
         return "Keras 3 .weights.h5", entries
-    return "HDF5 of no known layout", tuple(_plain(file))
+    return "HDF5 of unknown layout", tuple(_plain(file))
 
 
 def _legacy(file: h5py.File, top: str) -> Iterable[Entry]:

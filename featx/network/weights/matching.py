@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 MatchedBy = Literal["name", "order and shapes"]
-#: Pairs of a name in the file and the VGG19 layer that it is, sorted.
+#: Pairs of a name in the file and the corresponding VGG19 layer, sorted.
 Renames = tuple[tuple[str, str], ...]
 
 _CONVOLUTIONS = tuple(layer.name for layer in LAYERS if layer.kind == "conv")
@@ -75,7 +75,7 @@ class WeightsGroup:
     dtype : str
         Data types of its arrays.
     vgg19_layer : str or None
-        The layer of VGG19 that it is, or has the name of.
+        The layer of VGG19 that it corresponds to, or has the name of.
     """
 
     name: str
@@ -361,7 +361,7 @@ def _no_such_layer(old: str, new: str, labels: Mapping[Entry, str], path: Path |
     same = [label for entry, label in labels.items() if old in {entry.name, label}]
     if same:
         return (
-            f"{_flag(old, new)}: {path} has {len(same)} layers named {old}. Put the place before "
+            f"{_flag(old, new)}: {path} has {len(same)} layers named {old}. Put the group before "
             f"the name: {' or '.join(same[:2])}"
         )
     held = labels.values()

@@ -57,7 +57,7 @@ class WeightsSource:
         of the file's sha256 and the sorted pairs, because the same file then has other
         weights for the same layers.
     rename : tuple of (str, str), default=()
-        Names in the file and the layers of VGG19 that they are, sorted.
+        Names in the file and the corresponding layers of VGG19, sorted.
     """
 
     spec: str
@@ -115,7 +115,7 @@ def find_weights(
         old, new = renames[0]
         message = (
             f"--rename {old}={new} cannot be used with --weights {spec}, whose layers already "
-            "have the names of VGG19. Use --rename with a file of your own: --weights FILE"
+            "have the names of VGG19. Use --rename with your own file: --weights FILE"
         )
         raise OptionError(message)
     if spec == "bundled":

@@ -82,7 +82,7 @@ def sweep_lead(best: SweepRow, n_rows: int, expected: Score) -> tuple[str, ...]:
         f"{size} pixels: {_percent(best.accuracy.value)} (95 % interval "
         f"{_interval(best.accuracy)}).",
         "The best of many rows is partly due to chance. The expected accuracy on new images, of "
-        "nested cross-validation that selects the best row in each training part, is "
+        "nested cross-validation that selects the best row in each training set, is "
         f"{_percent(expected.value)} (95 % interval {_interval(expected)}).",
     )
 

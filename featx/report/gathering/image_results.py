@@ -1,4 +1,4 @@
-"""What is known about each image: its prediction, and the position of its code.
+"""The results for each image: its prediction, and its place in the map of the codes.
 
 The job of a fit comes in; `ImageResults` go out. Predictions are made by the model if it was
 not fitted on the scored images, and by cross-validation otherwise. This file does not know
@@ -83,7 +83,7 @@ def predict_scored(job: FitJob, model: Model) -> ShownPredictions:
 
 
 def predict_held_out(job: FitJob) -> ShownPredictions:
-    """Predict images by cross-validation; of a given split, the training images."""
+    """Predict images by cross-validation: the training images, if there are splits."""
     predictions = cross_validate(job)
     how = (
         f"Predictions of {job.settings.folds} folds, made again for this page: each image is "
@@ -146,7 +146,7 @@ def evaluation_from(facts: Mapping[str, Any]) -> Evaluation | Missing:
 def _code_map(job: FitJob, normalise: str) -> CodeMap | Missing:
     """Return the first two principal components of the normalised codes.
 
-    Of more than 600 images a stratified random sample is used, with seed 0.
+    If there are more than 600 images, a stratified random sample is used, with seed 0.
     """
     rows = _sampled(job.y)
     try:

@@ -25,7 +25,7 @@ EXPLANATIONS_FILE = "explain.json"
 
 @dataclass(frozen=True)
 class ExplanationJob:
-    """What will be explained, and how; made by `prepare_explanation`.
+    """Explanations that are ready to run; `prepare_explanation` makes them.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ Method = Literal["exact", "occlusion"]
 
 @dataclass(frozen=True)
 class Explanation:
-    """What each position of an image adds to the decision score of a class.
+    """The contribution of each position of an image to the decision score of a class.
 
     Parameters
     ----------

@@ -45,14 +45,14 @@ _Array = NDArray[np.floating]
 
 @prepared_by(prepare_explanation)
 def explain(job: ExplanationJob) -> list[Explanation]:
-    """Explain the decisions of a model by what each position of an image adds.
+    """Explain the decision scores of a model by the contribution of each position of an image.
 
     For a linear classifier on flattened or pooled feature maps, the decision score is a sum
     over positions, and the terms of that sum are returned: they are exact, and need neither
     gradients nor an approximation. For all other classifiers a grey square is moved over the
-    image, and the fall of the decision score is returned [1]_. This is an approximation: it
-    misses what two positions show in the same way, and grey is a colour that the network sees
-    too. `Explanation.decision_score` is the score that falls.
+    image, and the decrease of the decision score is returned [1]_. This is an approximation:
+    it misses evidence that two positions share, and the network also responds to the grey
+    colour. `Explanation.decision_score` is the score before any cell is covered.
 
     Returns
     -------
@@ -187,7 +187,7 @@ class _Explainer:
         return found
 
     def _occlusion(self, k: int, decision: float, views: Views) -> dict[str, Any]:
-        """Move a grey square over the image, and return how much the decision score falls."""
+        """Move a grey square over the image, and return the decrease of the decision score."""
         # The same cell is grey at all scales.
         images = list(zip(*(_occluded(each, self.job.cells) for each in views), strict=True))
         size = settle_batch_size("auto", self.recipe, len(images), self.backbone.device)

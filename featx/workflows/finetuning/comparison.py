@@ -22,7 +22,7 @@ def advice_of(scores: Mapping[str, Score], gain: Score, *, best: int) -> str:
     interval = f"95 % interval {gain.low:+.3f} to {gain.high:+.3f}"
     if gain.low > 0:
         return (
-            f"Use the fine-tuned network: it changed the accuracy of the linear probe by "
+            f"Use the fine-tuned network: its accuracy minus that of the linear probe is "
             f"{gain.value:+.3f} ({interval})."
         )
     change = f"Fine-tuning changed the accuracy by {gain.value:+.3f} ({interval})"

@@ -34,7 +34,7 @@ _IN_RECIPE = ("pool", "size", "preprocess", "resize", "jpeg", "precision")
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """What a fine-tuning will do; `prepare_finetune` makes it.
+    """A fine-tuning that is ready to run; `prepare_finetune` makes it.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def _completed(
     settings.frozen(layer)
     if hidden and settings.head_init == "probe":
         message = (
-            f"--head {settings.head} has hidden layers, which a linear probe has not. Use "
+            f"--head {settings.head} has hidden layers, which a linear probe does not have. Use "
             "--head-init random, or --head linear."
         )
         raise OptionError(message)
@@ -204,7 +204,7 @@ def _check_own_folder(folder: Path) -> Path:
         only_codes = all(name.lstrip(".").startswith("codes.h5") for name in names)
         # parts.csv is the name that 0.1 gave to split.csv.
         if not only_codes and not ("codes.h5" in names and names & {"split.csv", "parts.csv"}):
-            message = f"{folder} holds files of something else. Choose another -o."
+            message = f"{folder} holds files that featx finetune did not write. Choose another -o."
             raise OptionError(message)
     return folder
 

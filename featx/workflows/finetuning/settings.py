@@ -38,7 +38,7 @@ class FinetuneProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(TrainingSettings, DeviceSettings, ImageSettings):
-    """What `finetune` reads, trains and writes.
+    """Settings of `finetune`: its images, its network, its training and its output.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class FinetuneSettings(TrainingSettings, DeviceSettings, ImageSettings):
         Initial weights, as for `featx.extract`, or "random", which is "random:0"; "bundled"
         by default.
     rename : mapping of str to str, optional
-        Layer names of the weights file, and the VGG19 layer that each one is.
+        Layer names of the weights file, and the VGG19 layer that each one corresponds to.
     preprocess : {"caffe", "unit"}, optional
         See `featx.extract`; "caffe" by default.
     resize : {"squash", "crop", "pad"}, optional

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PredictionJob:
-    """What a prediction will read and write; made by `prepare_prediction`.
+    """A prediction that is ready to run; `prepare_prediction` makes it.
 
     Parameters
     ----------

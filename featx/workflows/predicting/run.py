@@ -90,7 +90,7 @@ def run_prediction(
 
 
 def _frame(columns: Columns) -> "pd.DataFrame":
-    """Return columns as a frame; text has the same dtype in every batch, also if all is None."""
+    """Return columns as a frame; text has one dtype in all batches, even if all values are None."""
     import pandas as pd
 
     text = pd.Series([""]).dtype  # object before pandas 3, str since then

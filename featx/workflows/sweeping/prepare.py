@@ -65,7 +65,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SweepJob:
-    """What a sweep will do; made by `prepare_sweep`, before any image is read.
+    """A sweep that is ready to run; `prepare_sweep` makes it.
 
     Parameters
     ----------
@@ -246,6 +246,8 @@ def _check_sweep_folder(folder: Path) -> Path:
     own = {".h5", ".part", ".lock", ".json", ".csv", ".npz", ""}
     others = [path for path in folder.glob("*") if path.suffix not in own]
     if others:
-        message = f"{folder} holds {others[0].name}, which no sweep wrote. Use another -o."
+        message = (
+            f"{folder} holds {others[0].name}, which featx sweep did not write. Use another -o."
+        )
         raise OptionError(message)
     return folder

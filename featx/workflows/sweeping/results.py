@@ -76,7 +76,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep found.
+    """The results of a sweep.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ class SweepProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSettings(ClassifierSettings, NetworkSettings, ImageSettings):
-    """What `sweep` compares, and how.
+    """Settings of `sweep`: the candidates, the budget and the output.
 
     Parameters
     ----------
