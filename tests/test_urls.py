@@ -495,11 +495,11 @@ def test_a_cluster_reads_urls(folder, server, monkeypatch):
 def test_missing_packages_are_named(folder, monkeypatch):
     """The message has the command that installs them, before any image is read."""
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(OptionError, match="pip install s3fs"):
+    with pytest.raises(OptionError, match=r"pip install 'featx\[urls\]' s3fs"):
         job_in(folder, images="s3://bucket/photos")
     table = manifest_of(["data/train/red/0.png", "gs://bucket/red/1.png"], folder)
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(OptionError, match="pip install gcsfs"):
+    with pytest.raises(OptionError, match=r"pip install 'featx\[urls\]' gcsfs"):
         job_in(folder, images=None, manifest=table)
     with pytest.raises(OptionError, match="foo://"):
         list_images("foo://bucket")

@@ -48,9 +48,11 @@ _URL = re.compile(
 
 _WEB = ("http", "https")  # these have no listings
 
+# What `pip install` needs beside the extra "urls".
 _PACKAGES = {
-    **dict.fromkeys(_WEB, "'featx[urls]'"),
-    **{"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"},
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("az", "abfs"), "adlfs"),
 }
 
 
@@ -306,18 +308,13 @@ def _check_scheme(scheme: str) -> None:
     OptionError
         A package is missing, or the scheme is unknown.
     """
-    package = _PACKAGES.get(scheme)
     try:
         from fsspec import get_filesystem_class
-    except ImportError as error:
-        also = f" {package}" if package and scheme not in _WEB else ""
-        message = f"{scheme}:// requires fsspec. Install it: pip install 'featx[urls]'{also}"
-        raise OptionError(message) from error
-    try:
+
         get_filesystem_class(scheme)
     except ImportError as error:
-        install = f"pip install {package}" if package else str(error)
-        message = f"{scheme}:// requires a package that is not installed: {install}"
+        command = f"pip install 'featx[urls]' {_PACKAGES.get(scheme, '')}".rstrip()
+        message = f"{scheme}:// requires a package that is missing ({error}). Install it: {command}"
         raise OptionError(message) from error
     except ValueError as error:
         message = (
