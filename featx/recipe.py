@@ -51,8 +51,9 @@ SCALE_STEP = 32
 # Crops of 224 pixels come from an image of 256, as in Krizhevsky et al. 2012.
 _CROPPED_FROM = 8 / 7
 
-#: Fields that are lists in JSON, with the type of their items.
-_LISTS: dict[str, type] = {"layers": str, "size": int, "scales": int}
+#: Types of the fields in JSON that are not texts; of lists, the type of the items.
+_KINDS: dict[str, type] = {"layers": str, "size": int, "scales": int, "flip": bool, "crops": int}
+_LISTS = ("layers", "size", "scales")
 
 
 @dataclass(frozen=True)
@@ -349,8 +350,7 @@ class Recipe:
             raise OptionError(message)
         _check_kinds(fields)
         fields.setdefault("jpeg", "full")  # older recipes lack this field
-        tuples = {name: tuple(fields.get(name, ())) for name in ("layers", "size", "scales")}
-        return cls(**{**fields, **tuples})
+        return cls(**fields | {name: tuple(fields.get(name, ())) for name in _LISTS})
 
     def differences(self, expected: "Recipe") -> list[Difference]:
         """Return the fields in which this recipe differs from another one.
@@ -452,12 +452,9 @@ def _check_kinds(fields: object) -> None:
         message = f"The recipe is a {type(fields).__name__}. Expected a JSON object."
         raise TypeError(message)
     for name, value in fields.items():
-        if name in _LISTS:
-            kind = _LISTS[name]
-            fits = isinstance(value, list) and all(type(each) is kind for each in value)
-        else:
-            kind = {"flip": bool, "crops": int}.get(name, str)
-            fits = type(value) is kind  # isinstance would accept True as an int
+        kind, items = _KINDS.get(name, str), value if name in _LISTS else [value]
+        # isinstance would accept True as an int
+        fits = isinstance(items, list) and all(type(each) is kind for each in items)
         if not fits or (name == "size" and len(value) != 2):
             message = f"The recipe's {name} is {value!r:.60}. Expected {kind.__name__}."
             raise TypeError(message)

@@ -29,17 +29,16 @@ C = TypeVar("C", bound=type)
 
 _HEADING = re.compile(r"^([A-Z][A-Za-z ]+)\n(-{3,})$", re.MULTILINE)
 # Where numpydoc puts the sections of a docstring.
-_ORDER = (
+_ORDER = [
     "Parameters",
     "Attributes",
     "Returns",
     "Yields",
     "Raises",
-    "See Also",
     "Notes",
     "References",
     "Examples",
-)
+]
 
 
 def takes_fields_of(settings: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R]]:

@@ -11,7 +11,7 @@ import featx
 from featx.extraction import plan_extraction
 from featx.extraction.plan import Forecast, PeakMemory
 from featx.recipe import Recipe
-from featx.store import create_store, store_bytes
+from featx.store.layout import create_store, store_bytes
 
 
 @pytest.fixture

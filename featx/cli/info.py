@@ -53,7 +53,7 @@ def _kind(file: Path) -> str:
     """Return what a file is, by its content, not by its name."""
     import h5py
 
-    from featx.store import FORMAT
+    from featx.store.layout import FORMAT
 
     if h5py.is_hdf5(file):
         try:

@@ -225,24 +225,18 @@ def _local(environments: Sequence[dict[str, str]]) -> Any:
     """Return a cluster on this machine with a process for each environment."""
     from distributed import Nanny, Scheduler, SpecCluster
 
-    here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-    workers = [
-        {
-            "cls": Nanny,
-            "options": {
-                "host": "127.0.0.1",
-                "nthreads": 1,
-                "memory_limit": 0,
-                "silence_logs": logging.CRITICAL,  # errors of tasks are reported by run_tasks
-                "env": environment,
-            },
-        }
-        for environment in environments
-    ]
+    here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "dashboard": True}
+    options = {
+        "host": "127.0.0.1",
+        "nthreads": 1,
+        "memory_limit": 0,
+        "silence_logs": logging.CRITICAL,  # errors of tasks are reported by run_tasks
+    }
+    workers = [{"cls": Nanny, "options": {**options, "env": env}} for env in environments]
     return SpecCluster(
         workers=dict(enumerate(workers)),
         worker=workers[0],
-        scheduler={"cls": Scheduler, "options": {**here, "dashboard": True}},
+        scheduler={"cls": Scheduler, "options": here},
         silence_logs=logging.ERROR,
     )
 

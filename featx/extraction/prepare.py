@@ -19,7 +19,7 @@ from featx.network import WeightsSource, check_device, find_weights
 from featx.outputs import check_output
 from featx.recipe import Recipe, check_sizes, image_size
 from featx.signatures import takes_fields_of
-from featx.store import store_bytes
+from featx.store.layout import store_bytes
 from featx.tables import table_name
 
 __all__ = ["ExtractionJob", "extraction_of", "prepare_extraction"]

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from featx.choices import Precision
 from featx.errors import CodeRangeError, OptionError
-from featx.layers import LAYERS, Layer, activation_shape, deepest, layers_up_to
+from featx.layers import Layer, activation_shape, deepest, layers_up_to
 from featx.network.compiling import Run, compiled
 from featx.network.devices import Device, find_device, memory_errors
 from featx.network.pooling import averaged, pooled, views
@@ -182,7 +182,7 @@ class VGG19Backbone:
             for name, (kernel, bias) in weights.items():
                 self._layers[name].set_weights([kernel, bias])
             model.trainable = False
-            self._runs[shape] = compiled(model, self.recipe.precision, shape, self.device)
+            self._runs[shape] = compiled(model, self.recipe.precision, self.device)
 
 
 def load_backbone(
@@ -239,8 +239,7 @@ def joint_recipe(recipes: Sequence[Recipe]) -> Recipe:
     """
     if len(recipes) == 1:
         return recipes[0]
-    wanted = {layer for recipe in recipes for layer in recipe.layers}
-    layers = tuple(layer.name for layer in LAYERS if layer.name in wanted)
+    layers = tuple(layer for recipe in recipes for layer in recipe.layers)
     must_pool = recipes[0].scales or recipes[0].crops > 1
     return dataclasses.replace(recipes[0], layers=layers, pool="avg" if must_pool else "none")
 
@@ -297,19 +296,18 @@ def activation_bytes(recipe: Recipe) -> int:
 
 def _check_precision(precision: Precision, device: Device) -> None:
     if precision == "tf32" and not device.tf32:
-        where = "the CPU" if device.kind == "cpu" else device.description
         message = (
-            f"--precision tf32 needs an NVIDIA GPU of the Ampere generation or later, not {where}. "
-            "Use --precision float32 or bfloat16."
+            "--precision tf32 needs an NVIDIA GPU of the Ampere generation or later, but the "
+            f"device is {device.description}. Use --precision float32 or bfloat16."
         )
         raise OptionError(message)
     if precision == "bfloat16" and not device.bfloat16:
-        reason = (
-            "This CPU has no bfloat16 instructions (AVX-512 BF16 or AMX)"
-            if device.kind == "cpu"
-            else f"{device.description} has no bfloat16 arithmetic (NVIDIA has it since Ampere)"
+        logger.warning(
+            "The device %s has no bfloat16 arithmetic, so --precision bfloat16 is emulated and "
+            "slower than float32. CPUs with AVX-512 BF16 or AMX have it, and NVIDIA GPUs since "
+            "Ampere.",
+            device.description,
         )
-        logger.warning("%s, so --precision bfloat16 is emulated and slower than float32.", reason)
 
 
 def _check_range(layer: str, largest: float) -> None:
@@ -374,16 +372,10 @@ def keras_layer(layer: Layer, dtype: str) -> Any:
     # The data format and data type are given because a user's keras.json may set others.
     from keras import layers
 
-    if layer.kind == "pool":
-        return layers.MaxPooling2D(2, 2, data_format="channels_last", dtype=dtype, name=layer.name)
+    own = {"dtype": dtype, "name": layer.name}
     if layer.kind == "dense":
-        return layers.Dense(layer.channels, "relu", dtype=dtype, name=layer.name)
-    return layers.Conv2D(
-        layer.channels,
-        3,
-        padding="same",
-        activation="relu",
-        data_format="channels_last",
-        dtype=dtype,
-        name=layer.name,
-    )
+        return layers.Dense(layer.channels, "relu", **own)
+    own["data_format"] = "channels_last"
+    if layer.kind == "pool":
+        return layers.MaxPooling2D(2, 2, **own)
+    return layers.Conv2D(layer.channels, 3, padding="same", activation="relu", **own)

@@ -23,7 +23,7 @@ __all__ = ["Run", "arithmetic", "compiled"]
 Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.floating]]]
 
 
-def compiled(model: Any, precision: Precision, shape: tuple[int, int], device: Device) -> Run:
+def compiled(model: Any, precision: Precision, device: Device) -> Run:
     """Return a model as one compiled function on NumPy arrays.
 
     The method `predict` of Keras is not used: it compiles with XLA on the CPU, which is a
@@ -31,14 +31,11 @@ def compiled(model: Any, precision: Precision, shape: tuple[int, int], device: D
     """
     import keras
 
-    if keras.backend.backend() == "tensorflow":
-        return _on_tensorflow(model, precision, shape, device)
-    # These backends get the shape from the images.
-    compile_for = {"jax": _on_jax, "torch": _on_torch}[keras.backend.backend()]
-    return compile_for(model, precision, device)
+    backends = {"tensorflow": _on_tensorflow, "jax": _on_jax, "torch": _on_torch}
+    return backends[keras.backend.backend()](model, precision, device)
 
 
-def _on_tensorflow(model: Any, precision: Precision, shape: tuple[int, int], device: Device) -> Run:
+def _on_tensorflow(model: Any, precision: Precision, device: Device) -> Run:
     import tensorflow as tf
 
     def forward(images: Any) -> Any:
@@ -46,7 +43,7 @@ def _on_tensorflow(model: Any, precision: Precision, shape: tuple[int, int], dev
             return model(images, training=False)
 
     # Traced once for any number of images, and here, since two threads might both trace it.
-    images = tf.TensorSpec((None, *shape, 3), tf.uint8)
+    images = tf.TensorSpec(model.inputs[0].shape, tf.uint8)
     compiled = tf.function(forward, jit_compile=False).get_concrete_function(images)
 
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
@@ -83,11 +80,7 @@ def _on_torch(model: Any, precision: Precision, device: Device) -> Run:
     import torch
 
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        with (
-            arithmetic(precision),
-            device.scope(),
-            torch.no_grad(),
-        ):
+        with arithmetic(precision), device.scope(), torch.no_grad():
             found = model(keras.ops.convert_to_tensor(images), training=False)
             return {k: v.cpu().numpy() for k, v in found.items()}
 
@@ -115,20 +108,17 @@ def arithmetic(precision: Precision) -> Iterator[None]:
         with jax.default_matmul_precision("tensorfloat32" if on else "highest"):
             yield
         return
-    with _TF32.set(on, _switch(backend)):
+    with _TF32.set(on, _allow_on_torch if backend == "torch" else _allow_on_tensorflow):
         yield
 
 
-def _switch(backend: str) -> Callable[[bool], None]:
-    if backend == "torch":
-        return _allow_torch
+def _allow_on_tensorflow(allow: bool) -> None:
     import tensorflow as tf
 
-    allow: Callable[[bool], None] = tf.config.experimental.enable_tensor_float_32_execution
-    return allow
+    tf.config.experimental.enable_tensor_float_32_execution(allow)
 
 
-def _allow_torch(allow: bool) -> None:
+def _allow_on_torch(allow: bool) -> None:
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = allow

@@ -36,14 +36,9 @@ BACKENDS = ("tensorflow", "jax", "torch")
 _Gpu = tuple[str, tuple[int, int]]
 
 # How the backends report too little memory: by classes, or only in messages.
-_MEMORY_ERRORS = ("ResourceExhaustedError", "OutOfMemoryError")
-_MEMORY_WORDS = (
-    "RESOURCE_EXHAUSTED",
-    "out of memory",
-    "OUT_OF_MEMORY",
-    "ALLOC_FAILED",
-    "can't allocate memory",
-    "bad_alloc",
+_MEMORY_ERROR = re.compile(
+    "ResourceExhaustedError|OutOfMemoryError|RESOURCE_EXHAUSTED|out of memory|OUT_OF_MEMORY|"
+    "ALLOC_FAILED|can't allocate memory|bad_alloc"
 )
 
 # Compute capability of NVIDIA's Ampere generation, the first with TF32 and bfloat16.
@@ -190,8 +185,8 @@ def memory_errors(n_images: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        kinds = {kind.__name__ for kind in type(error).__mro__}
-        if kinds.isdisjoint(_MEMORY_ERRORS) and not any(w in str(error) for w in _MEMORY_WORDS):
+        kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
+        if not _MEMORY_ERROR.search(f"{kinds}: {error}"):
             raise
         need = counted(n_images, "image at a time needs", "images at a time need")
         message = f"{need} more memory than is available"

@@ -2,13 +2,11 @@
 
 from featx.store.export import export
 from featx.store.frames import read_arrays, read_frame
-from featx.store.layout import FORMAT, FORMAT_VERSION, Status, create_store, store_bytes
+from featx.store.layout import Status, create_store
 from featx.store.reading import ImageTable, Store, open_store
 from featx.store.writing import ImageFacts, StoreWriter
 
 __all__ = [
-    "FORMAT",
-    "FORMAT_VERSION",
     "ImageFacts",
     "ImageTable",
     "Status",
@@ -19,5 +17,4 @@ __all__ = [
     "open_store",
     "read_arrays",
     "read_frame",
-    "store_bytes",
 ]

@@ -369,9 +369,7 @@ def _read(path: Path, file: h5py.File) -> Store:
     classes = _text(file, "classes")
     paths = _text(file, "images/path")
     shape = paths.shape
-    if len(shape) != 1 or classes.ndim != 1:
-        message = f"paths have the shape {shape}, classes {classes.shape}"
-        raise ValueError(message)
+    _require(len(shape) == classes.ndim == 1, f"paths or classes are not lists: {shape}")
     table = ImageTable(
         path=paths,
         label=_labels(_numbers(file, "images/label", shape, "i"), classes),
@@ -382,20 +380,14 @@ def _read(path: Path, file: h5py.File) -> Store:
         sha256=_fixed_text(_numbers(file, "images/sha256", shape, "S")),
         phash=_numbers(file, "images/phash", shape, "u"),
     )
-    if len(table) and int(table.status.max()) > max(Status):
-        message = f"a status is {table.status.max()}"
-        raise ValueError(message)
+    _require(table.status.max(initial=0) <= max(Status), "a status is unknown")
     recipe = Recipe.from_json(file.attrs["recipe"])
     for layer in recipe.layers:
         dataset = _dataset(file, f"codes/{layer}", (*shape, *recipe.code_shape(layer)))
-        if dataset.dtype != recipe.dtype:
-            message = f"codes of {layer} are not {recipe.dtype}"
-            raise ValueError(message)
+        _require(dataset.dtype == recipe.dtype, f"codes of {layer} are not {recipe.dtype}")
     _dataset(file, "images/thumbnail", (*shape, *THUMBNAIL_SHAPE))
     provenance = json.loads(file.attrs["provenance"])
-    if not isinstance(provenance, dict):
-        message = "provenance is not a JSON object"
-        raise TypeError(message)
+    _require(isinstance(provenance, dict), "provenance is not a JSON object")
     return Store(
         path=path,
         recipe=recipe,
@@ -406,12 +398,17 @@ def _read(path: Path, file: h5py.File) -> Store:
     )
 
 
+def _require(condition: object, found: str) -> None:
+    """Raise an error, which `open_store` reports as damage, unless a condition holds."""
+    if not condition:
+        raise ValueError(found)
+
+
 def _dataset(file: h5py.File, name: str, shape: tuple[int, ...] | None = None) -> h5py.Dataset:
     """Return a dataset of a store after checking its shape and that the file holds it."""
     dataset = inside(file, name)
-    if not isinstance(dataset, h5py.Dataset) or shape not in {None, dataset.shape}:
-        message = f"{name} is not a dataset of shape {shape}"
-        raise ValueError(message)
+    fits = isinstance(dataset, h5py.Dataset) and shape in {None, dataset.shape}
+    _require(fits, f"{name} is not a dataset of shape {shape}")
     check_held(file, dataset)
     return dataset
 
@@ -420,17 +417,14 @@ def _numbers(
     file: h5py.File, name: str, shape: tuple[int, ...], kind: Literal["i", "u", "S"]
 ) -> NDArray[Any]:
     dataset = _dataset(file, name, shape)
-    if dataset.dtype.kind != kind:
-        message = f"{name} holds {dataset.dtype}"
-        raise ValueError(message)
+    _require(dataset.dtype.kind == kind, f"{name} holds {dataset.dtype}")
     return np.asarray(dataset[...])
 
 
 def _labels(indices: NDArray[np.integer], classes: NDArray[np.object_]) -> NDArray[np.object_]:
     """Return the names of labels; -1 becomes None."""
-    if len(indices) and not (indices.min() >= -1 and indices.max() < len(classes)):
-        message = f"labels are {indices.min()} to {indices.max()}, of {len(classes)} classes"
-        raise ValueError(message)
+    fits = (indices >= -1) & (indices < len(classes))
+    _require(fits.all(), f"labels are not those of {len(classes)} classes")
     # The index -1 selects the last name, None.
     names = np.array([*classes, None], dtype=object)
     return np.asarray(names[indices])

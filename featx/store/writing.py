@@ -6,8 +6,9 @@ stays valid if the process is killed at any time. This file does not know how co
 computed.
 """
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -74,10 +75,8 @@ class StoreWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with self._write_errors():
             self._file = os.open(path, os.O_RDWR)
-        except OSError as error:
-            raise self._cannot_write(error) from error
         try:
             with h5py.File(path, "r") as file:
                 self._layers = tuple(file["codes"])
@@ -187,25 +186,27 @@ class StoreWriter:
         for part in adjacent_rows(rows):
             data = _bytes(values[part], region.dtype)
             position = region.offset + int(rows[part.start]) * region.row_bytes
-            try:
+            with self._write_errors():
                 while data:  # one call writes at most 2 GB
                     written = os.pwrite(self._file, data, position)
                     data, position = data[written:], position + written
-            except OSError as error:
-                raise self._cannot_write(error) from error
 
     def _sync(self) -> None:
-        try:
+        with self._write_errors():
             # The length of the file never changes, so syncing its data is enough.
             os.fdatasync(self._file) if hasattr(os, "fdatasync") else os.fsync(self._file)
-        except OSError as error:
-            raise self._cannot_write(error) from error
 
-    def _cannot_write(self, error: OSError) -> StoreError:
-        return StoreError(
-            f"Cannot write {self.path}: {error.strerror}. The rows written so far are kept. "
-            "Fix the cause and run the same command again; it resumes where it stopped."
-        )
+    @contextlib.contextmanager
+    def _write_errors(self) -> Iterator[None]:
+        """Report a failure of the system, such as a full disk, as a StoreError."""
+        try:
+            yield
+        except OSError as error:
+            message = (
+                f"Cannot write {self.path}: {error.strerror}. The rows written so far are kept. "
+                "Fix the cause and run the same command again; it resumes where it stopped."
+            )
+            raise StoreError(message) from error
 
 
 def _region(path: Path, dataset: h5py.Dataset) -> _Region:

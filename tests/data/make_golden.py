@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from featx.recipe import Recipe
-from featx.store import FORMAT_VERSION, ImageFacts, StoreWriter, create_store
+from featx.store import ImageFacts, StoreWriter, create_store
+from featx.store.layout import FORMAT_VERSION
 
 WIDTHS = {"block1_conv1": 64, "block2_conv1": 128}
 COLUMNS = {

@@ -221,9 +221,8 @@ def match_entries(
         name = vgg19_name(entry.name)
         if name is not None and name not in renamed and entry not in moved:
             named.setdefault(name, []).append(entry)
-    if renamed or not named.keys().isdisjoint(_CONVOLUTIONS):
-        return _classify("name", named)
-    runs = list(_runs(entries))
+    is_named = renamed or not named.keys().isdisjoint(_CONVOLUTIONS)
+    runs = [] if is_named else list(_runs(entries))
     if not runs:
         return _classify("name", named)
     candidates = {name: [run[name] for run in runs if name in run] for name in runs[0]}
