@@ -1,4 +1,4 @@
-"""Fixtures that several test files share; pictures are drawn here, none is downloaded."""
+"""Fixtures that several test files share. Images are drawn here; none is downloaded."""
 
 import os
 import sys
@@ -43,7 +43,7 @@ def make_image_folder():
 
 @pytest.fixture
 def image_folder(tmp_path, make_image_folder):
-    """A folder data/ of 27 small pictures, alone in a temporary folder."""
+    """A folder data/ of 27 small images, alone in a temporary folder."""
     return make_image_folder(tmp_path / "data")
 
 

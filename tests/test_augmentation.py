@@ -155,7 +155,7 @@ def test_uncovered_pixels_are_not_black(name):
 
 
 def test_brightness_adds_and_contrast_multiplies():
-    """By the same number for all pixels of an image, within the ranges."""
+    """The change is one number for all pixels of an image, within the ranges."""
     layers = augmentation_layers("strong", 0)
     images = np.repeat(make_images(1) / 255 * 50 + 100, 300, axis=0)
     added = run(named(layers, "brightness"), images) - images

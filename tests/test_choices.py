@@ -67,7 +67,7 @@ def test_fields_are_checked_by_their_types():
 
 
 def test_tables_have_the_same_names():
-    """What implements the choices knows all of them, and no others."""
+    """The code behind each choice supports all of its values, and no others."""
     assert set(PRESETS) == set(get_args(choices.PresetName))
     assert {*CLASSIFIERS, "auto"} == set(get_args(choices.Classifier))
     assert set(get_args(choices.ProbeClassifier)) <= set(CLASSIFIERS)

@@ -270,7 +270,7 @@ EXTRACT = ("extract", "--layer", "block1_pool")
     ],
 )
 def test_errors_are_one_message(folder, run, prepare, arguments, facts):
-    """A mistake is answered by one message with the facts; nothing is left behind."""
+    """A mistake gives one message with the facts, and leaves no files."""
     if prepare is not None:
         prepare(folder)
     before = listing(folder)
@@ -466,7 +466,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, capsys)
 
 
 def test_progress_of_a_second_round_starts_over(monkeypatch, capsys):
-    """When fewer images are done than before, a new round has started with a rate of its own."""
+    """When fewer images are done than before, a new round has started, with its own rate."""
     now = iter([0.0, 5.0, 20.0, 32.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
     with console.progress_bar("images", quiet=False) as progress:

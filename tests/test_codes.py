@@ -137,7 +137,7 @@ def test_blocks_of_rows_are_all_rows_once(block_bytes, monkeypatch):
 @pytest.mark.parametrize("rows", [[8, 0, 3, 3, 5], [2, 5, 4, 3, 6], [2, 3, 4, 5, 6]], ids=ORDERS)
 @pytest.mark.usefixtures("small_blocks")
 def test_blocks_of_columns_are_all_columns_once(rows, n_other):
-    """Blocks have all rows in float64, and fewer columns beside a taller matrix."""
+    """Blocks have all rows in float64, and fewer columns if the other matrix is taller."""
     layers, _, _ = make_layers(np.float16)
     matrix = CodeMatrix(layers, np.array(rows))
     for layer, codes in enumerate(layers):

@@ -144,7 +144,7 @@ def offered(verb, option):
     ],
 )
 def test_what_is_offered_is_accepted(verb, option, expected):
-    """A Tab offers all values that the library knows."""
+    """The Tab key offers all values that the library supports."""
     assert sorted(offered(verb, option)) == sorted(expected)
 
 

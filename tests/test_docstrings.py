@@ -1,6 +1,6 @@
 """The docstrings of what users are promised are sound: numpydoc reads them and finds no fault.
 
-The pages of docs/api say what is promised beside `featx.__all__`.
+The pages of docs/api list the stable names that are not in `featx.__all__`.
 """
 
 import importlib
@@ -29,7 +29,7 @@ def on_the_pages():
 
 
 def thing(name):
-    """What a dotted name means, its module found from the left."""
+    """Return the object that a dotted name refers to."""
     found, *rest = featx, *name.split(".")[1:]
     path = "featx"
     for part in rest:
@@ -53,7 +53,7 @@ def promised():
 
 
 def test_every_public_name_is_on_a_page():
-    """What `featx.__all__` promises stands on a page of docs/api, each name once."""
+    """Every name of `featx.__all__` is on a page of docs/api, once."""
     names = on_the_pages()
     assert sorted(set(names)) == sorted(names)
     errors = {f"featx.errors.{name}" for name in featx.errors.__all__}

@@ -1,4 +1,4 @@
-"""Every dotted name of featx in the pages and in docstrings means something that exists."""
+"""Every dotted name of featx in the pages and in docstrings refers to an existing object."""
 
 import ast
 import importlib

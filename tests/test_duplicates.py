@@ -192,7 +192,7 @@ def test_the_order_of_original_and_copy_does_not_matter(facts):
 
 
 def test_the_correlation_is_that_of_numpy_if_nothing_is_clipped(facts):
-    """It is over all channels, after subtracting one mean."""
+    """The correlation is over all channels, after subtracting one mean."""
     original = scene(4, spread=150)
     table = joined(facts([original]), facts([original], format="JPEG", quality=30))
     assert table[2].min() > 3

@@ -1,4 +1,4 @@
-"""Fits: scores are honest, leaks are reported, and baselines are scored beside them."""
+"""Fits: scores are honest, leaks are reported, and baselines are scored too."""
 
 import h5py
 import numpy as np
@@ -200,7 +200,7 @@ def test_a_class_with_one_image_is_reported_and_counts_as_wrong(store_of):
 
 
 def test_the_baselines_are_the_majority_class_and_raw_pixels(store_of):
-    """All thumbnails have one grey each, which tells nothing about the class."""
+    """Each thumbnail has one shade of grey, which does not depend on the class."""
     labels = ["a"] * 33 + ["b"] * 27
     order = np.random.default_rng(0).permutation(60)
     labels = [labels[i] for i in order]

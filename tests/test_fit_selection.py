@@ -81,7 +81,7 @@ def test_auto_finds_classes_that_no_line_separates(store_of):
 
 
 def test_folds_are_scored_by_nested_cross_validation(store_of):
-    """Each of five folds has a search of its own on the other four."""
+    """Each of five folds has its own search on the other four."""
     labels = labels_of(60)
     codes = make_codes(labels, strength=0.25)
     found = fit(store_of(labels, codes=codes), clf="ridge", C=GRID)

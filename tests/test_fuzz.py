@@ -139,7 +139,7 @@ def checked(found: dict) -> dict:
 
 @contextlib.contextmanager
 def alone(*names: str):
-    """Return a folder, and check that no other files appear in it or beside it."""
+    """Return a folder, and check that no other files appear in it or next to it."""
     with tempfile.TemporaryDirectory() as name:
         outside = Path(name) / "outside"
         inside = outside / "inside"
@@ -421,7 +421,7 @@ ODD_STORES = {
 
 
 def changed_store(path: Path, content: bytes, change) -> None:
-    """Write a changed store, and beside it a pipe, which blocks forever if it is opened."""
+    """Write a changed store, and next to it a pipe, which blocks forever if it is opened."""
     path.write_bytes(content)
     (path.parent / "other.h5").write_bytes(content)
     os.mkfifo(path.parent / "pipe")
@@ -533,7 +533,7 @@ def test_a_head_must_be_in_its_own_file(change, worker):
     ids=str,
 )
 def test_wrong_settings_of_a_network_are_refused(change, tmp_path, worker):
-    """All settings beside the weights of a fine-tuned network are checked."""
+    """All settings that are stored with the weights of a fine-tuned network are checked."""
     path = tuned_network(tmp_path / "tuned.keras", {**FACTS, **change})
     assert checked(worker("tuned", path))["error"] == "ModelError"
 

@@ -38,7 +38,7 @@ def rows() -> Iterator[tuple[str, set[str]]]:
 
 
 def commands(command: Any) -> Iterator[Any]:
-    """Yield a command and those below it; typer may bring a copy of click, so no class is asked."""
+    """Yield a command and its subcommands; classes are not checked, as typer may bring its own."""
     yield command
     for each in getattr(command, "commands", {}).values():
         yield from commands(each)

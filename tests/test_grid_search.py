@@ -224,7 +224,7 @@ def test_the_grid_is_extended_if_the_best_value_is_at_an_end(tried, monkeypatch,
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_the_search_of_decades_stops_if_weaker_penalties_change_nothing(tried, name):
-    """After two decades without a better accuracy."""
+    """The search ends after two decades without a better accuracy."""
     X, y = make_rows(strength=4)
     decades = penalty_grid(X)[::3]
     correct = [search_all(X, y, space_of(name, penalties=(v,))).accuracy == 1 for v in decades]

@@ -155,7 +155,7 @@ def test_activations_are_flattened_as_a_store_has_them():
 
 @pytest.mark.parametrize("normalise", NORMALISES)
 def test_a_head_computes_in_float32_on_bfloat16_activations(normalise):
-    """What was rounded is the code, not the logits."""
+    """The code is rounded, and the logits are not."""
     import keras
 
     head, _ = fitted(normalise, make_codes())
@@ -221,7 +221,7 @@ def test_zeros_stay_zero_and_have_no_gradient(name):
 
 
 def test_a_batch_of_zeros_trains_without_nan():
-    """As when every ReLU of the last layer is dead: the loss's slopes are finite."""
+    """If all ReLUs of the last layer are 0, the gradients of the loss are finite."""
     for normalise in NORMALISES:
         head, _ = fitted(normalise, make_codes())
         layers = head_layers(head)

@@ -25,7 +25,7 @@ def without_code(text):
 
 
 def anchors(path):
-    """What GitHub, and the site alike, call the headings of a page."""
+    """Return the anchors of the headings of a page, on GitHub and on the site."""
     text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
     slugs = []
     for heading in re.findall(r"^#{1,6} +(.+?)\s*$", text, re.M):
@@ -35,7 +35,7 @@ def anchors(path):
 
 
 def broken(path):
-    """Links of a page that lead nowhere, as they stand there."""
+    """Return the links of a page that lead nowhere, as written."""
     found = []
     for link in LINK.findall(without_code(path.read_text(encoding="utf-8"))):
         if re.match(r"[a-z]+:", link):  # https:, mailto:
@@ -54,7 +54,7 @@ def test_links_lead_somewhere(path):
 
 
 def test_broken_links_are_found(tmp_path):
-    """A missing file and a missing heading are told; code and addresses are not links."""
+    """A missing file and a missing heading are reported; code and addresses are not links."""
     (tmp_path / "other.md").write_text("# One heading\n\n## `featx fit`, again\n")
     page = tmp_path / "page.md"
     page.write_text(

@@ -367,7 +367,7 @@ def test_saving_replaces_a_file_at_once(tmp_path):
 
 @pytest.mark.parametrize("folder", ["missing", "file"])
 def test_saving_into_a_missing_folder_is_refused(tmp_path, folder):
-    """A folder that is missing, or is a file, is an error of its own."""
+    """A folder that is missing, or is a file, raises its own error."""
     (tmp_path / "file").touch()
     path = tmp_path / folder / "model.skops"
     check_refusal(lambda: model_of().save(path), path.parent, error=OutputError)

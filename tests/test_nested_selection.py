@@ -114,7 +114,7 @@ def test_a_candidate_without_a_search_accuracy_is_chosen_last(job_of):
 
 
 def test_the_best_of_many_useless_codes_scores_at_chance(job_of):
-    """The accuracy of the best of twenty codes is above chance, that of the choice is not."""
+    """The best of twenty codes is more accurate than chance, and the nested selection is not."""
     labels = codes_of(90, 0)[0]
     rng = np.random.default_rng(3)
     predictions = [

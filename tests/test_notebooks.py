@@ -20,14 +20,14 @@ def code_cells(notebook):
 
 
 def kinds(cell):
-    """What a cell shows: names of streams, kinds of pictures and tables."""
+    """Return the output of a cell: names of streams, kinds of images and tables."""
     return {
         kind for out in cell["outputs"] for kind in (out.get("data") or {out.get("name", "error")})
     } - {"stderr"}
 
 
 def texts(notebook):
-    """Sources of all cells, and outputs without their pictures."""
+    """Return the sources of all cells, and outputs without their images."""
     for cell in notebook["cells"]:
         yield "".join(cell["source"])
         for out in cell.get("outputs", []):
@@ -64,7 +64,7 @@ def test_committed_notebook_names_no_machine(path):
 
 @each_notebook
 def test_notebook_says_what_one_learns_and_what_is_next(path):
-    """The first cell says what one learns; the last one leads to notebooks and pages there are."""
+    """The first cell states what the reader learns; the last one has links that work."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     first, last = ("".join(cells[k]["source"]) for k in (0, -1))
     assert "You learn" in first
@@ -78,7 +78,7 @@ def test_notebook_says_what_one_learns_and_what_is_next(path):
 @each_notebook
 @pytest.mark.filterwarnings("default")  # those of the notebook's own machinery are not ours
 def test_notebook_runs(path, tmp_path):
-    """Every cell runs, shows what is committed, and leaves nothing beside the notebook."""
+    """Every cell runs, has the committed output, and leaves no files next to the notebook."""
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
     for name in ("data", "docs"):

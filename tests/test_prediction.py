@@ -203,7 +203,7 @@ def test_an_unreadable_image_is_a_row_in_every_format(made, tmp_path):
 
 
 def test_stores_of_other_layers_are_joined(made, tmp_path):
-    """Two stores with one layer each give the table of the store that has both."""
+    """Two stores of one layer give the table of the store that has both layers."""
     stores = []
     for layer in reversed(TINY["layer"]):  # in any order
         stores.append(tmp_path / f"{layer}.h5")

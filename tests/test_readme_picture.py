@@ -1,4 +1,4 @@
-"""The picture of the README is what its script makes, and true of VGG19 and of its own dots."""
+"""The diagram in the README is the output of its script, and agrees with VGG19."""
 
 import importlib.util
 import re
@@ -34,7 +34,7 @@ def of_class(root, tag, name):
 
 
 def test_the_script_makes_the_committed_file_again(script, tmp_path, monkeypatch):
-    """Byte for byte; if not: python docs/picture.py."""
+    """It has the same bytes; if it does not, run python docs/picture.py."""
     monkeypatch.setattr(script, "OUTPUT", tmp_path / "picture.svg")
     script.main()
     assert (tmp_path / "picture.svg").read_bytes() == (ROOT / "docs/picture.svg").read_bytes()
@@ -53,19 +53,18 @@ def test_boxes_have_one_scale(root):
     np.testing.assert_allclose(lengths, channels * lengths[-1] / 512, atol=0.15)
 
 
-def test_words_are_those_of_the_network_and_the_readme(root):
-    """Shapes of the blocks, the size of the file, and the answer that the transcript shows."""
+def test_words_agree_with_the_network_and_the_prediction(root, script):
+    """It shows the shapes of the blocks, the size of the codes, and a probability with its bar."""
     texts = [text.text.replace("\N{MULTIPLICATION SIGN}", "x") for text in root.iter(f"{SVG}text")]
     for name, (side, channels) in BLOCKS.items():
         assert texts[texts.index(name) + 1] == f"{side}x{side}x{channels}"
     assert texts[texts.index("codes.h5") + 1] == f"600 x {56 * 56 * 128:,}"
     label, probability = texts[-2:]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert re.search(rf"^1f1e7-1f1f6-google\.png +{label} +{probability} ", readme, re.MULTILINE)
+    assert (label, probability) == script.PREDICTION
     (bar,) = of_class(root, "rect", "a")
     (whole,) = (e for e in of_class(root, "rect", "ground") if e.get("x") == bar.get("x"))
-    share = float(bar.get("width")) / float(whole.get("width"))
-    assert share == pytest.approx(float(probability), abs=0.001)
+    fraction = float(bar.get("width")) / float(whole.get("width"))
+    assert fraction == pytest.approx(float(probability), abs=0.001)
 
 
 def test_the_line_is_fitted_to_the_dots(root):

@@ -17,7 +17,7 @@ CASES = [
 @pytest.mark.shared
 @pytest.mark.parametrize(("name", "layer", "scored_on", "expected"), CASES)
 def test_extract_fit_and_predict(shared, tmp_path, name, layer, scored_on, expected):
-    """The score is what the network is known to give, and predictions on files repeat it."""
+    """The score is the known one of the network, and predictions on files repeat it."""
     images = shared / "data" / name
     store, model = tmp_path / "codes.h5", tmp_path / "model.skops"
     made = featx.extract(images, layer=layer, pool="avg", precision="bfloat16", output=store)

@@ -1,4 +1,4 @@
-"""The page in a browser: it opens cells, works by keyboard, runs nothing that is not its own."""
+"""The page in a browser: it opens cells, works by keyboard, and runs only its own script."""
 
 import re
 import shutil

@@ -298,7 +298,7 @@ def test_overwrite_removes_an_interrupted_update(folder):
 
 
 def test_an_output_that_is_a_link_stays_one(folder):
-    """An update is built beside the file that the link leads to."""
+    """An update is built next to the file that the link leads to."""
     (folder / "elsewhere").mkdir()
     (folder / "codes.h5").rename(folder / "elsewhere/real.h5")
     (folder / "codes.h5").symlink_to(folder / "elsewhere/real.h5")

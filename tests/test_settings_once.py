@@ -101,7 +101,7 @@ def test_every_settings_class_documents_the_fields_that_it_declares():
 
 
 def test_verbs_list_no_settings_of_their_own():
-    """What is decorated takes the settings or the job, and no list of parameters or **settings."""
+    """A decorated function takes only the settings or the job, and no **settings."""
     found = {}
     for _, node in functions():
         for decorator in decorators(node) & {"takes_fields_of", "prepared_by"}:

@@ -46,7 +46,7 @@ def test_the_format_page_reads_a_store_without_featx(tmp_path, monkeypatch):
 
 
 def test_the_format_page_names_what_the_file_holds():
-    """Its table has every dataset and attribute of a store, and none besides."""
+    """Its table has every dataset and attribute of a store, and no others."""
     table = set(
         re.findall(r"^\| (?:attribute )?`([^`]+)`.* \| .* \| .* \|$", read("store-format.md"), re.M)
     )
@@ -69,7 +69,7 @@ def test_the_format_page_names_what_the_file_holds():
 
 
 def test_the_format_page_is_right_about_defaults():
-    """What a recipe means that lacks all that may be missing."""
+    """Its table has the defaults of a recipe without optional fields."""
     rows = re.findall(r"^\| `(\w+)` \| .* \| (\S.*?) \|$", read("store-format.md"), re.M)
     said = {
         field: value.strip("`") for field, value in rows if field in Recipe.__dataclass_fields__
@@ -96,7 +96,7 @@ def test_every_verb_has_a_heading_and_its_help():
 
 
 def test_every_page_and_notebook_is_in_the_contents():
-    """What is in docs/ and notebooks/ is listed by a page above it."""
+    """Every page of docs/ and notebooks/ is listed by another page."""
     listed = set()
     for page in ("index.md", "guide.md", "examples.md", "reference.md", "background.md"):
         for contents in re.findall(r"^```\{toctree\}\n(.*?)^```", read(page), re.M | re.S):

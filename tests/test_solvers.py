@@ -1,4 +1,4 @@
-"""Solvers: which one is chosen, what it costs, and what is refused before any work."""
+"""Solvers: the choice, the estimated cost, and the errors before any work."""
 
 import re
 

@@ -100,7 +100,7 @@ def test_layers_too_small_for_a_grid_are_left_out_with_a_note(home, tmp_path):
 
 
 def test_flattened_codes_are_left_out_if_they_are_large(home, tmp_path, monkeypatch):
-    """A note says so, and --pool none includes them."""
+    """A note reports it, and --pool none includes them."""
     monkeypatch.setattr("featx.workflows.sweeping.prepare._MOST_FLATTENED", 1000)
     settings = {"output": tmp_path / "s", "size": 32, "weights": "random:0"}
     job = prepare_sweep(home / "data", **settings)
@@ -241,7 +241,7 @@ def test_another_file_is_not_read(tmp_path, text):
 
 
 def test_results_of_featx_0_1_are_refused_with_the_command(tmp_path):
-    """Their keys have other names; the stores beside them are used again."""
+    """Their keys have other names; the stores in the same folder are reused."""
     old = Path(__file__).parent / "data/results-0.1/sweep.json"
     shutil.copy(old, tmp_path)
     with pytest.raises(ModelError, match=rf"version 1.*featx sweep .*-o {tmp_path}"):
@@ -263,7 +263,7 @@ def test_with_splits_only_the_best_is_scored_on_val(home, tmp_path, monkeypatch)
 
 
 def test_a_stopped_sweep_resumes_with_the_same_results(home, made, tmp_path, monkeypatch):
-    """Stores and finished candidates are used again; other settings are evaluated anew."""
+    """Stores and finished candidates are used again; other settings are evaluated again."""
     settings = {"output": tmp_path / "s", **TINY}
     shutil.copytree(home / "sweep", tmp_path / "s", ignore=shutil.ignore_patterns("*.npz"))
 
@@ -324,7 +324,7 @@ def test_otherwise_it_is_undecided(n_right):
 
 
 def test_only_average_pooling_at_one_size_counts():
-    """A better row with another pooling or size is no evidence, nor is one without block5_pool."""
+    """Rows with another pooling or size, and rows without block5_pool, are not evidence."""
     rows = [
         row_of("block3_pool", 99, pool="max", seed=1),
         row_of("block3_pool", 99, size=96, seed=1),

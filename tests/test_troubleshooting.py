@@ -24,7 +24,7 @@ SOURCES = {
 
 
 def fixed_words(message):
-    """The parts of a message that featx's source has to hold as they stand."""
+    """Return the parts of a message that must occur unchanged in featx's source."""
     parts = (part.strip(" .,:;()") for part in CUTS.split(message))
     return [part for part in parts if re.search("[a-z]{2}", part)]
 
@@ -43,7 +43,7 @@ def test_a_quoted_message_is_in_the_source(message):
 
 
 def test_another_wording_is_noticed():
-    """A word that is changed, or one of another file, is no longer found."""
+    """A word that is changed, or that another file has, is not found."""
     assert sources_of("FILE exists. Use --overwrite to replace it, or another -o.")
     assert not sources_of("FILE exists. Use --overwrite to replace it, or some other -o.")
     assert not sources_of("FILE exists. Install the same everywhere: pip install featx==VERSION")

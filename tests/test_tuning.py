@@ -596,7 +596,7 @@ def test_activations_give_the_same_losses_as_images(tmp_path):
 
 
 def test_epochs_use_the_augmented_copies_in_turn(tmp_path):
-    """With a tiny rate each copy has its own loss; early stopping uses the images."""
+    """With a tiny rate each augmented version has its own loss; early stopping uses the images."""
     plain, copies = codes_of(6), [codes_of(6, seed=seed) for seed in (1, 2)]
     tuning = TrainingSettings(**HEAD_ALONE, lr=1e-20, epochs=3, batch_size=6)
     numbers = np.arange(6) % 5

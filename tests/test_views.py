@@ -127,7 +127,7 @@ def test_crops_are_the_mean_of_the_codes_of_each(crops, n_views):
 
 
 def test_ten_crops_are_five_with_mirror_images():
-    """Both settings are the same recipe."""
+    """Both settings give the same recipe."""
     assert recipe_of(pool="avg", crops=10) == recipe_of(pool="avg", crops=5, flip=True)
 
 

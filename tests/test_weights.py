@@ -619,7 +619,7 @@ def unreadable(tmp_path):
 
 
 def test_layers_after_the_cut_are_not_read(unreadable):
-    """A damaged layer after the last needed one does no harm."""
+    """A damaged layer after the last needed one is not an error."""
     arrays = random_weights()
     weights = read(unreadable, "block1_pool")
     assert_equal(weights, {name: arrays[name] for name in EARLY[:2]})

@@ -1,4 +1,4 @@
-"""docs/why.md claims nothing that is not in benchmarks/README.md or shown by a test."""
+"""Every claim of docs/why.md is in benchmarks/README.md or shown by a test."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_the_table_has_eight_to_ten_rows():
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[2:30])
 def test_each_row_can_be_traced(row):
-    """Its figures and commands stand in the section that it links to; else its tests exist."""
+    """Its figures and commands are in the section that it links to; otherwise its tests exist."""
     claim = cells(row)[2]
     anchors = LINK.findall(claim)
     if anchors:

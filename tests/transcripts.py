@@ -100,7 +100,7 @@ def refreshed(page: str, folder: Path) -> str:
 
 
 def run_python(codes: list[str], folder: Path) -> None:
-    """Run each piece of Python in a process of its own; a warning is an error."""
+    """Run each piece of Python in its own process; a warning is an error."""
     for code in codes:
         subprocess.run(
             [sys.executable, "-W", "error", "-c", code], cwd=folder, env=_environment(), check=True

@@ -1,4 +1,4 @@
-"""Write tests/data/results-0.1: what featx 0.1 left on users' disks besides stores.
+"""Write tests/data/results-0.1: the files of featx 0.1 other than stores.
 
 Run once with featx 0.1 and never again: the files stand for what users have. They are a
 store, one model per classifier and per way to transform and calibrate its codes, a
@@ -59,7 +59,7 @@ def write_store(path: Path) -> None:
 
 
 def write_models(folder: Path) -> None:
-    """Fit each classifier on the store, and write what it predicts beside it."""
+    """Fit each classifier on the store, and write its predictions next to it."""
     X, _ = featx.read_arrays("codes.h5")
     expected = {}
     settings = {name: {"clf": name} for name in CLASSIFIERS} | OTHERS
