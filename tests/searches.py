@@ -7,8 +7,8 @@ from sklearn.svm import LinearSVC
 
 from featx.fitting import grid_search
 from featx.fitting.classifiers import CLASSIFIERS
+from featx.fitting.grid_search import Problem, SearchSpace
 from featx.fitting.selection import search
-from featx.fitting.single_fit import Problem, SearchSpace
 
 GRID = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 # What featx promises each classifier to be.

@@ -25,8 +25,8 @@ from featx.fitting import prepare as preparing_module
 from featx.fitting.attribution import ImageView, explain_code, model_decision_scores, why_not_exact
 from featx.fitting.classifiers import find_classifiers
 from featx.fitting.coordinates import coordinates_of
+from featx.fitting.grid_search import Problem, SearchSpace
 from featx.fitting.selection import search, select_classifier
-from featx.fitting.single_fit import Problem, SearchSpace
 from featx.report.gathering.descriptions import model_commands
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -317,9 +317,9 @@ def test_axes_of_an_inner_fold_do_not_depend_on_held_out_rows(normalise):
         choice = search(Problem({normalise: rows}, y), np.arange(N), pairs, options)
         models.append(choice.tried[0].models)
     first, second = ([of_rows[k] for of_rows in models] for k in (0, 1))
-    assert np.array_equal(*(model.preprocessor.components.axes_ for model in first))
+    assert np.array_equal(*(model.steps["components"].axes_ for model in first))
     assert np.array_equal(*(model.estimator.coef_ for model in first))
-    assert not np.array_equal(*(model.preprocessor.components.axes_ for model in second))
+    assert not np.array_equal(*(model.steps["components"].axes_ for model in second))
 
 
 def test_axes_of_a_fold_are_computed_once(stores, monkeypatch):

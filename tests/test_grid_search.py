@@ -22,10 +22,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from featx.codes.scaling import CentredRows
-from featx.fitting import grid_search, selection, single_fit
+from featx.fitting import grid_search, selection
 from featx.fitting.classifiers import CLASSIFIERS, penalty_grid
+from featx.fitting.grid_search import Problem, SearchData, SearchSpace
 from featx.fitting.selection import fit_choice, search
-from featx.fitting.single_fit import Problem, SearchSpace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -157,7 +157,7 @@ def test_the_mean_of_centred_rows_is_that_of_the_training_rows(monkeypatch):
             sizes.append(len(X))
             return super().fit(X, y)
 
-    monkeypatch.setattr(single_fit, "CentredRows", Spy)
+    monkeypatch.setattr(grid_search, "CentredRows", Spy)
     X, y = make_rows()
     X += 1
     space = space_of("ridge", normalise=("centre",), penalties=(2.0,))
@@ -210,7 +210,7 @@ def test_the_grid_is_extended_if_the_best_value_is_at_an_end(tried, monkeypatch,
         X *= [0.03, 0.03, 0.03, 0]
         X[:, 3] = np.random.default_rng(1).standard_normal(96)
     grid = [value * (1e4 if end == "strong" else 1e-6) for value in penalty_grid(X)]
-    monkeypatch.setattr(single_fit, "penalty_grid", lambda X: grid)
+    monkeypatch.setattr(grid_search, "penalty_grid", lambda X: grid)
     choice = search_all(X, y, space_of("ridge"))
     values = [value for _, value, _ in tried]
     last, out = (grid[0], 0.1) if end == "strong" else (grid[-1], 10)
@@ -254,7 +254,7 @@ def test_all_decades_are_tried_if_classes_overlap(tried):
 def test_warm_starts_end_where_cold_fits_end(monkeypatch, n_classes):
     """A fit may start at the coefficients of the next stronger penalty."""
     starts = []
-    own = single_fit.fit_classifier
+    own = grid_search.fit_classifier
 
     def spy(*arguments):
         starts.append(arguments[-1])
@@ -265,8 +265,8 @@ def test_warm_starts_end_where_cold_fits_end(monkeypatch, n_classes):
     X, y = make_rows(96, n_classes, width=8, strength=0.4)
     path = tuple(penalty_grid(X)[::3])
     warm = space_of("logistic", penalties=path)
-    preprocessed = grid_search.PreprocessorCache(Problem({"l2": X}, y), warm)
-    grid = grid_search.GridSearch(preprocessed, np.arange(96), make_folds(y), warm.kinds[0], "l2")
+    data = SearchData(Problem({"l2": X}, y), np.arange(96), make_folds(y), warm)
+    grid = grid_search.GridSearch(data, warm.kinds[0], "l2")
     scores = [grid.run(value).decision_scores for value in path]
     assert [start is None for start in starts] == [True] * 4 + [False] * 4 * 9
     for value, found in zip(path, scores, strict=True):
@@ -291,7 +291,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch, name):
 def test_a_given_solver_is_fitted_in_one_thread(monkeypatch):
     """The dual solver of LIBLINEAR has one random generator for all threads."""
     threads = set()
-    own = single_fit.fit_classifier
+    own = grid_search.fit_classifier
 
     def spy(*arguments):
         threads.add(threading.current_thread().name)

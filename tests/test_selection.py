@@ -7,11 +7,10 @@ import pytest
 from searches import GRID, PLAIN, make_folds, make_rows, record_tried, search_all, space_of
 from sklearn.linear_model import RidgeClassifier
 
-from featx.fitting import grid_search, selection, single_fit
+from featx.fitting import grid_search, selection
 from featx.fitting.classifiers import CLASSIFIERS, find_classifiers, penalty_grid
-from featx.fitting.grid_search import TriedSetting
+from featx.fitting.grid_search import Problem, SearchSpace, TriedSetting
 from featx.fitting.selection import fit_choice, plan_of, search
-from featx.fitting.single_fit import Problem, SearchSpace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -141,7 +140,7 @@ def test_a_fraction_of_the_rows_has_every_class(monkeypatch):
     y[:6] = "rare"
     y[6] = "alone"
     seen = {}
-    own = single_fit.fit_classifier
+    own = grid_search.fit_classifier
 
     def spy(kind, normalise, X, y, *rest):
         seen.setdefault(len(X), []).append((X.copy(), y.copy()))

@@ -10,8 +10,8 @@ from featx.codes.matrix import CodeMatrix
 from featx.errors import FitError, OptionError, StoreError
 from featx.fitting import sgd
 from featx.fitting.classifiers import CLASSIFIERS
+from featx.fitting.grid_search import SearchSpace
 from featx.fitting.sgd import fit_streamed
-from featx.fitting.single_fit import SearchSpace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,8 +16,8 @@ from featx.codes.products import gram_matrix, gram_on_cluster
 from featx.errors import ClusterError, ImagesError, OptionError
 from featx.extraction import executors, prepare_extraction, run_extractions
 from featx.fitting import prepare_fit, run_fit
+from featx.fitting.grid_search import SearchSpace
 from featx.fitting.sgd import fit_streamed
-from featx.fitting.single_fit import SearchSpace
 from featx.workflows import (
     prepare_prediction,
     prepare_sweep,

@@ -11,8 +11,8 @@ from featx.codes.gram import GramCoordinates
 from featx.codes.pixels import pixel_features
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind
 from featx.fitting.cross_validation import fit_and_predict
+from featx.fitting.grid_search import Problem
 from featx.fitting.prepare import FitJob
-from featx.fitting.single_fit import Problem
 from featx.metrics.evaluation import count_majority_correct
 from featx.metrics.intervals import wilson
 

@@ -6,6 +6,7 @@ becomes a pipeline of codes. Nothing is chosen here.
 """
 
 import copy
+import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,16 +17,15 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from featx.cluster import Cluster
-from featx.codes.components import PrincipalComponents
 from featx.codes.gram import GramCoordinates
 from featx.codes.matrix import CodeMatrix, Matrix
 from featx.codes.products import gram_matrix, gram_on_cluster
 from featx.codes.scaling import UnitRows
 from featx.errors import StoreError
 from featx.fitting.calibration import DecisionScores
+from featx.fitting.grid_search import FittedClassifier, Problem, SearchSpace
 from featx.fitting.prepare import FitJob
 from featx.fitting.selection import SelectedClassifier, fit_choice
-from featx.fitting.single_fit import FittedClassifier, Preprocessor, Problem, SearchSpace
 
 __all__ = ["CodeCoordinates", "coordinates_of"]
 
@@ -60,24 +60,19 @@ class CodeCoordinates:
         gram = self.grams.get(choice.normalise)
         steps: list[tuple[str, BaseEstimator]] = []
         # With components, the classifier compares rows of components and not codes.
-        compares = choice.kind.needs_training_rows and model.preprocessor.components is None
+        compares = choice.kind.needs_training_rows and "components" not in model.steps
         if gram is not None and compares:
             # The model only keeps the codes of the training rows.
             narrow = gram.take(selected.rows)
             steps.append(("gram", narrow))
             own = Problem({choice.normalise: narrow.coordinates_}, self.problem.y[selected.rows])
             model = fit_choice(own, np.arange(len(selected.rows)), choice, space)
-        elif choice.normalise != "none":
-            root = choice.normalise == "sqrt-l2"
-            steps.append(("unit", UnitRows(self.codes.widths, root=root)))
-        if gram is not None and not compares:
+        else:
             model = _in_code_space(model, gram)
-        centre, components = model.preprocessor.centre, model.preprocessor.components
-        if centre is not None:
-            steps.append(("centre", centre))
-        if components is not None:
-            steps.append(("components", _with_axes_dtype(components)))
-        steps.append(("decisions", DecisionScores(model.estimator)))
+            if choice.normalise != "none":
+                root = choice.normalise == "sqrt-l2"
+                steps.append(("unit", UnitRows(self.codes.widths, root=root)))
+        steps += [*model.steps.items(), ("decisions", DecisionScores(model.estimator))]
         return Pipeline([*steps, ("calibration", selected.calibrator)])
 
 
@@ -124,28 +119,21 @@ def coordinates_of(job: FitJob, cluster: Cluster | None = None) -> CodeCoordinat
     return CodeCoordinates(codes, Problem(coordinates, job.y), grams, gflops)
 
 
-def _in_code_space(model: FittedClassifier, gram: GramCoordinates) -> FittedClassifier:
+def _in_code_space(model: FittedClassifier, gram: GramCoordinates | None) -> FittedClassifier:
     """Return a linear classifier, or one of components, with the weights of codes."""
-    centre = copy.copy(model.preprocessor.centre)
-    components = copy.copy(model.preprocessor.components)
-    estimator = model.estimator
-    if centre is not None:
-        centre.mean_ = gram.to_code_space(centre.mean_)
-    if components is not None:
-        components.mean_ = gram.to_code_space(components.mean_)
-        components.axes_ = gram.to_code_space(components.axes_, dtype=_AXES_DTYPE)
-    else:
-        estimator = copy.copy(estimator)
-        estimator.coef_ = gram.to_code_space(estimator.coef_)
-        estimator.n_features_in_ = estimator.coef_.shape[-1]
-    return FittedClassifier(Preprocessor(centre, components), estimator, model.parameters)
-
-
-def _with_axes_dtype(components: PrincipalComponents) -> PrincipalComponents:
-    """Return the components with their axes as a model stores them."""
-    stored = copy.copy(components)
-    stored.axes_ = components.axes_.astype(_AXES_DTYPE, copy=False)
-    return stored
+    steps = {name: copy.copy(step) for name, step in model.steps.items()}
+    components, estimator = steps.get("components"), copy.copy(model.estimator)
+    if gram is not None:
+        for step in steps.values():
+            step.mean_ = gram.to_code_space(step.mean_)
+        if components is not None:
+            components.axes_ = gram.to_code_space(components.axes_, dtype=_AXES_DTYPE)
+        else:
+            estimator.coef_ = gram.to_code_space(estimator.coef_)
+            estimator.n_features_in_ = estimator.coef_.shape[-1]
+    elif components is not None:
+        components.axes_ = components.axes_.astype(_AXES_DTYPE)
+    return dataclasses.replace(model, steps=steps, estimator=estimator)
 
 
 def _check_finite(block: Matrix, codes: CodeMatrix) -> None:

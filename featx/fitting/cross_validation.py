@@ -16,9 +16,9 @@ from featx.cluster import Cluster
 from featx.codes.matrix import Matrix, Rows
 from featx.dataset.splits import DataSplit, shares_training_group
 from featx.fitting.coordinates import coordinates_of
+from featx.fitting.grid_search import Problem
 from featx.fitting.prepare import FitJob
 from featx.fitting.selection import SelectedClassifier, select_classifier
-from featx.fitting.single_fit import Problem
 from featx.metrics.evaluation import Evaluation, expand_columns, score_predictions
 from featx.metrics.intervals import Score, wilson
 

@@ -1,43 +1,46 @@
-"""Grid search: the settings of one classifier, each scored by cross-validation.
+"""Grid search: the settings of one classifier, each fitted and scored by cross-validation.
 
-Rows, labels and folds come in; the best setting goes out. Penalties are tried from the
-strongest to the weakest, first in decades and then in finer steps around the best one. If
-several are equally good, the middle one is chosen. Which of several classifiers is the best is
-decided in `featx.fitting.selection`.
+Rows, labels and folds come in; the best setting goes out. A row is a vector of coordinates:
+this module does not know codes. Penalties are tried from the strongest to the weakest, first in
+decades and then in finer steps around the best one. If several are equally good, the middle one
+is chosen. Which of several classifiers is the best is decided in `featx.fitting.selection`.
 """
 
+import copy
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 
+from featx.codes.components import PrincipalComponents
 from featx.codes.matrix import Matrix, Rows
+from featx.codes.scaling import CentredRows
+from featx.errors import FitError, OptionError
 from featx.fitting.calibration import decision_scores
-from featx.fitting.classifiers import ClassifierKind
-from featx.fitting.single_fit import (
-    FittedClassifier,
-    Preprocessor,
-    Problem,
-    SearchSpace,
-    fit_classifier,
-    fit_preprocessor,
-)
+from featx.fitting.classifiers import ClassifierKind, penalty_grid
 from featx.metrics.evaluation import expand_columns
+from featx.text import counted
 
 __all__ = [
+    "FittedClassifier",
     "GridSearch",
     "Pairs",
-    "PreprocessorCache",
+    "Problem",
+    "SearchData",
+    "SearchSpace",
     "TriedSetting",
     "best_of",
-    "coarse_values",
+    "fit_classifier",
+    "fit_steps",
     "watch_convergence",
 ]
 
@@ -52,6 +55,159 @@ _STRONG_DECADES = 3
 _HARMLESS = "Only one sample available"
 
 Pairs = Sequence[tuple[Rows, Rows]]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The settings that a search tries, and those that are the same in all its fits.
+
+    Parameters
+    ----------
+    kinds : tuple of ClassifierKind
+        Classifiers to choose from.
+    normalise : tuple of str
+        Normalisations to choose from.
+    penalties : tuple of float, optional
+        Values of C to try instead of the grid.
+    settings : mapping of str to object
+        Parameters of the estimator that are not searched.
+    seed : int, default=0
+        Random seed.
+    is_fine : bool, default=True
+        Also try values between the decades of the grid.
+    components : int, optional
+        Number of principal components that classifiers are fitted on instead of the rows.
+    whiten : bool, default=False
+        Divide each component by its standard deviation.
+    """
+
+    kinds: tuple[ClassifierKind, ...]
+    normalise: tuple[str, ...] = ("l2",)
+    penalties: tuple[float, ...] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    is_fine: bool = True
+    components: int | None = None
+    whiten: bool = False
+
+    def values(self, kind: ClassifierKind, X: Matrix) -> tuple[Any, ...]:
+        """Return the values to try, simplest model first; (None,) if nothing is searched."""
+        if kind.parameter is None or kind.parameter in self.settings:
+            return (None,)
+        if not kind.has_penalty:
+            return kind.values or ()
+        if self.penalties is not None:
+            return tuple(sorted(self.penalties))
+        return tuple(penalty_grid(X))
+
+    def coarse(self, kind: ClassifierKind, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the values to try first: decades of penalties, unless the user gave them."""
+        is_grid = kind.has_penalty and self.penalties is None
+        return values[::_VALUES_PER_DECADE] if is_grid else values
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows and labels that classifiers are fitted on.
+
+    Parameters
+    ----------
+    coordinates : mapping of str to ndarray, each of shape (n, r)
+        Rows for each normalisation.
+    y : ndarray of str, shape (n,)
+        Labels.
+    """
+
+    coordinates: Mapping[str, Matrix]
+    y: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class FittedClassifier:
+    """A classifier that was fitted on coordinates.
+
+    Parameters
+    ----------
+    steps : mapping of str to transformer
+        Transform rows before the estimator, in this order; see `fit_steps`.
+    estimator : scikit-learn classifier
+        Fitted.
+    parameters : mapping of str to object
+        Parameters of the estimator that were set.
+    converged : bool, default=True
+        False if the estimator warned that it did not converge.
+    """
+
+    steps: Mapping[str, BaseEstimator]
+    estimator: BaseEstimator
+    parameters: Mapping[str, Any]
+    converged: bool = True
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the decision scores."""
+        return tuple(str(label) for label in self.estimator.classes_)
+
+    def decision_scores(self, X: Matrix) -> Matrix:
+        """Return decision scores, (n, k)."""
+        for step in self.steps.values():
+            X = step.transform(X)
+        return decision_scores(self.estimator, X)
+
+
+def fit_steps(
+    X: Matrix, normalise: str, space: SearchSpace
+) -> tuple[dict[str, BaseEstimator], Matrix]:
+    """Fit the transforms that a normalisation and the settings require: "centre", "components".
+
+    Returns
+    -------
+    dict of str to transformer
+        The fitted transforms, in their order.
+    ndarray
+        The transformed rows.
+    """
+    steps: dict[str, BaseEstimator] = {}
+    if normalise == "centre":
+        steps["centre"] = CentredRows()
+    if space.components is not None:
+        steps["components"] = PrincipalComponents(space.components, whiten=space.whiten)
+    for step in steps.values():
+        X = step.fit(X).transform(X)
+    return steps, X
+
+
+def fit_classifier(  # noqa: PLR0917
+    kind: ClassifierKind,
+    steps: Mapping[str, BaseEstimator],
+    X: Matrix,
+    y: NDArray[np.str_],
+    value: Any,
+    space: SearchSpace,
+    start: FittedClassifier | None = None,
+) -> FittedClassifier:
+    """Fit a classifier on rows that `steps` have transformed.
+
+    The fit starts at the coefficients of `start`, if both have the same number of classes.
+    """
+    parameters = kind.data_parameters(X)
+    if kind.parameter is not None and value is not None:
+        parameters[kind.parameter] = kind.to_parameter(value, len(X))
+    parameters |= space.settings
+    if start is not None and len(start.classes) == len(np.unique(y)):
+        estimator = copy.copy(start.estimator).set_params(**{"warm_start": True, **parameters})
+    else:
+        estimator = kind.make(space.seed).set_params(**parameters)
+    try:
+        estimator.fit(X, y)
+    except ValueError as error:  # a parameter is wrong, or there are too few rows
+        settings = ", ".join(f"{name}={each}" for name, each in parameters.items())
+        message = (
+            f"{kind.name} cannot be fitted on {counted(len(y), 'image')} with "
+            f"{settings or 'its defaults'}: {error}. Use other values for --set, or another --clf."
+        )
+        raise (OptionError if space.settings else FitError)(message) from error
+    return FittedClassifier(steps, estimator, parameters)
 
 
 @dataclass(frozen=True)
@@ -101,54 +257,70 @@ class TriedSetting:
         return self.n_correct / self.n_rows if self.n_rows else np.nan
 
 
-class PreprocessorCache:
-    """Preprocessed rows; principal components of the same rows are only computed once."""
+class SearchData:
+    """Rows, labels and folds of a search, and its settings.
 
-    def __init__(self, problem: Problem, space: SearchSpace) -> None:
-        self.y, self.space = problem.y, space
-        self._coordinates = problem.coordinates
-        self._cached: dict[tuple[str, bytes, bytes], tuple[Preprocessor, Matrix, Matrix]] = {}
+    Principal components of the same rows are only computed once.
+
+    Parameters
+    ----------
+    problem : Problem
+        Coordinates and labels.
+    rows : ndarray of int
+        Rows that the search may use.
+    pairs : sequence of (ndarray of int, ndarray of int)
+        Training and held-out rows of each fold, as positions in `rows`.
+    space : SearchSpace
+        What to choose from.
+    """
+
+    def __init__(self, problem: Problem, rows: Rows, pairs: Pairs, space: SearchSpace) -> None:
+        self.problem, self.rows, self.pairs, self.space = problem, rows, pairs, space
+        self.classes = np.unique(problem.y[rows])
+        self._order = np.random.default_rng(space.seed).permutation(len(problem.y))
+        self._cached: dict[tuple[str, bytes, bytes], tuple[Mapping[str, Any], Matrix, Matrix]] = {}
 
     def transform(
         self, normalise: str, rows: Rows, held_out: Rows
-    ) -> tuple[Preprocessor, Matrix, Matrix]:
-        """Return a preprocessor fitted on `rows`, and `rows` and `held_out` transformed by it."""
+    ) -> tuple[Mapping[str, BaseEstimator], Matrix, Matrix]:
+        """Return steps fitted on `rows`, and `rows` and `held_out` transformed by them."""
         key = (normalise, rows.tobytes(), held_out.tobytes())
         if key in self._cached:
             return self._cached[key]
-        X, X_held_out = (self._coordinates[normalise][each] for each in (rows, held_out))
-        preprocessor = fit_preprocessor(X, normalise, self.space)
-        result = preprocessor, preprocessor.transform(X), preprocessor.transform(X_held_out)
+        X = self.problem.coordinates[normalise]
+        steps, transformed = fit_steps(X[rows], normalise, self.space)
+        X_held_out = X[held_out]
+        for step in steps.values():
+            X_held_out = step.transform(X_held_out)
         # Without components, rows are as wide as before: large to keep, and quick to make again.
         if self.space.components is not None:
-            self._cached[key] = result
-        return result
+            self._cached[key] = steps, transformed, X_held_out
+        return steps, transformed, X_held_out
+
+    def take(self, rows: Rows, fraction: float) -> Rows:
+        """Return a fraction of the rows of each class, always the first in one random order."""
+        if fraction == 1:
+            return rows
+        shuffled = rows[np.argsort(self._order[rows])]
+        labels = self.problem.y[shuffled]
+        kept = []
+        for label in self.classes:
+            of_class = shuffled[labels == label]
+            kept.append(of_class[: max(1, round(fraction * len(of_class)))])
+        return np.sort(np.concatenate(kept))
 
 
 class GridSearch:
     """Cross-validated search over the values of one classifier with one normalisation."""
 
-    def __init__(
-        self,
-        preprocessed: PreprocessorCache,
-        rows: Rows,
-        pairs: Pairs,
-        kind: ClassifierKind,
-        normalise: str,
-    ) -> None:
-        self.kind, self.normalise, self.space = kind, normalise, preprocessed.space
-        self._preprocessed, self._y = preprocessed, preprocessed.y
-        self._rows, self.pairs = rows, pairs
-        self.classes = np.unique(self._y[rows])
-        _, X, _ = preprocessed.transform(normalise, rows, rows[:0])
+    def __init__(self, data: SearchData, kind: ClassifierKind, normalise: str) -> None:
+        self.data, self.space = data, data.space
+        self.kind, self.normalise = kind, normalise
+        _, X, _ = data.transform(normalise, data.rows, data.rows[:0])
         self.values = self.space.values(kind, X)
+        #: Values to try first.
+        self.coarse = self.space.coarse(kind, self.values)
         self.tried: dict[tuple[float, Any], TriedSetting] = {}
-        self._order = np.random.default_rng(self.space.seed).permutation(len(self._y))
-
-    @property
-    def coarse(self) -> tuple[Any, ...]:
-        """Values to try first."""
-        return coarse_values(self.kind, self.values, given=self.space.penalties is not None)
 
     def best(self) -> TriedSetting:
         """Return the best setting, on the largest fraction of the rows that was tried."""
@@ -172,12 +344,10 @@ class GridSearch:
         if not any(fraction == 1 for fraction, _ in self.tried):
             self._search_decades()
         self._search_beyond()
-        if not self.space.is_fine:
-            return self._best_penalty()
-        best = self._best_penalty().value
-        step = 10 ** (1 / _VALUES_PER_DECADE)
-        for power in range(1 - _VALUES_PER_DECADE, _VALUES_PER_DECADE):
-            if power:
+        if self.space.is_fine:
+            best = self._best_penalty().value
+            step = 10 ** (1 / _VALUES_PER_DECADE)
+            for power in range(1 - _VALUES_PER_DECADE, _VALUES_PER_DECADE):
                 self.run(float(best * step**power))
         return self._best_penalty()
 
@@ -222,23 +392,24 @@ class GridSearch:
     def _in_order(self, fraction: float) -> list[TriedSetting]:
         """Return the settings that were tried on a fraction of the rows, simplest first."""
         tried = [each for (of, _), each in self.tried.items() if of == fraction]
-        if self.kind.has_penalty and len(tried) > 1:
+        if self.kind.has_penalty:
             return sorted(tried, key=lambda each: each.value)
         return sorted(tried, key=lambda each: self.values.index(each.value))
 
     def _cross_validate(self, value: Any, fraction: float) -> TriedSetting:
-        starts = self._starts(value, fraction) or [None] * len(self.pairs)
-        rows = [self._take(self._rows[train], fraction) for train, _ in self.pairs]
-        held_out = [self._rows[test] for _, test in self.pairs]
+        data, y = self.data, self.data.problem.y
+        starts = self._starts(value, fraction) or [None] * len(data.pairs)
+        rows = [data.take(data.rows[train], fraction) for train, _ in data.pairs]
+        held_out = [data.rows[test] for _, test in data.pairs]
         with watch_convergence() as not_converged, ThreadPoolExecutor(self._n_threads) as pool:
             folds = list(pool.map(partial(self._fit_fold, value), rows, held_out, starts))
         scores = np.concatenate([scores for _, scores, _ in folds])
-        predicted = self.classes[scores.argmax(axis=1)]
+        predicted = data.classes[scores.argmax(axis=1)]
         return TriedSetting(
             kind=self.kind,
             normalise=self.normalise,
             value=value,
-            n_correct=int(np.sum(predicted == self._y[np.concatenate(held_out)])),
+            n_correct=int(np.sum(predicted == y[np.concatenate(held_out)])),
             fraction=fraction,
             decision_scores=scores,
             converged=not not_converged,
@@ -251,20 +422,20 @@ class GridSearch:
         """Number of folds that are fitted at the same time."""
         # --set may choose a solver of LIBLINEAR, which has one random generator per process.
         may_draw = set(self.space.settings) - {"C", "alpha", "class_weight"}
-        return 1 if may_draw else min(os.cpu_count() or 1, len(self.pairs))
+        return 1 if may_draw else min(os.cpu_count() or 1, len(self.data.pairs))
 
     def _fit_fold(
         self, value: Any, rows: Rows, held_out: Rows, start: FittedClassifier | None
     ) -> tuple[FittedClassifier, Matrix, bool]:
         """Return the classifier of a fold, its held-out scores, and whether it separates."""
-        preprocessor, X, X_held_out = self._preprocessed.transform(self.normalise, rows, held_out)
-        y = self._y[rows]
-        model = fit_classifier(self.kind, preprocessor, X, y, value, self.space, start)
+        steps, X, X_held_out = self.data.transform(self.normalise, rows, held_out)
+        y = self.data.problem.y[rows]
+        model = fit_classifier(self.kind, steps, X, y, value, self.space, start)
         scores = decision_scores(model.estimator, X_held_out)
         on_training = np.array(model.classes)[decision_scores(model.estimator, X).argmax(axis=1)]
         return (
             model,
-            expand_columns(scores, model.classes, self.classes, missing=-np.inf),
+            expand_columns(scores, model.classes, self.data.classes, missing=-np.inf),
             bool(np.all(on_training == y)),
         )
 
@@ -274,17 +445,6 @@ class GridSearch:
             return ()
         stronger = [other for of, other in self.tried if of == fraction and other < value]
         return self.tried[fraction, max(stronger)].models if stronger else ()
-
-    def _take(self, rows: Rows, fraction: float) -> Rows:
-        """Return a fraction of the rows of each class, always the first in one random order."""
-        if fraction == 1:
-            return rows
-        shuffled = rows[np.argsort(self._order[rows])]
-        kept = []
-        for label in self.classes:
-            of_class = shuffled[self._y[shuffled] == label]
-            kept.append(of_class[: max(1, round(fraction * len(of_class)))])
-        return np.sort(np.concatenate(kept))
 
 
 @contextmanager
@@ -306,11 +466,3 @@ def watch_convergence() -> Iterator[list[str]]:
 def best_of(tried: Sequence[TriedSetting]) -> TriedSetting:
     """Return the setting with the highest accuracy; the first one, if several are equal."""
     return max(tried, key=lambda each: each.n_correct)
-
-
-def coarse_values(
-    kind: ClassifierKind, values: tuple[Any, ...], *, given: bool = False
-) -> tuple[Any, ...]:
-    """Return the values to try first: decades of penalties, unless the user gave them."""
-    is_grid = kind.has_penalty and len(values) > 1 and not given
-    return values[::_VALUES_PER_DECADE] if is_grid else values

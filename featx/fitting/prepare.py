@@ -27,8 +27,8 @@ from featx.dataset.splits import (
     usable_rows,
 )
 from featx.errors import OptionError
+from featx.fitting.grid_search import SearchSpace
 from featx.fitting.settings import FitSettings
-from featx.fitting.single_fit import SearchSpace
 from featx.fitting.solvers import SolverPlan, plan_solver
 from featx.outputs import check_output
 from featx.signatures import takes_fields_of

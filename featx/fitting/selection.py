@@ -14,35 +14,31 @@ References
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import threadpool_limits
 
 from featx.codes.matrix import Matrix, Rows
 from featx.dataset.splits import DataSplit, inner_folds
 from featx.errors import FitError
 from featx.fitting.calibration import calibrate
 from featx.fitting.grid_search import (
+    FittedClassifier,
     GridSearch,
     Pairs,
-    PreprocessorCache,
+    Problem,
+    SearchData,
+    SearchSpace,
     TriedSetting,
     best_of,
-    coarse_values,
+    fit_classifier,
+    fit_steps,
     watch_convergence,
 )
 from featx.fitting.prepare import FitJob
-from featx.fitting.single_fit import (
-    FittedClassifier,
-    Problem,
-    SearchSpace,
-    fit_classifier,
-    fit_preprocessor,
-)
 from featx.metrics.evaluation import expand_columns
 from featx.text import counted
 
@@ -51,6 +47,10 @@ __all__ = ["Choice", "SelectedClassifier", "fit_choice", "plan_of", "search", "s
 # Fractions of the training rows on which several classifiers are compared.
 _FRACTIONS = (0.25, 0.5, 1.0)
 _FEWEST_ROWS_PER_CLASS = 5
+# Matrix products use one thread. Those of solvers are small, and threads would wait for each
+# other. Several fits at once use the cores better, and the result of a fit does not depend on
+# the number of cores.
+_PRODUCT_THREADS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,15 +149,9 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, space: SearchSpace) -> Ch
 
     Parameters
     ----------
-    problem : Problem
-        Coordinates and labels.
-    rows : ndarray of int
-        Rows that the search may use.
-    pairs : sequence of (ndarray of int, ndarray of int)
-        Training and held-out rows of each fold, as positions in `rows`. If there are no folds,
-        the first classifier is chosen with the defaults of its estimator.
-    space : SearchSpace
-        What to choose from. Preprocessors are fitted on the training rows of each fold.
+    problem, rows, pairs, space
+        See `SearchData`. If there are no pairs, the first classifier is chosen with the
+        defaults of its estimator.
 
     Returns
     -------
@@ -167,10 +161,10 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, space: SearchSpace) -> Ch
         no_scores = np.zeros((0, len(np.unique(problem.y[rows]))))
         first = TriedSetting(space.kinds[0], space.normalise[0], None, 0, 1.0, no_scores)
         return Choice(**vars(first), rows=np.zeros(0, int), tried=())
-    preprocessed = PreprocessorCache(problem, space)
-    with _single_threaded_products():
+    data = SearchData(problem, rows, pairs, space)
+    with threadpool_limits(_PRODUCT_THREADS):
         searches = [
-            GridSearch(preprocessed, rows, pairs, kind, normalise)
+            GridSearch(data, kind, normalise)
             for kind in space.kinds
             for normalise in space.normalise
         ]
@@ -183,17 +177,11 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, space: SearchSpace) -> Ch
 def fit_choice(
     problem: Problem, rows: Rows, choice: Choice, space: SearchSpace
 ) -> FittedClassifier:
-    """Fit the chosen classifier on some rows.
-
-    Returns
-    -------
-    FittedClassifier
-    """
+    """Fit the chosen classifier on some rows."""
     X, y = problem.coordinates[choice.normalise][rows], problem.y[rows]
-    with _single_threaded_products(), watch_convergence() as not_converged:
-        preprocessor = fit_preprocessor(X, choice.normalise, space)
-        X = preprocessor.transform(X)
-        model = fit_classifier(choice.kind, preprocessor, X, y, choice.value, space)
+    with threadpool_limits(_PRODUCT_THREADS), watch_convergence() as not_converged:
+        steps, X = fit_steps(X, choice.normalise, space)
+        model = fit_classifier(choice.kind, steps, X, y, choice.value, space)
     return dataclasses.replace(model, converged=not not_converged)
 
 
@@ -209,9 +197,8 @@ def plan_of(space: SearchSpace, n_rows: int, n_classes: int) -> str:
     if len(space.kinds) * len(space.normalise) == 1:
         return ""
     X = np.ones((1, 1))
-    given = space.penalties is not None
-    counts = [len(coarse_values(k, space.values(k, X), given=given)) for k in space.kinds]
-    n_settings = sum(counts) * len(space.normalise)
+    n_values = sum(len(space.coarse(kind, space.values(kind, X))) for kind in space.kinds)
+    n_settings = n_values * len(space.normalise)
     # A fifth of the rows is held out.
     first, *later = _fractions(n_rows * 4 // 5, n_classes, space.components)
     text = (
@@ -226,10 +213,10 @@ def plan_of(space: SearchSpace, n_rows: int, n_classes: int) -> str:
 
 def _halve(searches: Sequence[GridSearch]) -> GridSearch:
     """Return the best of several searches, by successive halving."""
-    n_rows = min(len(train) for train, _ in searches[0].pairs)
+    data = searches[0].data
+    n_rows = min(len(train) for train, _ in data.pairs)
     candidates = [(each, value) for each in searches for value in each.coarse]
-    components = searches[0].space.components
-    for fraction in _fractions(n_rows, len(searches[0].classes), components):
+    for fraction in _fractions(n_rows, len(data.classes), data.space.components):
         tried = [(each, value, each.run(value, fraction)) for each, value in candidates]
         tried.sort(key=lambda entry: -entry[2].n_correct)
         candidates = [(each, value) for each, value, _ in tried[: -(-len(tried) // 2)]]
@@ -247,21 +234,10 @@ def _prefer_linear(tried: Sequence[TriedSetting]) -> TriedSetting:
     return best_of(linear) if linear else best
 
 
-def _fractions(n_rows: int, n_classes: int, components: int | None = None) -> tuple[float, ...]:
+def _fractions(n_rows: int, n_classes: int, components: int | None) -> tuple[float, ...]:
     """Return the fractions of the rows that are large enough to compare classifiers on."""
     fewest = _FEWEST_ROWS_PER_CLASS * n_classes
     if components is not None:
         # There must be more rows than components; each class is rounded by up to one row.
         fewest = max(fewest, components + 1 + n_classes)
     return tuple(each for each in _FRACTIONS if each == 1 or each * n_rows >= fewest)
-
-
-@contextmanager
-def _single_threaded_products() -> Iterator[None]:
-    """Use one thread for each matrix product.
-
-    The products of solvers are small, and threads would wait for each other. Several fits at
-    once use the cores better, and the result of a fit does not depend on the number of cores.
-    """
-    with ThreadpoolController().limit(limits=1):
-        yield

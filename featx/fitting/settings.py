@@ -29,7 +29,7 @@ from featx.dataset.folds import DEFAULT_FOLDS
 from featx.dataset.labels import LabelSettings
 from featx.errors import OptionError
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind, find_classifiers
-from featx.fitting.single_fit import SearchSpace
+from featx.fitting.grid_search import SearchSpace
 from featx.tables import table_name
 
 __all__ = ["ClassifierSettings", "FitSettings"]

@@ -41,7 +41,7 @@ from featx.dataset.folds import make_folds
 from featx.errors import FitError, OptionError, StoreError
 from featx.fitting.calibration import DecisionScores, calibrate, decision_scores
 from featx.fitting.classifiers import CLASSIFIERS
-from featx.fitting.single_fit import SearchSpace
+from featx.fitting.grid_search import SearchSpace
 from featx.text import counted
 
 __all__ = ["StreamedFit", "fit_streamed"]

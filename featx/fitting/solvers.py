@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from featx.choices import Solver, check_choice, choices_of
 from featx.errors import FitError, OptionError
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind, check_settings
+from featx.fitting.grid_search import SearchSpace
 from featx.fitting.settings import FitSettings
-from featx.fitting.single_fit import SearchSpace
 from featx.text import counted
 
 __all__ = ["SolverName", "SolverPlan", "choose_solver", "estimate_cost", "plan_solver"]
