@@ -9,13 +9,17 @@ HOSTILE_PATHS = (
     "<img src=x onerror=alert(1)>.png",
     '"><script>alert(1)</script>.png',
     "</script><script>alert(2)</script>.png",
-    "{{7*7}}{% raw %}.png",
+    "{{7*191}}{% raw %}.png",
     "javascript:alert(1)",
     "' onfocus='alert(1)' x='.png",
     "<!--.png",
     "]]>&amp;\u202e\u2028\x1b[31m.png",
 )
-HOSTILE_LABELS = ("</script><script>alert(3)</script>", "<b onclick=alert(4)>{{7*7}}</b>", "$x_{$&")
+HOSTILE_LABELS = (
+    "</script><script>alert(3)</script>",
+    "<b onclick=alert(4)>{{7*191}}</b>",
+    "$x_{$&",
+)
 
 
 def hostile_store(path, make_store, n=48, **facts):

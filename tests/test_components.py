@@ -539,12 +539,12 @@ def test_the_command_reports_components(stores, tmp_path, run):
     assert f"{K} whitened components" in out
     model = load_model(path)
     assert model.provenance["settings"]["components"] == K
-    fitted = model_commands(path, model)[1].line
+    fitted = model_commands(path, model)["Classifier"]
     assert fitted.endswith(f"--C 3 --components {K} --whiten -o {path}")
     code, out, _ = run(*command, "-o", path, "--overwrite", "--json")
     assert code == 0
     assert (json.loads(out)["components"], json.loads(out)["whiten"]) == (K, False)
-    assert "--whiten" not in model_commands(path, load_model(path))[1].line
+    assert "--whiten" not in model_commands(path, load_model(path))["Classifier"]
     code, out, _ = run(*command, "-o", path, "--overwrite")
     assert f"{K} components" in out
     code, _, err = run("fit", stores["wide", True], "--whiten", "-o", path, "--overwrite")

@@ -20,7 +20,7 @@ from featx.fitting import prepare_fit
 from featx.fitting.attribution import model_decision_scores
 from featx.fitting.cross_validation import cross_validate
 from featx.metrics.evaluation import score_predictions
-from featx.report import prepare_report, run_report, write_report
+from featx.report import ReportSettings, prepare_report, run_report, write_report
 from featx.report.contents import CodeMap, Contents, ImageResults, Images, Missing
 from featx.report.gathering.heat_maps import run_heat_maps
 from featx.report.gathering.sources import find_source, gather
@@ -99,7 +99,7 @@ def model(tmp_path_factory, make_store):
 
 @pytest.fixture(scope="module")
 def contents(model):
-    return gather(find_source(model))
+    return gather(ReportSettings(model))
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +134,7 @@ def test_settings_of_the_fit_are_those_of_the_page(contents):
     """The fit had --C: the predictions are the same, and the command has --C."""
     assert contents.image_results.evaluation.confusion == contents.evaluation.confusion
     assert contents.image_results.note == ""
-    (fit,) = [each.line for each in contents.commands if each.purpose == "Classifier"]
-    assert "--clf logistic --C 1 -o" in fit
+    assert "--clf logistic --C 1 -o" in contents.commands["Classifier"]
 
 
 def test_a_command_of_a_page_makes_the_same_model(tmp_path, make_store, run):
@@ -144,11 +143,7 @@ def test_a_command_of_a_page_makes_the_same_model(tmp_path, make_store, run):
     made = featx.fit(
         store, **given, folds=3, duplicates="keep", seed=3, output=tmp_path / "one.skops"
     ).to_dict()
-    (line,) = [
-        each.line
-        for each in gather(find_source(tmp_path / "one.skops")).commands
-        if each.purpose == "Classifier"
-    ]
+    line = gather(ReportSettings(tmp_path / "one.skops")).commands["Classifier"]
     code, out, _ = run(*shlex.split(line)[1:], "--overwrite", "--json")
     assert code == 0
     again = json.loads(out)
@@ -162,7 +157,7 @@ def test_a_note_if_predictions_are_not_those_of_the_score(tmp_path, make_store):
     featx.fit(
         hostile_store(tmp_path / "codes.h5", make_store), clf="auto", output=tmp_path / "m.skops"
     )
-    contents = gather(find_source(tmp_path / "m.skops"))
+    contents = gather(ReportSettings(tmp_path / "m.skops"))
     same = contents.image_results.evaluation.confusion == contents.evaluation.confusion
     assert not same
     for evaluation in (contents.image_results.evaluation, contents.evaluation):
@@ -170,7 +165,7 @@ def test_a_note_if_predictions_are_not_those_of_the_score(tmp_path, make_store):
 
 
 def test_images_of_a_split_are_predicted_by_the_model_itself(with_splits):
-    contents = gather(find_source(with_splits))
+    contents = gather(ReportSettings(with_splits))
     results, summary = contents.image_results, featx.load_model(with_splits).summary
     assert [list(row) for row in results.evaluation.confusion] == summary["confusion"]
     assert results.note == ""
@@ -185,7 +180,7 @@ def test_a_model_that_saw_the_scored_images_does_not_predict_them(tmp_path, make
     store = hostile_store(tmp_path / "codes.h5", make_store, splits=["train"] * 30 + ["val"] * 18)
     featx.fit(store, refit="all", output=tmp_path / "all.skops")
     apart = featx.fit(store, output=tmp_path / "apart.skops")
-    results = gather(find_source(tmp_path / "all.skops")).image_results
+    results = gather(ReportSettings(tmp_path / "all.skops")).image_results
     assert "fitted on all images" in results.how
     assert results.evaluation.confusion == apart.evaluation.confusion
 
@@ -196,7 +191,7 @@ def test_missing_codes_are_named_with_a_command(with_splits, tmp_path):
         model, provenance={**model.provenance, "codes": [str(tmp_path / "gone.h5")]}
     )
     moved.save(tmp_path / "moved.skops")
-    contents = gather(find_source(tmp_path / "moved.skops"))
+    contents = gather(ReportSettings(tmp_path / "moved.skops"))
     assert "gone.h5" in contents.image_results.text
     assert "--codes FILE" in contents.image_results.text
     assert "featx extract" in contents.image_results.text
@@ -204,7 +199,8 @@ def test_missing_codes_are_named_with_a_command(with_splits, tmp_path):
     assert page.has("missing")
     assert page.has("confusion")  # the model has its counts
     assert not page.has("files")
-    there = gather(find_source(tmp_path / "moved.skops"), codes=[with_splits.parent / "codes.h5"])
+    codes = [with_splits.parent / "codes.h5"]
+    there = gather(ReportSettings(tmp_path / "moved.skops", codes=codes))
     assert isinstance(there.image_results, ImageResults)
 
 
@@ -215,16 +211,16 @@ def test_the_table_of_labels_is_used_or_named(tmp_path, make_store):
     featx.fit(
         store, labels=tmp_path / "table.csv", split_column="split", output=tmp_path / "m.skops"
     )
-    source = find_source(tmp_path / "m.skops")
-    assert set(gather(source).image_results.images.label) == {"a", "b"}
+    given = ReportSettings(tmp_path / "m.skops")
+    assert set(gather(given).image_results.images.label) == {"a", "b"}
     (tmp_path / "table.csv").rename(tmp_path / "other.csv")
-    assert "--labels TABLE" in gather(source).image_results.text
-    results = gather(source, labels=tmp_path / "other.csv").image_results
+    assert "--labels TABLE" in gather(given).image_results.text
+    results = gather(dataclasses.replace(given, labels=tmp_path / "other.csv")).image_results
     assert set(results.images.label) == {"a", "b"}
 
 
 def test_the_map_is_the_pca_of_the_codes(with_splits):
-    found = gather(find_source(with_splits)).image_results.code_map
+    found = gather(ReportSettings(with_splits)).image_results.code_map
     job = prepare_fit(with_splits.parent / "codes.h5", baselines=False)
     codes = job.joined.matrix(job.rows).block(np.arange(len(job.rows)))
     codes /= np.linalg.norm(codes, axis=1, keepdims=True)
@@ -269,8 +265,8 @@ def sweep(tmp_path, make_store):
 
 def test_a_page_about_a_sweep(sweep):
     for source in (sweep, sweep / "sweep.json"):
-        contents = gather(find_source(source))
-    assert [row.mark for row in contents.sweep.rows] == ["cheapest", "best"]
+        contents = gather(ReportSettings(source))
+    assert list(map(str, contents.sweep.rows)) == [contents.sweep.cheapest, contents.sweep.best]
     assert len(contents.image_results.images.path) == 47
     page = read(render(contents))
     for name in ("sweep", "curve", "confusion", "classes", "reliability", "images", "map"):
@@ -278,7 +274,7 @@ def test_a_page_about_a_sweep(sweep):
     assert "Undecided <i>whether</i>." in page.words
     assert "featx finetune c" in page.words
     (sweep / "32-avg.h5").unlink()
-    page = read(render(gather(find_source(sweep))))
+    page = read(render(gather(ReportSettings(sweep))))
     assert "featx sweep -o" in page.words
     assert not page.has("confusion")
 
@@ -307,7 +303,7 @@ def test_a_page_about_a_fine_tuning(tmp_path):
     y = np.array(["a", "b", "b", "b"])
     facts = tuning_facts(score_predictions(y, probabilities, ["a", "b"], np.arange(4)))
     (tmp_path / "run.json").write_text(json.dumps(facts))
-    contents = gather(find_source(tmp_path / "tuned.keras"))
+    contents = gather(ReportSettings(tmp_path / "tuned.keras"))
     assert [name for name, _ in contents.bars] == [
         "fine-tuned network",
         "featx fit on fine-tuned codes",
@@ -331,14 +327,14 @@ def test_other_sources_are_refused(tmp_path, name):
 def test_a_damaged_result_is_refused_with_the_command_that_makes_it(tmp_path, text):
     (tmp_path / "sweep.json").write_text(text)
     with pytest.raises(ModelError, match=r"sweep\.json.*featx sweep"):
-        gather(find_source(tmp_path))
+        gather(ReportSettings(tmp_path))
 
 
 def test_a_model_without_a_summary_is_refused(with_splits, tmp_path):
     bare = dataclasses.replace(featx.load_model(with_splits), summary={}, provenance={})
     bare.save(tmp_path / "bare.skops")
     with pytest.raises(ModelError, match=r"bare\.skops.*featx fit"):
-        gather(find_source(tmp_path / "bare.skops"))
+        gather(ReportSettings(tmp_path / "bare.skops"))
 
 
 # the page
@@ -362,7 +358,7 @@ def test_hostile_names_are_text_everywhere(text):
         assert any(path.endswith(hostile) for path in shown)
     for raw in ("<img", "<script>alert", "<b onclick", "onerror=alert(1)>.png", "<!--.png"):
         assert raw not in text
-    assert "49" not in re.findall(r"\{\{7\*7\}\}|\b49\b", page.words)
+    assert "1337" not in page.words
     assert not re.search("[\u202e\u2028\x1b]", text)
 
 
@@ -430,7 +426,7 @@ def many(n, k=20):
     evaluation = score_predictions(y, probabilities, classes, np.arange(n))
     unreadable = tuple((f"{i}.png", "no image") for i in range(999))
     results = ImageResults(images, evaluation, "Held out.", code_map, (), unreadable)
-    return Contents("model", "m.skops", (), (), (), "", evaluation, results, (), ())
+    return Contents("model", "m.skops", (), (), (), "", evaluation, results, (), {})
 
 
 def test_a_page_of_many_images_has_a_bounded_size():

@@ -191,7 +191,7 @@ def test_hostile_names_are_shown_and_do_nothing(open_page):
     body = page.locator("main").inner_text()
     for label in HOSTILE_LABELS:
         assert label in body
-    for path in ("<img src=x onerror=alert(1)>.png", "javascript:alert(1)", "{{7*7}}"):
+    for path in ("<img src=x onerror=alert(1)>.png", "javascript:alert(1)", "{{7*191}}"):
         assert path in page.content().replace("&lt;", "<").replace("&gt;", ">")
 
 

@@ -4,12 +4,15 @@
 is not available is a `Missing`, which states why, and what to type to get it.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featx.dataset.duplicates import DuplicatePair
+from featx.errors import FeatxError
 from featx.fitting.model import Model
 from featx.images import File
 from featx.metrics.evaluation import Evaluation
@@ -17,22 +20,23 @@ from featx.metrics.intervals import Score
 from featx.report.axes import shown
 from featx.text import printable
 from featx.workflows import Explanation, Finetuned
-from featx.workflows.sweeping.prepare import Candidate
+from featx.workflows.sweeping.results import ScoredCandidate
 
 __all__ = [
     "CodeMap",
-    "Command",
     "Contents",
     "ImageResults",
     "Images",
     "LearningPoint",
     "Missing",
     "SweepPart",
-    "SweepRow",
     "as_text",
+    "or_missing",
 ]
 
 _MAX_CHARACTERS = 240  # of a path or a class
+
+_Part = TypeVar("_Part")
 
 
 def as_text(name: str) -> str:
@@ -47,12 +51,12 @@ class Missing:
     text: str
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command line, and its purpose."""
-
-    purpose: str
-    line: str
+def or_missing(consequence: str, make: Callable[[], _Part]) -> _Part | Missing:
+    """Return the result of `make`; if it raises an error of featx, a `Missing` with its text."""
+    try:
+        return make()
+    except FeatxError as error:
+        return Missing(f"{consequence}: {error}")
 
 
 @dataclass(frozen=True)
@@ -134,20 +138,6 @@ class ImageResults:
     note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SweepRow(Candidate):
-    """A row of a sweep's table; `mark` names the best and the cheapest one."""
-
-    n_features: int
-    accuracy: Score
-    balanced_accuracy: Score
-    bytes_per_image: float
-    seconds_per_image: float | None
-    mark: str = ""
-
-    __str__ = Candidate.__str__
-
-
 @dataclass(frozen=True)
 class LearningPoint:
     """A point of a learning curve."""
@@ -158,9 +148,14 @@ class LearningPoint:
 
 @dataclass(frozen=True)
 class SweepPart:
-    """The results of a sweep: its rows, its findings as text, and a learning curve."""
+    """The results of a sweep: its rows, its findings as text, and a learning curve.
 
-    rows: tuple[SweepRow, ...]
+    `best` and `cheapest` are the text of a row.
+    """
+
+    rows: tuple[ScoredCandidate, ...]
+    best: str
+    cheapest: str
     findings: tuple[str, ...]
     learning_curve: tuple[LearningPoint, ...]
 
@@ -189,8 +184,8 @@ class Contents:
         What is known about each image.
     notes : tuple of str
         Warnings and other notes for the user.
-    commands : tuple of Command
-        Commands that made the source, or that follow.
+    commands : mapping of str to str
+        By purpose: commands that made the source, or that follow.
     sweep : SweepPart, optional
         The results of a sweep.
     finetuned : Finetuned, optional
@@ -211,7 +206,7 @@ class Contents:
     evaluation: Evaluation | Missing
     image_results: ImageResults | Missing
     notes: tuple[str, ...]
-    commands: tuple[Command, ...]
+    commands: Mapping[str, str]
     sweep: SweepPart | None = None
     finetuned: Finetuned | None = None
     model: Model | None = None

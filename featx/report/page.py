@@ -14,10 +14,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from featx.report.axes import shown, signed
-from featx.report.contents import Contents
+from featx.report.contents import Contents, as_text
 from featx.report.embedded_images import COLUMNS
 from featx.report.page_images import MAX_IMAGES_PER_CELL, MAX_THUMBNAILS
-from featx.report.sections import figures_of, images_of, safe
+from featx.report.sections import safe, sections_of
 from featx.text import counted
 
 if TYPE_CHECKING:
@@ -30,22 +30,17 @@ def render(contents: Contents) -> str:
     """Return the HTML page that shows some contents."""
     script = files("featx.report").joinpath("page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        _environment()
-        .get_template("page.html.jinja")
-        .render(
-            contents=contents,
-            script=safe(script),
-            script_digest=f"sha256-{digest}",
-            version=version("featx"),
-            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            columns=COLUMNS,
-            counted=counted,
-            max_images_per_cell=MAX_IMAGES_PER_CELL,
-            max_thumbnails=MAX_THUMBNAILS,
-            **figures_of(contents),
-            **images_of(contents),
-        )
+    template = _environment().get_template("page.html.jinja")
+    return template.render(
+        script=safe(script),
+        script_digest=f"sha256-{digest}",
+        version=version("featx"),
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M UTC}",
+        columns=COLUMNS,
+        counted=counted,
+        max_images_per_cell=MAX_IMAGES_PER_CELL,
+        max_thumbnails=MAX_THUMBNAILS,
+        **sections_of(contents),
     )
 
 
@@ -62,8 +57,8 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
     )
     filters: dict[str, Callable[..., str]] = {
+        "as_text": as_text,
         "percent": lambda value: f"{100 * value:.2f}%",
-        "short": lambda value: f"{value:.3g}",
         "signed": signed,
         "interval": lambda score: f"{score.low:.3f} to {score.high:.3f}",
     }

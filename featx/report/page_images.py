@@ -48,12 +48,16 @@ class ConfusionCell:
         return f"{self.row}-{self.column}"
 
     @property
+    def is_correct(self) -> bool:
+        """Whether the cell is on the diagonal."""
+        return self.row == self.column
+
+    @property
     def description(self) -> str:
         """The text that a screen reader reads."""
         images = counted(self.n, "image")
-        if self.row == self.column:
-            return f"{images} of {self.true}, predicted correctly"
-        return f"{images} of {self.true}, predicted as {self.predicted}"
+        predicted = "correctly" if self.is_correct else f"as {self.predicted}"
+        return f"{images} of {self.true}, predicted {predicted}"
 
 
 class PageImages:
@@ -82,10 +86,8 @@ class PageImages:
         for number, i in enumerate(self._numbers):
             facts: dict[str, Any] = {"path": images.path[i], "label": images.label[i]}
             if images.predicted[i] is not None:
-                facts |= {
-                    "predicted": images.predicted[i],
-                    "p": round(float(images.confidence[i]), 3),
-                }
+                facts["predicted"] = images.predicted[i]
+                facts["p"] = round(float(images.confidence[i]), 3)
             if number >= MAX_THUMBNAILS:
                 facts["bare"] = True
             found.append(facts)
@@ -101,19 +103,13 @@ def confusion_cells(results: ImageResults) -> list[ConfusionCell]:
         predicted = images.predicted[i]
         if predicted is not None:
             by_cell.setdefault((images.label[i], predicted), []).append(int(i))
-    return [
-        ConfusionCell(
-            row,
-            column,
-            true,
-            predicted,
-            int(evaluation.confusion[row][column]),
-            tuple(by_cell.get((true, predicted), ())[:MAX_IMAGES_PER_CELL]),
-        )
-        for row, true in enumerate(labels)
-        for column, predicted in enumerate(labels)
-        if evaluation.confusion[row][column]
-    ]
+    cells = []
+    for row, column in np.argwhere(evaluation.confusion).tolist():
+        true, predicted = labels[row], labels[column]
+        shown = tuple(by_cell.get((true, predicted), ())[:MAX_IMAGES_PER_CELL])
+        n = evaluation.confusion[row][column]
+        cells.append(ConfusionCell(row, column, true, predicted, n, shown))
+    return cells
 
 
 def images_to_look_at(images: Images) -> tuple[list[int], list[int]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from featx.outputs import check_output
 from featx.report.contents import Contents, Missing
 from featx.report.gathering.heat_maps import HeatMapJob, prepare_heat_maps
-from featx.report.gathering.sources import find_source, gather
+from featx.report.gathering.sources import gather
 from featx.report.settings import ReportSettings
 from featx.signatures import takes_fields_of
 
@@ -55,9 +55,8 @@ def prepare_report(settings: ReportSettings) -> ReportJob:
     ModelError
         The source cannot be read.
     """
-    source = find_source(settings.source)
     output = check_output(settings.output, overwrite=settings.overwrite, suffixes=(".html", ".htm"))
-    contents = gather(source, codes=settings.stores, labels=settings.labels, trust=settings.trust)
+    contents = gather(settings)
     heat_maps = prepare_heat_maps(contents, settings.heat_maps)
     if isinstance(heat_maps, Missing):
         return ReportJob(dataclasses.replace(contents, heat_maps=heat_maps), None, output)

@@ -21,13 +21,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["as_svg", "make_elements_buttons", "make_points_buttons"]
+__all__ = ["Button", "as_svg"]
+
+#: A key for the page's script, and a name for screen readers.
+Button = tuple[str, str]
 
 # Characters that XML cannot contain.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def as_svg(figure: "Axes | Figure", prefix: str) -> str:
+def as_svg(
+    figure: "Axes | Figure", prefix: str, buttons: Mapping[str, Sequence[Button]] | None = None
+) -> str:
     """Return a figure as an <svg> element with a transparent background.
 
     Black becomes the text colour of the page (``currentColor``), and text gets its font;
@@ -40,6 +45,11 @@ def as_svg(figure: "Axes | Figure", prefix: str) -> str:
     prefix : str
         Prefix of all ids: a letter, then letters, digits, - or _. Figures of one page need
         different prefixes.
+    buttons : mapping of str to sequence of (str, str), optional
+        Elements to make buttons, by their id without the prefix: a list of one button, or of
+        one for each point of a line. A button is its attribute ``data-key``, and its name for
+        screen readers. The tab key reaches only the first button; a script of the page must
+        lead to the others.
 
     Returns
     -------
@@ -75,6 +85,8 @@ def as_svg(figure: "Axes | Figure", prefix: str) -> str:
     titles = [ax.get_title(loc="left") or ax.get_title() for ax in figure.figure.figure.axes]
     spoken = ". ".join(" ".join(title.split()) for title in titles if title)
     root.setAttribute("aria-label", _NO_XML.sub("\ufffd", spoken))
+    if buttons:
+        _make_buttons(root, {f"{prefix}{id_}": names for id_, names in buttons.items()})
     return root.toxml()
 
 
@@ -110,68 +122,19 @@ def _rewrite(element: minidom.Element, prefix: str) -> None:
                 each.setAttribute(name, value.replace("url(#", f"url(#{prefix}"))
 
 
-def make_elements_buttons(svg: str, buttons: Mapping[str, tuple[str, str]]) -> str:
-    """Make elements of an SVG buttons.
-
-    One button can be reached with the tab key, the others with the arrow keys from there.
-
-    Parameters
-    ----------
-    svg : str
-        The result of `as_svg`.
-    buttons : mapping of str to (str, str)
-        By id: a key for the page's script, and a name for screen readers.
-
-    Examples
-    --------
-    >>> svg = '<svg><g id="a"/></svg>'
-    >>> make_elements_buttons(svg, {"a": ("0-1", "3 images of ant, predicted as bee")})[:42]
-    '<svg role="group"><g id="a" tabindex="0" r'
-    """
-    root = _root(svg)
-    found = ((each, buttons.get(each.getAttribute("id"))) for each in _elements(root))
-    _make_buttons([(element, button) for element, button in found if button is not None])
-    return str(root.toxml())
-
-
-def make_points_buttons(svg: str, prefix: str, classes: Sequence[Sequence[tuple[str, str]]]) -> str:
-    """Make the points of `featx.plot_map` buttons.
-
-    Parameters
-    ----------
-    svg : str
-        The result of `as_svg`.
-    prefix : str
-        The prefix of its ids.
-    classes : sequence of sequence of (str, str)
-        For each point of each class a key and a name, as for `make_elements_buttons`.
-    """
-    root = _root(svg)
-    groups = {each.getAttribute("id"): each for each in _elements(root)}
-    found = []
-    for k, points in enumerate(classes):
-        drawn = groups[f"{prefix}class-{k}"].getElementsByTagName("use")
-        found += list(zip(drawn, points, strict=True))
-    _make_buttons(found)
-    return str(root.toxml())
-
-
-def _root(svg: str) -> minidom.Element:
-    root = minidom.parseString(svg.encode()).documentElement
-    if root is None:
-        raise ValueError(svg)
+def _make_buttons(root: minidom.Element, buttons: Mapping[str, Sequence[Button]]) -> None:
     # To a screen reader an image has no parts, but a group has.
     root.setAttribute("role", "group")
-    return root
-
-
-def _elements(root: minidom.Element) -> list[minidom.Element]:
-    return list(root.getElementsByTagName("*"))
-
-
-def _make_buttons(buttons: Sequence[tuple[minidom.Element, tuple[str, str]]]) -> None:
-    for number, (element, (key, name)) in enumerate(buttons):
-        element.setAttribute("tabindex", "-1" if number else "0")
-        element.setAttribute("role", "button")
-        element.setAttribute("data-key", key)
-        element.setAttribute("aria-label", _NO_XML.sub("\ufffd", printable(name)))
+    elements = {each.getAttribute("id"): each for each in root.getElementsByTagName("*")}
+    tab = "0"
+    for id_, names in buttons.items():
+        if id_ not in elements:  # the cells of a large confusion matrix are one image
+            continue
+        # The points of a line are <use> elements.
+        drawn = elements[id_].getElementsByTagName("use") or [elements[id_]]
+        for element, (key, name) in zip(drawn, names, strict=True):
+            element.setAttribute("tabindex", tab)
+            element.setAttribute("role", "button")
+            element.setAttribute("data-key", key)
+            element.setAttribute("aria-label", _NO_XML.sub("\ufffd", printable(name)))
+            tab = "-1"

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from featx.errors import OptionError
 from featx.report.axes import COLOURS, axes_for, shown
-from featx.report.figures.drawing import MARKERS, add_legend, tidy
+from featx.report.figures.drawing import MARKERS, add_legend, finish
 from featx.text import counted
 
 if TYPE_CHECKING:
@@ -65,10 +65,8 @@ def plot_map(
     classes, of_point = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     with axes_for(ax, (7.4, 5.2)) as axes:
         for k, label in enumerate(classes):
-            own = xy[of_point == k]
             axes.plot(
-                own[:, 0],
-                own[:, 1],
+                *xy[of_point == k].T,
                 linestyle="none",
                 marker=MARKERS[(k + k // len(COLOURS)) % len(MARKERS)],
                 markersize=5.5,
@@ -82,12 +80,10 @@ def plot_map(
         first, second = ("", "")
         if explained_variance is not None:
             first, second = (f" ({each:.0%})" for each in explained_variance)
-        axes.set_xlabel(f"first component{first}")
-        axes.set_ylabel(f"second component{second}")
-        axes.set_title(f"Codes of {len(xy):,} images, by class", loc="left")
+        title = f"Codes of {len(xy):,} images, by class"
+        finish(axes, title, f"first component{first}", f"second component{second}")
         axes.set(xticks=[], yticks=[])
         if len(classes) <= _MAX_CLASSES:
             columns = 1 + len(classes) // 20
             add_legend(axes, loc="upper left", bbox_to_anchor=(1, 1), ncols=columns)
-        tidy(axes)
         return axes

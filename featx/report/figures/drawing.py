@@ -22,9 +22,9 @@ __all__ = [
     "check_some",
     "colour_map",
     "draw_scores",
+    "finish",
     "name_ticks",
     "rgb",
-    "tidy",
 ]
 
 #: A marker for each of COLOURS, for prints without colours.
@@ -95,6 +95,8 @@ def add_legend(axes: "Axes", title: str | None = None, **place: Any) -> None:
         text.set(**AS_IT_IS)
 
 
-def tidy(axes: "Axes") -> None:
-    """Hide the sides of the frame that have no ticks."""
+def finish(axes: "Axes", title: str, xlabel: str, ylabel: str, **place: Any) -> None:
+    """Set the title and the labels, and hide the sides of the frame that have no ticks."""
+    axes.set_title(title, loc="left", **place)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.spines[["top", "right"]].set_visible(False)

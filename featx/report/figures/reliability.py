@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from featx.metrics.evaluation import Evaluation, ReliabilityBin
 from featx.metrics.intervals import wilson
 from featx.report.axes import BLUE, axes_for, ink_of
-from featx.report.figures.drawing import check_some, draw_scores, tidy
+from featx.report.figures.drawing import check_some, draw_scores, finish
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,8 +62,6 @@ def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes"
         axes.plot([0, 1], [0, 1], "--", color=ink, linewidth=1, alpha=0.6, gid="diagonal")
         draw_scores(axes, [each.confidence for each in bins], scores, color=BLUE, marker="o")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        axes.set_xlabel("confidence: probability of the predicted class")
-        axes.set_ylabel("accuracy: fraction that is correct")
         axes.annotate(
             "perfect calibration",
             (0.04, 0.04),
@@ -77,15 +75,13 @@ def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes"
         )
         _draw_numbers(axes, bins, one_each=evaluation.n_repeats == 1)
         error = evaluation.calibration_error
-        axes.set_title(
+        title = (
             "Confidence and accuracy of the predicted class\n"
             f"Calibration error: {100 * error.value:.1f} percentage points\n"
-            f"(95 % interval {100 * error.low:.1f} to {100 * error.high:.1f})",
-            loc="left",
-            y=1.24,
-            pad=0,
+            f"(95 % interval {100 * error.low:.1f} to {100 * error.high:.1f})"
         )
-        tidy(axes)
+        confidence = "confidence: probability of the predicted class"
+        finish(axes, title, confidence, "accuracy: fraction that is correct", y=1.24, pad=0)
         return axes
 
 

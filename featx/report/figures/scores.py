@@ -14,36 +14,18 @@ from featx.report.figures.drawing import (
     add_legend,
     check_some,
     draw_scores,
+    finish,
     name_ticks,
-    tidy,
 )
+from featx.workflows.sweeping.results import ScoredCandidate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["LayerScore", "LearningPoint", "plot_layers", "plot_learning_curve"]
+__all__ = ["LearningPoint", "plot_layers", "plot_learning_curve"]
 
+_ACCURACY = "accuracy (fraction of images)"
 _FILLS = ("full", "none", "left", "bottom")
-
-
-class LayerScore(Protocol):
-    """The accuracy of codes of some layers."""
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """One layer, or several joined ones."""
-
-    @property
-    def pool(self) -> str:
-        """How activations were pooled."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the images."""
-
-    @property
-    def accuracy(self) -> Score:
-        """Accuracy and its interval."""
 
 
 class LearningPoint(Protocol):
@@ -58,7 +40,7 @@ class LearningPoint(Protocol):
         """Accuracy and its interval."""
 
 
-def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
+def plot_layers(rows: Sequence[ScoredCandidate], ax: "Axes | None" = None) -> "Axes":
     """Draw accuracy by layer, with a series for each pooling and image size.
 
     Error bars are 95 % intervals. Layers are in the order of the network, and joined layers
@@ -66,8 +48,8 @@ def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
 
     Parameters
     ----------
-    rows : sequence
-        Objects with `layers`, `pool`, `size` and `accuracy`, such as the rows of a sweep.
+    rows : sequence of ScoredCandidate
+        Rows of a sweep, or other objects with `layers`, `pool`, `size` and `accuracy`.
     ax : Axes, optional
         Axes to draw on; by default those of a new figure.
 
@@ -98,18 +80,17 @@ def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
     positions = sorted({_in_order(row.layers) for row in rows}, key=lambda each: (len(each), each))
     pools = list(dict.fromkeys(row.pool for row in rows))
     sizes = sorted({row.size for row in rows})
-    series = [
-        (pool, size)
+    found = [
+        (pool, size, [row for row in rows if (row.pool, row.size) == (pool, size)])
         for size, pool in itertools.product(sizes, pools)
-        if any((row.pool, row.size) == (pool, size) for row in rows)
     ]
+    series = [each for each in found if each[2]]
     names = [_in_short([LAYERS[i].name for i in position]) for position in positions]
     step = max(0.95 if len(names) <= 7 else 0.45, 0.15 * len(series))
     lines = [line for name in names for line in name.split("\n")]
     longest = LETTER * 10 / 72 * max(map(len, lines))  # inches
     with axes_for(ax, (max(6.4, step * len(names) + 3), 3.8 + 0.5 * longest)) as axes:
-        for number, (pool, size) in enumerate(series):
-            own = [row for row in rows if (row.pool, row.size) == (pool, size)]
+        for number, (pool, size, own) in enumerate(series):
             own.sort(key=lambda row: positions.index(_in_order(row.layers)))
             # Shifted, so that intervals do not overlap.
             shift = 0.7 * ((number + 0.5) / len(series) - 0.5)
@@ -131,14 +112,10 @@ def plot_layers(rows: Sequence[LayerScore], ax: "Axes | None" = None) -> "Axes":
         room = axes.get_window_extent().width / axes.figure.dpi / len(names)
         name_ticks(axes, range(len(names)), names, angle=35 if longest > 0.95 * room else 0)
         axes.set_xlim(-0.5, len(names) - 0.5)
-        axes.set_xlabel(
-            "layer" if all(len(p) == 1 for p in positions) else "layer, or joined layers"
-        )
-        axes.set_ylabel("accuracy (fraction of images)")
-        axes.set_title("Accuracy by layer, with 95 % intervals", loc="left")
+        xlabel = "layer" if all(len(p) == 1 for p in positions) else "layer, or joined layers"
+        finish(axes, "Accuracy by layer, with 95 % intervals", xlabel, _ACCURACY)
         # The legend is outside the axes, which many series fill.
         add_legend(axes, "pooling, size", loc="upper left", bbox_to_anchor=(1, 1))
-        tidy(axes)
         return axes
 
 
@@ -204,8 +181,6 @@ def plot_learning_curve(points: Sequence[LearningPoint], ax: "Axes | None" = Non
         draw_scores(axes, numbers, scores, color=BLUE, marker="o", linestyle="-")
         axes.set_xticks(numbers, [f"{n:,}" for n in numbers])
         axes.set_xticks([], minor=True)
-        axes.set_xlabel("training images (logarithmic)")
-        axes.set_ylabel("accuracy (fraction of images)")
-        axes.set_title("Accuracy by number of training images, with 95 % intervals", loc="left")
-        tidy(axes)
+        title = "Accuracy by number of training images, with 95 % intervals"
+        finish(axes, title, "training images (logarithmic)", _ACCURACY)
         return axes

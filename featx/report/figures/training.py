@@ -2,13 +2,13 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featx.errors import OptionError
 from featx.finetuning.history import EpochRecord
 from featx.metrics.intervals import Score
 from featx.report.axes import AS_IT_IS, BLUE, VERMILLION, axes_for, ink_of, shown
-from featx.report.figures.drawing import LINES, add_legend, check_some, tidy
+from featx.report.figures.drawing import LINES, add_legend, check_some, finish
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,23 +65,14 @@ def plot_training(
         raise OptionError(message)
     trained = {each.epoch: each.accuracy for each in history if each.accuracy is not None}
     with axes_for(ax, (8.4 if scores else 6.4, 4.2)) as axes:
-        if trained:
-            axes.plot(
-                list(trained),
-                list(trained.values()),
-                "s--",
-                color=VERMILLION,
-                markersize=4,
-                label="training set",
-            )
-        axes.plot(
-            list(stopping),
-            list(stopping.values()),
-            "o-",
-            color=BLUE,
-            markersize=4,
-            label="early-stopping set",
+        curves = (
+            ("training set", trained, "s--", VERMILLION),
+            ("early-stopping set", stopping, "o-", BLUE),
         )
+        for label, points, style, colour in curves:
+            if points:
+                at, values = list(points), list(points.values())
+                axes.plot(at, values, style, color=colour, markersize=4, label=label)
         if best is not None:
             axes.plot(
                 best,
@@ -92,32 +83,17 @@ def plot_training(
                 color=ink_of(axes),
                 label=f"best: epoch {best}",
             )
-        axes.set(xlabel="epoch", ylabel="accuracy (fraction of images)")
         axes.set_xlim(min(stopping) - 0.5, max(stopping) + 0.5)
         axes.locator_params("x", integer=True, min_n_ticks=1)
-        axes.set_title("Fine-tuning by epoch", loc="left")
+        title = "Fine-tuning by epoch"
         if scores:
-            axes.set_title("Fine-tuning by epoch; horizontal lines: on the test set", loc="left")
+            title += "; horizontal lines: on the test set"
             _draw_lines_across(axes, scores)
-        _add_legend_below(axes)
-        tidy(axes)
+        finish(axes, title, "epoch", "accuracy (fraction of images)")
+        # Below the tick labels and the axis label, where there are no curves.
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0)}
+        add_legend(axes, ncols=3, borderaxespad=3.6, **place)
         return axes
-
-
-def _add_legend_below(axes: "Axes") -> None:
-    """Add a legend below the tick labels and the axis label, where there are no curves."""
-    from matplotlib.transforms import ScaledTranslation
-
-    # In points, because tick labels have the same height in axes of any height.
-    down = ScaledTranslation(0, -36 / 72, axes.figure.dpi_scale_trans)
-    add_legend(
-        axes,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0),
-        bbox_transform=axes.transAxes + down,
-        borderaxespad=0,
-        ncols=3,
-    )
 
 
 def _draw_lines_across(axes: "Axes", scores: Mapping[str, Score]) -> None:
@@ -135,24 +111,9 @@ def _draw_lines_across(axes: "Axes", scores: Mapping[str, Score]) -> None:
     for i in reversed(range(len(heights))):
         heights[i] = min(heights[i], heights[i + 1] - gap if i + 1 < len(heights) else high)
     axes.set_ylim(low, high)
-    across = axes.get_yaxis_transform()
+    style: dict[str, Any] = {"color": ink, "transform": axes.get_yaxis_transform()}
     for (name, score), height in zip(ordered, heights, strict=True):
-        axes.plot(
-            [1, 1.03],
-            [score.value, height],
-            color=ink,
-            alpha=0.6,
-            linewidth=0.7,
-            transform=across,
-            clip_on=False,
-        )
-        axes.text(
-            1.04,
-            height,
-            f"{shown(name)} {score.value:.3f} ({score.low:.3f} to {score.high:.3f})",
-            color=ink,
-            va="center",
-            fontsize=9,
-            transform=across,
-            **AS_IT_IS,
-        )
+        ends = (score.value, height)
+        axes.plot([1, 1.03], ends, alpha=0.6, linewidth=0.7, clip_on=False, **style)
+        label = f"{shown(name)} {score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
+        axes.text(1.04, height, label, va="center", fontsize=9, **style, **AS_IT_IS)

@@ -5,7 +5,7 @@ but may have other options.
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from featx.fitting import Model, prepare_fit
 from featx.flags import flags_of
 from featx.metrics import Score
 from featx.recipe import Recipe, size_text
-from featx.report.contents import Command, SweepRow
 from featx.text import counted, printable
+from featx.workflows.sweeping.results import ScoredCandidate
 
 __all__ = [
     "finetuning_commands",
@@ -27,7 +27,6 @@ __all__ = [
     "model_commands",
     "recipe_facts",
     "scored_images",
-    "sweep_commands",
     "sweep_lead",
 ]
 
@@ -60,9 +59,9 @@ def fit_lead(recipe: Recipe, summary: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"The classifier is {summary['classifier']} on {_codes(recipe)}, fitted on "
         f"{summary['n_train']:,} images of {len(summary['labels'])} classes.",
-        f"It predicts {_percent(accuracy.value)} of {scored_images(summary)} correctly (95 % "
-        f"interval {_interval(accuracy)}). No image was used in the choice or the fit of the "
-        "classifier that predicts it.",
+        f"It predicts {_percent(accuracy.value)} of {scored_images(summary)} correctly "
+        f"({_interval(accuracy)}). No image was used in the choice or the fit of the classifier "
+        "that predicts it.",
     )
 
 
@@ -74,16 +73,20 @@ def scored_images(summary: Mapping[str, Any]) -> str:
     return f"{counted(n, 'image')} of the {where} split"
 
 
-def sweep_lead(best: SweepRow, n_rows: int, expected: Score) -> tuple[str, ...]:
+def sweep_lead(best: ScoredCandidate, n_rows: int, expected: Score) -> tuple[str, ...]:
     """Describe the result of a sweep in two sentences."""
     layers, size = " + ".join(best.layers), size_text(best.size)
     return (
         f"The most accurate of {counted(n_rows, 'row')} is {layers} with --pool {best.pool} at "
-        f"{size} pixels: {_percent(best.accuracy.value)} (95 % interval "
-        f"{_interval(best.accuracy)}).",
+        f"{size} pixels: {_percent(best.accuracy.value)} ({_interval(best.accuracy)}).",
         "The best of many rows is partly due to chance. The expected accuracy on new images, of "
+<<<<<<< HEAD
         "nested cross-validation that selects the best row in each training set, is "
         f"{_percent(expected.value)} (95 % interval {_interval(expected)}).",
+=======
+        "nested cross-validation that selects the best row in each training part, is "
+        f"{_percent(expected.value)} ({_interval(expected)}).",
+>>>>>>> a9ebe9c (A page takes missing parts, rows of sweeps and commands as they are found; figures share their finish)
     )
 
 
@@ -109,7 +112,7 @@ def recipe_facts(recipe: Recipe, provenance: Mapping[str, Any]) -> tuple[tuple[s
     provenance : mapping of str to object
         The provenance of their extraction, such as the file of the weights.
     """
-    weights = printable(str(provenance.get("weights", recipe.weights[:12])))
+    weights = printable(provenance.get("weights", recipe.weights[:12]))
     if not recipe.weights.startswith("random:"):
         weights += f" (sha256 {recipe.weights[:12]}…)"
     colours = "BGR minus the ImageNet mean" if recipe.preprocess == "caffe" else "RGB / 255"
@@ -123,32 +126,28 @@ def recipe_facts(recipe: Recipe, provenance: Mapping[str, Any]) -> tuple[tuple[s
         ("precision", recipe.precision),
     ]
     if provenance.get("created"):
-        made = datetime.fromisoformat(provenance["created"]).strftime("%Y-%m-%d %H:%M UTC")
-        found.append(("codes extracted", f"{made}, {provenance.get('device') or 'copied'}"))
+        made = datetime.fromisoformat(provenance["created"])
+        device = provenance.get("device") or "copied"
+        found.append(("codes extracted", f"{made:%Y-%m-%d %H:%M UTC}, {device}"))
     return tuple(found)
 
 
 def fit_facts(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return names and values of a fit."""
     settings = ", ".join(f"{name} = {_number(v)}" for name, v in summary["parameters"].items())
+    whitened = ", each divided by its standard deviation" if summary["whiten"] else ""
+    components = summary["components"]
     return (
         ("classifier", f"{summary['classifier']}{f' ({settings})' if settings else ''}"),
         ("normalisation", f"{summary['normalise']}: {_NORMALISES[summary['normalise']]}"),
         ("calibration", _CALIBRATIONS[summary["calibration"]]),
         ("solver", summary["solver"]),
         ("fitted on", f"{summary['n_train']:,} images"),
-        *_components(summary),
+        *([("principal components", f"{components}{whitened}")] if components else []),
         ("scored on", scored_images(summary)),
         ("seed", f"{summary['seed']}"),
         ("duration of the fit", f"{summary['seconds']:g} s"),
     )
-
-
-def _components(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    if summary["components"] is None:
-        return []
-    whitened = ", each divided by its standard deviation" if summary["whiten"] else ""
-    return [("principal components", f"{summary['components']}{whitened}")]
 
 
 def finetuning_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -180,43 +179,33 @@ def finetuning_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def model_commands(path: Path, model: Model) -> tuple[Command, ...]:
-    """Return the commands that make a model and use it; the first one extracts the codes."""
-    summary, made = model.summary, model.provenance["extraction"]
-    stores = [str(each) for each in summary["codes"]]
-    name = _typed(stores[0]) if len(stores) == 1 else "codes.h5"
-    fit = ["featx fit", *map(_typed, stores)]
-    fit += map(printable, _fit_flags(model.provenance["settings"]))
-    return (
-        Command("Codes", f"featx extract {_flags(model.recipe, made)} -o {name}"),
-        Command("Classifier", f"{' '.join(fit)} -o {_typed(str(path))}"),
-        Command("Predictions", f"featx predict IMAGES --model {_typed(str(path))}"),
-        Command("Scores on other images", f"featx evaluate IMAGES --model {_typed(str(path))}"),
-    )
-
-
-def sweep_commands(commands: Sequence[str]) -> tuple[Command, ...]:
-    """Return the commands that follow a sweep, with their purposes."""
-    purposes = dict(enumerate(("Codes of the best row", "Classifier on them", "Fine-tuning")))
-    return tuple(
-        Command(purposes.get(k, "Next"), printable(line)) for k, line in enumerate(commands)
-    )
+def model_commands(path: Path, model: Model) -> dict[str, str]:
+    """Return the commands that make a model and use it, by purpose."""
+    made, stores = model.provenance["extraction"], [_typed(each) for each in model.summary["codes"]]
+    name = stores[0] if len(stores) == 1 else "codes.h5"
+    flags = map(printable, _fit_flags(model.provenance["settings"]))
+    there = _typed(path)
+    return {
+        "Codes": f"featx extract {_flags(model.recipe, made)} -o {name}",
+        "Classifier": f"featx fit {' '.join([*stores, *flags])} -o {there}",
+        "Predictions": f"featx predict IMAGES --model {there}",
+        "Scores on other images": f"featx evaluate IMAGES --model {there}",
+    }
 
 
 def finetuning_commands(
     folder: Path, recipe: Recipe, facts: Mapping[str, Any], provenance: Mapping[str, Any]
-) -> tuple[Command, ...]:
-    """Return the commands that make a tuned network and use it."""
-    training, there = facts["training"], _typed(str(folder))
+) -> dict[str, str]:
+    """Return the commands that make a tuned network and use it, by purpose."""
+    training = facts["training"]
     flags = _flags(recipe, provenance).replace("--weights", "--init")
     own = flags_of({name: training[name] for name in ("freeze_until", "augment", "lr", "epochs")})
-    model = _typed(str(folder / "tuned.keras"))
-    weights, layer = _typed(str(folder / "tuned.weights.h5")), recipe.layers[0]
-    return (
-        Command("Fine-tuned network", f"featx finetune {flags} {' '.join(own)} -o {there}"),
-        Command("Predictions", f"featx predict IMAGES --model {model}"),
-        Command("Codes of the network", f"featx extract --weights {weights} --layer {layer}"),
-    )
+    weights, layer = _typed(folder / "tuned.weights.h5"), recipe.layers[0]
+    return {
+        "Fine-tuned network": f"featx finetune {flags} {' '.join(own)} -o {_typed(folder)}",
+        "Predictions": f"featx predict IMAGES --model {_typed(folder / 'tuned.keras')}",
+        "Codes of the network": f"featx extract --weights {weights} --layer {layer}",
+    }
 
 
 def _fit_flags(given: Mapping[str, Any]) -> list[str]:
@@ -248,11 +237,11 @@ def _flags(recipe: Recipe, provenance: Mapping[str, Any]) -> str:
         "flip": recipe.flip,
         "rename": provenance.get("rename"),
     }
-    images = _typed(str(provenance.get("root", "IMAGES")))
+    images = _typed(provenance.get("root", "IMAGES"))
     return " ".join([images, *map(printable, flags_of(given, prepare_extraction))])
 
 
-def _typed(text: str) -> str:
+def _typed(text: object) -> str:
     """Return an argument quoted for a shell."""
     return shlex.quote(printable(text))
 
@@ -279,10 +268,8 @@ def _codes(recipe: Recipe) -> str:
 
 
 def _pool(pool: str) -> str:
-    if pool.startswith("grid:"):
-        n = pool.removeprefix("grid:")
-        return f"means of {n} x {n} cells"
-    return _POOLS[pool]
+    n = pool.removeprefix("grid:")
+    return _POOLS.get(pool, f"means of {n} x {n} cells")
 
 
 def _percent(value: float) -> str:
@@ -290,7 +277,7 @@ def _percent(value: float) -> str:
 
 
 def _interval(score: Score) -> str:
-    return f"{_percent(score.low)} to {_percent(score.high)}"
+    return f"95 % interval {_percent(score.low)} to {_percent(score.high)}"
 
 
 def _number(value: Any) -> str:

@@ -6,19 +6,17 @@ since their codes were extracted. This file does not draw.
 
 from dataclasses import dataclass
 
-from featx.errors import FeatxError, OptionError
+from featx.errors import ImagesError, ModelError, OptionError
+from featx.fitting import Model
 from featx.images import File, read_digest
-from featx.report.contents import Contents, Missing, as_text
+from featx.report.contents import Contents, Images, Missing, as_text, or_missing
 from featx.report.page_images import images_to_look_at
 from featx.text import printable
-from featx.workflows import (
-    Explanation,
-    ExplanationJob,
-    prepare_explanation,
-    run_explanation,
-)
+from featx.workflows import Explanation, ExplanationJob, prepare_explanation, run_explanation
 
 __all__ = ["HeatMapJob", "prepare_heat_maps", "run_heat_maps"]
+
+_NO_HEAT_MAPS = "There are no heat maps"
 
 
 @dataclass(frozen=True)
@@ -48,40 +46,37 @@ def prepare_heat_maps(contents: Contents, n: int) -> HeatMapJob | Missing | None
     results, model = contents.image_results, contents.model
     if not n or model is None or isinstance(results, Missing):
         return None
-    images = results.images
+    return or_missing(_NO_HEAT_MAPS, lambda: _job(results.images, model, n, contents.name))
+
+
+def _job(images: Images, model: Model, n: int, name: str) -> HeatMapJob:
     chosen = [i for kind in images_to_look_at(images) for i in kind[:n]]
     unchanged = [i for i in chosen if _is_unchanged(images.files[i], images.sha256[i])]
-    if not chosen:
-        return None
     if not unchanged:
-        return Missing(
-            "There are no heat maps, because the image files are missing or were changed since "
-            f"their codes were extracted, such as {printable(str(images.files[chosen[0]]))}. Put "
-            "the original files there, and make the report again."
+        message = (
+            "the image files are missing or were changed since their codes were extracted, such as "
+            f"{printable(str(images.files[chosen[0]]))}. Put the original files there, and make "
+            "the report again."
         )
+        raise ImagesError(message)
     classes = {as_text(label): label for label in model.classes}
-    try:
-        job = prepare_explanation(
-            [str(images.files[i]) for i in unchanged],
-            model=model,
-            label=[classes[str(images.predicted[i])] for i in unchanged],
-        )
-    except FeatxError as error:
-        return Missing(f"There are no heat maps: {error}")
+    job = prepare_explanation(
+        [str(images.files[i]) for i in unchanged],
+        model=model,
+        label=[classes[str(images.predicted[i])] for i in unchanged],
+    )
     if job.approximate_because is not None:
-        return Missing(
-            f"There are no heat maps, because {job.approximate_because}. An approximation: featx "
-            f"explain {contents.name} IMAGE"
-        )
+        message = f"{job.approximate_because}. An approximation: featx explain {name} IMAGE"
+        raise ModelError(message)
     return HeatMapJob(tuple(unchanged), job)
 
 
 def run_heat_maps(job: HeatMapJob) -> tuple[tuple[int, Explanation], ...] | Missing:
     """Run a job of `prepare_heat_maps`; return numbers of images, and their explanations."""
-    try:
-        return tuple((job.images[row], found) for row, found in run_explanation(job.explanation))
-    except FeatxError as error:
-        return Missing(f"There are no heat maps: {error}")
+    explained = run_explanation(job.explanation)
+    return or_missing(
+        _NO_HEAT_MAPS, lambda: tuple((job.images[row], found) for row, found in explained)
+    )
 
 
 def _is_unchanged(file: File, sha256: str) -> bool:

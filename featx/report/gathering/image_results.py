@@ -12,8 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+<<<<<<< HEAD
 from featx.codes.gram import GramCoordinates
 from featx.errors import FeatxError
+=======
+from featx.codes import GramCoordinates
+from featx.errors import FitError
+>>>>>>> a9ebe9c (A page takes missing parts, rows of sweeps and commands as they are found; figures share their finish)
 from featx.fitting import FitJob, Model
 from featx.fitting.coordinates import coordinates_of
 from featx.fitting.cross_validation import (
@@ -25,16 +30,19 @@ from featx.fitting.cross_validation import (
 from featx.images import as_file
 from featx.metrics.evaluation import ClassScore, Confusion, Evaluation, ReliabilityBin
 from featx.metrics.intervals import Score
-from featx.report.contents import CodeMap, ImageResults, Images, Missing, as_text
+from featx.report.contents import CodeMap, ImageResults, Images, Missing, as_text, or_missing
 from featx.store import Status
 
 __all__ = [
-    "ShownPredictions",
+    "NO_IMAGES",
     "evaluation_from",
     "image_results",
     "predict_held_out",
     "predict_scored",
 ]
+
+#: The consequence of whatever makes the results of the images unavailable.
+NO_IMAGES = "Images cannot be shown"
 
 # More points would hide each other, and each of them has a thumbnail in the page.
 _MAX_POINTS = 600
@@ -42,16 +50,7 @@ _MAX_POINTS = 600
 Rows = NDArray[np.integer]
 
 
-@dataclasses.dataclass(frozen=True)
-class ShownPredictions:
-    """Held-out predictions of a job, their score, and a sentence on how they were made."""
-
-    predictions: HeldOutPredictions
-    evaluation: Evaluation
-    how: str
-
-
-def predict_scored(job: FitJob, model: Model) -> ShownPredictions:
+def predict_scored(job: FitJob, model: Model) -> ImageResults:
     """Predict the images that a model was scored on, by classifiers not fitted on them.
 
     Parameters
@@ -69,39 +68,39 @@ def predict_scored(job: FitJob, model: Model) -> ShownPredictions:
     where = f"the {on} split" if on != "folds" else "the fold that was held out"
     if job.solver.is_exact and model.summary["n_train"] > len(split.fit_rows):
         _, predictions = fit_and_predict(coordinates_of(job).problem, job)
-        how = (
-            f"Predictions of the images of {where} by a classifier that was fitted again without "
-            "them, because the saved one was fitted on all images."
+        by = (
+            "a classifier that was fitted again without them, because the saved one was fitted on "
+            "all images"
         )
     else:
         predictions = predict_rows(job, model.predict_proba, model.classes, split.score_rows)
-        how = (
-            f"Predictions of the images of {where} by this classifier, which was not fitted on "
-            "them."
-        )
-    return ShownPredictions(predictions, predictions.evaluation(job), how)
+        by = "this classifier, which was not fitted on them"
+    return image_results(job, predictions, f"Predictions of the images of {where} by {by}.")
 
 
+<<<<<<< HEAD
 def predict_held_out(job: FitJob) -> ShownPredictions:
     """Predict images by cross-validation: the training images, if there are splits."""
     predictions = cross_validate(job)
+=======
+def predict_held_out(job: FitJob) -> ImageResults:
+    """Predict images by cross-validation; of a given split, the training images."""
+>>>>>>> a9ebe9c (A page takes missing parts, rows of sweeps and commands as they are found; figures share their finish)
     how = (
         f"Predictions of {job.settings.folds} folds, made again for this page: each image is "
         "predicted by a classifier that was fitted without its fold."
     )
-    return ShownPredictions(predictions, predictions.evaluation(job), how)
+    return image_results(job, cross_validate(job), how)
 
 
-def image_results(job: FitJob, found: ShownPredictions) -> ImageResults:
+def image_results(job: FitJob, known: HeldOutPredictions, how: str) -> ImageResults:
     """Return what is known about each image of a job, some of which were predicted."""
     n, table = len(job.rows), job.joined.images
     root = as_file(job.joined.provenance.get("root", ""))
-    predicted: list[str | None] = [None] * n
-    confidence = np.full(n, np.nan)
-    known = found.predictions
+    classes = np.array([as_text(label) for label in known.classes], object)
+    predicted, confidence = np.full(n, None, object), np.full(n, np.nan)
+    predicted[known.rows] = classes[known.probabilities.argmax(axis=1)]
     confidence[known.rows] = known.probabilities.max(axis=1)
-    for row, column in zip(known.rows, known.probabilities.argmax(axis=1), strict=True):
-        predicted[row] = as_text(known.classes[column])
     images = Images(
         path=tuple(as_text(str(path)) for path in table.path[job.rows]),
         label=tuple(as_text(str(label)) for label in job.y),
@@ -109,17 +108,18 @@ def image_results(job: FitJob, found: ShownPredictions) -> ImageResults:
         predicted=tuple(predicted),
         confidence=confidence,
         files=tuple(as_file(str(path), root) for path in table.path[job.rows]),
-        sha256=tuple(str(digest) for digest in table.sha256[job.rows]),
+        sha256=tuple(map(str, table.sha256[job.rows])),
     )
-    failed = np.flatnonzero(table.status == Status.FAILED)
+    failed = table.status == Status.FAILED
     return ImageResults(
         images=images,
-        evaluation=found.evaluation,
-        how=found.how,
-        code_map=_code_map(job, job.space.normalise[0]),
+        evaluation=known.evaluation(job),
+        how=how,
+        code_map=or_missing("There is no map of the codes", lambda: _code_map(job)),
         duplicates=tuple(job.duplicates),
         unreadable=tuple(
-            (as_text(str(table.path[row])), as_text(str(table.reason[row]))) for row in failed
+            (as_text(str(path)), as_text(str(reason)))
+            for path, reason in zip(table.path[failed], table.reason[failed], strict=True)
         ),
     )
 
@@ -143,29 +143,24 @@ def evaluation_from(facts: Mapping[str, Any]) -> Evaluation | Missing:
     return Evaluation(**values)
 
 
-def _code_map(job: FitJob, normalise: str) -> CodeMap | Missing:
+def _code_map(job: FitJob) -> CodeMap:
     """Return the first two principal components of the normalised codes.
 
     If there are more than 600 images, a stratified random sample is used, with seed 0.
     """
-    rows = _sampled(job.y)
-    try:
-        gram = GramCoordinates(unit=normalise != "none", root=normalise == "sqrt-l2").fit(
-            job.joined.matrix(job.rows[rows])
-        )
-    except FeatxError as error:
-        return Missing(f"There is no map of the codes: {error}")
+    rows, normalise = _sampled(job.y), job.space.normalise[0]
+    gram = GramCoordinates(unit=normalise != "none", root=normalise == "sqrt-l2")
+    gram.fit(job.joined.matrix(job.rows[rows]))
     centred = gram.coordinates_ - gram.coordinates_.mean(axis=0)
     left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
     if len(lengths) < 2 or not lengths[1] > 1e-9 * lengths[0] > 0:
-        return Missing(
-            "There is no map of the codes, because they vary in fewer than two dimensions."
-        )
+        message = "they vary in fewer than two dimensions."
+        raise FitError(message)
     points = left[:, :2] * lengths[:2]
     # The sign of a component is arbitrary: the farthest point gets a positive value.
     points *= np.where(points.max(axis=0) >= -points.min(axis=0), 1, -1)
-    explained = lengths**2 / np.sum(lengths**2)
-    return CodeMap(rows, points, (float(explained[0]), float(explained[1])))
+    first, second, *_ = map(float, lengths**2 / np.sum(lengths**2))
+    return CodeMap(rows, points, (first, second))
 
 
 def _sampled(y: NDArray[np.str_]) -> NDArray[np.int64]:

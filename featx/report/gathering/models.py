@@ -1,14 +1,14 @@
 """The contents of a page about a model of `featx fit`."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from featx.errors import FeatxError
-from featx.fitting import FitJob, Model, load_model, prepare_fit
+from featx.errors import FitError, ModelError
+from featx.fitting import Model, load_model, prepare_fit
 from featx.metrics import Evaluation, Score
-from featx.report.contents import Contents, ImageResults, Missing
+from featx.report.contents import Contents, ImageResults, Missing, or_missing
 from featx.report.gathering.descriptions import (
     fit_facts,
     fit_lead,
@@ -16,7 +16,8 @@ from featx.report.gathering.descriptions import (
     recipe_facts,
     scored_images,
 )
-from featx.report.gathering.image_results import evaluation_from, image_results, predict_scored
+from featx.report.gathering.image_results import NO_IMAGES, evaluation_from, predict_scored
+from featx.report.settings import ReportSettings
 from featx.text import counted, printable
 
 __all__ = ["model_contents"]
@@ -25,11 +26,9 @@ __all__ = ["model_contents"]
 _CHOSEN = {"clf": "classifier", "normalise": "normalise", "solver": "solver"}
 
 
-def model_contents(
-    path: Path, codes: Sequence[Path | str], labels: Path | str | None, *, trust: bool
-) -> Contents:
-    """Return the contents of a page about a model; see `gather`."""
-    model = load_model(path, trust=trust)
+def model_contents(path: Path, settings: ReportSettings) -> Contents:
+    """Return the contents of a page about a model."""
+    model = load_model(path, trust=settings.trust)
     summary = model.summary
     evaluation = evaluation_from(summary)
     return Contents(
@@ -40,8 +39,10 @@ def model_contents(
         bars=_bars(summary),
         scored_on=scored_images(summary),
         evaluation=evaluation,
-        image_results=_image_results(path, model, evaluation, codes, labels),
-        notes=tuple(printable(note) for note in summary["notes"]),
+        image_results=or_missing(
+            NO_IMAGES, lambda: _image_results(path, model, evaluation, settings)
+        ),
+        notes=tuple(map(printable, summary["notes"])),
         commands=model_commands(path, model),
         model=model,
     )
@@ -61,50 +62,42 @@ def _bars(summary: Mapping[str, Any]) -> tuple[tuple[str, Score], ...]:
 
 
 def _image_results(
-    path: Path,
-    model: Model,
-    evaluation: Evaluation | Missing,
-    codes: Sequence[Path | str],
-    labels: Path | str | None,
-) -> ImageResults | Missing:
-    stores = [Path(each) for each in codes or model.provenance["codes"]]
+    path: Path, model: Model, evaluation: Evaluation | Missing, given: ReportSettings
+) -> ImageResults:
+    stores = [Path(each) for each in given.stores or model.provenance["codes"]]
     command, names = f"featx report {printable(str(path))}", printable(", ".join(map(str, stores)))
-    table = labels or model.provenance["settings"]["labels"]
+    commands = model_commands(path, model)
+    table = given.labels or model.provenance["settings"]["labels"]
     missing = [str(each) for each in stores if not each.is_file()]
     if missing:
-        return Missing(
-            "Images cannot be shown, because the codes that the model was fitted on are needed, "
-            f"and {printable(', '.join(missing))} does not exist. If it was moved: {command} "
-            f"--codes FILE. If it was deleted: {model_commands(path, model)[0].line}"
+        message = (
+            "the codes that the model was fitted on are needed, and "
+            f"{printable(', '.join(missing))} does not exist. If it was moved: {command} "
+            f"--codes FILE. If it was deleted: {commands['Codes']}"
         )
+        raise ModelError(message)
     if table is not None and not Path(table).is_file():
-        return Missing(
-            "Images cannot be shown, because the table of labels or splits is needed, and "
-            f"{printable(str(table))} does not exist. If it was moved: {command} --labels TABLE"
+        message = (
+            f"the table of labels or splits is needed, and {printable(str(table))} does not "
+            f"exist. If it was moved: {command} --labels TABLE"
         )
-    try:
-        job = _job(model, stores, table)
-        model.check_recipe(job.joined.recipe, names)
-        model.open_codes(stores)
-        found = predict_scored(job, model)
-    except FeatxError as error:
-        return Missing(f"Images cannot be shown, because their codes cannot be used: {error}")
-    if isinstance(evaluation, Evaluation) and _differ(found.evaluation, evaluation):
-        return Missing(
-            f"Images cannot be shown, because the codes or the table changed since the fit: "
-            f"{names} has {counted(found.evaluation.n_images, 'image')} to score, but the model "
-            f"was scored on {evaluation.n_images}, or on other labels. Fit again: "
-            f"{model_commands(path, model)[1].line} --overwrite"
-        )
-    results = image_results(job, found)
-    return dataclasses.replace(results, note=_note(found.evaluation, evaluation))
-
-
-def _job(model: Model, stores: Sequence[Path], table: Path | str | None) -> FitJob:
-    """Return the job of the same fit, whose choices are settings now, so nothing is searched."""
+        raise ModelError(message)
+    # What the fit chose is a setting now, so nothing is searched.
     chosen = {name: model.summary[key] for name, key in _CHOSEN.items()}
     settings = model.provenance["settings"] | chosen | {"labels": table, "repeats": 1}
-    return prepare_fit(stores, **settings, baselines=False, partial=True)
+    job = prepare_fit(stores, **settings, baselines=False, partial=True)
+    model.check_recipe(job.joined.recipe, names)
+    model.open_codes(stores)
+    results = predict_scored(job, model)
+    if isinstance(evaluation, Evaluation) and _differ(results.evaluation, evaluation):
+        message = (
+            f"the codes or the table changed since the fit: {names} has "
+            f"{counted(results.evaluation.n_images, 'image')} to score, but the model was scored "
+            f"on {evaluation.n_images}, or on other labels. Fit again: {commands['Classifier']} "
+            "--overwrite"
+        )
+        raise FitError(message)
+    return dataclasses.replace(results, note=_note(results.evaluation, evaluation))
 
 
 def _differ(found: Evaluation, expected: Evaluation) -> bool:

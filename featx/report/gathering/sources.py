@@ -1,7 +1,5 @@
 """The source of a page: a model, a sweep or a fine-tuning, found by its files."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from featx.errors import ModelError, OptionError
@@ -9,23 +7,16 @@ from featx.report.contents import Contents
 from featx.report.gathering.finetunings import finetuning_contents
 from featx.report.gathering.models import model_contents
 from featx.report.gathering.sweeps import sweep_contents
+from featx.report.settings import ReportSettings
 from featx.text import printable
 
-__all__ = ["Source", "find_source", "gather"]
+__all__ = ["find_source", "gather"]
 
 _VERBS = {"model": "fit", "sweep": "sweep", "fine-tuning": "finetune"}
 
 
-@dataclass(frozen=True)
-class Source:
-    """The source of a page: "model", "sweep" or "fine-tuning", and its main file."""
-
-    kind: str
-    path: Path
-
-
-def find_source(source: Path | str) -> Source:
-    """Find the kind and the main file of a source.
+def find_source(source: Path | str) -> tuple[str, Path]:
+    """Return "model", "sweep" or "fine-tuning", and the main file.
 
     Parameters
     ----------
@@ -43,9 +34,9 @@ def find_source(source: Path | str) -> Source:
     if path.is_dir():
         for kind, name in (("sweep", "sweep.json"), ("fine-tuning", "run.json")):
             if (path / name).is_file():
-                return Source(kind, path / name)
+                return kind, path / name
     elif path.suffix in {".skops", ".joblib"}:
-        return Source("model", path)
+        return "model", path
     message = (
         f"There is no report about {printable(str(source))}. Use a model (NAME.skops, of featx "
         "fit), or the folder of a finished featx sweep or featx finetune, which contains "
@@ -54,25 +45,8 @@ def find_source(source: Path | str) -> Source:
     raise OptionError(message)
 
 
-def gather(
-    source: Source,
-    *,
-    codes: Sequence[Path | str] = (),
-    labels: Path | str | None = None,
-    trust: bool = False,
-) -> Contents:
+def gather(settings: ReportSettings) -> Contents:
     """Read a source, and the files that it refers to.
-
-    Parameters
-    ----------
-    source : Source
-        The result of `find_source`.
-    codes : sequence of Path or str, optional
-        The stores that a model was fitted on, if they were moved.
-    labels : Path or str, optional
-        The table of labels or splits that a model was fitted with, if it was moved.
-    trust : bool, default=False
-        Open a .joblib model, which can run code of its author.
 
     Raises
     ------
@@ -81,20 +55,21 @@ def gather(
     ModelError
         The source cannot be read.
     """
-    path, name = source.path, printable(str(source.path))
-    if source.kind != "model" and (codes or labels):
+    kind, path = find_source(settings.source)
+    name = printable(str(path))
+    if kind != "model" and (settings.codes or settings.labels):
         message = (
-            f"--codes and --labels are for models of featx fit, but {name} is of a {source.kind}, "
+            f"--codes and --labels are for models of featx fit, but {name} is of a {kind}, "
             "which finds its codes and labels itself. Leave them out."
         )
         raise OptionError(message)
     try:
-        if source.kind == "model":
-            return model_contents(path, codes, labels, trust=trust)
-        return sweep_contents(path) if source.kind == "sweep" else finetuning_contents(path)
+        if kind == "model":
+            return model_contents(path, settings)
+        return sweep_contents(path) if kind == "sweep" else finetuning_contents(path)
     except (LookupError, TypeError, AttributeError) as error:
         message = (
             f"{name} lacks values that a report needs ({error!r}): another version of featx wrote "
-            f"it, or it was changed. Make it again: featx {_VERBS[source.kind]} --overwrite"
+            f"it, or it was changed. Make it again: featx {_VERBS[kind]} --overwrite"
         )
         raise ModelError(message) from error

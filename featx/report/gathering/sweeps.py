@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from featx.errors import FeatxError
-from featx.fitting import FitJob, prepare_fit
+from featx.errors import ModelError
+from featx.fitting import prepare_fit
 from featx.metrics import Score
 from featx.report.contents import (
     Contents,
@@ -14,13 +14,13 @@ from featx.report.contents import (
     LearningPoint,
     Missing,
     SweepPart,
-    SweepRow,
+    or_missing,
 )
-from featx.report.gathering.descriptions import recipe_facts, sweep_commands, sweep_lead
-from featx.report.gathering.image_results import image_results, predict_held_out
+from featx.report.gathering.descriptions import recipe_facts, sweep_lead
+from featx.report.gathering.image_results import NO_IMAGES, predict_held_out
 from featx.text import printable
 from featx.workflows.sweeping.prepare import store_name
-from featx.workflows.sweeping.results import read_sweep
+from featx.workflows.sweeping.results import ScoredCandidate, read_sweep
 
 __all__ = ["sweep_contents"]
 
@@ -28,8 +28,8 @@ __all__ = ["sweep_contents"]
 def sweep_contents(path: Path) -> Contents:
     """Return the contents of a page about a sweep, from its sweep.json."""
     folder, facts = path.parent, read_sweep(path)
-    rows = [_row(row, facts) for row in facts["rows"]]
-    best = next(row for row in rows if "best" in row.mark)
+    part = _part(facts)
+    best = next(row for row in part.rows if str(row) == part.best)
     expected = Score(**facts["expected_accuracy"])
     bars = [
         ("best row, selected by this score", best.accuracy),
@@ -38,62 +38,64 @@ def sweep_contents(path: Path) -> Contents:
     if facts["final"]:
         final = facts["final"]
         bars.append((f"best row, scored once on {final['scored_on']}", Score(**final["accuracy"])))
-    results, job = _image_results(folder, facts, best)
+    found = or_missing(NO_IMAGES, lambda: _image_results(folder, facts, best))
+    results, recipe = (found, ()) if isinstance(found, Missing) else found
+    purposes = ("Codes of the best row", "Classifier on them", "Fine-tuning")
     return Contents(
         kind="sweep",
         name=printable(str(folder)),
-        lead=sweep_lead(best, len(rows), expected),
-        facts=() if job is None else recipe_facts(job.joined.recipe, job.joined.provenance),
+        lead=sweep_lead(best, len(part.rows), expected),
+        facts=recipe,
         bars=tuple(bars),
         scored_on="held-out images, in folds",
         evaluation=results if isinstance(results, Missing) else results.evaluation,
         image_results=results,
-        notes=tuple(printable(note) for note in facts["notes"]),
-        commands=sweep_commands(facts["commands"]),
-        sweep=SweepPart(
-            rows=tuple(rows),
-            findings=tuple(
-                facts[name]["text"] for name in ("domain_verdict", "more_images_verdict")
-            ),
-            learning_curve=tuple(
-                LearningPoint(point["n_train"], Score(**point["accuracy"]))
-                for point in facts["learning_curve"]
-            ),
+        notes=tuple(map(printable, facts["notes"])),
+        commands=dict(zip(purposes, map(printable, facts["commands"]), strict=True)),
+        sweep=part,
+    )
+
+
+def _part(facts: Mapping[str, Any]) -> SweepPart:
+    return SweepPart(
+        rows=tuple(map(_row, facts["rows"])),
+        best=facts["best"],
+        cheapest=facts["cheapest"],
+        findings=tuple(facts[name]["text"] for name in ("domain_verdict", "more_images_verdict")),
+        learning_curve=tuple(
+            LearningPoint(point["n_train"], Score(**point["accuracy"]))
+            for point in facts["learning_curve"]
         ),
     )
 
 
-def _row(row: Mapping[str, Any], facts: Mapping[str, Any]) -> SweepRow:
+def _row(row: Mapping[str, Any]) -> ScoredCandidate:
     height, width = row["size"]
     scores = {name: Score(**row[name]) for name in ("accuracy", "balanced_accuracy")}
     values = {**row, **scores, "layers": tuple(row["layers"]), "size": (int(height), int(width))}
-    found = SweepRow(**values)
-    marks = [word for word in ("best", "cheapest") if facts[word] == str(found)]
-    return dataclasses.replace(found, mark=" and ".join(marks))
+    return ScoredCandidate(**values)
 
 
 def _image_results(
-    folder: Path, facts: Mapping[str, Any], best: SweepRow
-) -> tuple[ImageResults | Missing, FitJob | None]:
+    folder: Path, facts: Mapping[str, Any], best: ScoredCandidate
+) -> tuple[ImageResults, tuple[tuple[str, str], ...]]:
+    """Return the results of the best row, and the facts of its recipe."""
     store = folder / store_name(best.size, best.pool)
     if not store.is_file():
-        return Missing(
-            "Images cannot be shown, because the codes of the best row are needed, and "
-            f"{printable(str(store))} does not exist. Run the same featx sweep -o "
-            f"{printable(str(folder))} again to make them."
-        ), None
-    try:
-        job = prepare_fit(store, layer=best.layers, baselines=False, **facts["fit"])
-        # A sweep searches penalties in steps of a factor of ten only.
-        space = dataclasses.replace(job.space, is_fine=False)
-        found = predict_held_out(dataclasses.replace(job, space=space))
-    except FeatxError as error:
-        return Missing(f"Images cannot be shown, because their codes cannot be used: {error}"), None
-    note = ""
-    if abs(found.evaluation.accuracy.value - best.accuracy.value) > 1e-9:
-        note = (
-            "The shown predictions differ from those of the sweep: their accuracy is "
-            f"{found.evaluation.accuracy.value:.3f} instead of {best.accuracy.value:.3f}, because "
-            "images or settings changed. Run the same featx sweep again."
+        message = (
+            f"the codes of the best row are needed, and {printable(str(store))} does not exist. "
+            f"Run the same featx sweep -o {printable(str(folder))} again to make them."
         )
-    return dataclasses.replace(image_results(job, found), note=note), job
+        raise ModelError(message)
+    job = prepare_fit(store, layer=best.layers, baselines=False, **facts["fit"])
+    # A sweep searches penalties in steps of a factor of ten only.
+    space = dataclasses.replace(job.space, is_fine=False)
+    results = predict_held_out(dataclasses.replace(job, space=space))
+    accuracy, expected = results.evaluation.accuracy.value, best.accuracy.value
+    note = (
+        f"The shown predictions differ from those of the sweep: their accuracy is {accuracy:.3f} "
+        f"instead of {expected:.3f}, because images or settings changed. Run the same featx sweep "
+        "again."
+    )
+    results = dataclasses.replace(results, note=note if abs(accuracy - expected) > 1e-9 else "")
+    return results, recipe_facts(job.joined.recipe, job.joined.provenance)

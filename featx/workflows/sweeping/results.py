@@ -19,7 +19,7 @@ from featx.recipe import size_text
 from featx.text import printable
 from featx.workflows.sweeping.prepare import Candidate
 
-__all__ = ["Sweep", "SweepRow", "Verdict", "read_sweep", "write_sweep"]
+__all__ = ["ScoredCandidate", "Sweep", "SweepRow", "Verdict", "read_sweep", "write_sweep"]
 
 _FORMAT, _FORMAT_VERSION = "featx-sweep", 2
 _COLUMNS = (
@@ -29,8 +29,8 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class SweepRow(Candidate):
-    """A candidate and its scores.
+class ScoredCandidate(Candidate):
+    """A candidate and its scores, as sweep.json holds them.
 
     Parameters
     ----------
@@ -43,8 +43,6 @@ class SweepRow(Candidate):
     seconds_per_image : float or None
         Time of an image in the network: the time of the pass, times the fraction of its
         arithmetic that the candidate's layers need. None if not known.
-    held_out : HeldOutPredictions
-        Predictions for held-out images; not in sweep.json.
     """
 
     n_features: int
@@ -52,8 +50,23 @@ class SweepRow(Candidate):
     balanced_accuracy: Score
     bytes_per_image: float
     seconds_per_image: float | None
+
+<<<<<<< HEAD
+=======
+
+@dataclass(frozen=True)
+class SweepRow(ScoredCandidate):
+    """A candidate, its scores and its predictions.
+
+    Parameters
+    ----------
+    held_out : HeldOutPredictions
+        Predictions for held-out images; not in sweep.json.
+    """
+
     held_out: HeldOutPredictions = field(repr=False)
 
+>>>>>>> a9ebe9c (A page takes missing parts, rows of sweeps and commands as they are found; figures share their finish)
 
 @dataclass(frozen=True)
 class Verdict:
