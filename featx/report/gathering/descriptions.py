@@ -80,13 +80,8 @@ def sweep_lead(best: ScoredCandidate, n_rows: int, expected: Score) -> tuple[str
         f"The most accurate of {counted(n_rows, 'row')} is {layers} with --pool {best.pool} at "
         f"{size} pixels: {_percent(best.accuracy.value)} ({_interval(best.accuracy)}).",
         "The best of many rows is partly due to chance. The expected accuracy on new images, of "
-<<<<<<< HEAD
         "nested cross-validation that selects the best row in each training set, is "
-        f"{_percent(expected.value)} (95 % interval {_interval(expected)}).",
-=======
-        "nested cross-validation that selects the best row in each training part, is "
         f"{_percent(expected.value)} ({_interval(expected)}).",
->>>>>>> a9ebe9c (A page takes missing parts, rows of sweeps and commands as they are found; figures share their finish)
     )
 
 

@@ -12,13 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-<<<<<<< HEAD
 from featx.codes.gram import GramCoordinates
-from featx.errors import FeatxError
-=======
-from featx.codes import GramCoordinates
 from featx.errors import FitError
->>>>>>> a9ebe9c (A page takes missing parts, rows of sweeps and commands as they are found; figures share their finish)
 from featx.fitting import FitJob, Model
 from featx.fitting.coordinates import coordinates_of
 from featx.fitting.cross_validation import (
@@ -78,14 +73,8 @@ def predict_scored(job: FitJob, model: Model) -> ImageResults:
     return image_results(job, predictions, f"Predictions of the images of {where} by {by}.")
 
 
-<<<<<<< HEAD
-def predict_held_out(job: FitJob) -> ShownPredictions:
-    """Predict images by cross-validation: the training images, if there are splits."""
-    predictions = cross_validate(job)
-=======
 def predict_held_out(job: FitJob) -> ImageResults:
-    """Predict images by cross-validation; of a given split, the training images."""
->>>>>>> a9ebe9c (A page takes missing parts, rows of sweeps and commands as they are found; figures share their finish)
+    """Predict images by cross-validation: the training images, if there are splits."""
     how = (
         f"Predictions of {job.settings.folds} folds, made again for this page: each image is "
         "predicted by a classifier that was fitted without its fold."

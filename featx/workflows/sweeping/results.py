@@ -51,8 +51,6 @@ class ScoredCandidate(Candidate):
     bytes_per_image: float
     seconds_per_image: float | None
 
-<<<<<<< HEAD
-=======
 
 @dataclass(frozen=True)
 class SweepRow(ScoredCandidate):
@@ -66,7 +64,6 @@ class SweepRow(ScoredCandidate):
 
     held_out: HeldOutPredictions = field(repr=False)
 
->>>>>>> a9ebe9c (A page takes missing parts, rows of sweeps and commands as they are found; figures share their finish)
 
 @dataclass(frozen=True)
 class Verdict:
