@@ -57,7 +57,7 @@ def main() -> None:
                 mosaic(sources, tiles, file)
             full, full_ms = read(files, size, "full")
             for ratio in (1, 2, 3, 4):
-                reducing._LEAST = ratio
+                reducing._MIN_SURPLUS = ratio
                 reduced, reduced_ms = read(files, size, "reduced")
                 gap = np.abs(full - reduced)
                 print(

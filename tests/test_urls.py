@@ -446,7 +446,7 @@ def test_predict_evaluate_and_transform(folder, server, run, monkeypatch):
     monkeypatch.chdir(folder)
     tiny = {**TINY, "layer": ["block1_pool"]}
     featx.extract(folder / "data/train", output="codes.h5", **tiny)
-    featx.fit("codes.h5", output="model.skops")
+    featx.fit("codes.h5", output="model.skops", clf="centroid", folds=2, baselines=False)
     archive = zipped(folder / "data/val", folder / "val.zip")
     url = f"{server.url}/val/red/0.png"
     assert run("predict", "val.zip", url, "-o", "a.csv", "--quiet")[0] == 0
