@@ -1,7 +1,7 @@
-"""The sample images: cut out of two packages of emoji, the same way every time.
+"""Make the sample images from two packages of emoji; the result is always the same.
 
 Two unpacked packages come in; data/train/CLASS, data/val/CLASS and
-data/metadata.csv go out, and replace what was there. From this folder:
+data/metadata.csv go out, and replace earlier ones. From this folder:
 
     npm pack emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0
     mkdir google twitter
@@ -11,21 +11,21 @@ data/metadata.csv go out, and replace what was there. From this folder:
 
 A class is a subject, and holds 20 emoji for training and 10 others for
 validation, each in Google's and in Twitter's style: 600 files, copied byte for
-byte. The choice is blind: emoji stand in the order of the sha256 of their
-code, and the first ones are taken.
+byte. The choice does not depend on the images: emoji are sorted by the sha256 of
+their code, and the first ones are taken.
 
-Left out, because a near-copy in training makes the score on its twin too good:
+Left out, because a near-duplicate in the training set makes the score too high:
 
 * skin tones, and emoji that the packages call obsolete, except people;
-* people: one form of each. Packages call the form without a gender obsolete;
-  here it is the one that stays, and forms with a sign of gender, with a twin of
-  no gender, or turned to the right are left out, and so are silhouettes;
-* pictures that an emoji of the same class has already (Norway's flag is also
+* people: one form of each. The packages call the form without a gender obsolete;
+  here this form is kept. Forms with a gender sign, forms that also exist without
+  a gender, forms that face right, and silhouettes are left out;
+* images that an emoji of the same class has already (Norway's flag is also
   Bouvet Island's).
 
-Signs for travellers (baggage claim, customs) are no vehicles, and left out too.
-metadata.csv names the group of every file: the emoji, whose two styles belong
-on the same side of any split.
+Signs for travellers (baggage claim, customs) are not vehicles, and are left out
+too. metadata.csv has the group of every file: its emoji, because both styles must
+be on the same side of any split.
 """
 
 import argparse
@@ -43,7 +43,7 @@ STYLES = ("google", "twitter")
 
 SPLITS = {"train": 20, "val": 10}
 
-#: What the packages call `subcategory` starts with one of these.
+#: Prefixes of the field `subcategory` of the packages.
 CLASSES: dict[str, tuple[str, ...]] = {
     "animals": ("animal-",),
     "buildings": ("place-building", "place-religious"),
@@ -57,13 +57,13 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "vehicles": ("transport-ground", "transport-air", "transport-water"),
 }
 
-#: Signs inside a code that make a variant of a person: of women, of men, turned to the right.
+#: Signs in a code that mark a variant of a person: woman, man, facing right.
 VARIANT_SIGNS = ("2640", "2642", "27A1")
 
-#: Man and woman in front of another sign; 1F9D1, a person of either kind, stays.
+#: Man and woman before another sign; 1F9D1, a person without a gender, is kept.
 GENDERED_STARTS = ("1F468-200D", "1F469-200D")
 
-#: Codes of their own that have a twin without a gender.
+#: Single codes that also exist without a gender.
 GENDERED = (
     *("1F466", "1F467"),  # boy and girl: a child is 1F9D2
     *("1F468", "1F469"),  # man and woman: 1F9D1
@@ -76,13 +76,13 @@ GENDERED = (
 
 @dataclass(frozen=True)
 class Emoji:
-    """One emoji and its picture in every style."""
+    """One emoji and its image in each style."""
 
     code: str
     files: tuple[Path, ...]
 
-    def pictures(self) -> set[bytes]:
-        """Return the bytes of its pictures."""
+    def images(self) -> set[bytes]:
+        """Return the bytes of its images."""
         return {file.read_bytes() for file in self.files}
 
 
@@ -115,7 +115,7 @@ def cut(packages: dict[str, Path], folder: Path) -> None:
 def members(
     table: list[dict[str, object]], label: str, packages: dict[str, Path]
 ) -> Iterator[Emoji]:
-    """Yield the emoji of a class in their blind order."""
+    """Yield the emoji of a class, in the order of the sha256 of their codes."""
     codes = {str(row["unified"]): str(row["image"]) for row in table if is_member(row, label)}
     for code in sorted(codes, key=lambda code: hashlib.sha256(code.encode()).hexdigest()):
         files = (packages[style] / "img" / style / "64" / codes[code] for style in STYLES)
@@ -123,7 +123,7 @@ def members(
 
 
 def is_member(row: dict[str, object], label: str) -> bool:
-    """Say whether an emoji belongs to a class."""
+    """Return whether an emoji belongs to a class."""
     if not str(row["subcategory"]).startswith(CLASSES[label]):
         return False
     if not all(row[f"has_img_{style}"] for style in STYLES):
@@ -132,7 +132,7 @@ def is_member(row: dict[str, object], label: str) -> bool:
 
 
 def is_person(row: dict[str, object]) -> bool:
-    """Say whether an emoji of people is the one form that is kept of it."""
+    """Return whether an emoji of a person is the form that is kept."""
     code = str(row["unified"])
     return (
         row["subcategory"] != "person-symbol"
@@ -143,16 +143,16 @@ def is_person(row: dict[str, object]) -> bool:
 
 
 def distinct(emoji: Iterable[Emoji]) -> Iterator[Emoji]:
-    """Leave out emoji that share a picture with one before them."""
+    """Leave out emoji that share an image with an earlier one."""
     seen: set[bytes] = set()
     for one in emoji:
-        if seen.isdisjoint(one.pictures()):
+        if seen.isdisjoint(one.images()):
             yield one
-        seen |= one.pictures()
+        seen |= one.images()
 
 
 def copied(emoji: Emoji, folder: Path, place: str) -> list[tuple[str, str]]:
-    """Copy an emoji's pictures and return their rows of the table."""
+    """Copy an emoji's images and return their rows of the table."""
     (folder / place).mkdir(parents=True, exist_ok=True)
     names = [f"{place}/{emoji.code}-{style}.png" for style in STYLES]
     for file, name in zip(emoji.files, names, strict=True):

@@ -1,7 +1,7 @@
-"""How the pages become a site, by `sphinx-build -W --keep-going -b html docs docs/_build`.
+"""Configuration of the site, for `sphinx-build -W --keep-going -b html docs docs/_build`.
 
-Nothing is asked of the network, neither by the build nor by the pages. Warnings are errors, so
-that a link to a page, a heading or a name that is not there ends the build.
+Neither the build nor the pages need an internet connection. Warnings are errors, so a link to
+a page, a heading or a name that does not exist ends the build.
 """
 
 import os
@@ -28,10 +28,10 @@ author = "The featx developers"
 copyright = "the featx developers"  # noqa: A001  Sphinx's name for it
 version = release = installed_version("featx")
 
-# What is read
+# Sources
 
 extensions = [
-    "myst_nb",  # Markdown, and notebooks with the outputs that they were committed with
+    "myst_nb",  # Markdown, and notebooks with their committed outputs
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -44,18 +44,18 @@ myst_heading_anchors = 4
 # A block that names no language is text, such as a transcript or a formula.
 highlight_language = "none"
 nb_execution_mode = "off"
-# What a notebook says on stderr, such as a progress bar, is no part of its lesson.
+# Output on stderr, such as progress bars, is not shown.
 nb_output_stderr = "remove"
 
-# Names in `single quotes` are Python's, or are shown as code. What says that it is a function has
-# to be one that a page documents.
+# Names in `single quotes` are links if they are Python names, and code otherwise. An explicit
+# role, such as {func}, requires a name that a page documents.
 default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [("py:obj|py:class|py:exc", ".*")]
-# The table of each page lists its names; the docstrings stand below it.
+# The table of each page lists its names; the docstrings are below it.
 autosummary_generate = False
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # numpydoc's own sections say more
+autodoc_typehints = "none"  # the numpydoc sections have more detail
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"
@@ -76,7 +76,7 @@ numpydoc_xref_aliases = {
     "Score": "featx.metrics.Score",
 }
 
-# How it looks
+# Appearance
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"featx {version}"
@@ -96,13 +96,13 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
 html_sidebars = {"index": [], "**": ["sidebar-nav-bs"]}
-# A prompt, and what a command printed, are not copied with the command.
+# Prompts and output are not copied with a command.
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
 
 class HelpDirective(Directive):
-    """What `featx VERB --help` prints, taken from the program while the page is built."""
+    """Show the output of `featx VERB --help`, taken from the program while the page is built."""
 
     required_arguments = 1
     final_argument_whitespace = True
@@ -110,18 +110,18 @@ class HelpDirective(Directive):
     def run(self) -> list[nodes.Node]:
         """Return a block of text."""
         words = self.arguments[0].split()
-        asked = typer.testing.CliRunner(env={"COLUMNS": "88", "TERMINAL_WIDTH": "88"}).invoke(
+        result = typer.testing.CliRunner(env={"COLUMNS": "88", "TERMINAL_WIDTH": "88"}).invoke(
             command_line, [*words, "--help"], prog_name="featx"
         )
-        if asked.exit_code:
-            message = f"featx {' '.join(words)} --help ended with {asked.exit_code}"
+        if result.exit_code:
+            message = f"featx {' '.join(words)} --help ended with {result.exit_code}"
             raise self.error(message)
-        block = nodes.literal_block(asked.stdout, asked.stdout.strip("\n"), language="text")
+        block = nodes.literal_block(result.stdout, result.stdout.strip("\n"), language="text")
         return [block]
 
 
 def copy_notebooks(app: Sphinx) -> None:
-    """Bring the notebooks under docs/, where Sphinx looks."""
+    """Copy the notebooks into docs/, where Sphinx looks for them."""
     target = HERE / "notebooks"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
@@ -130,11 +130,11 @@ def copy_notebooks(app: Sphinx) -> None:
 
 
 def link_types_of_featx_alone(app: Sphinx) -> None:
-    """Leave out numpydoc's own links, which lead to Python's and NumPy's sites by their indexes."""
+    """Leave out numpydoc's own links, which need the indexes of Python's and NumPy's sites."""
     app.config.numpydoc_xref_aliases_complete = app.config.numpydoc_xref_aliases
 
 
-#: Files outside docs/, as pages link to them for readers of the repository -> their pages here.
+#: Paths outside docs/ that pages link to, and the pages of the site with the same content.
 PAGES = {
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
@@ -144,14 +144,14 @@ PAGES = {
 
 
 def lead_home(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Make links to files outside docs/ links to their pages."""
+    """Replace links to files outside docs/ by links to their pages."""
     up = "../" * docname.count("/")
     for path, page in PAGES.items():
         source[0] = re.sub(rf"\]\((?:\.\./)+{re.escape(path)}", f"]({up}{page}", source[0])
 
 
 def setup(app: Sphinx) -> None:
-    """Tell Sphinx of what is above."""
+    """Register the directive and the functions above."""
     app.add_directive("featx-help", HelpDirective)
     app.connect("builder-inited", copy_notebooks)
     app.connect("builder-inited", link_types_of_featx_alone)

@@ -31,15 +31,15 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 #: Random seed of the dots.
 SEED = 17
 WIDTH, HEIGHT = 960, 424
-#: Where the middles of what the data goes through lie, and of what was cut off.
+#: Vertical centre of the parts that data pass through, and of the parts that are cut off.
 AXIS, ASIDE = 220, 44
-#: The first lines of words under both, and the next one's distance.
+#: Vertical position of the first line of text below each, and the distance of the next line.
 WORDS, WORDS_ASIDE, NEXT = 378, 88, 26
-#: Units for one pixel of a map's side, upright; to the left and up for one of its depth; and
-#: to the right for one channel.
+#: Units per position of a feature map: vertically; in depth, to the left and up; and units per
+#: channel, to the right.
 UPRIGHT, LEFT, UP, CHANNEL = 0.94, 0.46, 0.21, 0.2
 
-# White and GitHub's black lie under the picture, so that it can be read where the page's mode
+# The background is white, or GitHub's black, so that it can be read where the page's mode
 # and the reader's differ. Blue and orange are those of featx's figures.
 STYLE = """
 text { font-family: system-ui, sans-serif; text-anchor: middle }
@@ -94,7 +94,7 @@ text { font-family: system-ui, sans-serif; text-anchor: middle }
 
 
 def main() -> None:
-    """Write the picture beside this file."""
+    """Write the SVG next to this file."""
     OUTPUT.write_text(picture(), encoding="utf-8", newline="\n")
 
 
@@ -146,7 +146,7 @@ def picture() -> str:
 
 
 def block(layer: str) -> str:
-    """Return the block that a pooling layer ends."""
+    """Return the block whose last layer is this pooling layer."""
     return layer.removesuffix("_pool")
 
 
@@ -156,7 +156,7 @@ def times(shape: tuple[int, ...]) -> str:
 
 
 def add(parent: ET.Element, tag: str, kind: str, **attributes: float | str) -> ET.Element:
-    """Add an element of a class; numbers keep one decimal, which any processor agrees on."""
+    """Add an element of a class; numbers have one decimal, which is the same on any processor."""
     texts = {
         name: value if isinstance(value, str) else f"{value:.1f}".removesuffix(".0")
         for name, value in attributes.items()
@@ -177,7 +177,7 @@ def words(parent: ET.Element, x: float, y: float, name: str, *rest: str) -> None
 
 
 def draw_box(parent: ET.Element, shape: tuple[int, ...], middle: float, axis: float) -> None:
-    """Draw an activation: its map looks to the left, its channels go to the right."""
+    """Draw an activation: its feature map faces left, its channels extend to the right."""
     side, _, channels = shape
     left, up, long = LEFT * side, UP * side, CHANNEL * channels
     near = middle + (left - long) / 2
@@ -201,7 +201,7 @@ def draw_image(parent: ET.Element, middle: float) -> None:
 
 
 def draw_flag(parent: ET.Element) -> None:
-    """Draw Bonaire's flag, 1f1e7-1f1f6 of data/val/flags, which the transcript's label is of."""
+    """Draw Bonaire's flag, 1f1e7-1f1f6 of data/val/flags, whose prediction is shown."""
     star = "M78 85l4 6.5 7.5 0-4 6.5 4 6.5-7.5 0-4 6.5-4-6.5-7.5 0 4-6.5-4-6.5 7.5 0Z"
     whole = "M20 58C80 40 144 76 204 58V166C144 184 80 148 20 166Z"
     for path, fill in (
@@ -218,7 +218,7 @@ def draw_flag(parent: ET.Element) -> None:
 
 
 def draw_gone(parent: ET.Element, x: float, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Draw what lies behind the cut at x, faded and moved out of the way."""
+    """Draw the blocks after the cut at x, faded and moved aside."""
     gone = ET.SubElement(parent, "g", {"class": "gone"})
     drift = f"M{x + 8} 150C{x + 14} {ASIDE + 30} {x + 26} {ASIDE} 470 {ASIDE}H860"
     add(gone, "path", "drift", d=drift)
@@ -228,7 +228,7 @@ def draw_gone(parent: ET.Element, x: float, shapes: dict[str, tuple[int, ...]]) 
 
 
 def draw_cut(parent: ET.Element, x: float) -> None:
-    """Draw a dashed line down to the words, and scissors that open on it."""
+    """Draw a dashed line down to the text, and scissors on it."""
     add(parent, "path", "cut dashed", d=f"M{x} 96V340")
     scissors = ET.SubElement(parent, "g", transform=f"translate({x} 50)")
     for mirrored in (1, -1):
@@ -238,14 +238,14 @@ def draw_cut(parent: ET.Element, x: float) -> None:
 
 
 def draw_arrow(parent: ET.Element, x: float, to: float, verb: str) -> None:
-    """Draw an arrow along the axis, with the verb of featx that makes the step."""
+    """Draw an arrow along the axis, with the featx verb for the step."""
     add(parent, "path", "arrow", d=f"M{x} {AXIS}H{to - 8}")
     polygon(parent, "head", (to, AXIS), (to - 12, AXIS - 7), (to - 12, AXIS + 7))
     add(parent, "text", "verb", x=(x + to) / 2, y=AXIS - 16).text = verb
 
 
 def draw_drum(parent: ET.Element, middle: float, size: str) -> None:
-    """Draw the file as a drum, with a row an image."""
+    """Draw the file as a drum, with one row per image."""
     half, lid, top, bottom = 50, 15, AXIS - 54, AXIS + 56
     left, right = middle - half, middle + half
     add(parent, "path", "front",
@@ -258,7 +258,7 @@ def draw_drum(parent: ET.Element, middle: float, size: str) -> None:
 
 
 def draw_dots(parent: ET.Element, middle: float, side: float) -> None:
-    """Draw codes of two classes as dots, and the line that least squares put between them."""
+    """Draw codes of two classes as dots, and the line between them, by least squares."""
     x, y = middle - side / 2, AXIS - side / 2
     add(parent, "rect", "ground", x=x, y=y, width=side, height=side, rx=6)
     draw = random.Random(SEED)
@@ -272,7 +272,7 @@ def draw_dots(parent: ET.Element, middle: float, side: float) -> None:
     constant, across, down = np.linalg.lstsq(design, target, rcond=None)[0]
     for kind, u, v in dots:
         add(parent, "circle", kind, cx=x + u * side, cy=y + v * side, r=4.4)
-    # From edge to edge of the frame, a margin left: where the decision is 0.
+    # Where the decision score is 0, from edge to edge of the frame with a margin.
     u1, u2 = sorted(min(max(-(constant + down * v) / across, 0.06), 0.94) for v in (0.06, 0.94))
     v1, v2 = (-(constant + across * u) / down for u in (u1, u2))
     add(parent, "line", "line", x1=x + u1 * side, y1=y + v1 * side, x2=x + u2 * side,

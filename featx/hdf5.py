@@ -15,7 +15,7 @@ import h5py
 
 __all__ = ["READ_FAILURES", "NotInsideError", "check_held", "inside", "objects_inside"]
 
-#: What h5py, zipfile and json raise for damaged files.
+#: Exceptions of h5py, zipfile and json for damaged files.
 READ_FAILURES = (
     ArithmeticError,
     AttributeError,

@@ -263,7 +263,7 @@ def open_table(source: TableSource, use: TableUse, path_column: str | None = Non
     try:
         if file.is_dir():
             table.refuse(f" is a folder. {expected}", use.missing)
-        if file.exists() and not file.is_file():  # reading a pipe would wait for ever
+        if file.exists() and not file.is_file():  # reading a pipe would wait forever
             table.refuse(f" is not a regular file. {expected}")
         if file.suffix.lower() == ".parquet":
             return _from_parquet(file, table)

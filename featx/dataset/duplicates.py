@@ -45,8 +45,8 @@ __all__ = ["DuplicatePair", "find_duplicates", "with_conflicting_labels"]
 #: would be enough, but it would miss 6 % of emoji saved as JPEG of quality 30.
 _MOST_BITS = 20
 
-#: Smallest correlation of sketches for which thumbnails are compared. Of 100 emoji brightened by
-#: 30 %, the hardest copies, one is below 0.83.
+#: Smallest correlation of sketches for which thumbnails are compared. Of the hardest duplicates,
+#: emoji brightened by 30 %, one of 100 is below 0.83.
 _LEAST_SKETCH = 0.7
 
 #: Smallest correlations of thumbnails, of values and of differences. Pairs of faces and of hands
@@ -66,7 +66,7 @@ _DARKEST, _LIGHTEST = 3, 252
 _FEWEST = 100
 
 #: Fraction of the pairs of a block from which one product of all sketches is faster than looking
-#: up those that the hashes select, as if thousands of images have few different hashes.
+#: up those that the hashes select, for example if thousands of images have few different hashes.
 _MANY = 0.05
 
 _BLOCK_BYTES = 16_000_000

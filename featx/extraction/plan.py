@@ -114,7 +114,7 @@ class Forecast:
         if len(self._points) < 2:
             return 0.0
         # Batches that were in the network together finish together, so the time between them
-        # says nothing.
+        # is not used.
         short = len(self._points) < _WARM_UP + IN_NETWORK
         since, before = (0.0, 0) if short else self._points[_WARM_UP - 1]
         until, after = self._points[-1]

@@ -69,7 +69,7 @@ class Activations:
         return np.asarray(source[rows], np.float32)
 
 
-#: What the network is trained on: images, or activations of its last frozen layer.
+#: Inputs of a training: images, or activations of the last frozen layer.
 TrainingInputs = Pixels | Activations
 
 

@@ -334,7 +334,7 @@ def _optimizer(settings: TrainingSettings, scales: Mapping[str, float], n_parts:
 
     class Scaled(base):  # type: ignore[misc]
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            # TensorFlow passes its own variable, which has not Keras's path.
+            # TensorFlow passes its own variable, which does not have Keras's path.
             path = self._trainable_variables[self._get_variable_index(variable)].path
             # At a rate of 0 a layer keeps its weights, but the optimizer follows its gradients,
             # so that its first steps after unfreezing have the usual size.

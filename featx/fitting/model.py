@@ -47,7 +47,7 @@ TRUSTED_TYPES = (
     "featx.codes.scaling.CentredRows",
     "featx.codes.gram.GramCoordinates",
     "featx.codes.scaling.UnitRows",
-    # Of --calibration sigmoid and isotonic, and of gradient boosting.
+    # Types of --calibration sigmoid and isotonic, and of gradient boosting.
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",

@@ -34,7 +34,7 @@ from featx.tables import table_name
 
 __all__ = ["ClassifierSettings", "FitSettings"]
 
-# What --normalise auto chooses from: "none" has never won.
+# Choices of --normalise auto; "none" was never the best.
 _NORMALISE_AUTO = ("l2", "centre", "sqrt-l2")
 # These neither change the classifier nor its score, so a model does not store them.
 _NOT_STORED = ("codes", "baselines", "output", "overwrite", "partial")

@@ -48,7 +48,7 @@ _URL = re.compile(
 
 _WEB = ("http", "https")  # these have no listings
 
-# What `pip install` needs beside the extra "urls".
+# Packages that are needed in addition to the extra "urls".
 _PACKAGES = {
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
@@ -199,7 +199,7 @@ def read_file(file: File) -> bytes:
     try:
         if isinstance(file, Path):
             mode = file.stat().st_mode
-            if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):  # reading a pipe would wait for ever
+            if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):  # reading a pipe would wait forever
                 message = "not a regular file"
                 raise OSError(message)
             return file.read_bytes()

@@ -71,7 +71,7 @@ class Device:
         """Return a context in which Keras creates tensors on this device, in this thread."""
         import keras
 
-        # PyTorch takes "cpu:0" for another device than "cpu", and would copy every tensor.
+        # To PyTorch, "cpu:0" and "cpu" are different devices, so it would copy every tensor.
         name = "cpu" if (self.kind, self.index) == ("cpu", 0) else f"{self.kind}:{self.index}"
         scope: AbstractContextManager[Any] = keras.device(name)
         return scope

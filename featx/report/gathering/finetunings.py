@@ -26,7 +26,7 @@ from featx.workflows.heads import tuned_model
 
 __all__ = ["finetuning_contents"]
 
-#: What is compared, as run.json and as the page names it.
+#: Names of the compared classifiers in run.json, and on the page.
 _COMPARED = {
     "tuned": "fine-tuned network",
     "fit_on_tuned": "featx fit on fine-tuned codes",

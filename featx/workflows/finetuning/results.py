@@ -18,7 +18,7 @@ from featx.text import printable
 
 __all__ = ["COMPARED", "Finetuned", "finetuned_from", "read_finetuned", "write_run"]
 
-#: What is compared on the test set, as run.json names it.
+#: Names of the classifiers that are compared on the test set, in run.json.
 COMPARED = ("majority", "probe", "tuned", "fit_on_tuned")
 _FORMAT = {"format": "featx-finetuning", "format_version": 2}
 

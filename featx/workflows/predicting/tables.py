@@ -76,5 +76,5 @@ def _parquet(path: Path, no_rows: Columns) -> Iterator[Callable[[Columns], None]
         flush()
 
 
-#: What writes a table, by the suffix of its file.
+#: Writers of tables, by the suffix of the file.
 WRITERS = {".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl}
