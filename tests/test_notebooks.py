@@ -1,4 +1,4 @@
-"""The notebooks run from a clean kernel, and show what they showed when they were committed."""
+"""The notebooks run from a clean kernel, and give the committed output."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-#: What tells of the machine that ran a notebook: its folders, and addresses in its memory.
+#: Traces of the machine that ran a notebook: its folders, and addresses in its memory.
 MACHINE = re.compile(r"/tmp/|/work\b|/home/|/Users/|/root/|/var/folders/| at 0x")
 MOST_BYTES = 1_000_000
 
@@ -63,11 +63,11 @@ def test_committed_notebook_names_no_machine(path):
 
 
 @each_notebook
-def test_notebook_says_what_one_learns_and_what_is_next(path):
+def test_first_and_last_cells_guide_the_reader(path):
     """The first cell states what the reader learns; the last one has links that work."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     first, last = ("".join(cells[k]["source"]) for k in (0, -1))
-    assert "You learn" in first
+    assert "\n\nLearn " in first
     assert "**Next:**" in last
     links = re.findall(r"\]\(([^)#]+)\)", "".join(texts({"cells": cells})))
     assert links
@@ -76,7 +76,7 @@ def test_notebook_says_what_one_learns_and_what_is_next(path):
 
 @pytest.mark.slow
 @each_notebook
-@pytest.mark.filterwarnings("default")  # those of the notebook's own machinery are not ours
+@pytest.mark.filterwarnings("default")  # Jupyter itself may warn
 def test_notebook_runs(path, tmp_path):
     """Every cell runs, has the committed output, and leaves no files next to the notebook."""
     nbclient = pytest.importorskip("nbclient")
