@@ -254,8 +254,7 @@ def rows_of(folder: Path, stores: Path, temporary: Path) -> Iterator[tuple[dict,
 
 def best_of(folders: Sequence[Path], stores: Path, temporary: Path, results: dict) -> list[str]:
     """Choose on one half of the first folder and on the others; score on the other half."""
-    from featx.fitting.cross_validation import cross_validate
-    from featx.fitting.nested_selection import compare
+    from featx.fitting.cross_validation import compare, cross_validate
 
     first = folders[0]
     chosen_on, scored_on = halves(first, stores, temporary)

@@ -9,9 +9,8 @@ from sklearn.preprocessing import normalize
 
 from featx.dataset.folds import make_folds
 from featx.fitting import prepare_fit
-from featx.fitting.cross_validation import cross_validate
+from featx.fitting.cross_validation import compare, cross_validate, select_nested
 from featx.fitting.learning_curve import _draw, learning_curve
-from featx.fitting.nested_selection import compare, select_nested
 from featx.fitting.run import fit
 from featx.recipe import Recipe
 

@@ -2,6 +2,11 @@
 
 Coordinates and a job come in; held-out predictions go out. In each fold, settings are chosen and
 the classifier is fitted and calibrated on the other folds alone (nested cross-validation).
+
+References
+----------
+.. [1] G. C. Cawley and N. L. C. Talbot, "On Over-fitting in Model Selection and
+   Subsequent Selection Bias in Performance Evaluation", JMLR 2010.
 """
 
 import dataclasses
@@ -20,13 +25,15 @@ from featx.fitting.grid_search import Problem
 from featx.fitting.prepare import FitJob
 from featx.fitting.selection import SelectedClassifier, select_classifier
 from featx.metrics.evaluation import Evaluation, expand_columns, score_predictions
-from featx.metrics.intervals import Score, wilson
+from featx.metrics.intervals import Score, paired_difference, wilson
 
 __all__ = [
     "HeldOutPredictions",
+    "compare",
     "cross_validate",
     "fit_and_predict",
     "predict_rows",
+    "select_nested",
     "without_duplicates",
 ]
 
@@ -238,3 +245,43 @@ def without_duplicates(
         "accuracy": dataclasses.asdict(evaluation.accuracy),
         "balanced_accuracy": dataclasses.asdict(evaluation.balanced_accuracy),
     }
+
+
+def select_nested(candidates: Sequence[HeldOutPredictions]) -> tuple[HeldOutPredictions, list[int]]:
+    """Predict each fold with the candidate that is the best inside its training set.
+
+    The accuracy of the best of many candidates is too high [1]_. Here the choice is repeated in
+    each fold, so that the folds do not influence it.
+
+    Parameters
+    ----------
+    candidates : sequence of HeldOutPredictions
+        Predictions for the same rows and folds, cheapest candidate first. Of equally good
+        candidates, the first is chosen.
+
+    Returns
+    -------
+    HeldOutPredictions
+        Predictions whose accuracy is the expected accuracy on new images.
+    list of int
+        Position of the chosen candidate, for each fold.
+    """
+    # A fold without enough images for a search has no accuracy, and comes last.
+    inside = np.stack([each.search_accuracy for each in candidates])
+    inside = np.nan_to_num(inside, nan=-1.0)
+    chosen = [int(k) for k in inside.argmax(axis=0)]
+    first = candidates[0]
+    probabilities = first.probabilities.copy()
+    for fold, k in enumerate(chosen):
+        rows = first.fold == fold
+        probabilities[rows] = candidates[k].probabilities[rows]
+    search_accuracy = inside.max(axis=0)
+    predictions = dataclasses.replace(
+        first, search_accuracy=search_accuracy, probabilities=probabilities, notes=()
+    )
+    return predictions, chosen
+
+
+def compare(one: HeldOutPredictions, other: HeldOutPredictions) -> Score:
+    """Return how much more accurate `one` is, with the interval of the paired bootstrap."""
+    return paired_difference(one.correct, other.correct, one.groups, one.seed)

@@ -26,7 +26,7 @@ from sklearn.pipeline import Pipeline
 from featx.codes.gram import GramCoordinates
 from featx.codes.joining import join_stores
 from featx.errors import FeatxError, ModelError, OptionError, RecipeMismatchError
-from featx.fitting.old_models import OLD_FORMAT, renamed_archive, renamed_content
+from featx.fitting.old_models import OLD_FORMAT, renamed_content, with_present_names
 from featx.outputs import whole_file
 from featx.recipe import Recipe
 from featx.text import counted
@@ -301,21 +301,15 @@ def _read(path: Path) -> Any:
     import skops.io
 
     _check_size(path)
-    renamed = renamed_archive(path)
-    source = {"file": path} if renamed is None else {"data": renamed}
-    foreign = set(skops.io.get_untrusted_types(**source)) - set(TRUSTED_TYPES)
+    source = with_present_names(path)
+    foreign = set(skops.io.get_untrusted_types(file=source)) - set(TRUSTED_TYPES)
     if foreign:
         message = (
             f"{path} contains types that a model of featx does not contain: "
             f"{', '.join(sorted(foreign))}. It was not opened, because it could run code."
         )
         raise ModelError(message)
-    trusted = list(TRUSTED_TYPES)
-    return (
-        skops.io.load(path, trusted=trusted)
-        if renamed is None
-        else skops.io.loads(renamed, trusted=trusted)
-    )
+    return skops.io.load(source, trusted=list(TRUSTED_TYPES))
 
 
 def _check_size(path: Path) -> None:

@@ -13,7 +13,13 @@ from typing import Any
 
 from sklearn.pipeline import Pipeline
 
-__all__ = ["OLD_FORMAT", "RENAMED_TYPES", "renamed_archive", "renamed_content", "renamed_summary"]
+__all__ = [
+    "OLD_FORMAT",
+    "RENAMED_TYPES",
+    "renamed_content",
+    "renamed_summary",
+    "with_present_names",
+]
 
 #: Format and version of the models of 0.1.
 OLD_FORMAT = ("featx-bundle", 2)
@@ -41,14 +47,14 @@ _SETTINGS = {"road": "solver"}
 _TRIED = {"share": "fraction"}
 
 
-def renamed_archive(path: Path) -> bytes | None:
-    """Return a .skops file with the present names of types; None if it has no old ones.
+def with_present_names(path: Path) -> Path | io.BytesIO:
+    """Return a .skops file, or a copy with the present names of types if it has old ones.
 
     Nothing of the file is run.
     """
     with zipfile.ZipFile(path) as archive:
         if b"featx.classification." not in archive.read(_SCHEMA):
-            return None
+            return path
         renamed = io.BytesIO()
         with zipfile.ZipFile(renamed, "w") as target:
             for member in archive.infolist():
@@ -57,7 +63,7 @@ def renamed_archive(path: Path) -> bytes | None:
                     schema = json.loads(content, object_hook=_renamed_type)
                     content = json.dumps(schema).encode()
                 target.writestr(member.filename, content)
-    return renamed.getvalue()
+    return renamed
 
 
 def renamed_content(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from typing import Any
 
 from featx.errors import ModelError
 from featx.fitting import Fit
-from featx.fitting.cross_validation import HeldOutPredictions
+from featx.fitting.cross_validation import HeldOutPredictions, compare
 from featx.fitting.learning_curve import LearningPoint
-from featx.fitting.nested_selection import compare
 from featx.metrics import Score
 from featx.outputs import whole_file
 from featx.recipe import size_text

@@ -19,9 +19,8 @@ from featx.cluster import Cluster
 from featx.errors import FitError, StoreError
 from featx.extraction import run_extractions
 from featx.fitting import FitJob, prepare_fit, run_fit
-from featx.fitting.cross_validation import HeldOutPredictions, cross_validate
+from featx.fitting.cross_validation import HeldOutPredictions, cross_validate, select_nested
 from featx.fitting.learning_curve import learning_curve
-from featx.fitting.nested_selection import select_nested
 from featx.fitting.settings import ClassifierSettings
 from featx.outputs import whole_file
 from featx.recipe import size_text

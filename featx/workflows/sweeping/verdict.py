@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from featx.extraction import prepare_extraction
 from featx.extraction.settings import ImageSettings, NetworkSettings
+from featx.fitting.cross_validation import compare
 from featx.fitting.learning_curve import LearningPoint
-from featx.fitting.nested_selection import compare
 from featx.flags import flags_of
 from featx.metrics import Score
 from featx.recipe import size_text
