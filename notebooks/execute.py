@@ -1,11 +1,11 @@
-"""Run notebooks from a clean kernel, in place; keep their outputs and nothing of this machine.
+"""Run notebooks from a clean kernel in place; outputs are saved without traces of this machine.
 
     python notebooks/execute.py             # all of them
     python notebooks/execute.py explain     # one
 
-Takes names of notebooks of this folder; writes them back with their outputs, without times,
-warnings on stderr, or the kernel's version, and prints the seconds that each took. Figures are
-kept in 256 colours, which makes them a third as large.
+The names of notebooks in this folder come in. Each notebook is saved with its outputs, but without
+times, output on stderr and the kernel's version, and the seconds that it took are printed. Figures
+are saved in 256 colours, which makes them a third as large.
 """
 
 import base64
@@ -24,9 +24,9 @@ FOLDER = Path(__file__).parent
 
 def smaller(figure: str) -> str:
     """Return a PNG in 256 colours, both in base64."""
-    picture = Image.open(io.BytesIO(base64.b64decode(figure))).convert("RGB")
+    image = Image.open(io.BytesIO(base64.b64decode(figure))).convert("RGB")
     written = io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+    image.quantize(256, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
     return base64.b64encode(written.getvalue()).decode()
 
 

@@ -56,7 +56,7 @@ def plain_search(name: str, X, y) -> GridSearchCV:
 
 
 def middle_of_best(results: dict) -> int:
-    """Return the position of the middle one of the best, strongest penalty first."""
+    """Return the middle position of the best values, strongest penalty first."""
     scores = results["mean_test_score"]
     best = np.flatnonzero(np.isclose(scores, scores.max()))
     return int(best[(len(best) - 1) // 2])

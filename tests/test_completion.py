@@ -74,7 +74,7 @@ def test_verbs_options_and_files(ask):
 
 
 def test_completion_imports_nothing_heavy():
-    """A Tab is answered without NumPy or any larger library."""
+    """Completion imports neither NumPy nor any larger library."""
     done = subprocess.run(
         [sys.executable, "-c", FEATX],
         env={**os.environ, NO_DETECTION: "1", **asked("bash", "featx fit --normalise sq")},

@@ -53,7 +53,7 @@ NAMES = sorted({name for _, text in sources() for name in NAME.findall(text)} - 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_dotted_names_resolve(name):
-    """A reader who looks a name up finds it."""
+    """Every name can be looked up."""
     where = [str(path.relative_to(ROOT)) for path, text in sources() if f"`{name}" in text]
     assert resolves(name), where
 

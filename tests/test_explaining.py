@@ -508,7 +508,7 @@ def test_occlusion_finds_the_decisive_cells(made, tmp_path, name):
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize(("hidden", "method"), [((), "exact"), ((6,), "occlusion")])
 def test_a_tuned_network_is_explained(tmp_path, hidden, method):
-    """Its head is linear or has a hidden layer; scores are its logits."""
+    """The head is linear or has a hidden layer; scores are its logits."""
     recipe = small_recipe(pool="avg")
     head = small_head(recipe, hidden=hidden, normalise="centre")
     network = small_network(TrainingSettings(freeze_until="block1_pool"), recipe, head)

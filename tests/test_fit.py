@@ -419,7 +419,7 @@ def test_the_summary_has_plain_values_under_the_documented_keys(store_of):
 
 
 def test_no_warning_is_shown(store_of):
-    """Tiny classes and groups, all kinds of classifiers: what the user should know are notes."""
+    """Warnings about tiny classes and groups are notes, for all kinds of classifiers."""
     labels = [*labels_of(30), "one", "two", "two"]
     path = store_of(labels, groups=[f"g{i // 2}" for i in range(33)], codes=make_codes(labels))
     with warnings.catch_warnings(record=True) as caught:

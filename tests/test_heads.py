@@ -109,7 +109,7 @@ def gradients(layer, x, upstream):
 
 @pytest.mark.parametrize("normalise", NORMALISES)
 def test_a_linear_head_predicts_as_scikit_learn(normalise):
-    """In NumPy to rounding, as layers to float32's, on rows it was not fitted on too."""
+    """They agree in NumPy up to rounding, and in Keras up to float32, also on other rows."""
     head, model = fitted(normalise, make_codes())
     for codes in (make_codes(), make_codes(seed=1)):
         expected = model.decision_function(normalised(codes, normalise, head.mean))

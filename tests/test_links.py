@@ -19,7 +19,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def without_code(text):
-    """Text without blocks and spans of code, in which brackets are no links."""
+    """Return text without code, in which brackets are not links."""
     text = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
     return re.sub(r"`[^`\n]*`", "", text)
 
@@ -49,7 +49,7 @@ def broken(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path):
-    """Each relative link of a page names a file that is there, and a heading of it."""
+    """Each relative link of a page leads to an existing file, and to one of its headings."""
     assert broken(path) == []
 
 

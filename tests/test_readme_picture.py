@@ -41,13 +41,13 @@ def test_the_script_makes_the_committed_file_again(script, tmp_path, monkeypatch
 
 
 def test_boxes_have_one_scale(root):
-    """Heights are as the sides of the maps, lengths as the channels; behind the cut too."""
+    """Heights are proportional to the sides of the feature maps, and lengths to the channels."""
     boxes = []
     for polygon in of_class(root, "polygon", "front"):
         points = np.array([pair.split(",") for pair in polygon.get("points").split()], float)
         boxes.append(points.max(axis=0) - points.min(axis=0))
     sides, channels = np.array(list(BLOCKS.values())).T
-    # drawn in the order: behind the cut, then before it
+    # drawn in this order: after the cut, then before it
     lengths, heights = np.array(boxes[3:] + boxes[:3]).T
     np.testing.assert_allclose(heights, sides * heights[0] / 112, atol=0.15)
     np.testing.assert_allclose(lengths, channels * lengths[-1] / 512, atol=0.15)
@@ -83,7 +83,7 @@ def test_the_line_is_fitted_to_the_dots(root):
 
 
 def test_it_stands_alone_and_speaks(root):
-    """A small file that asks for nothing, with words for who cannot see it, in two modes."""
+    """The file is small, loads nothing else, has a text description, and has two colour modes."""
     text = (ROOT / "docs/picture.svg").read_text(encoding="utf-8")
     assert len(text.encode()) < 40_000
     assert not re.search(r"href|url\(|@import|@font-face|<script|<image", text)

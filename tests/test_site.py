@@ -28,7 +28,7 @@ def snippets(name):
 
 
 def test_the_format_page_reads_a_store_without_featx(tmp_path, monkeypatch):
-    """Its snippets, on the golden file, give the values that tests/test_store.py spells."""
+    """The snippets of the page read the values of the golden file that tests/test_store.py has."""
     shutil.copy(GOLDEN, tmp_path / "codes.h5")
     script = tmp_path / "read.py"
     script.write_text(snippets("store-format.md"), encoding="utf-8")

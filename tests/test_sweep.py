@@ -191,7 +191,7 @@ def test_a_deeper_layer_takes_more_time(made):
 
 
 def test_images_pass_once_and_codes_are_those_of_extract(home, tmp_path, monkeypatch):
-    """Also: after the budget one candidate is evaluated, and a note counts the others."""
+    """After the budget, one candidate is evaluated, and a note counts the others."""
     counts = []
     load = executors.load_backbone
 
@@ -241,7 +241,7 @@ def test_another_file_is_not_read(tmp_path, text):
 
 
 def test_results_of_featx_0_1_are_refused_with_the_command(tmp_path):
-    """Their keys have other names; the stores in the same folder are reused."""
+    """Its keys have other names; the stores in the same folder are reused."""
     old = Path(__file__).parent / "data/results-0.1/sweep.json"
     shutil.copy(old, tmp_path)
     with pytest.raises(ModelError, match=rf"version 1.*featx sweep .*-o {tmp_path}"):

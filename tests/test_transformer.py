@@ -160,7 +160,7 @@ def test_feature_names_are_those_of_the_frame(arrays):
     ("X", "fact"), [(np.zeros((2, 32, 32, 3)), "float64"), ([], r"\[\]"), (3, "3")]
 )
 def test_other_inputs_are_refused(X, fact):
-    """Floats, whose range is unknown, an empty list, and a number."""
+    """Floats (their range is unknown), an empty list and a number are refused."""
     with pytest.raises(OptionError, match=fact):
         featx.VGG19Codes(**TINY).fit(X)
 

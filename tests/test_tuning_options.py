@@ -95,7 +95,7 @@ def test_layers_behind_the_network_cannot_be_frozen():
 
 
 def test_the_learning_rate_falls_from_block_to_block():
-    """By the factor block_decay; layers of the head have the full rate."""
+    """Rates fall by the factor block_decay; layers of the head have the full rate."""
     settings = TrainingSettings(freeze_until="none", block_decay=0.1)
     cut = "block5_pool"
     scales = [settings.scale(name, cut) for name in CONVOLUTIONS]

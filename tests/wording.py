@@ -1,4 +1,4 @@
-"""The words of featx: every sentence that its source can print, and where to find it.
+"""Collect every sentence that the source of featx can print, by module.
 
 `python tests/wording.py` writes tests/messages.txt. Review that file as text, whenever a
 message changes; no other test asserts sentences.
@@ -62,7 +62,7 @@ def strings(source: str) -> Iterator[str]:
 
 
 def is_sentence(text: str) -> bool:
-    """Return whether a string is words for a person: two words at least, and not a type."""
+    """Return whether a string is text for people: two words at least, and not a type."""
     return (
         " | " not in text
         and len(re.findall(r"(?<![\w-])[A-Za-z]{2,}(?![\w-])", text)) >= 2
