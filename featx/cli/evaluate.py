@@ -17,7 +17,7 @@ def command(options: EvaluationOptions, as_json: AsJson = False, quiet: Quiet = 
     from featx.workflows import prepare_evaluation, run_evaluation
 
     job = prepare_evaluation(**options.as_settings())
-    if job.prediction.joined is None:
+    if job.joined is None:
         say(f"device {start_backend(options.device)[1]}", quiet=quiet)
     with progress_bar("evaluate", quiet=quiet) as progress:
         found = run_evaluation(dataclasses.replace(job, progress=progress))

@@ -59,7 +59,7 @@ def command(
         print_json(content)
         return
     print_table(("figure", "class", "p", "decision score", "positions", "constant"), rows)
-    n_failed = job.prediction.n_images - len(rows)
+    n_failed = job.n_images - len(rows)
     failed = f"; {counted(n_failed, 'image')} could not be read" if n_failed else ""
     print(f"{output}: {counted(len(rows), 'heat map')}, {job.method}{failed}")
 

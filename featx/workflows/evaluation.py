@@ -28,7 +28,7 @@ from featx.tables import TableSource, table_name
 from featx.text import counted, quoted_list
 from featx.workflows.predicting.classifying import probability_blocks
 from featx.workflows.predicting.prepare import PredictionJob, prepare_job
-from featx.workflows.settings import EvaluationSettings, Inputs, Progress
+from featx.workflows.settings import EvaluationSettings, Inputs
 
 __all__ = [
     "EvaluationJob",
@@ -80,14 +80,14 @@ class ModelEvaluation:
         }
 
 
-@dataclass(frozen=True)
-class EvaluationJob:
+@dataclass(frozen=True, kw_only=True)
+class EvaluationJob(PredictionJob):
     """An evaluation that is ready to run; `prepare_evaluation` makes it.
+
+    It is a prediction for labelled images.
 
     Parameters
     ----------
-    prediction : PredictionJob
-        The labelled images and the model.
     y : ndarray of str, shape (n,)
         Labels of the images.
     groups : ndarray of int, shape (n,)
@@ -96,16 +96,12 @@ class EvaluationJob:
         Whether the model was fitted on each image.
     notes : tuple of str
         Warnings and other notes for the user.
-    progress : callable or None
-        Called with (images done, images in total) after each batch.
     """
 
-    prediction: PredictionJob
     y: NDArray[np.str_]
     groups: NDArray[np.int32]
     fitted: NDArray[np.bool_]
     notes: tuple[str, ...]
-    progress: Progress | None = None
 
 
 @takes_fields_of(EvaluationSettings)
@@ -158,9 +154,9 @@ def evaluate(job: EvaluationJob) -> ModelEvaluation:
 
 def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
     """Run a job that `prepare_evaluation` returned; see `evaluate`."""
-    classes, notes = job.prediction.model.classes, list(job.notes)
+    classes, notes = job.model.classes, list(job.notes)
     probabilities = np.empty((len(job.y), len(classes)))
-    for images, block in probability_blocks(job.prediction, job.progress):
+    for images, block in probability_blocks(job):
         probabilities[images] = block
     readable = ~np.isnan(probabilities).any(axis=1)
     if not readable.all():
@@ -174,7 +170,7 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
             f"other {n_others} could not be read. Use images that the model was not fitted on."
         )
         raise ImagesError(message)
-    names = job.prediction.names(slice(None))
+    names = job.names(slice(None))
     evaluation = score_predictions(
         job.y[scored],
         probabilities[scored],
@@ -285,7 +281,7 @@ def _compared(
             f"Counted as wrong: {counted(unknown.total(), 'image')} of classes that the model does "
             f"not know ({labels})."
         )
-    return EvaluationJob(job, y, groups, fitted, tuple(notes), job.progress)
+    return EvaluationJob(**vars(job), y=y, groups=groups, fitted=fitted, notes=tuple(notes))
 
 
 def _digests(job: PredictionJob) -> list[str]:

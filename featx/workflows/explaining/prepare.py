@@ -15,7 +15,7 @@ from featx.signatures import takes_fields_of
 from featx.text import counted, did_you_mean
 from featx.workflows.explaining.results import Method
 from featx.workflows.predicting.prepare import PredictionJob, prepare_job
-from featx.workflows.settings import ExplanationSettings, Progress
+from featx.workflows.settings import ExplanationSettings
 
 __all__ = ["EXPLANATIONS_FILE", "ExplanationJob", "figure_paths", "prepare_explanation"]
 
@@ -23,29 +23,25 @@ __all__ = ["EXPLANATIONS_FILE", "ExplanationJob", "figure_paths", "prepare_expla
 EXPLANATIONS_FILE = "explain.json"
 
 
-@dataclass(frozen=True)
-class ExplanationJob:
+@dataclass(frozen=True, kw_only=True)
+class ExplanationJob(PredictionJob):
     """Explanations that are ready to run; `prepare_explanation` makes them.
+
+    It has the images, the model and the recipe of a prediction.
 
     Parameters
     ----------
-    prediction : PredictionJob
-        The images, the model, and the recipe of the codes.
     labels : tuple of (str or None)
         The class to explain for each image; None for the predicted class.
     approximate_because : str or None
         Why the decision score is not a sum over positions; None if it is.
     cells : tuple of int
         Rows and columns of the grid over which the grey square is moved.
-    progress : callable or None
-        Called with (images done, images in total) after each batch.
     """
 
-    prediction: PredictionJob
     labels: tuple[str | None, ...]
     approximate_because: str | None
     cells: tuple[int, int]
-    progress: Progress | None = None
 
     @property
     def method(self) -> Method:
@@ -90,7 +86,10 @@ def prepare_explanation(settings: ExplanationSettings) -> ExplanationJob:
             f"pixels, but it is {cells}."
         )
         raise OptionError(message)
-    return ExplanationJob(job, labels, why_not_exact(model), (cells, cells), job.progress)
+    because = why_not_exact(model)
+    return ExplanationJob(
+        **vars(job), labels=labels, approximate_because=because, cells=(cells, cells)
+    )
 
 
 def figure_paths(job: ExplanationJob, folder: Path, *, overwrite: bool = False) -> tuple[Path, ...]:
@@ -115,7 +114,7 @@ def figure_paths(job: ExplanationJob, folder: Path, *, overwrite: bool = False) 
     ExistsError, OutputError
         The folder holds such files already, or cannot be written to.
     """
-    names = _figure_names([record.file for record in job.prediction.records])
+    names = _figure_names([record.file for record in job.records])
     figures = tuple(folder / f"{name}.png" for name in names)
     if not folder.exists():
         check_output(folder, overwrite=False)

@@ -86,7 +86,7 @@ def run_explanation(job: ExplanationJob) -> Generator[tuple[int, Explanation], N
         No image could be read.
     """
     explainer = _Explainer(job)
-    files = [record.file for record in job.prediction.records]
+    files = [record.file for record in job.records]
     n_seen = n_failed = 0
     first = ""
     batches = stream_codes(files, explainer.backbone, explainer.batch_size)
@@ -111,15 +111,12 @@ class _Explainer:
     """Explains the images of a batch, and holds the network that this needs."""
 
     def __init__(self, job: ExplanationJob) -> None:
-        prediction = job.prediction
-        source = cast("WeightsSource", prediction.source)
-        self.job, self.model, self.recipe = job, prediction.model, prediction.recipe
-        self.backbone = load_backbone(self.recipe, source, prediction.device)
-        self.batch_size = settle_batch_size(
-            "auto", self.recipe, prediction.n_images, self.backbone.device
-        )
+        source = cast("WeightsSource", job.source)
+        self.job, self.model, self.recipe = job, job.model, job.recipe
+        self.backbone = load_backbone(self.recipe, source, job.device)
+        self.batch_size = settle_batch_size("auto", self.recipe, job.n_images, self.backbone.device)
         if job.method == "exact" and self.recipe.pool != "none":
-            self.activations = load_activations(self.recipe, source, prediction.device)
+            self.activations = load_activations(self.recipe, source, job.device)
 
     def __call__(self, row: int, batch: CodeBatch, place: int) -> Explanation:
         """Explain image `row` of the job, the readable image number `place` of a batch."""
@@ -137,7 +134,7 @@ class _Explainer:
             else self._occlusion(k, decision, views)
         )
         return Explanation(
-            path=str(self.job.prediction.records[row].file),
+            path=str(self.job.records[row].file),
             method=self.job.method,
             predicted=classes[best],
             label=classes[k],

@@ -24,7 +24,6 @@ from featx.images import File, local_file
 from featx.network import Backbone, WeightsSource, load_backbone
 from featx.recipe import Recipe
 from featx.workflows.predicting.prepare import PredictionJob
-from featx.workflows.settings import Progress
 
 __all__ = ["probability_blocks"]
 
@@ -42,7 +41,7 @@ _Batch = tuple[NDArray[np.float64], list[tuple[int, str]]]
 
 
 def probability_blocks(
-    job: PredictionJob, progress: Progress | None = None, cluster: Cluster | None = None
+    job: PredictionJob, cluster: Cluster | None = None
 ) -> Generator[_Block, None, None]:
     """Yield the images that were classified, and the probabilities of all classes.
 
@@ -50,8 +49,7 @@ def probability_blocks(
     ----------
     job : PredictionJob
         The result of `prepare_prediction`.
-    progress : callable, optional
-        Called with (images done, images in total).
+
     cluster : Cluster, optional
         Its workers classify images; see `featx.cluster.connect`.
 
@@ -81,8 +79,8 @@ def probability_blocks(
         raise OptionError(message)
     for images, probabilities in blocks:
         yield images, probabilities
-        if progress is not None:
-            progress(images.stop, job.n_images)
+        if job.progress is not None:
+            job.progress(images.stop, job.n_images)
 
 
 def _of_stores(joined: JoinedStores, model: Model) -> Iterator[_Block]:

@@ -109,9 +109,7 @@ def _written(job: PredictionJob, cluster: Cluster | None) -> Generator[Columns, 
         if job.output is not None:
             temporary = stack.enter_context(whole_file(job.output))
             write = stack.enter_context(WRITERS[job.output.suffix](temporary, _no_rows(job)))
-        blocks = stack.enter_context(
-            contextlib.closing(probability_blocks(job, job.progress, cluster))
-        )
+        blocks = stack.enter_context(contextlib.closing(probability_blocks(job, cluster)))
         for images, probabilities in blocks:
             columns = _columns_of(job, images, probabilities)
             if write is not None:

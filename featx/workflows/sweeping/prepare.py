@@ -19,11 +19,11 @@ from featx.recipe import Recipe, check_sizes, image_size, size_text
 from featx.signatures import takes_fields_of, values_of
 from featx.workflows.sweeping.settings import SweepProgress, SweepSettings
 
-__all__ = ["Candidate", "SweepJob", "prepare_sweep", "store_name"]
+__all__ = ["POOL_LAYERS", "Candidate", "SweepJob", "prepare_sweep", "store_name"]
 
-_POOL_LAYERS = tuple(f"block{k}_pool" for k in range(1, 6))
+POOL_LAYERS = tuple(f"block{k}_pool" for k in range(1, 6))
 # Layers whose codes are also tried together: the last two, and all but the first.
-_JOINS = (_POOL_LAYERS[3:], _POOL_LAYERS[1:])
+_JOINS = (POOL_LAYERS[3:], POOL_LAYERS[1:])
 _POOLS = ("avg", "max", "avg+max", "grid:2", "none")
 # By default flattened codes are tried if they take at most this fraction of the free disk space
 # and this number of bytes.
@@ -162,7 +162,7 @@ def _as_tuple(values: str | int | Sequence[int | str]) -> tuple[Any, ...]:
 
 def _layers(wanted: str | Sequence[str]) -> list[str]:
     """Return the pooling layers and the wanted ones, in the order of the network."""
-    names = {find_layer(name).name for name in _as_tuple(wanted)} | set(_POOL_LAYERS)
+    names = {find_layer(name).name for name in _as_tuple(wanted)} | set(POOL_LAYERS)
     return [layer.name for layer in LAYERS if layer.name in names]
 
 

@@ -208,22 +208,16 @@ def read_sweep(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     path = path / "sweep.json" if path.is_dir() else path
-    again = (
-        "Run the sweep again; it reuses the stores in the folder: featx sweep IMAGES -o "
-        f"{printable(str(path.parent))}"
-    )
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if facts["format"] != _FORMAT:
-            raise ValueError(facts["format"])
-        version = facts.get("format_version", 1)
+        found = f"{facts['format']} version {facts.get('format_version', 1)}"
+        if found != f"{_FORMAT} version {_FORMAT_VERSION}":
+            raise ValueError(found)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        message = f"{printable(str(path))} cannot be read as the result of a sweep. {again}"
-        raise ModelError(message) from error
-    if version != _FORMAT_VERSION:
         message = (
-            f"{printable(str(path))} has format version {version}, but this featx reads version "
-            f"{_FORMAT_VERSION}. {again}"
+            f"{printable(str(path))} cannot be read as the result of a sweep ({error!r}): it is "
+            "damaged, or another version of featx wrote it. Run the sweep again; it reuses the "
+            f"stores in the folder: featx sweep IMAGES -o {printable(str(path.parent))}"
         )
-        raise ModelError(message)
+        raise ModelError(message) from error
     return facts

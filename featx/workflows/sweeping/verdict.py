@@ -20,7 +20,7 @@ from featx.metrics import Score
 from featx.recipe import size_text
 from featx.signatures import values_of
 from featx.tables import table_name
-from featx.workflows.sweeping.prepare import Candidate
+from featx.workflows.sweeping.prepare import POOL_LAYERS, Candidate
 from featx.workflows.sweeping.results import SweepRow, Verdict
 from featx.workflows.sweeping.settings import SweepSettings
 
@@ -31,8 +31,7 @@ __all__ = [
     "next_commands",
 ]
 
-_LAST = "block5_pool"
-_POOLS = tuple(f"block{k}_pool" for k in range(1, 6))
+_LAST = POOL_LAYERS[-1]
 
 
 def cheapest_not_worse(rows: Sequence[SweepRow], best: SweepRow) -> SweepRow:
@@ -45,10 +44,7 @@ def cheapest_not_worse(rows: Sequence[SweepRow], best: SweepRow) -> SweepRow:
     best : SweepRow
         One of them.
     """
-    for row in rows:
-        if row is best or compare(best.held_out, row.held_out).low <= 0:
-            return row
-    return best
+    return next(x for x in rows if x is best or compare(best.held_out, x.held_out).low <= 0)
 
 
 def domain_verdict(rows: Sequence[SweepRow]) -> Verdict:
@@ -62,7 +58,8 @@ def domain_verdict(rows: Sequence[SweepRow]) -> Verdict:
     rows : sequence of SweepRow
         All rows of the sweep.
     """
-    single = [r for r in rows if len(r.layers) == 1 and r.layers[0] in _POOLS and r.pool == "avg"]
+    pools = {(name,) for name in POOL_LAYERS}
+    single = [row for row in rows if row.layers in pools and row.pool == "avg"]
     sizes = {row.size for row in single if row.layers == (_LAST,)}
     undecided = "Undecided whether the images differ from ImageNet's:"
     if not sizes:
