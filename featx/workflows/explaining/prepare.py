@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from featx.choices import check_choice
 from featx.errors import ImagesError, OptionError, OutputError
 from featx.fitting.attribution import why_not_exact
 from featx.images import File, Url
 from featx.outputs import check_output
 from featx.signatures import takes_fields_of
-from featx.text import counted, did_you_mean
+from featx.text import counted
 from featx.workflows.explaining.results import Method
 from featx.workflows.predicting.prepare import PredictionJob, prepare_job
 from featx.workflows.settings import ExplanationSettings
@@ -131,10 +132,9 @@ def _labels_of(
     label: str | Sequence[str] | None, n_images: int, classes: tuple[str, ...]
 ) -> tuple[str | None, ...]:
     """Return the class to explain for each image."""
-    if label is None or isinstance(label, str):
-        labels: tuple[str | None, ...] = (label,) * n_images
-    else:
-        labels = tuple(label)
+    if label is None:
+        return (None,) * n_images
+    labels = (label,) * n_images if isinstance(label, str) else tuple(label)
     if len(labels) != n_images:
         message = (
             f"label must be one class, or one class for each of {counted(n_images, 'image')}, but "
@@ -142,12 +142,7 @@ def _labels_of(
         )
         raise OptionError(message)
     for each in dict.fromkeys(labels):
-        if each is not None and each not in classes:
-            message = (
-                f"The model has no class '{each}'.{did_you_mean(each, classes)} Use --class with "
-                f"one of: {', '.join(classes)}."
-            )
-            raise OptionError(message)
+        check_choice("class", each, classes)
     return labels
 
 
