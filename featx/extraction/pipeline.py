@@ -7,10 +7,11 @@ is taken, so a slow consumer slows the network down instead of filling the memor
 does not know what happens to the batches.
 """
 
+import itertools
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -131,34 +132,21 @@ def stream_codes(
         max_pixels=max_pixels,
     )
     batcher = Batcher(backbone, batch_size)
-    starts = iter(range(0, len(rows), batch_size))
-    decoded: deque[tuple[Sequence[int], list[Future[DecodedImage]]]] = deque()
+    parts = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
     inside: deque[Future[CodeBatch]] = deque()
-    with _threads(pace.n_decoders) as decoders, _threads(IN_NETWORK) as network:
+    with ExitStack() as pools:
+        # Waiting tasks are dropped if the consumer stops early.
+        decoders, network = ThreadPoolExecutor(pace.n_decoders), ThreadPoolExecutor(IN_NETWORK)
+        pools.callback(decoders.shutdown, cancel_futures=True)
+        pools.callback(network.shutdown, cancel_futures=True)
 
-        def decode_next() -> None:
-            start = next(starts, None)
-            if start is not None:
-                part = rows[start : start + batch_size]
-                decoded.append((part, [decoders.submit(read, files[row]) for row in part]))
-
-        for _ in range(_AHEAD):
-            decode_next()
+        decoding = ((part, [decoders.submit(read, files[row]) for row in part]) for part in parts)
+        decoded = deque(itertools.islice(decoding, _AHEAD))
         while decoded or inside:
             while decoded and len(inside) < IN_NETWORK:
                 inside.append(network.submit(_compute, *decoded.popleft(), batcher, pace))
-                decode_next()
+                decoded.extend(itertools.islice(decoding, 1))  # the next one, if any is left
             yield inside.popleft().result()
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
-    """Make a pool of threads that drops waiting tasks when the block ends."""
-    pool = ThreadPoolExecutor(number)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _compute(

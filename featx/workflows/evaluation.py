@@ -129,10 +129,10 @@ def prepare_evaluation(settings: EvaluationSettings) -> EvaluationJob:
     # With a manifest, --path-column names a column of the manifest.
     path_column = settings.path_column if settings.manifest is None else None
     check_columns(dataclasses.replace(settings, path_column=path_column))
-    inputs: Inputs | tuple[ImageRecord, ...] = settings.inputs
+    records: tuple[ImageRecord, ...] = ()
     if settings.manifest is not None:
-        inputs = _listed(settings.inputs, settings.manifest, settings.path_column)
-    job = prepare_job(settings, inputs)
+        records = _listed(settings.inputs, settings.manifest, settings.path_column)
+    job = prepare_job(settings, settings.inputs, records)
     job, notes = _relabelled(job, settings)
     return _labelled(job, settings.split, notes)
 

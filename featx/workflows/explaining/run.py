@@ -87,23 +87,20 @@ def run_explanation(job: ExplanationJob) -> Generator[tuple[int, Explanation], N
     """
     explainer = _Explainer(job)
     files = [record.file for record in job.records]
-    n_seen = n_failed = 0
-    first = ""
+    n_seen, failures = 0, []
     batches = stream_codes(files, explainer.backbone, explainer.batch_size)
     with contextlib.closing(batches):
         for batch in batches:
             for failure in batch.failures:
-                file = str(files[failure.row])
-                first = first or f"{file}: {failure.reason}"
-                logger.warning("%s is skipped: %s", printable(file), failure.reason)
+                failures.append(f"{files[failure.row]}: {failure.reason}")
+                logger.warning("Skipped %s", printable(failures[-1]))
             for place, row in enumerate(batch.rows):
                 yield int(row), explainer(int(row), batch, place)
             n_seen += batch.n_images
-            n_failed += len(batch.failures)
             if job.progress is not None:
                 job.progress(n_seen, len(files))
-    if n_failed == len(files):
-        message = f"No image could be read. The first of {len(files)} is {first}."
+    if len(failures) == len(files):
+        message = f"No image could be read. The first of {len(files)} is {failures[0]}."
         raise ImagesError(message)
 
 
@@ -128,11 +125,10 @@ class _Explainer:
         k = best if label is None else classes.index(label)
         decision = float(model_decision_scores(self.model, code[None])[0, k])
         views = batch.images[place].views
-        explained = (
-            self._exact(code, codes, k, views)
-            if self.job.method == "exact"
-            else self._occlusion(k, decision, views)
-        )
+        if self.job.method == "exact":
+            explained = self._exact(code, codes, k, views)
+        else:
+            explained = self._occlusion(k, decision, views)
         return Explanation(
             path=str(self.job.records[row].file),
             method=self.job.method,

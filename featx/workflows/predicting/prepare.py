@@ -146,15 +146,19 @@ def _open_model(settings: ModelSettings) -> Model:
     return model
 
 
-def prepare_job(settings: ModelSettings, inputs: Inputs | tuple[ImageRecord, ...]) -> PredictionJob:
+def prepare_job(
+    settings: ModelSettings, inputs: Inputs, records: tuple[ImageRecord, ...] = ()
+) -> PredictionJob:
     """Return a job that classifies an input and writes nothing.
 
     Parameters
     ----------
     settings : ModelSettings
         The model, and how it classifies images.
-    inputs : Path, str, sequence of them, or tuple of ImageRecord
+    inputs : Path, str or sequence of them
         Images and folders of images; or one or several stores.
+    records : tuple of ImageRecord, optional
+        Images that were found already, instead of `inputs`.
 
     Raises
     ------
@@ -167,7 +171,7 @@ def prepare_job(settings: ModelSettings, inputs: Inputs | tuple[ImageRecord, ...
     """
     check_device(settings.device)
     model = _open_model(settings)
-    found = _find_inputs(inputs, model)
+    found = records or _find_inputs(inputs, model)
     device, progress = settings.device, settings.progress
     if isinstance(found, JoinedStores):
         return PredictionJob(model, (), found, None, found.recipe, device, progress=progress)
@@ -178,17 +182,12 @@ def prepare_job(settings: ModelSettings, inputs: Inputs | tuple[ImageRecord, ...
     return PredictionJob(model, found, None, source, recipe, device, progress=progress)
 
 
-def _find_inputs(
-    inputs: Inputs | tuple[ImageRecord, ...], model: Model
-) -> JoinedStores | tuple[ImageRecord, ...]:
+def _find_inputs(inputs: Inputs, model: Model) -> JoinedStores | tuple[ImageRecord, ...]:
     """Return the stores, with the layers of the model, or the images of an input."""
-    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    if not given:
+    files = [as_file(each) for each in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    if not files:
         message = "No images, folder or store was given."
         raise ImagesError(message)
-    if records := tuple(each for each in given if isinstance(each, ImageRecord)):
-        return records
-    files = [as_file(each) for each in given if not isinstance(each, ImageRecord)]
     stores = [
         file for file in files if isinstance(file, Path) and file.is_file() and h5py.is_hdf5(file)
     ]

@@ -61,29 +61,24 @@ def domain_verdict(rows: Sequence[SweepRow]) -> Verdict:
     pools = {(name,) for name in POOL_LAYERS}
     single = [row for row in rows if row.layers in pools and row.pool == "avg"]
     sizes = {row.size for row in single if row.layers == (_LAST,)}
-    undecided = "Undecided whether the images differ from ImageNet's:"
+    claim = "The images differ from ImageNet's"
     if not sizes:
-        return Verdict(
-            "undecided", f"{undecided} this needs {_LAST} and an earlier layer with --pool avg."
-        )
+        return _verdict("", claim, f"this needs {_LAST} and an earlier layer with --pool avg")
     size = max(sizes, key=lambda each: each[0] * each[1])
     own = [row for row in single if row.size == size]
     last = next(row for row in own if row.layers == (_LAST,))
     best = max(own, key=lambda row: (row.accuracy.value, row is last))
     if best is last:
-        return Verdict(
-            "undecided",
-            f"{undecided} with average pooling the last layer, {_LAST}, is the best "
-            f"({last.accuracy.value:.3f}), as it is for images like ImageNet's.",
+        evidence = (
+            f"with average pooling the last layer, {_LAST}, is the best "
+            f"({last.accuracy.value:.3f}), as it is for images like ImageNet's"
         )
-    gain = compare(best.held_out, last.held_out)
+        return _verdict("", claim, evidence)
     evidence = (
         f"with average pooling {best.layers[0]} has accuracy {best.accuracy.value:.3f} and "
-        f"{_LAST} {last.accuracy.value:.3f} ({_interval(gain)})."
+        f"{_LAST} {last.accuracy.value:.3f}"
     )
-    if gain.low > 0:
-        return Verdict("different", f"The images differ from ImageNet's: {evidence}", gain)
-    return Verdict("undecided", f"{undecided} {evidence}", gain)
+    return _verdict("different", claim, evidence, compare(best.held_out, last.held_out))
 
 
 def more_images_verdict(points: Sequence[LearningPoint]) -> Verdict:
@@ -97,14 +92,22 @@ def more_images_verdict(points: Sequence[LearningPoint]) -> Verdict:
     if len(points) < 2:
         return Verdict("undecided", "There are too few images for a learning curve.")
     before, last = points[-2], points[-1]
-    gain = compare(last.predictions, before.predictions)
     evidence = (
         f"from {before.n_train} to {last.n_train} training images, accuracy went from "
-        f"{before.accuracy.value:.3f} to {last.accuracy.value:.3f} ({_interval(gain)})."
+        f"{before.accuracy.value:.3f} to {last.accuracy.value:.3f}"
     )
-    if gain.low > 0:
-        return Verdict("more", f"More images would help: {evidence}", gain)
-    return Verdict("undecided", f"Undecided whether more images would help: {evidence}", gain)
+    gain = compare(last.predictions, before.predictions)
+    return _verdict("more", "More images would help", evidence, gain)
+
+
+def _verdict(word: str, claim: str, evidence: str, gain: Score | None = None) -> Verdict:
+    """Return the claim if the gain is significant; otherwise it is undecided."""
+    if gain is not None:
+        evidence += f" ({gain.value:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f})"
+        if gain.low > 0:
+            return Verdict(word, f"{claim}: {evidence}.", gain)
+    text = f"Undecided whether {claim[0].lower()}{claim[1:]}: {evidence}."
+    return Verdict("undecided", text, gain)
 
 
 def next_commands(settings: SweepSettings, candidate: Candidate) -> tuple[str, ...]:
@@ -138,7 +141,3 @@ def next_commands(settings: SweepSettings, candidate: Candidate) -> tuple[str, .
         f"featx fit best.h5 {fit} -o best.skops",
         f"featx finetune {network.replace('--weights', '--init')} --size {size}",
     )
-
-
-def _interval(gain: Score) -> str:
-    return f"{gain.value:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}"
