@@ -51,7 +51,7 @@ HeadInit = Literal["probe", "random"]
 ProbeClassifier = Literal["logistic", "ridge", "linear-svm"]
 
 # Settings whose flag has another name.
-_FLAGS = {"layers": "layer", "scales": "scale"}
+_FLAGS = {"layers": "layer", "scales": "scale", "settings": "set"}
 
 
 def flag_of(setting: str) -> str:

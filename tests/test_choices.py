@@ -23,8 +23,8 @@ def literals():
 
 def test_flags():
     """Underscores are hyphens, and lists have the singular."""
-    assert [flag_of(name) for name in ("layers", "scales", "class_weight", "clf")] == [
-        "--layer", "--scale", "--class-weight", "--clf",
+    assert [flag_of(name) for name in ("layers", "scales", "settings", "class_weight")] == [
+        "--layer", "--scale", "--set", "--class-weight",
     ]  # fmt: skip
 
 

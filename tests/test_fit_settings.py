@@ -103,6 +103,12 @@ def test_several_layers_without_normalisation_are_refused(store_of, solver):
     check_refusal(OptionError, *facts, codes=path, clf="ridge", normalise="none", solver=solver)
 
 
+@pytest.mark.parametrize("clf", ["knn", "auto"])
+def test_a_classifier_that_the_streamed_solver_does_not_support_is_refused(store_of, clf):
+    facts = (f"--clf {clf}", "--solver streamed", "logistic, ridge, linear-svm, sgd")
+    check_refusal(OptionError, *facts, codes=store_of(labels_of(20)), clf=clf, solver="streamed")
+
+
 def test_columns_without_a_table_are_refused(store_of):
     path = store_of(labels_of(6))
     check_refusal(OptionError, "--split-column", "--labels TABLE", codes=path, split_column="part")

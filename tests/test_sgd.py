@@ -240,7 +240,6 @@ def test_an_error_is_raised_if_every_model_diverges():
     ("given", "facts"),
     [
         ({"normalise": "centre"}, "--normalise centre.*--normalise l2, sqrt-l2 or none"),
-        ({"clf": "knn"}, "knn.*--clf with one of logistic, ridge, linear-svm, sgd"),
         ({"settings": {"solver": "saga"}}, "'solver'.*--set with one of alpha, .*--C"),
         ({"settings": {"class_weight": "heavy"}}, "class_weight.*'heavy'.*balanced"),
     ],

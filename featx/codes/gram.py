@@ -25,7 +25,7 @@ import scipy.linalg
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from featx.codes.matrix import CodeMatrix, Matrix, Rows, as_code_matrix, split_columns
+from featx.codes.matrix import CodeMatrix, Matrix, Rows, as_code_matrix, check_finite, split_columns
 from featx.codes.products import gram_matrix, inner_products
 from featx.errors import OptionError, StoreError
 
@@ -115,10 +115,7 @@ class GramCoordinates(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         for k in range(n_layers):
             inner = products(codes, k, root=self.root)
             squares = inner.diagonal()
-            if not np.isfinite(squares).all():
-                bad = int(codes.rows[k][np.flatnonzero(~np.isfinite(squares))[0]])
-                message = f"The code of row {bad} is not finite. Extract again with --overwrite."
-                raise StoreError(message)
+            check_finite(squares, codes.rows[k])
             scale = self._scale(squares, n_layers)
             self.scales_.append(scale)
             inner *= scale[:, None]

@@ -13,9 +13,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featx.errors import OptionError
+from featx.errors import OptionError, StoreError
 
-__all__ = ["CodeMatrix", "Matrix", "Rows", "as_code_matrix", "signed_root", "split_columns"]
+__all__ = [
+    "CodeMatrix",
+    "Matrix",
+    "Rows",
+    "as_code_matrix",
+    "check_finite",
+    "signed_root",
+    "split_columns",
+]
 
 Matrix = NDArray[np.floating]
 Rows = NDArray[np.integer]
@@ -187,6 +195,31 @@ def signed_root(codes: Matrix) -> Matrix:
     negative = codes < 0
     np.sqrt(np.abs(codes, out=codes), out=codes)
     return np.negative(codes, out=codes, where=negative)
+
+
+def check_finite(values: Matrix, rows: Rows) -> None:
+    """Check that all codes are finite.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, d) or (n,)
+        Codes, or their squared lengths.
+    rows : ndarray of int, shape (n,)
+        Rows of these codes in the store.
+
+    Raises
+    ------
+    StoreError
+        A code is not finite; the message has its row.
+    """
+    others = tuple(range(1, values.ndim))
+    bad = rows[np.logical_not(np.isfinite(values).all(axis=others))]
+    if len(bad):
+        message = (
+            f"The code of row {bad[0]} has a value that is not finite. Extract again with "
+            "--overwrite."
+        )
+        raise StoreError(message)
 
 
 def as_code_matrix(X: "CodeMatrix | ArrayLike", widths: Sequence[int] | None = None) -> CodeMatrix:

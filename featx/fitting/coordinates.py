@@ -18,10 +18,9 @@ from sklearn.pipeline import Pipeline
 
 from featx.cluster import Cluster
 from featx.codes.gram import GramCoordinates
-from featx.codes.matrix import CodeMatrix, Matrix
+from featx.codes.matrix import CodeMatrix, Matrix, check_finite
 from featx.codes.products import gram_matrix, gram_on_cluster
 from featx.codes.scaling import UnitRows
-from featx.errors import StoreError
 from featx.fitting.calibration import DecisionScores
 from featx.fitting.grid_search import FittedClassifier, Problem, SearchSpace
 from featx.fitting.prepare import FitJob
@@ -102,7 +101,7 @@ def coordinates_of(job: FitJob, cluster: Cluster | None = None) -> CodeCoordinat
         root, unit = normalise == "sqrt-l2", normalise != "none"
         if job.solver.name == "primal":
             block = codes.block(np.arange(len(codes)))
-            _check_finite(block, codes)
+            check_finite(block, codes.rows[0])
             coordinates[normalise] = (
                 UnitRows(codes.widths, root=root).transform(block)
                 if unit
@@ -134,13 +133,3 @@ def _in_code_space(model: FittedClassifier, gram: GramCoordinates | None) -> Fit
     elif components is not None:
         components.axes_ = components.axes_.astype(_AXES_DTYPE)
     return dataclasses.replace(model, steps=steps, estimator=estimator)
-
-
-def _check_finite(block: Matrix, codes: CodeMatrix) -> None:
-    bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
-    if len(bad):
-        message = (
-            f"The code of row {codes.rows[0][bad[0]]} has a value that is not finite. Extract "
-            "again with --overwrite."
-        )
-        raise StoreError(message)

@@ -35,12 +35,11 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from featx.choices import Calibration
 from featx.cluster import Cluster, Task, run_tasks
-from featx.codes.matrix import CodeMatrix, Matrix, Rows
+from featx.codes.matrix import CodeMatrix, Matrix, Rows, check_finite
 from featx.codes.scaling import UnitRows
 from featx.dataset.folds import make_folds
-from featx.errors import FitError, OptionError, StoreError
+from featx.errors import FitError, OptionError
 from featx.fitting.calibration import DecisionScores, calibrate, decision_scores
-from featx.fitting.classifiers import CLASSIFIERS
 from featx.fitting.grid_search import SearchSpace
 from featx.text import counted
 
@@ -139,7 +138,7 @@ def fit_streamed(
     Raises
     ------
     OptionError
-        The solver does not support the classifier, the normalisation or a setting.
+        The solver does not support the normalisation or a setting.
     FitError
         No rows can be held out, or every model diverged.
     StoreError
@@ -240,14 +239,7 @@ class _Blocks:
         # Rows are read in the order of the disk, and then put in the order of `rows`.
         order = np.argsort(rows)
         block = self.codes.block(rows[order])
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
-            bad = int(self.codes.rows[0][rows[order][np.flatnonzero(~finite)[0]]])
-            message = (
-                f"The code of row {bad} has a value that is not finite. Extract again with "
-                "--overwrite."
-            )
-            raise StoreError(message)
+        check_finite(block, self.codes.rows[0][rows[order]])
         X = np.empty((len(rows), block.shape[1]))
         X[order] = block
         if self.unit is not None:
@@ -318,11 +310,9 @@ class _Epoch:
         self, cluster: Cluster, models: Sequence[_BinaryModel]
     ) -> tuple[list[_BinaryModel], Matrix]:
         """Do the same on the workers of a cluster, each of which reads all blocks."""
-        parts = [
-            [models[k] for k in part]
-            for part in np.array_split(np.arange(len(models)), len(cluster.workers) or 1)
-            if len(part)
-        ]
+        n_parts = min(len(models), len(cluster.workers) or 1)
+        numbers = np.array_split(np.arange(len(models)), n_parts)
+        parts = [[models[k] for k in part] for part in numbers]
         tasks = (
             Task(partial(self.run, part), f"Classifiers {k + 1} of {len(parts)}")
             for k, part in enumerate(parts)
@@ -356,12 +346,10 @@ class _Model:
     def update(self, binary: list[_BinaryModel], scores: Matrix, y: Rows) -> None:
         """Take the models of an epoch, and keep their coefficients if they are the best."""
         self.binary = binary
-        self.is_finite = all(model.is_finite for model in binary)
-        if not self.is_finite:
-            return
         coef = np.concatenate([model.estimator.coef_ for model in binary])
         intercept = np.concatenate([model.estimator.intercept_ for model in binary])
-        self.is_finite = bool(np.isfinite(coef).all() and np.isfinite(intercept).all())
+        arrays_are_finite = bool(np.isfinite(coef).all() and np.isfinite(intercept).all())
+        self.is_finite = arrays_are_finite and all(model.is_finite for model in binary)
         if not self.is_finite:
             return
         predicted = scores.argmax(axis=1) if len(binary) > 1 else (scores[:, 0] > 0).astype(int)
@@ -382,15 +370,8 @@ class _Model:
 
 
 def _check(space: SearchSpace) -> str:
-    """Return the loss of the classifier, if the solver supports it with these settings."""
-    kinds, normalise, weight = space.kinds, space.normalise[0], space.settings.get("class_weight")
-    if len(kinds) != 1 or not kinds[0].supports_sgd:
-        supported = ", ".join(name for name, kind in CLASSIFIERS.items() if kind.supports_sgd)
-        message = (
-            f"--solver streamed does not support {', '.join(kind.name for kind in kinds)}. Use "
-            f"--clf with one of {supported}."
-        )
-        raise OptionError(message)
+    """Return the loss of the classifier, if the solver supports these settings."""
+    normalise, weight = space.normalise[0], space.settings.get("class_weight")
     if normalise not in ("l2", "sqrt-l2", "none"):
         message = (
             f"--solver streamed does not support --normalise {normalise}. Use --normalise l2, "
@@ -410,7 +391,7 @@ def _check(space: SearchSpace) -> str:
             "--class-weight balanced."
         )
         raise OptionError(message)
-    return str(space.settings.get("loss", _LOSSES[kinds[0].name]))
+    return str(space.settings.get("loss", _LOSSES[space.kinds[0].name]))
 
 
 def _hold_out(y: NDArray[np.str_], groups: NDArray[np.int32], seed: int) -> tuple[Rows, Rows]:
@@ -478,16 +459,15 @@ def _estimator(  # noqa: PLR0917
     steps: dict[str, Any] = {"learning_rate": "optimal"}
     if loss.startswith("squared"):
         steps = {"learning_rate": "constant", "eta0": _SQUARED_STEP / heaviest}
-    given = {
-        name: value
-        for name, value in space.settings.items()
-        if name not in ("alpha", "class_weight", "loss")
-    }
     parameters = {
-        "loss": loss,
-        "alpha": 1 / (C * n_rows * blocks.mean_square),
         "average": n_rows,  # from the second epoch on [1]_ [2]_
         "shuffle": False,  # rows are already shuffled
         "random_state": space.seed,
+        **steps,
+        **space.settings,
+        # `C` and `loss` are from the settings, and rows have the weights of their classes.
+        "alpha": 1 / (C * n_rows * blocks.mean_square),
+        "loss": loss,
+        "class_weight": None,
     }
-    return SGDClassifier(**{**parameters, **steps, **given})
+    return SGDClassifier(**parameters)

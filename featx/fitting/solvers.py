@@ -239,23 +239,21 @@ def plan_solver(
     if only is None and (wanted, solver.name) == ("auto", "gram") and width <= _FEW_FEATURES:
         with contextlib.suppress(FitError):  # too little memory
             solver = choose("primal")
-    if solver.name == "streamed":
-        kinds = tuple(kind for kind in space.kinds if kind.supports_sgd)
-    else:
-        single = (any_solver or solver.name == "primal") and n_features <= _MOST_FEATURES
-        kinds = tuple(kind for kind in space.kinds if kind.is_rotation_invariant or single)
-    if not kinds or (solver.name == "streamed" and only is None):
-        names = ", ".join(kind.name for kind in CLASSIFIERS.values() if kind.supports_sgd)
-        message = (
-            f"{counted(len(y), 'image')} with {width:,} features each can only be fitted with "
-            f"--solver streamed, which supports {names}. Use --clf with one of them."
-        )
-        raise OptionError(message)
-    if solver.is_exact:  # the streamed solver has other parameters
-        for kind in kinds:
-            check_settings(kind, space.settings, on_gram=solver.name == "gram" and not any_solver)
-    else:
+    if not solver.is_exact:
+        if only is None or not only.supports_sgd:
+            names = ", ".join(kind.name for kind in CLASSIFIERS.values() if kind.supports_sgd)
+            message = (
+                f"{counted(len(y), 'image')} with {width:,} features each are fitted with "
+                f"--solver streamed, which does not support --clf {settings.clf}. Use --clf with "
+                f"one of {names}."
+            )
+            raise OptionError(message)
         _check_streamed(settings)
+        return solver, space
+    single = (any_solver or solver.name == "primal") and n_features <= _MOST_FEATURES
+    kinds = tuple(kind for kind in space.kinds if kind.is_rotation_invariant or single)
+    for kind in kinds:
+        check_settings(kind, space.settings, on_gram=solver.name == "gram" and not any_solver)
     return solver, dataclasses.replace(space, kinds=kinds)
 
 
