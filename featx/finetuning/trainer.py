@@ -24,7 +24,7 @@ from scipy.special import logsumexp
 
 from featx.finetuning.augmentation import reseed
 from featx.finetuning.history import EpochRecord
-from featx.finetuning.inputs import TrainingInputs
+from featx.finetuning.inputs import Rows, TrainingInputs
 from featx.finetuning.network import Network
 from featx.finetuning.settings import TrainingSettings
 from featx.layers import activation_shape, layers_up_to
@@ -34,7 +34,6 @@ from featx.network.devices import memory_errors
 __all__ = ["Labels", "Trainer", "as_array", "choose_micro_batch", "logits"]
 
 Array = NDArray[Any]
-Rows = NDArray[np.integer]
 
 _STEP_FACTOR = 0.1
 # The rest is for weights, the optimizer's state, and what the estimate misses.

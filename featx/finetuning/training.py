@@ -19,22 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from featx.errors import OptionError
 from featx.finetuning.checkpoints import load_checkpoint, save_checkpoint
 from featx.finetuning.history import EpochRecord, TrainingResult
 from featx.finetuning.inputs import TrainingInputs
 from featx.finetuning.network import Network
 from featx.finetuning.settings import TrainingSettings
-from featx.finetuning.trainer import Labels, Trainer, as_array, choose_micro_batch
+from featx.finetuning.trainer import Array, Labels, Trainer, as_array, choose_micro_batch
 from featx.signatures import values_of
 
 __all__ = ["check_resumable", "train"]
 
 logger = logging.getLogger(__name__)
-
-Array = NDArray[Any]
 
 # With --schedule plateau: epochs without improvement, and the factor of the rate after them.
 _PLATEAU_EPOCHS = 2

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from featx.dataset.duplicates import find_duplicates
 from featx.dataset.folds import group_numbers, make_folds
-from featx.dataset.splits import leak_notes, make_split, usable_rows
+from featx.dataset.splits import Rows, leak_notes, make_split, usable_rows
 from featx.errors import FitError
 from featx.finetuning.trainer import Labels
 from featx.outputs import write_csv
@@ -23,8 +23,6 @@ from featx.store import Store
 from featx.text import counted
 
 __all__ = ["FinetuneSplit", "labels_of", "split_digest", "split_images", "write_split"]
-
-Rows = NDArray[np.integer]
 
 # The early-stopping set is one of so many folds of the training images: about 15 %.
 _STOPPING_FOLDS = 7
@@ -170,9 +168,8 @@ def labels_of(split: FinetuneSplit, classes: Sequence[str], *, balanced: bool) -
     balanced : bool
         Weigh the classes inversely to their frequencies in the training set.
     """
-    known = [row for row in range(len(split.y)) if split.y[row] in classes]
-    numbers = np.zeros(len(split.y), np.int64)
-    numbers[known] = np.searchsorted(classes, split.y[known].astype(str))
+    index = {name: k for k, name in enumerate(classes)}
+    numbers = np.array([index.get(label, 0) for label in split.y])  # 0 if it is in no set
     weights = np.ones(len(split.y))
     if balanced:
         counts = np.bincount(numbers[split.train_rows], minlength=len(classes))
