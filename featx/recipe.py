@@ -51,7 +51,7 @@ SCALE_STEP = 32
 # Crops of 224 pixels come from an image of 256, as in Krizhevsky et al. 2012.
 _CROPPED_FROM = 8 / 7
 
-#: Types of the fields in JSON that are not texts; of lists, the type of the items.
+#: Types of the JSON fields that are not text; for lists, the type of the items.
 _KINDS: dict[str, type] = {"layers": str, "size": int, "scales": int, "flip": bool, "crops": int}
 _LISTS = ("layers", "size", "scales")
 

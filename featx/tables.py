@@ -145,7 +145,7 @@ class Table:
         return found[0] if found else None
 
     def named(self, name: str, flag: str, error: type[FeatxError] = OptionError) -> str:
-        """Return the column with a name, which `flag` may change; raise `error` without one."""
+        """Return the column with a name; raise `error`, which suggests `flag`, if there is none."""
         found = self.find(name)
         if found is None:
             self.refuse(

@@ -156,7 +156,7 @@ class _CodeLayerOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionOptions(_NetworkOptions, LayerOptions, _CodeLayerOptions, _ListingOptions):
-    """Options of `featx plan`, which are those of `featx extract`."""
+    """Options of `featx plan`, the same as for `featx extract`."""
 
     jpeg: Annotated[Jpeg, option("Decode large JPEGs at reduced resolution, which is faster.")] = (
         "reduced"

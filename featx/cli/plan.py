@@ -19,7 +19,7 @@ def command(
 ) -> None:
     """Estimate disk space, memory and time of an extraction and a fit.
 
-    The options are those of extract. A few batches of the images are run to measure the
+    It takes the options of extract. A few batches of the images are run to measure the
     speed; no file is written.
     """
     from featx.dataset.folds import DEFAULT_FOLDS

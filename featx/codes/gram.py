@@ -35,7 +35,7 @@ __all__ = ["GramCoordinates"]
 class GramCoordinates(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Coordinates of codes in the space that the training rows span.
 
-    Inner products and distances of coordinates are those of the codes. A code that was
+    Coordinates have the same inner products and distances as the codes. A code that was
     not fitted can have a part outside the span. The length of this part is its last
     coordinate, so that distances to training codes stay exact.
 

@@ -31,7 +31,7 @@ class JoinedStores:
     Parameters
     ----------
     stores : tuple of Store
-        The stores. Labels and thumbnails are those of the first one.
+        The stores. Labels and thumbnails are taken from the first one.
     recipe : Recipe
         Recipe of the codes, with the layers in use.
     images : ImageTable

@@ -151,9 +151,9 @@ def read_tuned(path: Path | str) -> TunedNetwork:
         raise
     except READ_FAILURES as error:
         message = (
-            f"{path} is damaged, or this featx finetune did not write it: {error}. Copy it again, "
-            "run featx finetune again, or upgrade: pip install --upgrade featx. Networks of other "
-            f"programs can be used as weights: featx extract --weights {path}"
+            f"{path} is damaged, or this version of featx finetune did not write it: {error}. Copy "
+            "it again, run featx finetune again, or upgrade: pip install --upgrade featx. Networks "
+            f"of other programs can be used as weights: featx extract --weights {path}"
         )
         raise ModelError(message) from error
 

@@ -72,7 +72,7 @@ def fit(job: FitJob) -> Fit:
 
     Images of the same group, and near-duplicates, are never in both the training set and the
     test set. With the solver "gram" (see `GramCoordinates`) the codes are read in blocks, and
-    the result is that of scikit-learn on the codes.
+    the result is the same as with scikit-learn on the codes.
 
     Returns
     -------

@@ -74,7 +74,7 @@ class SolverPlan:
 
     @property
     def is_exact(self) -> bool:
-        """Whether the result is that of scikit-learn on the codes."""
+        """Whether the result is the same as with scikit-learn on the codes."""
         return self.name != "streamed"
 
 

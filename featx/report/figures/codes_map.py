@@ -36,7 +36,7 @@ def plot_map(
     explained_variance : (float, float), optional
         Fractions of the variance that the two components explain.
     ax : Axes, optional
-        Axes to draw on; by default those of a new figure. The legend is to their right.
+        Axes to draw on; by default the axes of a new figure. The legend is to their right.
 
     Returns
     -------

@@ -49,7 +49,7 @@ def plot_confusion(
         Colour by the fraction of the true class. False colours by the count, for classes of
         the same size.
     ax : Axes, optional
-        Axes to draw on; by default those of a new figure, whose size depends on the number
+        Axes to draw on; by default the axes of a new figure, whose size depends on the number
         of classes.
 
     Returns

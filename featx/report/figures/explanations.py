@@ -27,7 +27,7 @@ def plot_explanation(explanation: Explanation, ax: "Axes | None" = None) -> "Axe
     explanation : Explanation
         A result of `featx.explain`.
     ax : Axes, optional
-        Axes to draw on; by default those of a new figure.
+        Axes to draw on; by default the axes of a new figure.
 
     Returns
     -------

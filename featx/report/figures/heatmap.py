@@ -40,7 +40,7 @@ def plot_heatmap(
         Interpolate between neighbouring cells. This looks better, but hides that there is
         only one number per cell.
     ax : Axes, optional
-        Axes to draw on; by default those of a new figure.
+        Axes to draw on; by default the axes of a new figure.
 
     Returns
     -------

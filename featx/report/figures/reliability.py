@@ -25,7 +25,7 @@ def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes"
     evaluation : Evaluation
         An evaluation, with its bins.
     ax : Axes, optional
-        Axes to draw on; by default those of a new figure. The counts are above them.
+        Axes to draw on; by default the axes of a new figure. The counts are above them.
 
     Returns
     -------

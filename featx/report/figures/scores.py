@@ -51,7 +51,7 @@ def plot_layers(rows: Sequence[ScoredCandidate], ax: "Axes | None" = None) -> "A
     rows : sequence of ScoredCandidate
         Rows of a sweep, or other objects with `layers`, `pool`, `size` and `accuracy`.
     ax : Axes, optional
-        Axes to draw on; by default those of a new figure.
+        Axes to draw on; by default the axes of a new figure.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def plot_learning_curve(points: Sequence[LearningPoint], ax: "Axes | None" = Non
     points : sequence
         Objects with `n_train` and `accuracy`, in any order.
     ax : Axes, optional
-        Axes to draw on; by default those of a new figure.
+        Axes to draw on; by default the axes of a new figure.
 
     Returns
     -------

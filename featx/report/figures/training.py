@@ -34,7 +34,7 @@ def plot_training(
         Accuracies on the test set, such as ``Finetuned.scores``, drawn as horizontal lines
         with names.
     ax : Axes, optional
-        Axes to draw on; by default those of a new figure. The names are to the right of
+        Axes to draw on; by default the axes of a new figure. The names are to the right of
         the axes, and the legend is below.
 
     Returns

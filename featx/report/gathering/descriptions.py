@@ -79,8 +79,8 @@ def sweep_lead(best: ScoredCandidate, n_rows: int, expected: Score) -> tuple[str
     return (
         f"The most accurate of {counted(n_rows, 'row')} is {layers} with --pool {best.pool} at "
         f"{size} pixels: {_percent(best.accuracy.value)} ({_interval(best.accuracy)}).",
-        "The best of many rows is partly due to chance. The expected accuracy on new images, of "
-        "nested cross-validation that selects the best row in each training set, is "
+        "The best of many rows is partly due to chance. The expected accuracy on new images "
+        "is estimated by nested cross-validation, which selects the best row in each training set: "
         f"{_percent(expected.value)} ({_interval(expected)}).",
     )
 

@@ -36,7 +36,7 @@ __all__ = [
     "predict_scored",
 ]
 
-#: The consequence of whatever makes the results of the images unavailable.
+#: First part of a message; the reason follows.
 NO_IMAGES = "Images cannot be shown"
 
 # More points would hide each other, and each of them has a thumbnail in the page.

@@ -110,7 +110,7 @@ def _differ(found: Evaluation, expected: Evaluation) -> bool:
 
 
 def _note(found: Evaluation, expected: Evaluation | Missing) -> str:
-    """Return a note if the shown predictions are not those of the score."""
+    """Return a note if the shown predictions differ from the scored ones."""
     if isinstance(expected, Missing):
         return ""
     accuracy = f"{found.accuracy.value:.3f}"

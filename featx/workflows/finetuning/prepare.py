@@ -197,7 +197,7 @@ def _completed(
 
 
 def _check_own_folder(folder: Path) -> Path:
-    """Refuse a folder that holds other files than those of a fine-tuning."""
+    """Refuse a folder that holds files that featx finetune did not write."""
     if folder.is_dir():
         names = {path.name for path in folder.iterdir()}
         # A run that is killed early leaves only codes.h5, or its temporary files.
