@@ -27,7 +27,7 @@ R = TypeVar("R")
 Owner = TypeVar("Owner")
 C = TypeVar("C", bound=type)
 
-_HEADING = re.compile(r"^([A-Z][A-Za-z ]+)\n(-{3,})$", re.MULTILINE)
+_HEADING = re.compile(r"^([A-Z][A-Za-z ]+)\n-{3,}$", re.MULTILINE)
 # Where numpydoc puts the sections of a docstring.
 _ORDER = [
     "Parameters",
@@ -181,26 +181,15 @@ def _documentation(settings: Any) -> dict[str, str]:
 
 def _sections(text: str) -> dict[str, str]:
     """Divide a docstring into its sections; the one before the first heading is called ""."""
-    marks = list(_HEADING.finditer(text))
-    ends = [*(mark.start() for mark in marks), len(text)][1:]
-    first = text[: marks[0].start()] if marks else text
-    named = {
-        mark[1]: text[mark.end() : end].strip("\n") for mark, end in zip(marks, ends, strict=True)
-    }
-    return {"": first.strip(), **named}
+    first, *rest = _HEADING.split(text)
+    bodies = (body.strip("\n") for body in rest[1::2])
+    return {"": first.strip(), **dict(zip(rest[::2], bodies, strict=True))}
 
 
 def _entries(section: str) -> dict[str, str]:
     """Divide a section Parameters into entries, by the names that each describes."""
-    blocks: list[list[str]] = []
-    for line in section.splitlines():
-        if line and not line[0].isspace():
-            blocks.append([line])
-        elif blocks:
-            blocks[-1].append(line)
     entries = {}
-    for block in blocks:
-        text = "\n".join(block).rstrip()
-        for name in block[0].partition(" : ")[0].split(","):
-            entries[name.strip()] = text
+    for entry in re.split(r"\n(?=\S)", section):  # the lines after the first one are indented
+        for name in entry.partition(" : ")[0].split(","):
+            entries[name.strip()] = entry.rstrip()
     return entries

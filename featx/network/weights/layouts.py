@@ -19,7 +19,7 @@ from featx.hdf5 import READ_FAILURES, inside, objects_inside
 from featx.layers import LAYERS
 from featx.network.weights.files import damaged, open_weights
 
-__all__ = ["WEIGHTED", "Contents", "Entry", "config_names", "open_layout", "vgg19_name"]
+__all__ = ["WEIGHTED", "Entry", "config_names", "open_layout", "vgg19_name"]
 
 #: Names of the VGG19 layers that have weights, in the network's order.
 WEIGHTED = tuple(layer.name for layer in LAYERS if layer.kind != "pool")
@@ -50,28 +50,18 @@ class Entry:
     dtype: str
 
 
-@dataclass(frozen=True)
-class Contents:
-    """An open weights file and its layers.
+@contextmanager
+def open_layout(path: Path) -> Iterator[tuple[h5py.File, str, tuple[Entry, ...]]]:
+    """Open a weights file and list its layers.
 
-    Parameters
-    ----------
+    Yields
+    ------
     file : h5py.File
-        The file. It closes with the context of `open_layout`.
+        The file.
     layout : str
         Name of its layout.
     entries : tuple of Entry
         Its layers that have arrays, in the file's order.
-    """
-
-    file: h5py.File
-    layout: str
-    entries: tuple[Entry, ...]
-
-
-@contextmanager
-def open_layout(path: Path) -> Iterator[Contents]:
-    """Open a weights file and list its layers.
 
     Raises
     ------
@@ -83,7 +73,7 @@ def open_layout(path: Path) -> Iterator[Contents]:
             layout, entries = _list_entries(file, config)
         except READ_FAILURES as error:
             raise damaged(path, error) from error
-        yield Contents(file, layout, entries)
+        yield file, layout, entries
 
 
 def vgg19_name(name: str) -> str | None:

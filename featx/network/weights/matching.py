@@ -129,14 +129,13 @@ def inspect_weights(path: str | Path) -> WeightsInventory:
         The file cannot be opened, is damaged, or is not a weights file.
     """
     path = Path(path)
-    with open_layout(path) as contents:
-        entries = contents.entries
-    match = match_entries(entries)
+    with open_layout(path) as (_, layout, entries):
+        match = match_entries(entries)
     layers = {entry: name for name, entry in {**match.fits, **match.misfits}.items()}
     layers |= {entry: name for name, several in match.repeated.items() for entry in several}
     return WeightsInventory(
         path=path,
-        layout=contents.layout,
+        layout=layout,
         groups=tuple(
             WeightsGroup(label, entry.shapes, entry.dtype, layers.get(entry))
             for entry, label in _labels(entries).items()

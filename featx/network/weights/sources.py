@@ -124,7 +124,14 @@ def find_weights(
         path = fetch_imagenet(top=bool(dense), progress=progress)
         return WeightsSource(spec, path, _sha256(path))
     if spec.startswith("random:"):
-        return WeightsSource(spec, None, f"random:{_seed(spec)}")
+        seed = spec.removeprefix("random:")
+        if not (seed.isascii() and seed.isdecimal()):
+            message = (
+                f"The seed in --weights {spec} is not a whole number, 0 or greater. "
+                "Use --weights random:0"
+            )
+            raise WeightsError(message)
+        return WeightsSource(spec, None, f"random:{int(seed)}")
     return _own_file(spec, layers, renames)
 
 
@@ -163,9 +170,9 @@ def read_weights(
     if path is None:
         seed = int(source.identity.removeprefix("random:"))
         return {name: _draw(name, seed) for name in names}
-    with open_layout(path) as contents:
-        match = match_entries(contents.entries, source.rename, path)
-        require(match, contents.entries, layers, path)
+    with open_layout(path) as (file, _, entries):
+        match = match_entries(entries, source.rename, path)
+        require(match, entries, layers, path)
         if match.matched_by == "order and shapes":
             logger.warning(
                 "%s has no layer names of VGG19. Its 16 convolutions were matched by their order "
@@ -175,7 +182,7 @@ def read_weights(
         weights = {}
         for name in names:
             datasets = match.fits[name].datasets
-            kernel, bias = (_read_array(contents.file, each, name, path) for each in datasets)
+            kernel, bias = (_read_array(file, each, name, path) for each in datasets)
             weights[name] = kernel, bias
         return weights
 
@@ -197,17 +204,6 @@ def _bundled(spec: str, dense: list[str]) -> WeightsSource:
     return WeightsSource(spec, _BUNDLED, found)
 
 
-def _seed(spec: str) -> int:
-    text = spec.removeprefix("random:")
-    if not (text.isascii() and text.isdecimal()):
-        message = (
-            f"The seed in --weights {spec} is not a whole number, 0 or greater. "
-            "Use --weights random:0"
-        )
-        raise WeightsError(message)
-    return int(text)
-
-
 def _own_file(spec: str, layers: Iterable[str], rename: Renames) -> WeightsSource:
     path = Path(spec).expanduser()
     if path.is_dir():
@@ -223,9 +219,8 @@ def _own_file(spec: str, layers: Iterable[str], rename: Renames) -> WeightsSourc
             "a file. Use --weights bundled, which needs no file."
         )
         raise WeightsError(message)
-    with open_layout(path) as contents:
-        entries = contents.entries
-    require(match_entries(entries, rename, path), entries, layers, path)
+    with open_layout(path) as (_, _, entries):
+        require(match_entries(entries, rename, path), entries, layers, path)
     digest = _sha256(path)
     if rename:
         digest = hashlib.sha256(json.dumps([digest, rename]).encode()).hexdigest()
