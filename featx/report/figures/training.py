@@ -85,9 +85,9 @@ def plot_training(
             )
         axes.set_xlim(min(stopping) - 0.5, max(stopping) + 0.5)
         axes.locator_params("x", integer=True, min_n_ticks=1)
-        title = "Fine-tuning by epoch"
+        title = "Accuracy by epoch"
         if scores:
-            title += "; horizontal lines: on the test set"
+            title += " (horizontal lines: test set)"
             _draw_lines_across(axes, scores)
         finish(axes, title, "epoch", "accuracy (fraction of images)")
         # Below the tick labels and the axis label, where there are no curves.

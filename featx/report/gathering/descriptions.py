@@ -50,26 +50,26 @@ _CALIBRATIONS = {
     "isotonic": "isotonic regression, on held-out images",
     "none": "none",
 }
-_HEAD_INITS = {"probe": "with the linear probe", "random": "at random"}
+_HEAD_INITS = {"probe": "from the linear probe", "random": "at random"}
 
 
 def fit_lead(recipe: Recipe, summary: Mapping[str, Any]) -> tuple[str, ...]:
     """Describe a classifier and its accuracy in two sentences."""
     accuracy = Score(**summary["accuracy"])
     return (
-        f"The classifier is {summary['classifier']} on {_codes(recipe)}, fitted on "
+        f"The {summary['classifier']} classifier uses {_codes(recipe)}. It was fitted on "
         f"{summary['n_train']:,} images of {len(summary['labels'])} classes.",
-        f"It predicts {_percent(accuracy.value)} of {scored_images(summary)} correctly "
-        f"({_interval(accuracy)}). No image was used in the choice or the fit of the classifier "
-        "that predicts it.",
+        f"Its accuracy on {scored_images(summary)} is {_percent(accuracy.value)} "
+        f"({_interval(accuracy)}). None of these images was used to choose or to fit the "
+        "classifier that predicts it.",
     )
 
 
 def scored_images(summary: Mapping[str, Any]) -> str:
     """Describe the images that a classifier was scored on."""
     n, where = summary["n_images"], summary["scored_on"]
-    if where == "folds":
-        return f"{counted(n, 'held-out image')}, in folds"
+    if "fold" in where:
+        return f"{counted(n, 'held-out image')} ({where})"
     return f"{counted(n, 'image')} of the {where} split"
 
 
@@ -77,22 +77,23 @@ def sweep_lead(best: ScoredCandidate, n_rows: int, expected: Score) -> tuple[str
     """Describe the result of a sweep in two sentences."""
     layers, size = " + ".join(best.layers), size_text(best.size)
     return (
-        f"The most accurate of {counted(n_rows, 'row')} is {layers} with --pool {best.pool} at "
-        f"{size} pixels: {_percent(best.accuracy.value)} ({_interval(best.accuracy)}).",
-        "The best of many rows is partly due to chance. The expected accuracy on new images "
-        "is estimated by nested cross-validation, which selects the best row in each training set: "
-        f"{_percent(expected.value)} ({_interval(expected)}).",
+        f"Of {counted(n_rows, 'combination')} of layers, pooling and image size, the most accurate "
+        f"is {layers} with --pool {best.pool} at {size} pixels: {_percent(best.accuracy.value)} "
+        f"({_interval(best.accuracy)}).",
+        "The highest of many accuracies is partly due to chance. The expected accuracy on new "
+        "images is estimated by nested cross-validation, which selects the best row in each "
+        f"training set: {_percent(expected.value)} ({_interval(expected)}).",
     )
 
 
 def finetuning_lead(recipe: Recipe, facts: Mapping[str, Any]) -> tuple[str, ...]:
     """Describe what was trained, and the advice."""
     split, frozen = facts["split"], facts["training"]["freeze_until"]
-    layers = "" if frozen in {None, "none"} else f", frozen up to {frozen}"
+    layers = "" if frozen in {None, "none"} else f", with the layers up to {frozen} frozen"
     return (
-        f"VGG19 up to {recipe.layers[0]} at {size_text(recipe.size)} pixels{layers}: "
-        f"{counted(split['train'], 'training image')}, {split['early_stopping']:,} for early "
-        f"stopping, {counted(split['test'], 'test image')} ({split['test_from']}).",
+        f"VGG19 up to {recipe.layers[0]} was fine-tuned at {size_text(recipe.size)} pixels"
+        f"{layers}: {counted(split['train'], 'training image')}, {split['early_stopping']:,} for "
+        f"early stopping, {counted(split['test'], 'test image')} ({split['test_from']}).",
         facts["advice"],
     )
 
@@ -153,14 +154,14 @@ def finetuning_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         "optimizer": "optimizer",
         "lr": "learning rate",
         "schedule": "schedule",
-        "block_decay": "factor of the rate per block",
+        "block_decay": "learning rate factor per block",
         "weight_decay": "weight decay",
         "dropout": "dropout",
         "batch_size": "batch size",
         "class_weight": "class weight",
         "seed": "seed",
     }
-    training, head = facts["training"], facts["head"]
+    training, head, n_epochs = facts["training"], facts["head"], len(facts["history"]) - 1
     hidden = " - ".join(map(str, head["hidden"])) or "linear"
     return (
         ("head", f"{hidden}, initialised {_HEAD_INITS[head['init']]}"),
@@ -169,7 +170,7 @@ def finetuning_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
             for name, words in names.items()
             if training.get(name) not in {None, "none", 0}
         ),
-        ("epochs", f"{len(facts['history']) - 1}, best {facts['best_epoch']} ({facts['ended']})"),
+        ("epochs", f"{n_epochs} ({facts['ended']}); the best is epoch {facts['best_epoch']}"),
         ("duration", f"{facts['seconds']:g} s"),
     )
 
@@ -218,18 +219,10 @@ def _flags(recipe: Recipe, provenance: Mapping[str, Any]) -> str:
     """Return the images and the options of an extraction that differ from the defaults."""
     given = {
         "layer": recipe.layers,
-        "pool": recipe.pool,
+        **{name: value for name, value in vars(recipe).items() if name not in {"layers", "scales"}},
         "size": None if recipe.scales else size_text(recipe.size),
-        "crops": recipe.crops,
-        "scales_join": recipe.scales_join,
-        "resize": recipe.resize,
-        "jpeg": recipe.jpeg,
-        "preprocess": recipe.preprocess,
-        "precision": recipe.precision,
-        "dtype": recipe.dtype,
         "weights": str(provenance.get("weights", "bundled")),
         "scale": recipe.scales,
-        "flip": recipe.flip,
         "rename": provenance.get("rename"),
     }
     images = _typed(provenance.get("root", "IMAGES"))
@@ -272,7 +265,7 @@ def _percent(value: float) -> str:
 
 
 def _interval(score: Score) -> str:
-    return f"95 % interval {_percent(score.low)} to {_percent(score.high)}"
+    return f"95\u00a0% interval {_percent(score.low)} to {_percent(score.high)}"
 
 
 def _number(value: Any) -> str:

@@ -70,13 +70,13 @@ def predict_scored(job: FitJob, model: Model) -> ImageResults:
     else:
         predictions = predict_rows(job, model.predict_proba, model.classes, split.score_rows)
         by = "this classifier, which was not fitted on them"
-    return image_results(job, predictions, f"Predictions of the images of {where} by {by}.")
+    return image_results(job, predictions, f"The images of {where} are predicted by {by}.")
 
 
 def predict_held_out(job: FitJob) -> ImageResults:
     """Predict images by cross-validation: the training images, if there are splits."""
     how = (
-        f"Predictions of {job.settings.folds} folds, made again for this page: each image is "
+        f"Cross-validation with {job.settings.folds} folds, repeated for this page: each image is "
         "predicted by a classifier that was fitted without its fold."
     )
     return image_results(job, cross_validate(job), how)

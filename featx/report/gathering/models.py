@@ -122,7 +122,7 @@ def _note(found: Evaluation, expected: Evaluation | Missing) -> str:
     if found.confusion == expected.confusion:
         return ""
     return (
-        f"The shown predictions differ slightly from those of the score: their accuracy is "
-        f"{accuracy} instead of {expected.accuracy.value:.3f}, because for the score each fold "
-        "chose its own classifier and normalisation."
+        "The shown predictions differ slightly from those of the score, because for the score each "
+        f"fold chose its own classifier and normalisation. Their accuracy is {accuracy}; that of "
+        f"the score is {expected.accuracy.value:.3f}."
     )

@@ -37,7 +37,8 @@ def sweep_contents(path: Path) -> Contents:
     ]
     if facts["final"]:
         final = facts["final"]
-        bars.append((f"best row, scored once on {final['scored_on']}", Score(**final["accuracy"])))
+        name = f"best row, scored once on the {final['scored_on']} split"
+        bars.append((name, Score(**final["accuracy"])))
     found = or_missing(NO_IMAGES, lambda: _image_results(folder, facts, best))
     results, recipe = (found, ()) if isinstance(found, Missing) else found
     purposes = ("Codes of the best row", "Classifier on them", "Fine-tuning")
@@ -47,7 +48,7 @@ def sweep_contents(path: Path) -> Contents:
         lead=sweep_lead(best, len(part.rows), expected),
         facts=recipe,
         bars=tuple(bars),
-        scored_on="held-out images, in folds",
+        scored_on="held-out images (cross-validation)",
         evaluation=results if isinstance(results, Missing) else results.evaluation,
         image_results=results,
         notes=tuple(map(printable, facts["notes"])),
