@@ -36,13 +36,13 @@ class ExplanationJob(PredictionJob):
         The class to explain for each image; None for the predicted class.
     approximate_because : str or None
         Why the decision score is not a sum over positions; None if it is.
-    cells : tuple of int
-        Rows and columns of the grid over which the grey square is moved.
+    cells : int
+        Number of cells on each side of the grid over which the grey square is moved.
     """
 
     labels: tuple[str | None, ...]
     approximate_because: str | None
-    cells: tuple[int, int]
+    cells: int
 
     @property
     def method(self) -> Method:
@@ -88,9 +88,7 @@ def prepare_explanation(settings: ExplanationSettings) -> ExplanationJob:
         )
         raise OptionError(message)
     because = why_not_exact(model)
-    return ExplanationJob(
-        **vars(job), labels=labels, approximate_because=because, cells=(cells, cells)
-    )
+    return ExplanationJob(**vars(job), labels=labels, approximate_because=because, cells=cells)
 
 
 def figure_paths(job: ExplanationJob, folder: Path, *, overwrite: bool = False) -> tuple[Path, ...]:

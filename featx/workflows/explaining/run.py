@@ -193,20 +193,17 @@ class _Explainer:
             scores.append(model_decision_scores(self.model, rows)[:, k])
         return {
             "constant": None,
-            "contributions": (decision - np.concatenate(scores)).reshape(self.job.cells),
+            "contributions": (decision - np.concatenate(scores)).reshape(self.job.cells, -1),
             "maps": {},
             "extent": views[-1].shape[:2],
         }
 
 
-def _occluded(pixels: NDArray[np.uint8], cells: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+def _occluded(pixels: NDArray[np.uint8], cells: int) -> Iterator[NDArray[np.uint8]]:
     """Yield the image with each cell of a grid grey in turn, row by row."""
-    edges = [
-        np.linspace(0, length, n + 1).round().astype(int)
-        for length, n in zip(pixels.shape, cells, strict=False)
-    ]
-    for top, bottom in itertools.pairwise(edges[0]):
-        for left, right in itertools.pairwise(edges[1]):
+    rows, columns = (np.linspace(0, n, cells + 1).round().astype(int) for n in pixels.shape[:2])
+    for top, bottom in itertools.pairwise(rows):
+        for left, right in itertools.pairwise(columns):
             occluded = pixels.copy()
             occluded[top:bottom, left:right] = PAD_COLOUR
             yield occluded
