@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from featx.errors import OptionError
 from featx.metrics.evaluation import Evaluation
 from featx.report.axes import AS_IT_IS, BLUE, axes_for, ink_of, shown
-from featx.report.figures.drawing import LETTER, add_bar, colour_map, name_ticks, rgb
+from featx.report.figures.drawing import LETTER, add_bar, colour_map, name_ticks
 from featx.text import counted
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ def plot_confusion(
     margin = 0.8 + LETTER * 10 / 72 * max(map(len, names))
     with axes_for(ax, (side + margin, side + margin)) as axes:
         scale = _scale_of(counts, normalise=normalise)
-        cell = _cell_points(axes, k)
+        # An estimate of the size of a cell in points; the layout is known when it is drawn.
+        box = axes.get_window_extent()
+        cell = float(min(box.width, box.height) / k * 72 / axes.figure.dpi)
         if k <= _MAX_CELL_CLASSES:
             _draw_cells(axes, scale.to_rgba(values), values)
         else:
@@ -125,12 +127,6 @@ def _counts(
     return counts, names
 
 
-def _cell_points(axes: "Axes", k: int) -> float:
-    """Return an estimate of the size of a cell; the layout is known when it is drawn."""
-    box = axes.get_window_extent()
-    return float(min(box.width, box.height) / k * 72 / axes.figure.dpi)
-
-
 def _scale_of(counts: NDArray[np.integer], *, normalise: bool) -> "ScalarMappable":
     """Return the colour scale of the cells, from transparent to blue."""
     from matplotlib.cm import ScalarMappable
@@ -138,7 +134,7 @@ def _scale_of(counts: NDArray[np.integer], *, normalise: bool) -> "ScalarMappabl
 
     # The square root makes small values visible next to large ones.
     norm = PowerNorm(0.5, 0, 1 if normalise else max(1, int(counts.max())))
-    return ScalarMappable(norm, colour_map([(0, (*rgb(BLUE), 0)), (1, (*rgb(BLUE), 1))]))
+    return ScalarMappable(norm, colour_map([(0, (BLUE, 0)), (1, (BLUE, 1))]))
 
 
 def _draw_cells(

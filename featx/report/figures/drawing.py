@@ -24,7 +24,6 @@ __all__ = [
     "draw_scores",
     "finish",
     "name_ticks",
-    "rgb",
 ]
 
 #: A marker for each of COLOURS, for prints without colours.
@@ -45,15 +44,8 @@ def name_ticks(
     axes.set_xticks(ticks, names, **settings, **AS_IT_IS)
 
 
-def rgb(colour: str) -> tuple[float, float, float]:
-    """Return a colour as red, green and blue, each from 0 to 1."""
-    from matplotlib.colors import to_rgb
-
-    return to_rgb(colour)
-
-
-def colour_map(colours: Sequence[tuple[float, tuple[float, ...]]]) -> "Colormap":
-    """Return a colour map from pairs of a position, from 0 to 1, and a colour."""
+def colour_map(colours: Sequence[tuple[float, tuple[str, float]]]) -> "Colormap":
+    """Return a colour map from positions, from 0 to 1, each with a colour and its opacity."""
     from matplotlib.colors import LinearSegmentedColormap
 
     # With an odd number of steps, one is exactly in the middle.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from featx.errors import OptionError
 from featx.report.axes import BLUE, VERMILLION, axes_for
-from featx.report.figures.drawing import add_bar, colour_map, rgb
+from featx.report.figures.drawing import add_bar, colour_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,12 +119,11 @@ def draw_heat(
     height, width = grey.shape
     # Black is drawn as grey, because colours would be invisible on black.
     axes.imshow(grey, "gray", vmin=-160, vmax=255, extent=(0, width, height, 0))
-    against, in_favour = rgb(BLUE), rgb(VERMILLION)
-    ends = [(0, (*against, _MAX_OPACITY)), (1, (*in_favour, _MAX_OPACITY))]
-    middle = [(0.5, (*against, 0)), (0.5, (*in_favour, 0))]
+    against = [(0, (BLUE, _MAX_OPACITY)), (0.5, (BLUE, 0))]
+    in_favour = [(0.5, (VERMILLION, 0)), (1, (VERMILLION, _MAX_OPACITY))]
     cells = axes.imshow(
         contributions,
-        colour_map([ends[0], *middle, ends[1]]),
+        colour_map([*against, *in_favour]),
         vmin=-most,
         vmax=most,
         extent=(0, extent[1], extent[0], 0),
