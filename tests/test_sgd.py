@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
 
@@ -231,6 +231,21 @@ def test_an_error_is_raised_if_every_model_diverges():
     diverges = {"learning_rate": "constant", "eta0": 1e300, "loss": "squared_error"}
     with pytest.raises(FitError, match=r"--set.*--normalise l2.*--C 1"):
         run(X, y, settings=diverges)
+
+
+def test_a_penalty_ends_if_one_of_its_classes_overflows_in_the_first_block():
+    """The other classes have coefficients of another shape then."""
+    X, _ = make_codes(12)
+    estimator = SGDClassifier(
+        learning_rate="constant", eta0=1e300, loss="squared_error", average=99
+    )
+    model = sgd._Model(1.0, estimator, np.array(["a", "b", "c"]))
+    model.binary[0].estimator.set_params(eta0=1e-9)
+    for each in model.binary:
+        each.step(X.astype(float), np.arange(12) % 3, None)
+    assert [each.is_finite for each in model.binary] == [True, False, False]
+    model.update(model.binary, np.zeros((12, 3)), np.arange(12) % 3)
+    assert not model.is_finite
 
 
 # refusals

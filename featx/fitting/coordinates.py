@@ -97,17 +97,16 @@ def coordinates_of(job: FitJob, cluster: Cluster | None = None) -> CodeCoordinat
     coordinates: dict[str, Matrix] = {}
     grams: dict[str, GramCoordinates] = {}
     gflops = None
+    if job.solver.name == "primal":
+        block = codes.block(np.arange(len(codes)))
+        check_finite(block, codes.rows[0])
+        for normalise in job.space.normalise:
+            rows = UnitRows(codes.widths, root=normalise == "sqrt-l2")
+            is_unit = normalise != "none"
+            coordinates[normalise] = rows.transform(block) if is_unit else block.astype(np.float64)
+        return CodeCoordinates(codes, Problem(coordinates, job.y), grams, gflops)
     for normalise in job.space.normalise:
         root, unit = normalise == "sqrt-l2", normalise != "none"
-        if job.solver.name == "primal":
-            block = codes.block(np.arange(len(codes)))
-            check_finite(block, codes.rows[0])
-            coordinates[normalise] = (
-                UnitRows(codes.widths, root=root).transform(block)
-                if unit
-                else block.astype(np.float64)
-            )
-            continue
         # "l2" and "centre" have the same Gram matrix.
         gram = next((g for g in grams.values() if (g.root, g.unit) == (root, unit)), None)
         if gram is None:

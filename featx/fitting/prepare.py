@@ -160,11 +160,9 @@ def _fewest_fitted(
     splits: Sequence[DataSplit], y: NDArray[np.str_], groups: NDArray[np.int32], seed: int
 ) -> int:
     """Return the size of the smallest training set, including those of the search."""
-    sizes = [len(split.fit_rows) for split in splits]
-    for split in splits:
-        _, pairs = inner_folds(split, y, groups, seed)
-        sizes += [len(fitted) for fitted, _ in pairs]
-    return min(sizes)
+    pairs = [pair for split in splits for pair in inner_folds(split, y, groups, seed)[1]]
+    fitted = [*(split.fit_rows for split in splits), *(rows for rows, _ in pairs)]
+    return min(len(rows) for rows in fitted)
 
 
 def _check_components(components: int, width: int, fewest: int) -> list[str]:

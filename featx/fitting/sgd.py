@@ -346,10 +346,13 @@ class _Model:
     def update(self, binary: list[_BinaryModel], scores: Matrix, y: Rows) -> None:
         """Take the models of an epoch, and keep their coefficients if they are the best."""
         self.binary = binary
+        # After an overflow in the first block, coefficients have another shape.
+        self.is_finite = all(model.is_finite for model in binary)
+        if not self.is_finite:
+            return
         coef = np.concatenate([model.estimator.coef_ for model in binary])
         intercept = np.concatenate([model.estimator.intercept_ for model in binary])
-        arrays_are_finite = bool(np.isfinite(coef).all() and np.isfinite(intercept).all())
-        self.is_finite = arrays_are_finite and all(model.is_finite for model in binary)
+        self.is_finite = bool(np.isfinite(coef).all() and np.isfinite(intercept).all())
         if not self.is_finite:
             return
         predicted = scores.argmax(axis=1) if len(binary) > 1 else (scores[:, 0] > 0).astype(int)

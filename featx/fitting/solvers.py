@@ -157,12 +157,9 @@ def choose_solver(
     """
     check_choice("solver", solver, choices_of(Solver))
     free = int(psutil.virtual_memory().available * _MEMORY_FRACTION) if free is None else free
-    plans = {
-        name: estimate_cost(
-            name, n_images, n_features, n_classes, n_searches, components=components
-        )
-        for name in get_args(SolverName)
-    }
+    sizes = (n_images, n_features, n_classes, n_searches)
+    names = get_args(SolverName)
+    plans = {name: estimate_cost(name, *sizes, components=components) for name in names}
     if solver != "auto":
         plan = plans[solver]
         if plan.n_bytes > free:
