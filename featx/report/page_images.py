@@ -75,11 +75,6 @@ class PageImages:
         """Return the thumbnails, by number, up to the maximum."""
         return self._images.thumbnails[list(self._numbers)[:MAX_THUMBNAILS]]
 
-    @property
-    def n_without_thumbnail(self) -> int:
-        """Number of images beyond the maximum."""
-        return max(0, len(self._numbers) - MAX_THUMBNAILS)
-
     def facts(self) -> list[dict[str, Any]]:
         """Return path, label and prediction of each image, by number."""
         images, found = self._images, []

@@ -121,23 +121,14 @@ def _images(
         for number, i in zip(numbers(shown), shown, strict=True):
             button = (str(number), f"{images.path[i]}, {images.label[i]}")
             points[f"class-{classes.index(images.label[i])}"].append(button)
-    data = {
-        "cells": {
-            cell.key: {
-                "description": cell.description,
-                "n": cell.n,
-                "images": numbers(cell.images),
-            }
-            for cell in cells
-        },
-        "images": page_images.facts(),
-        "columns": COLUMNS,
+    of_cells = {
+        cell.key: {"description": cell.description, "n": cell.n, "images": numbers(cell.images)}
+        for cell in cells
     }
     found |= {
         "mistakes": mistakes[:_MAX_CONFUSIONS],
-        "n_without_thumbnail": page_images.n_without_thumbnail,
         "sheet": safe(thumbnail_sheet(page_images.thumbnails())),
-        "data": data,
+        "data": {"images": page_images.facts(), "cells": of_cells, "columns": COLUMNS},
     }
     buttons = {f"cell-{cell.key}": [(cell.key, cell.description)] for cell in cells}
     return found, {"confusion": buttons, "map": points}
