@@ -48,7 +48,8 @@ STYLE: list[str | dict[str, Any]] = [
 #: For text with names of the user, in which $ and backslash have no special meaning.
 AS_IT_IS: dict[str, Any] = {"parse_math": False, "usetex": False}
 
-_JOINERS = "\u200c\u200d"  # invisible, but needed between letters of Persian and parts of emoji
+# A space without a line break, and joiners of letters of Persian and of parts of emoji.
+_KEPT = "\u00a0\u200c\u200d"
 
 
 @contextmanager
@@ -124,7 +125,7 @@ def shown(word: str, most: int = 28) -> str:
     'two lines and �[31m red'
     """
     seen = "".join(
-        each if each.isprintable() or each in _JOINERS else " " if each.isspace() else "\ufffd"
+        each if each.isprintable() or each in _KEPT else " " if each.isspace() else "\ufffd"
         for each in str(word)
     )
     if len(seen) <= most:
