@@ -24,7 +24,7 @@ def command(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw heat maps of the contribution of each position to a decision score.
+    """Draw heat maps of the contributions to a decision score.
 
     For a linear classifier, the contributions of all positions and a constant add up to the
     decision score exactly. For other classifiers, occlusion approximates them: a grey square
