@@ -160,6 +160,7 @@ def kill_at(command, folder, line, delay):
     return process.returncode
 
 
+@pytest.mark.slow
 def test_a_killed_run_gives_the_same_results(run, home, program):
     """The same command, killed twice at random moments, gives the results of an uninterrupted
     run."""

@@ -518,9 +518,10 @@ def test_augmented_copies_are_stored_and_used_again(data, tmp_path):
     assert again.training.resumed == 0
 
 
+@pytest.mark.slow
 def test_augmented_copies_are_the_same_after_an_interruption(data, tmp_path):
     """The augmentation of an image does not depend on the other images of its batch."""
-    settings = {"cache": 1, "augment": "flip"} | TINY | {"epochs": 1}
+    settings = {"cache": 1, "augment": "lecture"} | TINY | {"epochs": 1}
     featx.finetune(data, output=tmp_path / "straight", **settings)
     stages, passes = [], []
 

@@ -152,6 +152,7 @@ def test_a_command_of_a_page_makes_the_same_model(tmp_path, make_store, run):
     assert again == json.loads(json.dumps(made))
 
 
+@pytest.mark.slow
 def test_a_note_if_predictions_are_not_those_of_the_score(tmp_path, make_store):
     """With --clf auto each fold chose a classifier; the page uses the saved one."""
     featx.fit(

@@ -652,6 +652,7 @@ def test_a_stopped_run_is_resumed_with_the_same_result(name, tmp_path):
         assert straight.history[3].rate < tuner.RESUMED[name].rate
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_with_the_same_result(tmp_path):
     checkpoint, seed = tmp_path / "killed.h5", random.SystemRandom().randrange(10**6)
     print("seed", seed)  # pytest shows it if the test fails
