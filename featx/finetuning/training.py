@@ -27,6 +27,7 @@ from featx.finetuning.network import Network
 from featx.finetuning.settings import TrainingSettings
 from featx.finetuning.trainer import Array, Labels, Trainer, as_array, choose_micro_batch
 from featx.signatures import values_of
+from featx.text import counted
 
 __all__ = ["check_resumable", "train"]
 
@@ -106,7 +107,7 @@ def train(
         if record is not None:
             progress(record, settings.epochs)
     trainer.restore(state.best_weights, [])
-    ended = state.ended or f"all {settings.epochs} epochs completed"
+    ended = state.ended or f"{counted(settings.epochs, 'epoch')} completed"
     return TrainingResult(tuple(state.history), state.best, ended, resumed, size)
 
 
@@ -142,7 +143,7 @@ def _add(
     if settings.schedule == "plateau" and since and since % _PLATEAU_EPOCHS == 0:
         state.plateau *= _PLATEAU_FACTOR
     if since >= settings.patience:
-        state.ended = f"no improvement in {since} epochs"
+        state.ended = f"no improvement in {counted(since, 'epoch')}"
 
 
 def _save(path: Path, facts: Mapping[str, Any], state: _State) -> None:

@@ -16,6 +16,7 @@ from featx.fitting.coordinates import coordinates_of
 from featx.fitting.cross_validation import HeldOutPredictions, cross_validate
 from featx.fitting.prepare import FitJob
 from featx.metrics.intervals import Score
+from featx.text import counted
 
 __all__ = ["LearningPoint", "learning_curve"]
 
@@ -79,7 +80,7 @@ def learning_curve(
         if fraction < 1 and fewest < _FEWEST_PER_CLASS:
             notes.append(
                 f"The learning curve has no point at {fraction:.0%} of the images, which leaves "
-                f"{fewest} training images of a class; it needs {_FEWEST_PER_CLASS}."
+                f"{counted(fewest, 'training image')} of a class; it needs {_FEWEST_PER_CLASS}."
             )
             continue
         smaller = [
