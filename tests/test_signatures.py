@@ -1,6 +1,7 @@
 """Functions take the fields of settings classes: signatures, documentation and static types."""
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -217,7 +218,7 @@ def test_every_verb_is_checked():
 @pytest.mark.slow
 def test_type_checkers_reject_wrong_arguments(tmp_path):
     """mypy --strict: unknown keywords, missing arguments and wrong choices of every function."""
-    root = Path(featx.__file__).parents[1]
+    root = Path(__file__).parents[1]
     lines = ["from typing import Any", "import featx", "anything: Any = None"]
     expected = {}
     for name, function in public_functions():
@@ -228,7 +229,12 @@ def test_type_checkers_reject_wrong_arguments(tmp_path):
     file.write_text("\n".join(lines) + "\n")
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", root / "pyproject.toml"]
     found = subprocess.run(
-        [*command, file], cwd=root, capture_output=True, text=True, check=False
+        [*command, file],
+        cwd=root,
+        env=os.environ | {"MYPYPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout
     rejected = {int(line) for line in re.findall(r"calls\.py:(\d+): error", found)}
     wrong = [
