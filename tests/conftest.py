@@ -17,7 +17,7 @@ from featx.store import ImageFacts, StoreWriter, create_store
 
 def pytest_collection_modifyitems(items):
     """Begin with the test that takes longest, so that no process waits for it at the end."""
-    items.sort(key=lambda item: item.name != "test_every_command_runs_and_prints_what_is_shown")
+    items.sort(key=lambda item: item.name != "test_the_tour_runs_and_prints_what_is_shown")
 
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}

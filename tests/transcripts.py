@@ -49,7 +49,15 @@ def folder_with_data(folder: Path) -> Path:
 
 
 def printed(command: str, folder: Path) -> list[str]:
-    """Run a command in bash and return the lines that it prints."""
+    """Run a command in bash and return the lines that it prints.
+
+    .ci/run has run one already, in a new environment: FEATX_MAIN_JOB names a file of that
+    command and of the lines that it printed.
+    """
+    if recorded := os.environ.get("FEATX_MAIN_JOB"):
+        first, *lines = Path(recorded).read_text(encoding="utf-8").splitlines()
+        if first == f"$ {command}":
+            return lines
     ended = subprocess.run(
         ["bash", "-ec", command.removeprefix(INSTALL)],
         cwd=folder,
