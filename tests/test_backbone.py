@@ -448,6 +448,7 @@ print(4 * activation_bytes(recipe) / (peak - before))
 """
 
 
+@pytest.mark.slow
 def test_devices_and_memory_of_tensorflow():
     """Codes are computed on the chosen device, and the estimate of memory is right to 1.5."""
     has_proc = Path("/proc/self/status").exists()

@@ -476,6 +476,7 @@ def test_a_cache_without_augmentation_changes_no_loss(made, data, tmp_path):
     assert one[0] - one[-1] > 1e-3  # something was trained
 
 
+@pytest.mark.slow
 def test_augmented_copies_are_stored_and_used_again(data, tmp_path):
     """Each activation of a copy is of the image or of its mirror image; a perceptron of two
     classes is trained on them, and a second run uses the stored ones."""

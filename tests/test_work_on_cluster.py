@@ -189,6 +189,7 @@ def test_several_stores_in_one_pass(home, threads, tmp_path, monkeypatch):
     assert outputs["there"] == outputs["here"]
 
 
+@pytest.mark.slow
 def test_a_sweep_on_a_cluster_equals_a_sweep_in_one_process(home, threads, tmp_path):
     """A sweep on a cluster has the same rows and the same final accuracy."""
     found = {}
