@@ -1,6 +1,5 @@
 """The results of a sweep, and the files that hold them: sweep.json and sweep.csv."""
 
-import csv
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from featx.fitting import Fit
 from featx.fitting.cross_validation import HeldOutPredictions, compare
 from featx.fitting.learning_curve import LearningPoint
 from featx.metrics import Score
-from featx.outputs import whole_file
+from featx.outputs import whole_file, write_csv
 from featx.recipe import size_text
 from featx.text import printable
 from featx.workflows.sweeping.prepare import Candidate
@@ -172,20 +171,18 @@ def write_sweep(found: Sweep) -> None:
     """Write sweep.json and sweep.csv into the folder of a sweep."""
     with whole_file(found.folder / "sweep.json") as temporary:
         temporary.write_text(json.dumps(found.to_dict(), indent=2))
-    with (
-        whole_file(found.folder / "sweep.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        for row in found.rows:
-            scores = {
-                **dataclasses.asdict(row.accuracy),
-                "accuracy": row.accuracy.value,
-                "balanced_accuracy": row.balanced_accuracy.value,
-            }
-            words = {"layers": "+".join(row.layers), "size": size_text(row.size)}
-            writer.writerow({**vars(row), **scores, **words})
+    table = []
+    for row in found.rows:
+        cells = {
+            **vars(row),
+            **dataclasses.asdict(row.accuracy),
+            "accuracy": row.accuracy.value,
+            "balanced_accuracy": row.balanced_accuracy.value,
+            "layers": "+".join(row.layers),
+            "size": size_text(row.size),
+        }
+        table.append([cells[name] for name in _COLUMNS])
+    write_csv(found.folder / "sweep.csv", _COLUMNS, table)
 
 
 def read_sweep(path: Path | str) -> dict[str, Any]:
