@@ -53,7 +53,7 @@ class Archive:
     scheme : {"zip", "tar"}
         Kind of the archive.
     file : file object
-        Its bytes, seekable; closed when the archive is no longer used.
+        A seekable stream of its bytes. It is closed when the archive is no longer used.
 
     Raises
     ------
