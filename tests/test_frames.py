@@ -218,11 +218,15 @@ def test_rows_and_columns_are_those_of_numpy(path, data, split):
     assert y.tolist() == labels.tolist()
 
 
-def test_a_missing_column_fails(path):
-    """A column after the last one is an error, with one layer and with two."""
-    for layer, width in (("block1_conv1", 64), (None, 192)):
-        with pytest.raises(IndexError, match=f"index {width} "):
-            read_arrays(path, layer, columns=[width])
+@pytest.mark.parametrize("layer", ["block1_conv1", None])
+@pytest.mark.parametrize("name", ["rows", "columns"])
+@pytest.mark.parametrize(
+    "wrong", [[500], [-500], [True, False], 0.5, ["a"], [[0]], "a", slice("a")]
+)
+def test_a_selection_of_what_is_not_there_is_refused(path, layer, name, wrong):
+    """Rows and columns that do not exist get featx's error, which names the argument."""
+    with pytest.raises(OptionError, match=f"^{name} "):
+        read_arrays(path, layer, **{name: wrong})
 
 
 @pytest.mark.parametrize("failed", [{}, {0: "x", 1: "x"}])

@@ -603,8 +603,38 @@ def test_reading_rows_is_fancy_indexing(rows, layer, nine):
 
 def test_reading_a_missing_row_fails(store):
     """A row after the last one is an error."""
-    with pytest.raises(IndexError, match="index 9 "):
+    with pytest.raises(OptionError, match=r"^rows .*9"):
         store.read_rows("block1_conv1", np.array([9]))
+
+
+def test_a_store_is_shown_in_a_few_lines(tmp_path, make_store):
+    """The text of a store of 3,000 images has its facts, not its rows."""
+    labels = ["a", "b", "c"] * 1000
+    store = open_store(make_store(tmp_path / "codes.h5", random_codes(3000), labels, pending=[7]))
+    for fact in ("3,000", "codes.h5", "block1_conv1", "64", "not complete"):
+        assert fact in repr(store)
+    assert "2,999" in repr(store.images)
+    assert max(len(repr(store)), len(repr(store.images))) < 300
+
+
+def test_further_members_are_found_and_do_not_hinder_writing(tmp_path):
+    """Members of other programs, which the format allows, are listed; rows are still written."""
+    path = empty_store(tmp_path / "codes.h5", 3)
+    assert open_store(path).further_members() == ()
+    with h5py.File(path, "r+") as file:
+        file["codes/umap"] = np.zeros((3, 2))
+        file["images/age"] = np.arange(3)
+        file.create_group("codes/notes")
+        file["summary"] = "written by another program"
+        file["codes/link"] = h5py.ExternalLink("missing.h5", "/x")
+        file.attrs["author"] = "somebody"
+    own = {"codes/umap", "images/age", "codes/notes", "summary", "codes/link", "author"}
+    assert set(open_store(path).further_members()) == own
+    codes = random_codes(3)
+    with StoreWriter(path) as writer:
+        writer.write_done(np.arange(3), codes, facts_of(range(3)))
+        writer.finish()
+    assert np.array_equal(open_store(path).codes("block1_conv1"), codes["block1_conv1"])
 
 
 def test_a_file_truncated_while_it_is_read_is_an_error(store, monkeypatch):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featx.errors import OptionError, StoreError
 from featx.store.layout import Status
-from featx.store.reading import Store, open_store
+from featx.store.reading import Store, checked_selection, open_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,28 +153,24 @@ def read_arrays(
     StoreError
         The file is not a store, is damaged, or no image has a label.
     OptionError
-        The store does not have the layer or the split.
+        The store does not have the layer, the split, the rows or the columns.
     """
     store = open_store(path)
     layers = store.check_layers(layer)
     chosen = labelled_rows(store, select_rows(store, split))
     if rows is not None:
-        chosen = chosen[_index(rows)]
+        chosen = chosen[checked_selection("rows", rows, len(chosen))]
+    n_features = store.recipe.with_layers(layers).n_features
+    if columns is not None:
+        columns = checked_selection("columns", columns, n_features)
     labels = store.images.label[chosen].astype(str)
     if len(layers) == 1 and len(chosen) and bool(np.all(np.diff(chosen) == 1)):
         codes = store.flat_codes(layers[0])[chosen[0] : chosen[-1] + 1]
-        return (codes if columns is None else codes[:, _index(columns)]), labels
+        return (codes if columns is None else codes[:, columns]), labels
     if columns is None:
         return store.read_codes(layers, chosen), labels
-    positions = np.arange(store.recipe.with_layers(layers).n_features)[_index(columns)]
+    positions = np.arange(n_features)[columns]
     return _read_columns(store, layers, chosen, positions), labels
-
-
-def _index(selection: slice | ArrayLike) -> slice | NDArray[np.integer]:
-    if isinstance(selection, slice):
-        return selection
-    index = np.asarray(selection)
-    return index if index.size else index.astype(np.intp)  # np.asarray([]) has floats
 
 
 def _read_columns(

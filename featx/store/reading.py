@@ -8,6 +8,7 @@ read through HDF5. This file does not know what the codes are used for.
 import hashlib
 import itertools
 import json
+import reprlib
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,16 +18,18 @@ from typing import Any, Literal
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from featx.errors import FeatxError, OptionError, StoreError
 from featx.hdf5 import READ_FAILURES, NotInsideError, check_held, inside
 from featx.recipe import Recipe
 from featx.store.layout import FORMAT, FORMAT_VERSION, THUMBNAIL_SHAPE, Status
+from featx.text import counted, printable
 
-__all__ = ["ImageTable", "Store", "adjacent_rows", "open_store"]
+__all__ = ["ImageTable", "Store", "adjacent_rows", "checked_selection", "open_store"]
 
 _BLOCK_BYTES = 32_000_000
+_ATTRIBUTES = ("format", "format_version", "recipe", "provenance")
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,10 @@ class ImageTable:
     def __len__(self) -> int:
         return len(self.path)
 
+    def __repr__(self) -> str:
+        n_done, n_failed = int(self.done.sum()), int((self.status == Status.FAILED).sum())
+        return f"<{counted(len(self), 'image')}: {n_done:,} done, {n_failed:,} failed>"
+
 
 @dataclass(frozen=True)
 class Store:
@@ -93,6 +100,28 @@ class Store:
     classes: tuple[str, ...]
     images: ImageTable
     complete: bool
+
+    def __repr__(self) -> str:
+        layers = ", ".join(self.recipe.layers)
+        state = "complete" if self.complete else "not complete"
+        return (
+            f"<Store {printable(self.path)}: {counted(len(self.images), 'image')} of "
+            f"{counted(len(self.classes), 'class', 'classes')}, codes of {layers} with "
+            f"{self.recipe.n_features:,} features, {state}>"
+        )
+
+    def further_members(self) -> tuple[str, ...]:
+        """Return the attributes, groups and datasets that are not part of the format.
+
+        Other programs may have written them; featx ignores them.
+        """
+        own = {*_ATTRIBUTES, "classes", "complete", "images", "codes"}
+        own |= {f"images/{name}" for name in ("thumbnail", *ImageTable.__dataclass_fields__)}
+        own |= {f"codes/{layer}" for layer in self.recipe.layers}
+        with h5py.File(self.path, "r") as file:
+            found = [*file.attrs, *file]
+            found += [f"{group}/{name}" for group in ("images", "codes") for name in file[group]]
+        return tuple(name for name in found if name not in own)
 
     def codes(self, layer: str) -> NDArray[np.floating]:
         """Return the codes of a layer for all rows.
@@ -164,10 +193,15 @@ class Store:
         -------
         ndarray of shape (m, d)
             The rows in the given order; `out` if it was given.
+
+        Raises
+        ------
+        OptionError
+            A row does not exist.
         """
         codes = self.flat_codes(layer)
         # Addresses are computed below, so rows that do not exist must raise an error here.
-        rows = np.arange(len(codes))[rows]
+        rows = np.arange(len(codes))[checked_selection("rows", rows, len(codes))]
         if out is None:
             out = np.empty((len(rows), codes.shape[1]), codes.dtype)
         whole_rows = out.strides[0] == codes.strides[0]
@@ -460,6 +494,37 @@ def _bytes(values: NDArray[Any]) -> bytes:
     if values.dtype != object:
         return values.tobytes()
     return json.dumps(list(values)).encode()
+
+
+def checked_selection(
+    name: str, selection: slice | ArrayLike, length: int
+) -> slice | NDArray[np.integer]:
+    """Return a selection of `length` items as a slice or as positions.
+
+    Raises
+    ------
+    OptionError
+        It selects something else than these items.
+    """
+    try:
+        if isinstance(selection, slice):
+            np.arange(length)[selection]
+            return selection
+        index = np.atleast_1d(np.asarray(selection))
+        index = index if index.size else index.astype(np.intp)  # np.asarray([]) has floats
+        positions = np.arange(length)[index]
+    except (IndexError, TypeError, ValueError) as error:
+        raise OptionError(_not_a_selection(name, selection, length)) from error
+    if positions.ndim != 1:
+        raise OptionError(_not_a_selection(name, selection, length))
+    return positions
+
+
+def _not_a_selection(name: str, selection: object, length: int) -> str:
+    return (
+        f"{name} must be a slice, indices from {-length} to {length - 1}, or {length} values of "
+        f"True and False, but it is {reprlib.repr(selection)}."
+    )
 
 
 def adjacent_rows(rows: NDArray[np.integer]) -> Iterator[slice]:
