@@ -10,8 +10,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from featx.documents import any_float
 from featx.errors import OptionError
 from featx.outputs import whole_file, write_csv
 
@@ -43,7 +44,7 @@ class EpochRecord:
     rate: float
     loss: float | None
     accuracy: float | None
-    stopping_loss: float
+    stopping_loss: Annotated[float, any_float]
     stopping_accuracy: float
     seconds: float
     images_per_second: float
@@ -165,15 +166,28 @@ class TensorBoardLog:
 
 
 def from_version_1(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint or run.json of featx 0.1 with the keys of this version."""
-    names = {"tuning": "training", "parts": "split"}
-    renamed = {names.get(name, name): value for name, value in facts.items()}
-    renamed["history"] = [
-        {name.replace("stop_", "stopping_"): value for name, value in record.items()}
-        for record in facts["history"]
-    ]
-    if "split" in renamed:
-        values = (renamed["split"][name] for name in ("fitted", "stopping", "untouched", "where"))
-        names_now = ("train", "early_stopping", "test", "test_from")
-        renamed["split"] = dict(zip(names_now, values, strict=True))
-    return renamed
+    """Return a checkpoint or run.json of featx 0.1 with the keys of this version.
+
+    Values are not checked here.
+    """
+    renamed = _renamed(facts, {"tuning": "training", "parts": "split"})
+    stopping = {f"stop_{name}": f"stopping_{name}" for name in ("loss", "accuracy")}
+    counts = {
+        "fitted": "train",
+        "stopping": "early_stopping",
+        "untouched": "test",
+        "where": "test_from",
+    }
+    for name, names in (("history", stopping), ("split", counts)):
+        if name in renamed:
+            renamed[name] = _renamed(renamed[name], names)
+    return dict(renamed)
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Return an object of JSON, or a list of objects, under other names."""
+    if isinstance(value, list):
+        return [_renamed(each, names) for each in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {names.get(name, name): each for name, each in value.items()}

@@ -7,7 +7,7 @@ predictions are of images that the classifier was not fitted on.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from featx.documents import conform
 from featx.metrics.intervals import Score, bootstrap_counts, bootstrap_score, wilson
 
 __all__ = [
@@ -194,6 +195,39 @@ class Evaluation:
         """
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> "Evaluation | None":
+        """Return the evaluation that `to_dict` made these facts from.
+
+        Parameters
+        ----------
+        facts : mapping of str to object
+            Other keys are ignored.
+
+        Returns
+        -------
+        Evaluation or None
+            None if an early version of featx stored fewer scores.
+
+        Raises
+        ------
+        FieldError
+            A value does not fit.
+        """
+        if isinstance(facts, dict) and "reliability" not in facts:
+            return None
+        return conform(cls, facts)
+
+    def __post_init__(self) -> None:
+        """Check that the confusion matrix and the table by class have a row for each label."""
+        k = len(self.labels)
+        if [each.label for each in self.per_class] != list(self.labels):
+            message = "per_class does not have a row for each label"
+            raise ValueError(message)
+        if not k or [len(row) for row in self.confusion] != [k] * k:
+            message = f"the confusion matrix does not have {k} rows and columns"
+            raise ValueError(message)
 
 
 def score_predictions(

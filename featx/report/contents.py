@@ -20,16 +20,14 @@ from featx.metrics.intervals import Score
 from featx.report.axes import shown
 from featx.text import printable
 from featx.workflows import Explanation, Finetuned
-from featx.workflows.sweeping.results import ScoredCandidate
+from featx.workflows.sweeping.results import SweepRecord
 
 __all__ = [
     "CodeMap",
     "Contents",
     "ImageResults",
     "Images",
-    "LearningPoint",
     "Missing",
-    "SweepPart",
     "as_text",
     "or_missing",
 ]
@@ -139,28 +137,6 @@ class ImageResults:
 
 
 @dataclass(frozen=True)
-class LearningPoint:
-    """A point of a learning curve."""
-
-    n_train: int
-    accuracy: Score
-
-
-@dataclass(frozen=True)
-class SweepPart:
-    """The results of a sweep: its rows, its findings as text, and a learning curve.
-
-    `best` and `cheapest` are the text of a row.
-    """
-
-    rows: tuple[ScoredCandidate, ...]
-    best: str
-    cheapest: str
-    findings: tuple[str, ...]
-    learning_curve: tuple[LearningPoint, ...]
-
-
-@dataclass(frozen=True)
 class Contents:
     """The contents of a page.
 
@@ -186,7 +162,7 @@ class Contents:
         Warnings and other notes for the user.
     commands : mapping of str to str
         By purpose: commands that made the source, or that follow.
-    sweep : SweepPart, optional
+    sweep : SweepRecord, optional
         The results of a sweep.
     finetuned : Finetuned, optional
         The results of a fine-tuning.
@@ -207,7 +183,7 @@ class Contents:
     image_results: ImageResults | Missing
     notes: tuple[str, ...]
     commands: Mapping[str, str]
-    sweep: SweepPart | None = None
+    sweep: SweepRecord | None = None
     finetuned: Finetuned | None = None
     model: Model | None = None
     heat_maps: tuple[tuple[int, Explanation], ...] | Missing = ()

@@ -16,6 +16,7 @@ from featx.flags import flags_of
 from featx.metrics import Score
 from featx.recipe import Recipe, size_text
 from featx.text import counted, printable
+from featx.workflows.finetuning.results import RunRecord
 from featx.workflows.sweeping.results import ScoredCandidate
 
 __all__ = [
@@ -86,15 +87,15 @@ def sweep_lead(best: ScoredCandidate, n_rows: int, expected: Score) -> tuple[str
     )
 
 
-def finetuning_lead(recipe: Recipe, facts: Mapping[str, Any]) -> tuple[str, ...]:
+def finetuning_lead(record: RunRecord) -> tuple[str, ...]:
     """Describe what was trained, and the advice."""
-    split, frozen = facts["split"], facts["training"]["freeze_until"]
+    recipe, split, frozen = record.recipe, record.split, record.training.freeze_until
     layers = "" if frozen in {None, "none"} else f", with the layers up to {frozen} frozen"
     return (
         f"VGG19 up to {recipe.layers[0]} was fine-tuned at {size_text(recipe.size)} pixels"
-        f"{layers}: {counted(split['train'], 'training image')}, {split['early_stopping']:,} for "
-        f"early stopping, {counted(split['test'], 'test image')} ({split['test_from']}).",
-        facts["advice"],
+        f"{layers}: {counted(split.train, 'training image')}, {split.early_stopping:,} for "
+        f"early stopping, {counted(split.test, 'test image')} ({split.test_from}).",
+        record.advice,
     )
 
 
@@ -146,7 +147,7 @@ def fit_facts(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def finetuning_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def finetuning_facts(record: RunRecord) -> tuple[tuple[str, str], ...]:
     """Return names and values of a fine-tuning."""
     names = {
         "freeze_until": "frozen up to",
@@ -161,17 +162,17 @@ def finetuning_facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         "class_weight": "class weight",
         "seed": "seed",
     }
-    training, head, n_epochs = facts["training"], facts["head"], len(facts["history"]) - 1
-    hidden = " - ".join(map(str, head["hidden"])) or "linear"
+    training, head, n_epochs = record.training, record.head, len(record.history) - 1
+    hidden = " - ".join(map(str, head.hidden)) or "linear"
     return (
-        ("head", f"{hidden}, initialised {_HEAD_INITS[head['init']]}"),
+        ("head", f"{hidden}, initialised {_HEAD_INITS[head.init]}"),
         *(
-            (words, _number(training[name]))
+            (words, _number(getattr(training, name)))
             for name, words in names.items()
-            if training.get(name) not in {None, "none", 0}
+            if getattr(training, name) not in {None, "none", 0}
         ),
-        ("epochs", f"{n_epochs} ({facts['ended']}); the best is epoch {facts['best_epoch']}"),
-        ("duration", f"{facts['seconds']:g} s"),
+        ("epochs", f"{n_epochs} ({record.ended}); the best is epoch {record.best_epoch}"),
+        ("duration", f"{record.seconds:g} s"),
     )
 
 
@@ -190,12 +191,14 @@ def model_commands(path: Path, model: Model) -> dict[str, str]:
 
 
 def finetuning_commands(
-    folder: Path, recipe: Recipe, facts: Mapping[str, Any], provenance: Mapping[str, Any]
+    folder: Path, record: RunRecord, provenance: Mapping[str, Any]
 ) -> dict[str, str]:
     """Return the commands that make a tuned network and use it, by purpose."""
-    training = facts["training"]
+    recipe, training = record.recipe, record.training
     flags = _flags(recipe, provenance).replace("--weights", "--init")
-    own = flags_of({name: training[name] for name in ("freeze_until", "augment", "lr", "epochs")})
+    own = flags_of(
+        {name: getattr(training, name) for name in ("freeze_until", "augment", "lr", "epochs")}
+    )
     weights, layer = _typed(folder / "tuned.weights.h5"), recipe.layers[0]
     return {
         "Fine-tuned network": f"featx finetune {flags} {' '.join(own)} -o {_typed(folder)}",

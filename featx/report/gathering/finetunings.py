@@ -1,16 +1,12 @@
 """The contents of a page about a fine-tuning."""
 
 import dataclasses
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from featx.errors import FeatxError, ModelError
 from featx.fitting import Model, prepare_fit
 from featx.fitting.cross_validation import predict_rows
 from featx.metrics import Evaluation
-from featx.recipe import Recipe
 from featx.report.contents import Contents, ImageResults, Missing, or_missing
 from featx.report.gathering.descriptions import (
     finetuning_commands,
@@ -18,10 +14,10 @@ from featx.report.gathering.descriptions import (
     finetuning_lead,
     recipe_facts,
 )
-from featx.report.gathering.image_results import NO_IMAGES, evaluation_from, image_results
+from featx.report.gathering.image_results import NO_IMAGES, image_results, or_few_scores
 from featx.store import open_store
 from featx.text import counted, printable
-from featx.workflows.finetuning.results import read_finetuned
+from featx.workflows.finetuning.results import RunRecord, read_finetuned
 from featx.workflows.heads import tuned_model
 
 __all__ = ["finetuning_contents"]
@@ -38,9 +34,9 @@ _COMPARED = {
 def finetuning_contents(path: Path) -> Contents:
     """Return the contents of a page about a fine-tuning, from its run.json."""
     finetuned = read_finetuned(path)
-    folder, facts = finetuned.folder, finetuned.facts
-    recipe = Recipe.from_json(json.dumps(facts["recipe"]))
-    evaluation, split = evaluation_from(facts["tuned_scores"]), facts["split"]
+    folder, record = finetuned.folder, finetuned.record
+    recipe, split = record.recipe, record.split
+    evaluation = or_few_scores(record.tuned_scores)
     model = or_missing(NO_IMAGES, lambda: tuned_model(_existing(folder, "tuned.keras")))
     try:
         provenance = open_store(folder / "codes.h5").provenance
@@ -49,16 +45,16 @@ def finetuning_contents(path: Path) -> Contents:
     return Contents(
         kind="fine-tuning",
         name=printable(str(folder)),
-        lead=finetuning_lead(recipe, facts),
-        facts=(*recipe_facts(recipe, provenance), *finetuning_facts(facts)),
+        lead=finetuning_lead(record),
+        facts=(*recipe_facts(recipe, provenance), *finetuning_facts(record)),
         bars=tuple((words, finetuned.scores[name]) for name, words in _COMPARED.items()),
-        scored_on=f"{counted(split['test'], 'test image')} ({split['test_from']})",
+        scored_on=f"{counted(split.test, 'test image')} ({split.test_from})",
         evaluation=evaluation,
         image_results=or_missing(
-            NO_IMAGES, lambda: _image_results(folder, facts, evaluation, model)
+            NO_IMAGES, lambda: _image_results(folder, record, evaluation, model)
         ),
-        notes=tuple(map(printable, facts["notes"])),
-        commands=finetuning_commands(folder, recipe, facts, provenance),
+        notes=tuple(map(printable, record.notes)),
+        commands=finetuning_commands(folder, record, provenance),
         finetuned=finetuned,
         model=model if isinstance(model, Model) else None,
     )
@@ -66,7 +62,7 @@ def finetuning_contents(path: Path) -> Contents:
 
 def _image_results(
     folder: Path,
-    facts: Mapping[str, Any],
+    record: RunRecord,
     evaluation: Evaluation | Missing,
     model: Model | Missing,
 ) -> ImageResults | Missing:
@@ -75,13 +71,13 @@ def _image_results(
         return model
     job = prepare_fit(
         _existing(folder, "tuned_codes.h5"),
-        **json.loads(facts["identity"]["probe"]),
+        **vars(record.identity.probe),
         # parts.csv is the name that 0.1 gave to split.csv.
         labels=_existing(folder, "split.csv", "parts.csv"),
         split_column="split",
         group_column="group",
         baselines=False,
-        seed=facts["training"]["seed"],
+        seed=record.training.seed,
     )
     predictions = predict_rows(job, model.predict_proba, model.classes, job.split.score_rows)
     how = "The test set, predicted by the fine-tuned network."

@@ -5,10 +5,6 @@ not fitted on the scored images, and by cross-validation otherwise. This file do
 HTML.
 """
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,15 +19,14 @@ from featx.fitting.cross_validation import (
     predict_rows,
 )
 from featx.images import as_file
-from featx.metrics.evaluation import ClassScore, Confusion, Evaluation, ReliabilityBin
-from featx.metrics.intervals import Score
+from featx.metrics.evaluation import Evaluation
 from featx.report.contents import CodeMap, ImageResults, Images, Missing, as_text, or_missing
 from featx.store import Status
 
 __all__ = [
     "NO_IMAGES",
-    "evaluation_from",
     "image_results",
+    "or_few_scores",
     "predict_held_out",
     "predict_scored",
 ]
@@ -113,23 +108,12 @@ def image_results(job: FitJob, known: HeldOutPredictions, how: str) -> ImageResu
     )
 
 
-def evaluation_from(facts: Mapping[str, Any]) -> Evaluation | Missing:
-    """Return the evaluation that `Evaluation.to_dict` made these facts from."""
-    if "reliability" not in facts:
-        return Missing(
-            "Some scores are missing, because an earlier version of featx did not store them. Fit "
-            "again: featx fit CODES --overwrite"
-        )
-    values = {field.name: facts[field.name] for field in dataclasses.fields(Evaluation)}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            values[name] = Score(**value)
-    types = {"reliability": ReliabilityBin, "per_class": ClassScore, "confusions": Confusion}
-    for name, each_type in types.items():
-        values[name] = tuple(each_type(**each) for each in facts[name])
-    values["labels"] = tuple(facts["labels"])
-    values["confusion"] = tuple(tuple(row) for row in facts["confusion"])
-    return Evaluation(**values)
+def or_few_scores(found: Evaluation | None) -> Evaluation | Missing:
+    """Return an evaluation, or why there is none."""
+    return found or Missing(
+        "Some scores are missing, because an earlier version of featx did not store them. Fit "
+        "again: featx fit CODES --overwrite"
+    )
 
 
 def _code_map(job: FitJob) -> CodeMap:

@@ -16,7 +16,7 @@ from featx.report.gathering.descriptions import (
     recipe_facts,
     scored_images,
 )
-from featx.report.gathering.image_results import NO_IMAGES, evaluation_from, predict_scored
+from featx.report.gathering.image_results import NO_IMAGES, or_few_scores, predict_scored
 from featx.report.settings import ReportSettings
 from featx.text import counted, printable
 
@@ -30,7 +30,7 @@ def model_contents(path: Path, settings: ReportSettings) -> Contents:
     """Return the contents of a page about a model."""
     model = load_model(path, trust=settings.trust)
     summary = model.summary
-    evaluation = evaluation_from(summary)
+    evaluation = or_few_scores(Evaluation.from_dict(summary))
     return Contents(
         kind="model",
         name=printable(str(path)),

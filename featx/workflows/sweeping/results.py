@@ -7,17 +7,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from featx.documents import FieldError, check_format, conform, read_json
 from featx.errors import ModelError
 from featx.fitting import Fit
 from featx.fitting.cross_validation import HeldOutPredictions, compare
 from featx.fitting.learning_curve import LearningPoint
+from featx.fitting.settings import ClassifierSettings
 from featx.metrics import Score
 from featx.outputs import whole_file, write_csv
-from featx.recipe import size_text
+from featx.recipe import Recipe, size_text
 from featx.text import printable
 from featx.workflows.sweeping.prepare import Candidate
 
-__all__ = ["ScoredCandidate", "Sweep", "SweepRow", "Verdict", "read_sweep", "write_sweep"]
+__all__ = [
+    "CurvePoint",
+    "FinalScore",
+    "ScoredCandidate",
+    "Sweep",
+    "SweepRecord",
+    "SweepRow",
+    "Verdict",
+    "read_sweep",
+    "write_sweep",
+]
 
 _FORMAT, _FORMAT_VERSION = "featx-sweep", 2
 _COLUMNS = (
@@ -48,6 +60,10 @@ class ScoredCandidate(Candidate):
     balanced_accuracy: Score
     bytes_per_image: float
     seconds_per_image: float | None
+
+    def __post_init__(self) -> None:
+        """Check that there are such codes."""
+        Recipe(weights="", layers=self.layers, pool=self.pool, size=self.size)
 
 
 @dataclass(frozen=True)
@@ -157,6 +173,80 @@ class Sweep:
         }
 
 
+@dataclass(frozen=True)
+class CurvePoint:
+    """A point of a learning curve, as sweep.json holds it.
+
+    Parameters
+    ----------
+    n_train : int
+        Mean number of training images.
+    accuracy : Score
+        Accuracy on held-out images.
+    """
+
+    n_train: int
+    accuracy: Score
+
+
+@dataclass(frozen=True)
+class FinalScore:
+    """The score of the best candidate on the held-out split, as sweep.json holds it.
+
+    Parameters
+    ----------
+    scored_on : str
+        Name of the split.
+    accuracy : Score
+        Accuracy on it.
+    """
+
+    scored_on: str
+    accuracy: Score
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """The content of sweep.json, as far as it is used; `Sweep` describes the fields.
+
+    Parameters
+    ----------
+    rows, best, cheapest, expected_accuracy, final, learning_curve, domain_verdict, \
+            more_images_verdict, commands, fit, notes
+        See `Sweep`; `best` and `cheapest` are texts of rows.
+    """
+
+    rows: tuple[ScoredCandidate, ...]
+    best: str
+    cheapest: str
+    expected_accuracy: Score
+    final: FinalScore | None
+    learning_curve: tuple[CurvePoint, ...]
+    domain_verdict: Verdict
+    more_images_verdict: Verdict
+    commands: tuple[str, str, str]
+    fit: ClassifierSettings
+    notes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check that the named rows exist."""
+        names = [str(row) for row in self.rows]
+        for name in ("best", "cheapest"):
+            if getattr(self, name) not in names:
+                message = f"no row has the name in {name}"
+                raise ValueError(message)
+
+    @property
+    def best_row(self) -> ScoredCandidate:
+        """The row with the highest accuracy."""
+        return next(row for row in self.rows if str(row) == self.best)
+
+    @property
+    def findings(self) -> tuple[str, str]:
+        """The verdicts as text."""
+        return self.domain_verdict.text, self.more_images_verdict.text
+
+
 def _plain(value: Any) -> Any:
     """Return a result as JSON has it, without predictions for single images."""
     if isinstance(value, Fit):
@@ -185,7 +275,7 @@ def write_sweep(found: Sweep) -> None:
     write_csv(found.folder / "sweep.csv", _COLUMNS, table)
 
 
-def read_sweep(path: Path | str) -> dict[str, Any]:
+def read_sweep(path: Path | str) -> SweepRecord:
     """Read the results of a sweep.
 
     Parameters
@@ -195,8 +285,8 @@ def read_sweep(path: Path | str) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        The content of sweep.json; see `Sweep.to_dict`.
+    SweepRecord
+        The content of sweep.json.
 
     Raises
     ------
@@ -205,16 +295,20 @@ def read_sweep(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     path = path / "sweep.json" if path.is_dir() else path
+    name, folder = printable(str(path)), printable(str(path.parent))
+    remedy = (
+        f"Run the sweep again; it reuses the stores in the folder: featx sweep IMAGES -o {folder}"
+    )
     try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = f"{facts['format']} version {facts.get('format_version', 1)}"
-        if found != f"{_FORMAT} version {_FORMAT_VERSION}":
-            raise ValueError(found)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        facts = read_json(path)
+        check_format(facts, _FORMAT, _FORMAT_VERSION)
+        return conform(SweepRecord, facts)
+    except OSError as error:
+        message = f"{name} cannot be read: {error.strerror or error}. {remedy}"
+        raise ModelError(message) from error
+    except FieldError as error:
         message = (
-            f"{printable(str(path))} cannot be read as the result of a sweep ({error!r}): it is "
-            "damaged, or another version of featx wrote it. Run the sweep again; it reuses the "
-            f"stores in the folder: featx sweep IMAGES -o {printable(str(path.parent))}"
+            f"{name} does not hold the results of a sweep: {printable(error)}. It was changed, or "
+            f"another version of featx wrote it. {remedy}"
         )
         raise ModelError(message) from error
-    return facts
