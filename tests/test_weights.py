@@ -84,7 +84,8 @@ def vgg19_start(keras, name="vgg19"):
     """Build blocks 1 and 2 of VGG19 with the names of Keras and random weights and biases."""
     images = x = keras.Input((32, 32, 3))
     for layer in EARLY:
-        x = keras.layers.Conv2D(CHANNELS[layer][1], 3, padding="same", name=layer)(x)
+        width = CHANNELS[layer][1]
+        x = keras.layers.Conv2D(width, 3, padding="same", activation="relu", name=layer)(x)
         if layer.endswith("conv2"):
             x = keras.layers.MaxPooling2D(name=f"{layer[:6]}_pool")(x)
     model = keras.Model(images, x, name=name)

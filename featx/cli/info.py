@@ -178,6 +178,10 @@ def _print_weights(facts: dict[str, Any]) -> None:
     for word in ("covers", "missing", "mismatched", "repeated"):
         if facts[word]:
             print(f"{word}: {', '.join(facts[word])}")
+    if facts["differences"]:
+        print("other layers and settings than VGG19, so codes would be others:")
+        others = [(each["name"], each["found"], each["expected"]) for each in facts["differences"]]
+        print_table(("layer", "in the file", "in VGG19"), others)
 
 
 def _print_lines(facts: dict[str, Any]) -> None:

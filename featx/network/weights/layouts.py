@@ -1,13 +1,13 @@
 """Every layout in which Keras has saved networks, read as one list of layers.
 
 A path comes in; the layers of the file go out as entries: a name, and where the arrays
-are. Only headers are read, no arrays. A model's config is read as data, and nothing in it
-is run. This file does not know which layers VGG19 needs, nor their shapes.
+are; and the calls of the layers, if the file holds the model's config. Only headers are
+read, no arrays. This file does not know which layers VGG19 needs, nor their shapes.
 """
 
 import itertools
+import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ import h5py
 
 from featx.hdf5 import READ_FAILURES, inside, objects_inside
 from featx.layers import LAYERS
+from featx.network.weights.configs import Call, config_names, read_calls
 from featx.network.weights.files import damaged, open_weights
 
-__all__ = ["WEIGHTED", "Entry", "config_names", "open_layout", "vgg19_name"]
+__all__ = ["WEIGHTED", "Contents", "Entry", "open_layout", "vgg19_name"]
 
 #: Names of the VGG19 layers that have weights, in the network's order.
 WEIGHTED = tuple(layer.name for layer in LAYERS if layer.kind != "pool")
@@ -36,11 +37,14 @@ class Entry:
     place : str
         Group of the model that holds the layer.
     datasets : tuple of str
-        Paths of its arrays, the kernel first.
+        Paths of its arrays, the kernel first; empty for a layer without arrays.
     shapes : tuple of tuple of int
         Shapes of its arrays.
     dtype : str
         Data types of its arrays, joined by commas.
+    group : str, default=""
+        The last part of the path of its group. Keras names it after the class of the layer,
+        or after the layer.
     """
 
     name: str
@@ -48,20 +52,50 @@ class Entry:
     datasets: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     dtype: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """An open weights file, and its layers.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The file.
+    path : Path
+        Its path.
+    layout : str
+        Name of its layout.
+    layers : tuple of Entry
+        All its layers, as far as it lists them.
+    in_order : bool
+        Whether `layers` has the order of the network; otherwise only layers of one class do.
+    calls : tuple of Call
+        The layers as the model's config connects them; empty if there is no config.
+    """
+
+    file: h5py.File
+    path: Path
+    layout: str
+    layers: tuple[Entry, ...]
+    in_order: bool = False
+    calls: tuple[Call, ...] = ()
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The layers that have arrays."""
+        return tuple(layer for layer in self.layers if layer.datasets)
 
 
 @contextmanager
-def open_layout(path: Path) -> Iterator[tuple[h5py.File, str, tuple[Entry, ...]]]:
+def open_layout(path: Path) -> Iterator[Contents]:
     """Open a weights file and list its layers.
 
     Yields
     ------
-    file : h5py.File
-        The file.
-    layout : str
-        Name of its layout.
-    entries : tuple of Entry
-        Its layers that have arrays, in the file's order.
+    Contents
+        The file and its layers.
 
     Raises
     ------
@@ -70,10 +104,10 @@ def open_layout(path: Path) -> Iterator[tuple[h5py.File, str, tuple[Entry, ...]]
     """
     with open_weights(path) as (file, config):
         try:
-            layout, entries = _list_entries(file, config)
+            contents = _list_layers(file, path, config)
         except READ_FAILURES as error:
             raise damaged(path, error) from error
-        yield file, layout, entries
+        yield contents
 
 
 def vgg19_name(name: str) -> str | None:
@@ -91,73 +125,21 @@ def vgg19_name(name: str) -> str | None:
     return plain if plain in WEIGHTED else None
 
 
-def config_names(model: object, path: str = "") -> dict[str, str]:
-    """Find the layer of each group of a weights file from the model's config.
-
-    Keras names a group after the class of its layer and numbers it: layers/conv2d,
-    layers/conv2d_1, in the order of the model's layers. Each nested model starts again.
-
-    Parameters
-    ----------
-    model : object
-        The config of a model, as json.loads returned it.
-    path : str, default=""
-        Group of the model itself, with a slash at its end.
-
-    Returns
-    -------
-    dict of str to str
-        Group in the weights file -> name of the layer.
-
-    Examples
-    --------
-    >>> conv = {"class_name": "Conv2D", "config": {"name": "block1_conv1"}}
-    >>> config_names({"class_name": "Functional", "config": {"layers": [conv]}})
-    {'layers/conv2d': 'block1_conv1'}
-    """
-    config = _member(model, "config")
-    layers = _member(config, "layers")
-    names: dict[str, str] = {}
-    seen: Counter[str] = Counter()
-    for layer in layers if isinstance(layers, list) else []:
-        kind = _snake_case(str(_member(layer, "class_name")))
-        number = f"_{seen[kind]}" if seen[kind] else ""
-        seen[kind] += 1
-        names |= _layer_names(layer, f"{path}layers/{kind}{number}")
-    wrapped = _member(config, "layer")  # a wrapper such as TimeDistributed holds one layer
-    return names | (_layer_names(wrapped, f"{path}layer") if wrapped else {})
-
-
-def _layer_names(layer: object, group: str) -> dict[str, str]:
-    """Return the name of a layer, and of the layers inside it, by group."""
-    name = str(_member(_member(layer, "config"), "name"))
-    return {group: name} | config_names(layer, f"{group}/")
-
-
-def _member(value: object, key: str) -> object:
-    """Return value[key] if `value` is a JSON object that has the key, else None."""
-    return value.get(key) if isinstance(value, dict) else None
-
-
-def _snake_case(name: str) -> str:
-    """Spell a class as Keras spells its group: MaxPooling2D -> max_pooling2d."""
-    name = re.sub(r"\W+", "", name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
-def _list_entries(file: h5py.File, config: object) -> tuple[str, tuple[Entry, ...]]:
+def _list_layers(file: h5py.File, path: Path, config: object) -> Contents:
     """Recognise the layout of a file and list its layers."""
     if config is not None:
-        return ".keras archive", tuple(_keras3(file, config_names(config)))
+        layers = tuple(_keras3(file, config_names(config)))
+        return Contents(file, path, ".keras archive", layers, False, tuple(read_calls(config)))
     if _holds_names(file, "layer_names"):
-        return "Keras 1/2 legacy h5", tuple(_legacy(file, ""))
+        return Contents(file, path, "Keras 1/2 legacy h5", tuple(_legacy(file, "")), True)
     if "model_weights" in file and _holds_names(inside(file, "model_weights"), "layer_names"):
-        return "Keras 1/2 legacy h5, whole model", tuple(_legacy(file, "model_weights/"))
-    entries = tuple(_keras3(file, {}))
-    if entries:
-        return "Keras 3 .weights.h5", entries
-    return "HDF5 of unknown layout", tuple(_plain(file))
+        layers = tuple(_legacy(file, "model_weights/"))
+        calls = tuple(read_calls(json.loads(_text(file.attrs.get("model_config", "{}")))))
+        return Contents(file, path, "Keras 1/2 legacy h5, whole model", layers, True, calls)
+    layers = tuple(_keras3(file, {}))
+    if any(layer.datasets for layer in layers):
+        return Contents(file, path, "Keras 3 .weights.h5", layers)
+    return Contents(file, path, "HDF5 of unknown layout", tuple(_plain(file)))
 
 
 def _legacy(file: h5py.File, top: str) -> Iterable[Entry]:
@@ -165,12 +147,15 @@ def _legacy(file: h5py.File, top: str) -> Iterable[Entry]:
     for layer in _names(inside(file, top), "layer_names"):
         group = f"{top}{layer}"
         owners = _by_owner(_names(inside(file, group), "weight_names"))
+        if not owners:
+            yield Entry(layer, top.rstrip("/"), (), (), "", layer)
         for label, weights in owners.items():
             alone = len(owners) == 1  # otherwise the layer is a nested model
             inner = label.split("/")[::-1]
             name = _best_name([layer, *inner]) if alone else _best_name(inner) or layer
             place = top.rstrip("/") if alone else group
-            yield _entry(file, name, place, [f"{group}/{weight}" for weight in weights])
+            datasets = [f"{group}/{weight}" for weight in weights]
+            yield _entry(file, name, place, datasets, layer if alone else inner[0])
 
 
 def _keras3(file: h5py.File, names: dict[str, str]) -> Iterable[Entry]:
@@ -181,14 +166,14 @@ def _keras3(file: h5py.File, names: dict[str, str]) -> Iterable[Entry]:
     """
     for path in _paths(file, h5py.Group):
         group, _, last = path.rpartition("/")
+        if last != "vars" or group == "optimizer":
+            continue
         arrays = (k for k in file[path] if _is_array(inside(file, f"{path}/{k}")))
         weights = sorted(arrays, key=_natural_key)
-        if last != "vars" or group == "optimizer" or not weights:
-            continue
         place, _, folder = group.rpartition("/")
         attribute = _text(file[path].attrs.get("name", ""))
         name = _best_name([attribute, names.get(group, ""), folder])
-        yield _entry(file, name, place, [f"{path}/{weight}" for weight in weights])
+        yield _entry(file, name, place, [f"{path}/{weight}" for weight in weights], folder)
 
 
 def _plain(file: h5py.File) -> Iterable[Entry]:
@@ -197,12 +182,12 @@ def _plain(file: h5py.File) -> Iterable[Entry]:
         yield _entry(file, _best_name(label.split("/")[::-1]), label.rpartition("/")[0], weights)
 
 
-def _entry(file: h5py.File, name: str, place: str, datasets: list[str]) -> Entry:
+def _entry(file: h5py.File, name: str, place: str, datasets: list[str], group: str = "") -> Entry:
     found = {path: inside(file, path) for path in datasets}
     datasets = sorted(datasets, key=lambda path: -found[path].ndim)  # kernel before bias
     dtypes = dict.fromkeys(_dtype(found[path]) for path in datasets)
     shapes = tuple(tuple(found[path].shape) for path in datasets)
-    return Entry(name, place, tuple(datasets), shapes, ", ".join(dtypes))
+    return Entry(name, place, tuple(datasets), shapes, ", ".join(dtypes), group)
 
 
 def _dtype(dataset: h5py.Dataset) -> str:
@@ -225,19 +210,21 @@ def _by_owner(weights: Iterable[str]) -> dict[str, list[str]]:
 def _owner(weight: str) -> str:
     """Return the path of the layer that a weight belongs to.
 
-    Keras 2 and 3 put the layer before a slash, Keras 1 before _W or _b. A number that
-    TensorFlow 1 appended is kept, since it may distinguish two networks.
+    Keras 2 and 3 put the layer before a slash, Keras 1 before _W or _b, PyTorch before a dot.
+    A number that TensorFlow 1 appended is kept, since it may distinguish two networks.
 
     Examples
     --------
     >>> _owner("vgg19/block1_conv1/kernel:0"), _owner("block1_conv1_W_1:0"), _owner("kernel:0")
     ('vgg19/block1_conv1', 'block1_conv1_1', '')
+    >>> _owner("features.10.weight")
+    'features.10'
     """
     path = re.sub(r":\d+$", "", weight)
     without_role = re.sub(r"_[Wb](?=(_\d+)?$)", "", path)
     if without_role != path:
         return without_role
-    return path.rpartition("/")[0]
+    return path.rpartition("/" if "/" in path else ".")[0]
 
 
 def _paths(file: h5py.File, kind: type) -> list[str]:

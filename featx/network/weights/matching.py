@@ -1,8 +1,8 @@
 """Which layer of a weights file is which layer of VGG19.
 
 The layers of a file come in, with the names that the user gave them (`--rename`); the
-layers of VGG19 that they match go out, or an error with a table of both. Layers match by
-name and shape. If a file has no names of VGG19, its 16 convolutions match by their order.
+layers of VGG19 that they match go out. Layers match by name and shape. If a file has no
+names of VGG19, its 16 convolutions match by their order.
 This file reads no arrays.
 """
 
@@ -15,8 +15,9 @@ from typing import Literal
 
 from featx.errors import OptionError, WeightsError
 from featx.layers import LAYERS, deepest, layers_up_to, weight_shapes
+from featx.network.weights.architecture import Difference, differences
 from featx.network.weights.layouts import WEIGHTED, Entry, open_layout, vgg19_name
-from featx.text import counted, did_you_mean, nearest, quoted_list
+from featx.text import did_you_mean, quoted_list
 
 __all__ = [
     "Match",
@@ -25,9 +26,9 @@ __all__ = [
     "WeightsInventory",
     "check_rename",
     "inspect_weights",
+    "labelled",
     "match_entries",
     "needed_layers",
-    "require",
 ]
 
 MatchedBy = Literal["name", "order and shapes"]
@@ -36,8 +37,6 @@ Renames = tuple[tuple[str, str], ...]
 
 _CONVOLUTIONS = tuple(layer.name for layer in LAYERS if layer.kind == "conv")
 
-# Lines of a table in a message: VGG19 has 18 layers with weights, often with as many others.
-_LONGEST_TABLE = 40
 _LONGEST_LIST = 10
 
 
@@ -106,6 +105,9 @@ class WeightsInventory:
         Layers of VGG19 that it holds with other shapes.
     repeated : tuple of str
         Layers of VGG19 that it holds several times. None of them is used.
+    differences : tuple of Difference
+        Other layers and settings, up to the deepest layer that it covers, with which the
+        network is not a VGG19.
     """
 
     path: Path
@@ -116,6 +118,7 @@ class WeightsInventory:
     missing: tuple[str, ...]
     mismatched: tuple[str, ...]
     repeated: tuple[str, ...]
+    differences: tuple[Difference, ...] = ()
 
 
 def inspect_weights(path: str | Path) -> WeightsInventory:
@@ -129,22 +132,30 @@ def inspect_weights(path: str | Path) -> WeightsInventory:
         The file cannot be opened, is damaged, or is not a weights file.
     """
     path = Path(path)
-    with open_layout(path) as (_, layout, entries):
+    with open_layout(path) as contents:
+        entries = contents.entries
         match = match_entries(entries)
+        covered = [
+            name
+            for name in (layer.name for layer in LAYERS)
+            if set(needed_layers([name])) <= match.fits.keys()
+        ]
+        others = differences(contents, match.fits, covered[-1]) if covered else ()
     layers = {entry: name for name, entry in {**match.fits, **match.misfits}.items()}
     layers |= {entry: name for name, several in match.repeated.items() for entry in several}
     return WeightsInventory(
         path=path,
-        layout=layout,
+        layout=contents.layout,
         groups=tuple(
             WeightsGroup(label, entry.shapes, entry.dtype, layers.get(entry))
-            for entry, label in _labels(entries).items()
+            for entry, label in labelled(entries).items()
         ),
         covers=tuple(match.fits),
         matched_by=match.matched_by,
         missing=tuple(name for name in WEIGHTED if name not in layers.values()),
         mismatched=tuple(match.misfits),
         repeated=tuple(match.repeated),
+        differences=others,
     )
 
 
@@ -208,7 +219,7 @@ def match_entries(
     WeightsError
         The file has no layer of an old name, or several.
     """
-    labels = _labels(entries)
+    labels = labelled(entries)
     count = Counter(labels.values())
     by_label = {label: entry for entry, label in labels.items()}
     for old, new in rename:
@@ -228,35 +239,7 @@ def match_entries(
     return _classify("order and shapes", candidates)
 
 
-def require(match: Match, entries: Sequence[Entry], layers: Iterable[str], path: Path) -> None:
-    """Raise an error unless a file holds all the weights that `layers` need.
-
-    Raises
-    ------
-    WeightsError
-        A layer is missing, has other shapes, or is there several times.
-    """
-    layers = tuple(layers)
-    needed = needed_layers(layers)
-    for name in needed:
-        if name in match.repeated:
-            first, second, *_ = (entry.datasets[0] for entry in match.repeated[name])
-            message = (
-                f"{path} holds {name} {len(match.repeated[name])} times: {first} and {second}. "
-                "Expected one VGG19. Save only the network that you mean: "
-                "model.get_layer(NAME).save_weights('one.weights.h5')"
-            )
-            raise WeightsError(message)
-    lacking = [name for name in needed if name not in match.fits]
-    if lacking:
-        found = f"{len(needed) - len(lacking)} of {counted(len(needed), 'layer')}"
-        message = (
-            f"{path} does not match VGG19 up to {deepest(layers)}: {found} with weights found."
-        )
-        raise WeightsError("\n".join([message, *_details(match, entries, lacking, path)]))
-
-
-def _labels(entries: Sequence[Entry]) -> dict[Entry, str]:
+def labelled(entries: Sequence[Entry]) -> dict[Entry, str]:
     """Return the name of each entry for --rename, with its place if others have the same name."""
     count = Counter(entry.name for entry in entries)
     return {e: e.name if count[e.name] == 1 else f"{e.place}/{e.name}" for e in entries}
@@ -297,64 +280,6 @@ def _runs(entries: Sequence[Entry]) -> Iterator[dict[str, Entry]]:
                 yield run
 
 
-def _details(
-    match: Match, entries: Sequence[Entry], lacking: list[str], path: Path
-) -> Iterator[str]:
-    """Yield what VGG19 needs, what the file holds, and what to do next."""
-    strangers = [entry.name for entry in entries if vgg19_name(entry.name) is None]
-    yield "VGG19 needs:"
-    yield from _table(
-        [(x, _shapes(weight_shapes(x)), _complaint(x, match, strangers)) for x in lacking]
-    )
-    used = set(match.fits.values())
-    unused = {entry: label for entry, label in _labels(entries).items() if entry not in used}
-    yield "Other layers of the file:" if unused else "The file holds no other layers."
-    yield from _table([(label, _shapes(entry.shapes)) for entry, label in unused.items()])
-    yield from _explanation(match, lacking)
-    if {entry.shapes for entry in unused} & {weight_shapes(name) for name in lacking}:
-        yield (
-            "If layers of the file are layers of VGG19 under other names, add --rename OLD=NEW "
-            "for each of them."
-        )
-        if match.matched_by != "name":
-            yield "With --rename no layer is matched by order: rename the convolutions too."
-    last = LAYERS[[layer.name for layer in LAYERS].index(lacking[0]) - 1].name
-    if lacking[0] != WEIGHTED[0]:
-        yield f"The file can be used for layers up to {last}: --layer {last}"
-    yield f"List its contents with: featx info {path}"
-
-
-def _complaint(name: str, match: Match, strangers: list[str]) -> str:
-    """Describe in a few words what is wrong with one layer."""
-    if name in match.misfits:
-        entry = match.misfits[name]
-        return f"found {_shapes(entry.shapes)} in '{entry.name}'"
-    near = nearest(name, strangers)
-    return "not in the file" + ("" if near is None else f"; the nearest name is '{near}'")
-
-
-def _explanation(match: Match, lacking: list[str]) -> Iterator[str]:
-    """Suggest why a file does not match."""
-    if any(_is_channels_first(name, entry) for name, entry in match.misfits.items()):
-        yield (
-            "Its kernels have the order (out, in, height, width) of Theano and PyTorch; Keras "
-            "uses (height, width, in, out). Save the network with Keras, or use --weights "
-            "imagenet."
-        )
-    elif lacking[0] == "block3_conv4" and "block4_conv1" in match.fits:
-        yield "This is probably a VGG16, which has no block3_conv4. Use --weights imagenet."
-    elif not match.fits and not match.misfits:
-        yield (
-            "No layer has a name of VGG19, and the file does not hold its 16 convolutions in "
-            "order, one directly after the other."
-        )
-
-
-def _is_channels_first(name: str, entry: Entry) -> bool:
-    kernel, _ = weight_shapes(name) or ((), ())
-    return len(kernel) == 4 and entry.shapes[:1] == ((kernel[3], kernel[2], *kernel[:2]),)
-
-
 def _no_such_layer(old: str, new: str, labels: Mapping[Entry, str], path: Path | None) -> str:
     same = [label for entry, label in labels.items() if old in {entry.name, label}]
     if same:
@@ -373,16 +298,3 @@ def _no_such_layer(old: str, new: str, labels: Mapping[Entry, str], path: Path |
 def _flag(old: str, new: str) -> str:
     """Return a rename as typed in a shell."""
     return f"--rename {shlex.quote(f'{old}={new}')}"
-
-
-def _shapes(shapes: Sequence[tuple[int, ...]] | None) -> str:
-    return " + ".join(map(str, shapes or ()))
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Yield rows as lines with aligned columns; a long table is cut."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows[:_LONGEST_TABLE]:
-        yield "  " + "  ".join(f"{x:{w}}" for x, w in zip(row, widths, strict=True)).rstrip()
-    if len(rows) > _LONGEST_TABLE:
-        yield f"  and {len(rows) - _LONGEST_TABLE} more"

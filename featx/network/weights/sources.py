@@ -26,8 +26,8 @@ from featx.network.weights.matching import (
     check_rename,
     match_entries,
     needed_layers,
-    require,
 )
+from featx.network.weights.mismatches import require
 from featx.text import counted, did_you_mean
 
 __all__ = ["BUNDLED_SHA256", "WeightsSource", "find_weights", "read_weights"]
@@ -170,9 +170,9 @@ def read_weights(
     if path is None:
         seed = int(source.identity.removeprefix("random:"))
         return {name: _draw(name, seed) for name in names}
-    with open_layout(path) as (file, _, entries):
-        match = match_entries(entries, source.rename, path)
-        require(match, entries, layers, path)
+    with open_layout(path) as contents:
+        match = match_entries(contents.entries, source.rename, path)
+        require(match, contents, layers)
         if match.matched_by == "order and shapes":
             logger.warning(
                 "%s has no layer names of VGG19. Its 16 convolutions were matched by their order "
@@ -182,7 +182,7 @@ def read_weights(
         weights = {}
         for name in names:
             datasets = match.fits[name].datasets
-            kernel, bias = (_read_array(file, each, name, path) for each in datasets)
+            kernel, bias = (_read_array(contents.file, each, name, path) for each in datasets)
             weights[name] = kernel, bias
         return weights
 
@@ -219,8 +219,8 @@ def _own_file(spec: str, layers: Iterable[str], rename: Renames) -> WeightsSourc
             "a file. Use --weights bundled, which needs no file."
         )
         raise WeightsError(message)
-    with open_layout(path) as (_, _, entries):
-        require(match_entries(entries, rename, path), entries, layers, path)
+    with open_layout(path) as contents:
+        require(match_entries(contents.entries, rename, path), contents, layers)
     digest = _sha256(path)
     if rename:
         digest = hashlib.sha256(json.dumps([digest, rename]).encode()).hexdigest()
