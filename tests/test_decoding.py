@@ -525,7 +525,7 @@ def test_permission_denied(tmp_path, monkeypatch):
     [
         (b"", "empty"),
         (b"<!DOCTYPE html><html>404</html>", "not an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unsupported: EPS"),
         (b"\x89PNG\r\n\x1a\n", "truncated"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\0....", r"damaged PNG: .*'\.\.\.\.'"),
         (b"P9 1 1 255\n", "not an image"),

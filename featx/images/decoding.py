@@ -34,15 +34,25 @@ import hashlib
 import io
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
+from PIL import ExifTags, Image
 
 from featx.choices import Jpeg, Resize
 from featx.errors import ImageError
 from featx.images.colours import to_rgb
+from featx.images.libtiff import messages
+from featx.images.pillow import (
+    as_pillow_image,
+    limited_pixels,
+    pillow_classes,
+    too_many_pixels,
+)
+from featx.images.reasons import damage, stranger
 from featx.images.reducing import SIDEWAYS, reduce_jpeg
 from featx.images.resizing import resized, scaled_size
 from featx.images.urls import File, read_file
@@ -56,8 +66,6 @@ MAX_PIXELS = 178_956_970
 THUMBNAIL_SIZE = (32, 32)
 
 _MAX_ASPECT = 100  # longer side divided by the shorter one
-
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000")
 
 #: The transposition that undoes each EXIF orientation; 1 is upright.
 _UPRIGHT = {
@@ -147,15 +155,26 @@ def read_image(
     sha256 = hashlib.sha256(data).hexdigest()
     resize = "squash" if scales else resize
     try:
-        image = _opened(data)
-        _check_shape(image.size, max_pixels)
-        sizes, box = [size], None
-        if scales:
-            shape = image.size if _turn(image) in SIDEWAYS else image.size[::-1]
-            sizes = [scaled_size(shape, scale) for scale in scales]
-        if jpeg == "reduced" and isinstance(image, JpegImagePlugin.JpegImageFile):
-            box = reduce_jpeg(image, data, sizes[-1], resize, _turn(image))
-        rgb = _upright_rgb(image, data)
+        with limited_pixels(max_pixels):
+            image = _opened(data)
+            reason = too_many_pixels(image.size, max_pixels) or _too_long(image.size)
+            if reason:
+                raise ImageError(reason)
+            is_jpeg = image.format == "JPEG"
+            if not is_jpeg:
+                _load(image, data)  # a PNG may have its EXIF after the pixels
+            turn = _turn(image)
+            sizes, box = [size], None
+            if scales:
+                shape = image.size if turn in SIDEWAYS else image.size[::-1]
+                sizes = [scaled_size(shape, scale) for scale in scales]
+            if is_jpeg and jpeg == "reduced":
+                box = reduce_jpeg(image, data, sizes[-1], resize, turn)
+            if is_jpeg:
+                _load(image, data)
+            _rescale_transparent_colour(image, data)
+            rgb = to_rgb(as_pillow_image(image))
+            rgb = rgb if turn is None else rgb.transpose(turn)
     except ImageError as error:
         error.sha256 = sha256
         raise
@@ -176,71 +195,44 @@ def read_digest(file: File) -> str:
         return ""
 
 
-def _opened(data: bytes) -> ImageFile.ImageFile:
-    """Read the header of an image, as `PIL.Image.open` does, but only in the formats of featx.
-
-    `PIL.Image.open` warns about large images, and a warning cannot be caught in one thread
-    only.
-    """
+def _opened(data: bytes) -> Any:
+    """Read the header of an image, in the formats of featx only."""
     if not data:
         reason = "empty file"
         raise ImageError(reason)
-    Image.init()
-    for name in (each for each in _FORMATS if each in Image.OPEN):
-        factory, accept = Image.OPEN[name]
+    for name, (factory, accept) in pillow_classes().items():
         # AVIF and WebP return a sentence if Pillow was built without them.
-        if accept is None or accept(data[:16]) is not True:
-            continue
-        if name == "JPEG":
-            # The usual factory also looks for a second image, and warns if that is broken.
-            factory = JpegImagePlugin.JpegImageFile
-        opener = cast("Callable[[io.BytesIO, str], ImageFile.ImageFile]", factory)
-        try:
-            return opener(io.BytesIO(data), "")
-        except Exception as error:
-            raise ImageError(_damage(error, name)) from error
-    reason = "not an image that Pillow can read"
-    raise ImageError(reason)
+        if accept is None or accept(data[:16]) is True:
+            return _attempt(partial(factory, io.BytesIO(data), ""), data, name)
+    raise ImageError(stranger(data))
 
 
-def _check_shape(shape: tuple[int, int], max_pixels: int) -> None:
-    """Refuse an image of (width, height) that is too large or too long."""
-    width, height = max(1, shape[0]), max(1, shape[1])
-    if height * width > max_pixels:
-        reason = (
-            f"too many pixels: {height}x{width}, at most {max_pixels:,}: scale it down, or use "
-            "--max-pixels"
-        )
-        raise ImageError(reason)
-    if max(height, width) > _MAX_ASPECT * min(height, width):
-        reason = f"too long: {height}x{width} pixels, at most {_MAX_ASPECT} to 1: crop it"
-        raise ImageError(reason)
+def _load(image: Any, data: bytes) -> None:
+    """Decode the first image of a file."""
+    _attempt(image.load, data, image.format)
 
 
-def _upright_rgb(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
-    """Decode the first image of a file, in RGB and upright."""
+def _attempt(work: Callable[[], Any], data: bytes, name: str) -> Any:
+    """Call a function of Pillow, and give a reason if it fails."""
+    lines: list[str] = []
     try:
-        image.load()
+        with messages(lines) if name == "TIFF" else nullcontext():
+            return work()
+    except ImageError:
+        raise
     except Exception as error:  # decoders raise any exception on damaged data
-        raise ImageError(_damage(error)) from error
-    _rescale_transparent_colour(image, data)
-    rgb = to_rgb(image)
-    turn = _turn(image)  # a PNG may have its EXIF after the pixels
-    return rgb if turn is None else rgb.transpose(turn)
+        raise ImageError(damage(error, data, name, lines)) from error
 
 
-def _damage(error: Exception, name: str = "") -> str:
-    """Return the reason for an exception of a decoder."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, MemoryError | Image.DecompressionBombError):
-        return "too many pixels: scale it down"
-    # struct raises "requires a buffer" for a header that ends too early.
-    if isinstance(error, EOFError) or "truncated" in text.lower() or "requires a buffer" in text:
-        return "truncated: the file ends before the image is complete"
-    return f"damaged {name}: {text}" if name else f"damaged: {text}"
+def _too_long(shape: tuple[int, int]) -> str | None:
+    """Return the reason why an image of (width, height) is too long, if it is."""
+    width, height = max(1, shape[0]), max(1, shape[1])
+    if max(height, width) <= _MAX_ASPECT * min(height, width):
+        return None
+    return f"too long: {height}x{width} pixels, at most {_MAX_ASPECT} to 1: crop it"
 
 
-def _rescale_transparent_colour(image: Image.Image, data: bytes) -> None:
+def _rescale_transparent_colour(image: Any, data: bytes) -> None:
     """Bring the transparent colour of a PNG to 8 bits, as Pillow does with the pixels only."""
     key = image.info.get("transparency")
     if image.format != "PNG" or image.mode not in ("L", "RGB") or key is None:
@@ -252,7 +244,7 @@ def _rescale_transparent_colour(image: Image.Image, data: bytes) -> None:
         image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
+def _turn(image: Any) -> Image.Transpose | None:
     """Return the transposition that makes an image upright, if its EXIF has one."""
     try:
         return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))

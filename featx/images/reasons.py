@@ -1,0 +1,224 @@
+"""Reasons: why bytes are not an image that featx decodes, in a few words.
+
+Bytes, or bytes and the exception of a decoder, come in; the reason goes out. There are four kinds:
+
+* the bytes are something else, such as an HTML page that a server sent instead of an image;
+* **unsupported**: a sound image of a kind that Pillow, or featx, does not decode. Converting it
+  helps;
+* **truncated**: the file ends too early. A new copy of it helps;
+* **damaged**: bytes in the file are wrong.
+
+This module decodes nothing. The reason does not repeat the path: the caller adds it.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image, TiffImagePlugin
+
+__all__ = ["damage", "stranger"]
+
+TRUNCATED = "truncated: the file ends before the image is complete"
+_ZEROS = "truncated: the file ends in zeros, as after a download that stopped"
+
+_SAVE_AS = "save it as PNG or JPEG"
+
+#: What files begin with that are often named like images, and what they are.
+_STRANGERS = {
+    rb"version https://git-lfs\.github\.com/spec": (
+        "a Git LFS pointer, not an image: download the file with git lfs pull"
+    ),
+    rb"\s*(<!DOCTYPE html|<html|<head|<!--.{0,200}<html)": (
+        "an HTML page, not an image: the server may have sent an error page; download the file "
+        "again"
+    ),
+    rb"\s*(<\?xml.{0,400})?(<!DOCTYPE svg|<!--.{0,400}-->\s*<svg|<svg)": (
+        f"unsupported: SVG is a vector format: {_SAVE_AS}"
+    ),
+    rb"\s*<\?xml|\s*<[A-Za-z]": "an XML file, not an image: download the file again",
+    rb"\s*[{[]\s*[\"{\[}\]]": "a JSON text, not an image: download the file again",
+    rb".{128}DICM": f"unsupported: DICOM: export it as 16-bit PNG or TIFF, or {_SAVE_AS}",
+    rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n": f"unsupported: JPEG XL: {_SAVE_AS}",
+    rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)": f"unsupported: HEIC: {_SAVE_AS}",
+    rb"....ftyp": "a video, not an image: extract a frame of it",
+    rb"II\xbc\x01": f"unsupported: JPEG XR: {_SAVE_AS}",
+    rb"%PDF": f"unsupported: PDF: {_SAVE_AS}",
+    rb"%!PS|\xc5\xd0\xd3\xc6": f"unsupported: EPS: {_SAVE_AS}",
+    rb"\x76\x2f\x31\x01": f"unsupported: OpenEXR: {_SAVE_AS}",
+    rb"#\?(RADIANCE|RGBE)": f"unsupported: Radiance HDR: {_SAVE_AS}",
+    rb"gimp xcf": f"unsupported: a GIMP project: {_SAVE_AS}",
+    rb"farbfeld": f"unsupported: farbfeld: {_SAVE_AS}",
+    rb"P7\n": f"unsupported: PAM: {_SAVE_AS}",
+    rb"FUJIFILMCCD-RAW|.{0,4}HEAPCCDR": f"unsupported: a camera's raw file: {_SAVE_AS}",
+    rb"\x93NUMPY": f"unsupported: a NumPy array: {_SAVE_AS}",
+    rb"\x89HDF\r\n": "an HDF5 file, not an image",
+    rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ": "an archive, not an image: unpack it",
+    rb"\0\x05\x16[\0\x07]": "a macOS resource file, not an image: delete it",
+    rb"\0+\Z": "damaged: the file contains only zeros, so it was not written completely",
+}
+
+_STRANGE = {re.compile(start, re.DOTALL | re.IGNORECASE): is_ for start, is_ in _STRANGERS.items()}
+
+# Formats of Pillow whose first bytes say nothing, so that almost any file could be one.
+_WITHOUT_SIGNATURE = {"TGA", "PCD", "IMT", "SPIDER", "XVTHUMB", "MPEG"}
+
+# Phrases of decoders for files that are sound, but of a kind that they do not read.
+_UNSUPPORTED = re.compile(
+    r"unsupported|not (yet )?(supported|implemented|configured)|unknown pixel mode|unimplemented"
+    r"|unable to determine \w+ image mode|cannot handle|can ?not decode|unknown compression",
+    re.IGNORECASE,
+)
+
+_TRUNCATED = re.compile(
+    # struct raises "requires a buffer" for a header that ends too early.
+    r"truncated|requires a buffer|only got \d|not enough data|unexpected end",
+    re.IGNORECASE,
+)
+
+_PHOTOMETRIC = {
+    0: "grey (WhiteIsZero)",
+    1: "grey",
+    2: "RGB",
+    3: "palette",
+    4: "mask",
+    5: "CMYK",
+    6: "YCbCr",
+    8: "CIELAB",
+    32803: "camera raw",
+    32844: "LogL",
+    32845: "LogLuv",
+    34892: "camera raw",
+}
+_SAMPLES = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
+
+
+def stranger(data: bytes) -> str:
+    """Return the reason for bytes that are in none of the decoded formats.
+
+    Examples
+    --------
+    >>> stranger(b"%PDF-1.7")
+    'unsupported: PDF: save it as PNG or JPEG'
+    """
+    start = data if not data.strip(b"\0") else data[:1024]
+    for pattern, reason in _STRANGE.items():
+        if pattern.match(start):
+            return reason
+    Image.init()
+    for name, (_, accept) in Image.OPEN.items():
+        if name not in _WITHOUT_SIGNATURE and accept is not None:
+            accepted = _accepts(accept, data[:16])
+            if accepted:
+                return f"unsupported: {name}: {_SAVE_AS}"
+    return "not an image that Pillow can read"
+
+
+def damage(error: Exception, data: bytes, name: str, lines: Sequence[str] = ()) -> str:
+    """Return the reason for an exception of a decoder.
+
+    Parameters
+    ----------
+    error : Exception
+        The exception.
+    data : bytes
+        The file.
+    name : str
+        Its format, such as "PNG".
+    lines : sequence of str
+        Errors that the decoder printed.
+    """
+    if isinstance(error, MemoryError):
+        return "too many pixels: scale it down"
+    text = lines[-1] if lines else " ".join(str(error).split()) or type(error).__name__
+    said = " ".join([*lines, text])
+    if name == "TIFF" and str(error) == "unknown pixel mode":
+        return _unsupported_tiff(data)
+    if isinstance(error, NotImplementedError) or _UNSUPPORTED.search(said):
+        kind = re.sub(rf"^unsupported ({name} )?", "", text, flags=re.IGNORECASE)
+        return f"unsupported {name}: {kind}: {_SAVE_AS}"
+    # libtiff says "not enough data" of wrong bytes too.
+    says_so = isinstance(error, EOFError) or (not lines and _TRUNCATED.search(text))
+    if says_so or _ends_early(data, name):
+        return _ZEROS if data.endswith(bytes(64)) else TRUNCATED
+    if text == "not identified by this driver":
+        text = "its header gives no size or no colours"
+    return f"damaged {name}: {text}"
+
+
+def _accepts(accept: Any, prefix: bytes) -> bool:
+    """Call the test of a format, some of which fail on a few bytes."""
+    try:
+        return accept(prefix) is True
+    except Exception:  # a test may index bytes that are missing
+        return False
+
+
+def _ends_early(data: bytes, name: str) -> bool:
+    """Return whether a file is shorter than its own header says."""
+    if name == "WEBP":
+        return int.from_bytes(data[4:8], "little") > len(data) - 8
+    if name == "TIFF":
+        return _tiff_ends_early(data)
+    if name == "JPEG2000" and data.startswith(b"\xff\x4f"):
+        return not data.rstrip(b"\0").endswith(b"\xff\xd9")
+    if name in {"AVIF", "JPEG2000"}:
+        return _boxes_end_early(data)
+    return False
+
+
+def _boxes_end_early(data: bytes) -> bool:
+    """Return whether the last box of an ISO media file reaches beyond its end."""
+    at = 0
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if length == 1:
+            length = int.from_bytes(data[at + 8 : at + 16], "big")
+        if length == 0:  # to the end of the file; a codestream has an end of its own
+            return data[at + 4 : at + 8] == b"jp2c" and not data.endswith(b"\xff\xd9")
+        if length < 8:
+            return not data[at:].strip(b"\0")
+        at += length
+    return at != len(data)
+
+
+def _tags(data: bytes) -> Any:
+    """Return the tags of the first image of a TIFF, as far as they can be read."""
+    tags: Any = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if data[2:3] == b"+" else data[:8])
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
+
+
+def _tiff_ends_early(data: bytes) -> bool:
+    """Return whether the directory of a TIFF, or a part of its pixels, is outside of the file."""
+    order = "little" if data[:2] == b"II" else "big"
+    start = int.from_bytes(data[4:8], order)  # type: ignore[arg-type]
+    if start + 2 > len(data) or not data[start:].strip(b"\0"):
+        return True
+    n_tags = int.from_bytes(data[start : start + 2], order)  # type: ignore[arg-type]
+    if start + 2 + 12 * n_tags > len(data):
+        return True
+    try:
+        tags = _tags(data)
+        starts = tags.get(273) or tags.get(324) or ()
+        lengths = tags.get(279) or tags.get(325) or ()
+        return any(first + n > len(data) for first, n in zip(starts, lengths, strict=False))
+    except Exception:  # the tags may be anything
+        return False
+
+
+def _unsupported_tiff(data: bytes) -> str:
+    """Say which kind of pixels a TIFF has."""
+    try:
+        tags = _tags(data)
+        bits = tags.get(258, (1,))
+        colours = _PHOTOMETRIC.get(tags.get(262), f"photometric {tags.get(262)}")
+        samples = _SAMPLES.get(tags.get(339, (1,))[0], "unknown")
+        n = tags.get(277, len(bits))
+    except Exception as error:  # the tags may be anything
+        return f"damaged TIFF: unknown pixels: {error}"
+    each = f"{n} samples of {bits[0]} bits" if n > 1 else f"{bits[0]}-bit samples"
+    return f"unsupported TIFF: {colours}, {each} ({samples}): save it as 8- or 16-bit grey or RGB"
