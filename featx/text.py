@@ -4,9 +4,13 @@ Names and numbers come in; parts of sentences go out. This module does not know 
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 __all__ = ["counted", "did_you_mean", "nearest", "printable", "quoted", "quoted_list"]
+
+# Surrogates, except for those that represent the bytes of a file name.
+_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -66,14 +70,18 @@ def counted(number: int, noun: str, nouns: str = "") -> str:
 def printable(name: object) -> str:
     r"""Return a name in characters that every terminal and file can represent.
 
-    Bytes of a file name that are not UTF-8 become \xNN.
+    Bytes of a file name that are not UTF-8 become \xNN, and halves of a character of UTF-16,
+    which JSON may hold, \uNNNN.
 
     Examples
     --------
     >>> printable("caf\udce9.png") == r"caf\xe9.png"
     True
+    >>> printable("\ud83d") == r"\ud83d"
+    True
     """
-    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    text = _HALVES.sub(lambda half: f"\\u{ord(half[0]):04x}", str(name))
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def quoted(name: object) -> str:

@@ -80,6 +80,16 @@ def one_thread():
         yield
 
 
+@pytest.fixture(scope="module")
+def worker():
+    """Return the process that opens malicious files."""
+    from fuzzing import Worker
+
+    made = Worker()
+    yield made
+    made.stop()
+
+
 @pytest.fixture(scope="session")
 def make_store():
     """A function that writes a store; of the session, so that hypothesis may use it."""

@@ -168,6 +168,14 @@ def labels(path: str, table: str) -> dict:
     return {}
 
 
+def page(source: str, output: str) -> dict:
+    """Write a page about the results of a verb."""
+    from featx.report import write_report
+
+    write_report(source, output=output)
+    return {"bytes": Path(output).stat().st_size}
+
+
 def _answer(action: str, arguments: list[str]) -> dict:
     from featx.errors import FeatxError
 

@@ -11,7 +11,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from pages import HOSTILE_LABELS, HOSTILE_PATHS, hostile_model, hostile_store
+from pages import (
+    HOSTILE_LABELS,
+    HOSTILE_PATHS,
+    hostile_model,
+    hostile_store,
+    sweep_facts,
+    tuning_facts,
+)
 from PIL import Image
 
 import featx
@@ -232,35 +239,13 @@ def test_the_map_is_the_pca_of_the_codes(with_splits):
     )
 
 
-def score(value):
-    return {"value": value, "low": value - 0.1, "high": min(1.0, value + 0.1)}
-
-
 @pytest.fixture
 def sweep(tmp_path, make_store):
     """The folder of a sweep, made by hand: two rows, one store."""
     folder = tmp_path / "sweep"
     folder.mkdir()
     hostile_store(folder / "32-avg.h5", make_store)
-    row = {
-        "layers": ["block1_conv1"], "pool": "avg", "size": [32, 32], "n_features": 64,
-        "accuracy": score(0.8), "balanced_accuracy": score(0.7), "bytes_per_image": 256.0,
-        "seconds_per_image": 0.01,
-    }  # fmt: skip
-    other = {**row, "layers": ["block2_pool"], "accuracy": score(0.5), "seconds_per_image": None}
-    verdict = {"verdict": "undecided", "text": "Undecided <i>whether</i>.", "difference": None}
-    facts = {
-        "format": "featx-sweep", "format_version": 2, "rows": [other, row],
-        "best": "block1_conv1, avg, 32", "cheapest": "block2_pool, avg, 32",
-        "expected_accuracy": score(0.7), "final": None,
-        "learning_curve": [
-            {"fraction": n / 18, "n_train": n, "accuracy": score(0.6)} for n in (9, 18)
-        ],
-        "domain_verdict": verdict, "more_images_verdict": verdict, "fit": {"clf": "ridge"},
-        "notes": ["A <b>note</b>."],
-        "commands": ["featx extract a", "featx fit b", "featx finetune c"],
-    }  # fmt: skip
-    (folder / "sweep.json").write_text(json.dumps(facts))
+    (folder / "sweep.json").write_text(json.dumps(sweep_facts()))
     return folder
 
 
@@ -280,30 +265,8 @@ def test_a_page_about_a_sweep(sweep):
     assert not page.has("confusion")
 
 
-def tuning_facts(evaluation):
-    recipe = {"weights": "random:0", "layers": ["block1_pool"], "pool": "avg", "size": [32, 32]}
-    epoch = {
-        "epoch": 0, "rate": 0.0, "loss": None, "accuracy": None, "stopping_loss": 1.0,
-        "stopping_accuracy": 0.5, "seconds": 1.0, "images_per_second": 0.0,
-    }  # fmt: skip
-    scores = {name: score(0.6) for name in ("majority", "probe", "tuned", "fit_on_tuned")}
-    return {
-        "format": "featx-finetuning", "format_version": 2, "recipe": recipe, **scores,
-        "gain": score(0.0), "advice": "Use the <probe>.", "tuned_scores": evaluation.to_dict(),
-        "history": [epoch, {**epoch, "epoch": 1, "accuracy": 0.7, "loss": 0.9}],
-        "best_epoch": 1, "resumed_epochs": 0, "micro_batch": 32, "ended": "all epochs completed",
-        "seconds": 9.0, "notes": [],
-        "split": {"train": 9, "early_stopping": 2, "test": 4, "test_from": "val"},
-        "head": {"hidden": [], "init": "probe"}, "identity": {"probe": "{}"},
-        "training": {"freeze_until": None, "augment": "flip", "lr": None, "epochs": 1, "seed": 0},
-    }  # fmt: skip
-
-
 def test_a_page_about_a_fine_tuning(tmp_path):
-    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
-    y = np.array(["a", "b", "b", "b"])
-    facts = tuning_facts(score_predictions(y, probabilities, ["a", "b"], np.arange(4)))
-    (tmp_path / "run.json").write_text(json.dumps(facts))
+    (tmp_path / "run.json").write_text(json.dumps(tuning_facts()))
     contents = gather(ReportSettings(tmp_path / "tuned.keras"))
     assert [name for name, _ in contents.bars] == [
         "fine-tuned network",

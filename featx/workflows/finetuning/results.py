@@ -162,7 +162,7 @@ class RunRecord:
             message = "the epochs of history are not 0, 1, 2 and so on"
             raise ValueError(message)
         if not 0 <= self.best_epoch < len(self.history):
-            message = f"best_epoch is {self.best_epoch}, which is not one of the epochs"
+            message = f"best_epoch is {self.best_epoch}, which is not an epoch of history"
             raise ValueError(message)
 
 

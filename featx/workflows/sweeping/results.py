@@ -233,7 +233,7 @@ class SweepRecord:
         names = [str(row) for row in self.rows]
         for name in ("best", "cheapest"):
             if getattr(self, name) not in names:
-                message = f"no row has the name in {name}"
+                message = f"{name} is {getattr(self, name)!r:.80}, which is not one of the rows"
                 raise ValueError(message)
 
     @property
