@@ -108,7 +108,7 @@ def test_images_added_removed_and_renamed(folder):
     a_new_image(data / "train/blue/00.png")
     (data / "train/red/3.png").unlink()
     (data / "val/green/0.png").rename(data / "train/green/moved.png")
-    job, n_computed = resume(folder)
+    job, n_computed = resume(folder, prune=True)
     assert n_computed == 1
     assert len(job.remaining.copied) == 26
     assert job.remaining.n_dropped == 1

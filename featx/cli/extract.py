@@ -167,9 +167,11 @@ def _report(job: "ExtractionJob", done: "Extraction", *, strict: bool, quiet: bo
                 f"{times.waiting:.0%}; decoding {times.decode:.0%}, writing {times.write:.0%}",
                 quiet=quiet,
             )
-    if strict and done.n_failed:
+    if strict and (n_unread := done.n_failed + len(job.remaining.unreadable)):
+        if not done.n_failed:
+            reasons = f"featx info --check {done.path}"
         message = (
-            f"{counted(done.n_failed, 'image')} could not be read, and --strict was given. "
+            f"{counted(n_unread, 'image')} could not be read, and --strict was given. "
             f"Reasons: {reasons}"
         )
         raise ImagesError(message)
@@ -188,7 +190,7 @@ def _say_job(job: "ExtractionJob", *, quiet: bool) -> None:
         counts.append(counted(len(groups), "group"))
     found = f"{counted(len(records), 'image')} in {as_typed(job.listing.root)}"
     say(f"{found} ({', '.join(counts)})", quiet=quiet)
-    say_notes(job.listing.notes, quiet=quiet)
+    say_notes((*job.listing.notes, *rest.notes), quiet=quiet)
     for name in recipe.layers:
         shape = recipe.code_shape(name)
         positions = f"{'x'.join(map(str, shape))} = " if len(shape) > 1 else ""

@@ -114,6 +114,10 @@ class _ListingOptions(Options):
     group: Annotated[
         str | None, option("Regular expression that finds the group of an image in its path.")
     ] = None
+    prune: Annotated[
+        bool,
+        option("Remove the codes of images that are not listed from the store.", None, "--prune"),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

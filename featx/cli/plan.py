@@ -47,6 +47,7 @@ def command(
         ("images", f"{plan.n_images}"),
         ("  to compute", f"{plan.n_computed}"),
         ("  to copy", f"{plan.n_copied}"),
+        *([("  to remove", f"{plan.n_dropped}")] if plan.n_dropped else []),
         ("features per image", f"{sum(plan.code_sizes.values()):,}"),
         ("disk space", f"{gigabytes(plan.new_bytes)} ({gigabytes(plan.free_bytes)} free)"),
         ("memory", gigabytes(plan.peak_bytes)),

@@ -107,7 +107,7 @@ def _codes_of_output(batch: CodeBatch, output: PassOutput) -> dict[str, NDArray[
     if not output.reusable:
         return codes
     earlier = [output.reusable[row] for row in batch.rows.tolist()]
-    if any(a.sha256 != b.sha256 for a, b in zip(earlier, batch.images, strict=True)):
+    if any(a.sha256 not in {"", b.sha256} for a, b in zip(earlier, batch.images, strict=True)):
         message = "An image was edited during the run. Run the same command again."
         raise StoreError(message)
     return codes | _stored_codes(earlier)

@@ -52,6 +52,10 @@ class ExtractionPlan:
         Images that will go through the network; the others are done or copied.
     n_copied : int
         Images whose codes will be copied from the existing store.
+    n_unreadable : int
+        Images that cannot be read now and will keep their codes.
+    n_dropped : int
+        Images of the existing store that are not in the list and will be removed.
     code_sizes : dict of str to int
         Features per image, for each layer.
     new_bytes, free_bytes : int
@@ -71,6 +75,8 @@ class ExtractionPlan:
     n_images: int
     n_computed: int
     n_copied: int
+    n_unreadable: int
+    n_dropped: int
     code_sizes: dict[str, int]
     new_bytes: int
     free_bytes: int
@@ -189,6 +195,8 @@ def plan_extraction(job: ExtractionJob) -> ExtractionPlan:
         n_images=job.n_images,
         n_computed=job.n_to_compute,
         n_copied=n_copied,
+        n_unreadable=len(job.remaining.unreadable),
+        n_dropped=job.remaining.n_dropped,
         code_sizes={layer: job.recipe.code_size(layer) for layer in job.recipe.layers},
         new_bytes=job.new_bytes,
         free_bytes=shutil.disk_usage(job.output.absolute().parent).free,

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from featx.errors import OptionError
 from featx.extraction.batching import check_batch_size
-from featx.extraction.resuming import ExistingStore, RemainingWork, find_existing, remaining_work
+from featx.extraction.existing import ExistingStore, find_existing
+from featx.extraction.resuming import RemainingWork, remaining_work
 from featx.extraction.settings import BatchSize, ExtractionSettings, Progress
 from featx.images import File, Listing, list_images
 from featx.network import WeightsSource, check_device, find_weights
@@ -158,7 +159,7 @@ def prepare_extraction(settings: ExtractionSettings) -> ExtractionJob:
         remaining=RemainingWork(existing, output, resumes=False, rows=()),
         progress=settings.progress,
     )
-    return _with_remaining_work(job, existing)
+    return _with_remaining_work(job, existing, prune=settings.prune)
 
 
 def extraction_of(
@@ -180,7 +181,7 @@ def extraction_of(
     source : WeightsSource
         Weights of the network.
     output : Path
-        The store; an unfinished one is resumed.
+        The store; an unfinished one is resumed, and rows that are not in the list are removed.
     overwrite : bool, default=False
         Replace the store if it exists, instead of resuming it.
 
@@ -196,12 +197,16 @@ def extraction_of(
     """
     existing = find_existing(output, ignored=overwrite)
     job = dataclasses.replace(job, recipe=recipe, source=source, output=output)
-    return _with_remaining_work(job, existing)
+    return _with_remaining_work(job, existing, prune=True)
 
 
-def _with_remaining_work(job: ExtractionJob, existing: ExistingStore) -> ExtractionJob:
+def _with_remaining_work(
+    job: ExtractionJob, existing: ExistingStore, *, prune: bool
+) -> ExtractionJob:
     """Find out what remains to be done."""
-    found = remaining_work(existing, job.recipe, job.columns(), job.files, job.max_pixels)
+    found = remaining_work(
+        existing, job.recipe, job.columns(), job.files, job.max_pixels, prune=prune
+    )
     if found.resumes or found.copied or found.extended:
         logger.info("%s: resumed, %d of %d to do", job.output, len(found.rows), job.n_images)
     return dataclasses.replace(job, remaining=found)

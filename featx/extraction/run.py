@@ -33,7 +33,7 @@ from featx.extraction.filling import copy_into, copy_rows
 from featx.extraction.passes import divide_into_passes
 from featx.extraction.pipeline import n_decoders
 from featx.extraction.prepare import ExtractionJob, prepare_extraction
-from featx.extraction.resuming import ReusableRow
+from featx.extraction.resuming import ReusableRow, cannot_extend
 from featx.extraction.timings import Pace, Timings
 from featx.outputs import remove_leftovers, sole_writer
 from featx.signatures import prepared_by
@@ -60,6 +60,9 @@ class Extraction:
         Speed of this run; 0 if nothing was computed.
     timings : Timings
         How the time was spent; all 0 on a cluster.
+    notes : tuple of str
+        Notes for the user, such as the number of images that could not be read and kept their
+        codes.
     """
 
     path: Path
@@ -69,6 +72,7 @@ class Extraction:
     seconds: float
     images_per_second: float
     timings: Timings
+    notes: tuple[str, ...] = ()
 
 
 @prepared_by(prepare_extraction)
@@ -76,7 +80,8 @@ def extract(job: ExtractionJob) -> Extraction:
     """Extract the codes of images into a store.
 
     If the store exists and was made with the same settings, extraction resumes: only images
-    that are new, edited or not done yet, and layers that are missing, are computed.
+    that are new, edited or not done yet, and layers that are missing, are computed. An image
+    that cannot be read now keeps its codes.
 
     Returns
     -------
@@ -119,6 +124,8 @@ def run_extraction(
         The weights do not fit VGG19.
     BusyError
         Another run is writing the store.
+    ImagesError
+        Layers are added to images that cannot be read. The store stays as it was.
     StoreError
         The disk is full, or a code does not fit the dtype of the store.
     """
@@ -153,7 +160,7 @@ def run_extractions(
     ------
     OptionError
         The jobs differ in other settings.
-    WeightsError, BusyError, StoreError, ClusterError
+    WeightsError, BusyError, ImagesError, StoreError, ClusterError
         See `run_extraction`.
     """
     _check_one_pass(jobs)
@@ -211,6 +218,7 @@ def _result(job: ExtractionJob, pace: Pace, seconds: float) -> Extraction:
         seconds=seconds,
         images_per_second=job.n_to_compute / seconds,
         timings=pace.timings(seconds),
+        notes=(*job.listing.notes, *job.remaining.notes),
     )
 
 
@@ -244,8 +252,28 @@ def _fill(
                 for n_written in written:
                     n_done += n_written
                     progress(n_done, n_images)
+        for job in jobs:
+            _check_extended(job)
         for writer in writers:
             writer.finish()
+
+
+def _check_extended(job: ExtractionJob) -> None:
+    """Check that no image failed to which layers were added: its earlier codes would be lost.
+
+    Raises
+    ------
+    ImagesError
+        Some failed. The store stays as it was, and the finished rows of its part are kept.
+    """
+    rows = [each.row for each in job.remaining.extended]
+    if not rows:
+        return
+    images = open_store(job.remaining.target).images
+    failed = [row for row in rows if images.status[row] == Status.FAILED]
+    if failed:
+        reasons = [(str(images.path[row]), str(images.reason[row])) for row in failed]
+        raise cannot_extend(job.remaining, job.recipe, reasons)
 
 
 def _create_target(job: ExtractionJob, facts: dict[str, Any]) -> list[ReusableRow]:

@@ -49,12 +49,16 @@ class ImageSettings:
         path or file_name.
     group : str, optional
         A regular expression that finds the group (a patient, a site) in the path.
+    prune : bool, default=False
+        Remove the codes of images that are not in the list from an existing store. Without
+        it, a run that would remove finished codes is refused.
     """
 
     images: Path | str | None = field(default=None, kw_only=False)
     manifest: TableSource | None = None
     path_column: str | None = None
     group: str | None = None
+    prune: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Images: folders and tables become lists of images, and files become pixels."""
 
 from featx.images.colours import to_rgb
-from featx.images.decoding import MAX_PIXELS, DecodedImage, read_digest, read_image
+from featx.images.decoding import MAX_PIXELS, DecodedImage, read_image
+from featx.images.digests import FileDigest, read_digest
 from featx.images.listing import ImageRecord, Listing, list_images
 from featx.images.resizing import PAD_COLOUR, array_views, resized, scaled_size
 from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file, local_file
@@ -11,6 +12,7 @@ __all__ = [
     "PAD_COLOUR",
     "DecodedImage",
     "File",
+    "FileDigest",
     "ImageRecord",
     "Listing",
     "Url",

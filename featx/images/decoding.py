@@ -57,7 +57,7 @@ from featx.images.reducing import SIDEWAYS, reduce_jpeg
 from featx.images.resizing import resized, scaled_size
 from featx.images.urls import File, read_file
 
-__all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "DecodedImage", "read_digest", "read_image"]
+__all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "DecodedImage", "read_image"]
 
 #: Default limit of height times width; a larger image may be an attack on the memory.
 MAX_PIXELS = 178_956_970
@@ -185,14 +185,6 @@ def read_image(
         phash=_phash(thumbnail),
         sha256=sha256,
     )
-
-
-def read_digest(file: File) -> str:
-    """Return the sha256 of the bytes of a file in hexadecimal, or "" if they cannot be read."""
-    try:
-        return hashlib.sha256(read_file(file)).hexdigest()
-    except ImageError:
-        return ""
 
 
 def _opened(data: bytes) -> Any:

@@ -114,6 +114,11 @@ class Store:
         """Return the attributes, groups and datasets that are not part of the format.
 
         Other programs may have written them; featx ignores them.
+
+        Returns
+        -------
+        tuple of str
+            Their paths in the file.
         """
         own = {*_ATTRIBUTES, "classes", "complete", "images", "codes"}
         own |= {f"images/{name}" for name in ("thumbnail", *ImageTable.__dataclass_fields__)}
@@ -512,7 +517,7 @@ def checked_selection(
             return selection
         index = np.atleast_1d(np.asarray(selection))
         index = index if index.size else index.astype(np.intp)  # np.asarray([]) has floats
-        positions = np.arange(length)[index]
+        positions: NDArray[np.integer] = np.arange(length)[index]
     except (IndexError, TypeError, ValueError) as error:
         raise OptionError(_not_a_selection(name, selection, length)) from error
     if positions.ndim != 1:

@@ -289,4 +289,5 @@ def _digests(job: PredictionJob) -> list[str]:
     if job.joined is not None:
         return [str(digest) for digest in job.joined.images.sha256]
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        return list(pool.map(read_digest, [record.file for record in job.records]))
+        files = [record.file for record in job.records]
+        return [digest.sha256 for digest in pool.map(read_digest, files)]

@@ -81,6 +81,6 @@ def run_heat_maps(job: HeatMapJob) -> tuple[tuple[int, Explanation], ...] | Miss
 
 def _is_unchanged(file: File, sha256: str) -> bool:
     try:
-        return read_digest(file) == sha256
+        return read_digest(file).sha256 == sha256
     except OptionError:  # a URL that cannot be read here
         return False

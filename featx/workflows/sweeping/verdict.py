@@ -124,7 +124,7 @@ def next_commands(settings: SweepSettings, candidate: Candidate) -> tuple[str, .
     shared = values_of(settings, ImageSettings, NetworkSettings)
     images = [] if settings.manifest is not None else [shlex.quote(str(settings.images or "data"))]
     views = {name: shared.pop(name) for name in ("crops", "flip")}
-    del shared["images"], shared["device"]
+    del shared["images"], shared["device"], shared["prune"]
     if settings.manifest is not None:
         shared["manifest"] = table_name(settings.manifest)
     network = " ".join([*images, *flags_of(shared, prepare_extraction)])
