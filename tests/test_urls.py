@@ -10,6 +10,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pandas as pd
@@ -435,6 +436,58 @@ def test_an_archive_on_a_server(folder, server):
         list_images(f"{server.url}/photos.zip")
     with pytest.raises(ImagesError, match=r"/train.*--manifest"):
         list_images(f"{server.url}/train")
+
+
+# passwords and signatures
+
+
+SECRET = "wJalrXUtnFEMI"
+
+
+def signed(url, secret, **parameters):
+    """Give a URL a login and a signature, as servers accept them."""
+    query = {**parameters, "X-Amz-Credential": secret, "X-Amz-Expires": "60", "token": secret}
+    return f"{url.replace('://', f'://me:{secret}@')}?{urlencode(query)}"
+
+
+def test_secrets_of_urls_are_neither_stored_nor_shown(folder, server, run, monkeypatch):
+    """Other parameters keep images apart; the same images with new signatures are resumed."""
+    monkeypatch.chdir(folder)
+    names = ("red/0.png", "red/0.png", "red/gone.png", "blue/0.png")
+    places = [(f"train/{name}", str(n)) for n, name in enumerate(names)]
+    zipped(folder / "data/val", folder / "data/photos.zip")
+
+    def table(secret):
+        urls = [signed(f"{server.url}/{name}", secret, id=number) for name, number in places]
+        archive = f"simplecache::{signed(f'{server.url}/photos.zip', secret)}"
+        frame = pd.DataFrame({"path": [*urls, f"zip://red/0.png::{archive}"]})
+        frame.to_csv("table.csv", index=False)
+        return folder / "table.csv"
+
+    settings = {"images": None, "manifest": table(SECRET), "batch_size": 2}
+    made = run_job(job_in(folder, **settings))
+    assert (made.n_done, made.n_failed) == (4, 1)
+    assert SECRET.encode() not in made.path.read_bytes()
+    paths = [f"{server.url}/{name}?id={number}" for name, number in places]
+    images = open_store(made.path).images
+    assert list(images.path) == [*paths, f"zip://red/0.png::simplecache::{server.url}/photos.zip"]
+    table("other")
+    again = job_in(folder, **settings)
+    assert (again.remaining.rows, again.remaining.n_kept) == ((), 4)
+    assert all(server.got.values())
+    rows = [(signed(f"{server.url}/{name}", "third", id=n), int(n) % 2) for name, n in places]
+    pd.DataFrame([*rows, (images.path[4], 0)], columns=["path", "label"]).to_csv("labels.csv")
+    plain = {"clf": "centroid", "folds": 2, "baselines": False, "duplicates": "keep"}
+    featx.fit(made.path, output="m.skops", labels="labels.csv", **plain)
+    table(SECRET)
+    urls = [signed(f"{server.url}/val/red/{name}", SECRET) for name in ("0.png", "gone.png")]
+    code, out, err = run("predict", *urls, "-o", "a.csv", "--model", "m.skops")
+    assert (code, SECRET in out + err) == (0, False)
+    assert SECRET not in (folder / "a.csv").read_text()
+    for name in ("m.skops", "a.csv"):
+        assert SECRET.encode() not in (folder / name).read_bytes()
+    everything = repr(job_in(folder, **settings).listing)
+    assert SECRET not in everything
 
 
 # predictions and evaluations

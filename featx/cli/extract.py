@@ -23,6 +23,7 @@ from featx.cli.options import ClusterName, ExtractionOptions, GpusExtractionOpti
 from featx.errors import ImagesError
 from featx.flags import flags_of
 from featx.layers import deepest, layers_up_to, weight_shapes
+from featx.secrets import without_secrets
 from featx.text import counted
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def checked_job(
         options = _with_preset(context, options, preset, quiet=quiet)
     if not options.layer:
         print_layers(options.size, options.pool, options.dtype)
-        folder = "" if options.images is None else f" {shlex.quote(options.images)}"
+        images = without_secrets(options.images or "")
+        folder = f" {shlex.quote(images)}" if images else ""
         verb = context.info_name
         say(f"No --layer was given. Use: featx {verb}{folder} --layer block2_pool", quiet=False)
         raise typer.Exit(2)

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from featx.errors import FitError, OptionError
+from featx.secrets import without_secrets
 from featx.store import ImageTable
 from featx.tables import Row, Table, TableSource, TableUse, open_table
 from featx.text import counted, printable, quoted, quoted_list
@@ -164,8 +165,8 @@ def _by_key(table: Table, rows: list[Row]) -> dict[str, Row]:
                     for each in (before.facts[role], value)
                 )
                 table.refuse(
-                    f" has {quoted(row.path)} twice: with {first} in {before.where}, and with "
-                    f"{second} in {row.where}. Remove one of the rows."
+                    f" has {quoted(without_secrets(row.path))} twice: with {first} in "
+                    f"{before.where}, and with {second} in {row.where}. Remove one of the rows."
                 )
     return found
 
@@ -178,6 +179,7 @@ def _key(path: str) -> str:
     >>> _key(r".\cats\1.jpg")
     'cats/1.jpg'
     """
+    path = without_secrets(path)
     return PurePosixPath(printable(path).replace("\\", "/")).as_posix()
 
 

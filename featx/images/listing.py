@@ -29,6 +29,7 @@ from pathlib import Path
 from featx.errors import ImageError, ImagesError, OptionError
 from featx.images import folders
 from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file, read_file
+from featx.secrets import without_secrets
 from featx.tables import Row, Table, TableSource, TableUse, open_table, parse_table
 from featx.text import counted, quoted, quoted_list
 
@@ -84,7 +85,7 @@ class Listing:
 
 
 def list_images(
-    images: Path | str = "data",
+    images: File | str = "data",
     *,
     manifest: TableSource | None = None,
     path_column: str | None = None,
@@ -94,7 +95,7 @@ def list_images(
 
     Parameters
     ----------
-    images : Path or str, default="data"
+    images : Path, Url or str, default="data"
         A folder, an archive or one image file, or the URL of one of these. Ignored if there
         is a manifest.
     manifest : Path, str, DataFrame or mapping of str to sequence, optional
@@ -153,10 +154,10 @@ def _from_manifest(manifest: TableSource, path_column: str | None) -> Listing:
 
 
 def _listed(root: Path, row: Row) -> ImageRecord:
-    """Make a record of a row; a URL is stored as it is."""
+    """Make a record of a row; a URL is stored without its secrets."""
     file = check_file(as_file(row.path, root))
     if isinstance(file, Url):
-        return ImageRecord(row.path, file, **row.facts)
+        return ImageRecord(without_secrets(row.path), file, **row.facts)
     path = row.path
     if "\\" in path and not os.path.lexists(file):  # on Linux, a name may contain a backslash
         path = path.replace("\\", "/")
@@ -172,7 +173,7 @@ def _from_folder(root: File, path_column: str | None) -> Listing:
     root = as_folder(check_file(root))
     if isinstance(root, Url):
         if folders.is_image_name(root.inside.name):
-            return Listing(Path(), (ImageRecord(root.text, root),))
+            return Listing(Path(), (ImageRecord(str(root), root),))
     elif not _is_folder(root):
         return _from_file(root)
     found = folders.search(root)

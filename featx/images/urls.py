@@ -11,6 +11,9 @@ files; fsspec, which comes with the extra "urls", reads everything else. A URL m
 
 A URL is only a text, so it can be sent to another process. Open files belong to one process:
 fsspec keeps connections, and this module keeps a few open archives.
+
+A URL may contain a password or a signature. `Url.text` has it and is only given to fsspec; `str`
+leaves it out, so it is neither stored nor shown.
 """
 
 import functools
@@ -25,6 +28,7 @@ from urllib.parse import urlsplit
 
 from featx.errors import ImageError, ImagesError, OptionError
 from featx.images.archives import Archive, archive_scheme
+from featx.secrets import without_secrets
 from featx.text import quoted
 
 __all__ = [
@@ -47,6 +51,7 @@ _URL = re.compile(
 )
 
 _WEB = ("http", "https")  # these have no listings
+_LOCAL = ("file", "local")
 
 # Packages that are needed in addition to the extra "urls".
 _PACKAGES = {
@@ -56,7 +61,7 @@ _PACKAGES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Url:
     """URL of an image or a folder of images, as `as_file` returns it.
 
@@ -65,18 +70,23 @@ class Url:
     Parameters
     ----------
     text : str
-        The URL.
+        The URL, with its secrets.
 
     Examples
     --------
     >>> Url("zip://::photos.zip") / "cat/1.jpg"
-    Url(text='zip://cat/1.jpg::photos.zip')
+    Url('zip://cat/1.jpg::photos.zip')
+    >>> Url("https://me:pass@host/cat/1.jpg?size=2&token=0f")
+    Url('https://host/cat/1.jpg?size=2')
     """
 
     text: str
 
     def __str__(self) -> str:
-        return self.text
+        return without_secrets(self.text)
+
+    def __repr__(self) -> str:
+        return f"Url({str(self)!r})"
 
     def __truediv__(self, path: Path | str) -> "Url":
         own = self._part("own")
@@ -111,7 +121,7 @@ class Url:
         """Return the URL with the absolute path of an archive on this machine."""
         if self.archive is None:
             return self
-        return Url(f"{self._part('own')}::{as_file(self.archive).absolute()}")
+        return Url(f"{self._part('own')}::{_full(as_file(self.archive).absolute())}")
 
     def _part(self, name: str) -> str:
         found = _URL.fullmatch(self.text)
@@ -122,21 +132,27 @@ class Url:
 File = Path | Url
 
 
-def as_file(text: Path | str, folder: File = Path()) -> File:
+def as_file(text: File | str, folder: File = Path()) -> File:
     """Return the path or URL that a text means.
 
     A path, or the archive in a URL, may be relative to `folder`. `check_file` checks whether
     a URL can be read here.
     """
-    text = str(text)
-    if not _URL.fullmatch(text):
+    text = _full(text)
+    found = _URL.fullmatch(text)
+    if not found:
         return folder / text
-    if text.startswith("file://"):
-        return Path(text.removeprefix("file://"))
+    if found["scheme"].lower() in _LOCAL:  # a cache of it is not needed
+        return Path(found["own"].partition("://")[2])
     url = Url(text)
     if not url.archive:
         return url
-    return Url(f"{text.removesuffix(url.archive)}{as_file(url.archive, folder)}")
+    return Url(f"{text.removesuffix(url.archive)}{_full(as_file(url.archive, folder))}")
+
+
+def _full(file: File | str) -> str:
+    """Return the text of a file, with the secrets of a URL."""
+    return file.text if isinstance(file, Url) else str(file)
 
 
 def check_file(file: File) -> File:
@@ -163,7 +179,7 @@ def as_folder(file: File) -> File:
     scheme = archive_scheme(str(file if isinstance(file, Path) else file.inside))
     if scheme is None or (isinstance(file, Path) and not file.is_file()):
         return file
-    return Url(f"{scheme}://::{file}")
+    return Url(f"{scheme}://::{_full(file)}")
 
 
 def as_typed(file: File) -> File | str:
@@ -176,7 +192,8 @@ def as_typed(file: File) -> File | str:
     """
     if not isinstance(file, Url) or not file.archive:
         return file
-    return f"{file.archive}/{file.name}" if file.name else file.archive
+    archive = without_secrets(file.archive)
+    return f"{archive}/{file.name}" if file.name else archive
 
 
 def local_file(file: File) -> Path | None:
@@ -198,10 +215,7 @@ def read_file(file: File) -> bytes:
     """
     try:
         if isinstance(file, Path):
-            mode = file.stat().st_mode
-            if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):  # reading a pipe would wait forever
-                message = "not a regular file"
-                raise OSError(message)
+            _check_regular(file)
             return file.read_bytes()
         if file.archive is not None:
             return _opened(file.scheme, file.archive).read(file.name)
@@ -241,12 +255,21 @@ def names_below(folder: Url) -> list[str]:
         if folder.archive and folder.archive.startswith(_WEB):
             message += (
                 " If the server does not send parts of files, download the whole archive: "
-                f"simplecache::{folder.archive}"
+                f"simplecache::{without_secrets(folder.archive)}"
             )
         raise ImagesError(message) from error
     start = f"{top.strip('/')}/".lstrip("/")
     below = (name.lstrip("/") for name in names)
     return [name.removeprefix(start) for name in below if name.startswith(start)]
+
+
+def _check_regular(file: Path) -> os.stat_result:
+    """Refuse pipes and devices, which would be read forever."""
+    facts = file.stat()
+    if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
+        message = "not a regular file"
+        raise OSError(message)
+    return facts
 
 
 # archives
@@ -259,7 +282,7 @@ def _opened(scheme: str, archive: str, *, again: bool = False) -> Archive:
     file = as_file(archive)
     version: tuple[int, ...] = ()
     if isinstance(file, Path):
-        facts = file.stat()
+        facts = _check_regular(file)
         version = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
     with _lock:  # otherwise two threads could decompress the same archive
         # On a server, a file may have changed without any sign of it.
@@ -293,6 +316,9 @@ os.register_at_fork(after_in_child=_forget)
 def _filesystem(url: Url) -> tuple[Any, str]:
     """Return the file system of a URL, which fsspec caches, and the path in it."""
     _check_scheme(url.scheme)
+    for part in url.text.split("::"):
+        if isinstance(file := as_file(part), Path) and file.exists():
+            _check_regular(file)
     import fsspec
 
     system, path = fsspec.core.url_to_fs(url.text)
@@ -336,6 +362,7 @@ def _reason(error: Exception) -> str:
         case TimeoutError():
             return "timed out"
     if isinstance(status := getattr(error, "status", None), int):
-        return f"the server answered {status} {getattr(error, 'message', '')}".rstrip()
+        message = without_secrets(str(getattr(error, "message", "")))
+        return f"the server answered {status} {message}".rstrip()
     text = error.strerror if isinstance(error, OSError) and error.filename else str(error)
-    return " ".join((text or type(error).__name__).split())
+    return " ".join(without_secrets(text or type(error).__name__).split())

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from featx.errors import FeatxError, OptionError, StoreError
 from featx.hdf5 import READ_FAILURES, NotInsideError, check_held, inside
 from featx.recipe import Recipe
+from featx.secrets import without_secrets
 from featx.store.layout import FORMAT, FORMAT_VERSION, THUMBNAIL_SHAPE, Status
 from featx.text import counted, printable
 
@@ -410,7 +411,7 @@ def _read(path: Path, file: h5py.File) -> Store:
     shape = paths.shape
     _require(len(shape) == classes.ndim == 1, f"paths or classes are not lists: {shape}")
     table = ImageTable(
-        path=paths,
+        path=np.array([without_secrets(each) for each in paths], dtype=object),
         label=_labels(_numbers(file, "images/label", shape, "i"), classes),
         split=_none_if_empty(_text(file, "images/split", shape)),
         group=_none_if_empty(_text(file, "images/group", shape)),
@@ -427,6 +428,8 @@ def _read(path: Path, file: h5py.File) -> Store:
     _dataset(file, "images/thumbnail", (*shape, *THUMBNAIL_SHAPE))
     provenance = json.loads(file.attrs["provenance"])
     _require(isinstance(provenance, dict), "provenance is not a JSON object")
+    if "root" in provenance:
+        provenance["root"] = without_secrets(str(provenance["root"]))
     return Store(
         path=path,
         recipe=recipe,

@@ -220,7 +220,7 @@ def _records(inputs: Sequence[File]) -> Iterator[ImageRecord]:
     for file in inputs:
         path = as_folder(file)
         if isinstance(path, Url) or path.is_dir():
-            listing = list_images(str(path))
+            listing = list_images(path)
             for note in listing.notes:
                 logger.warning("%s", note)
             yield from listing.records

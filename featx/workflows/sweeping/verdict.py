@@ -18,6 +18,7 @@ from featx.fitting.learning_curve import LearningPoint
 from featx.flags import flags_of
 from featx.metrics import Score
 from featx.recipe import size_text
+from featx.secrets import without_secrets
 from featx.signatures import values_of
 from featx.tables import table_name
 from featx.workflows.sweeping.prepare import POOL_LAYERS, Candidate
@@ -122,7 +123,11 @@ def next_commands(settings: SweepSettings, candidate: Candidate) -> tuple[str, .
     """
     size = size_text(candidate.size)
     shared = values_of(settings, ImageSettings, NetworkSettings)
-    images = [] if settings.manifest is not None else [shlex.quote(str(settings.images or "data"))]
+    images = (
+        []
+        if settings.manifest is not None
+        else [shlex.quote(without_secrets(str(settings.images or "data")))]
+    )
     views = {name: shared.pop(name) for name in ("crops", "flip")}
     del shared["images"], shared["device"], shared["prune"]
     if settings.manifest is not None:
