@@ -6,8 +6,9 @@ Names and numbers come in; parts of sentences go out. This module does not know 
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 
-__all__ = ["counted", "did_you_mean", "nearest", "printable", "quoted", "quoted_list"]
+__all__ = ["counted", "did_you_mean", "ending", "nearest", "printable", "quoted", "quoted_list"]
 
 # Surrogates, except for those that represent the bytes of a file name.
 _HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -106,3 +107,14 @@ def quoted_list(names: Iterable[object], limit: int = 5) -> str:
     every = list(names)
     more = f" and {len(every) - limit} more" if len(every) > limit else ""
     return ", ".join(map(quoted, every[:limit])) + more
+
+
+def ending(path: str) -> str:
+    """Return the last dot of a file name and the text after it, in lower case.
+
+    Examples
+    --------
+    >>> ending("a.b/IMG.JPG"), ending("a.b/IMG"), ending("x.jpg.1")
+    ('.jpg', '', '.1')
+    """
+    return PurePosixPath(path).suffix.lower()

@@ -13,7 +13,10 @@ from featx.images import ImageRecord, list_images
 
 DATA = Path(__file__).parent.parent / "data"
 
-SUFFIXES = ".jpg .jpeg .jfif .png .gif .bmp .tif .tiff .webp .ppm .pgm .pbm .avif .jp2"
+SUFFIXES = (
+    ".jpg .jpeg .jpe .jfif .pjpeg .pjp .mpo .png .apng .gif .bmp .dib .tif .tiff .webp .ppm .pgm "
+    ".pbm .pnm .avif .jp2 .j2k .jpc .jpx .tga .ico .heic .heif .hif"
+)
 
 
 @pytest.fixture
@@ -125,8 +128,39 @@ def test_single_file(tree):
 def test_every_suffix(tree):
     """All suffixes are accepted, in any case, and no others."""
     names = [f"a/x{s}" for s in SUFFIXES.split()] + [f"a/y{s.upper()}" for s in SUFFIXES.split()]
-    listing = list_images(tree(*names, "a/z.heic", "a/z.txt", "a/jpg", "a/z.jpg.zip"))
+    listing = list_images(tree(*names, "a/z.jxl", "a/z.txt", "a/jpg", "a/z.jpg.zip"))
     assert {record.path for record in listing.records} == set(names)
+
+
+ODD = ["x.jpg.1", "y.jpg ", "z.JPG_large", "v.jpg!d", "noext", "q.svg", "p.jxl", "P.JXL"]
+
+
+@pytest.mark.parametrize(
+    ("where", "image"),
+    [
+        ("", "1.jpg"),
+        ("bee/", "bee/1.jpg"),
+        ("bee/old/", "bee/1.jpg"),
+        ("train/", "train/bee/1.jpg"),
+    ],
+)
+def test_files_that_are_left_out_are_counted_by_ending(tree, where, image):
+    """One note counts all of them, wherever images are; hidden files are not counted."""
+    others = [f"{where}{name}" for name in (*ODD, ".DS_Store", "._0.jpg")]
+    listing = list_images(tree(image, *others))
+    assert noted(listing, "8 files", "2 '.jxl'", "1 '.1'", "1 '.jpg '", "1 without", "--manifest")
+
+
+def test_many_endings_are_summed_up(tree):
+    """The most frequent endings are named, and the number of files is complete."""
+    others = [f"cat/{n}.x{n}" for n in range(50)]
+    note = list_images(tree("cat/1.jpg", "cat/1.txt", "cat/2.txt", *others)).notes[0]
+    assert holds(note, "52 files", "2 '.txt'", "31 with 31 other endings")
+
+
+def test_files_next_to_class_folders_are_not_counted(tree):
+    """A licence or a script belongs to no class."""
+    assert list_images(tree("cat/1.jpg", "LICENSE", "make.py")).notes == ()
 
 
 def test_order_is_by_code_points(tree):
@@ -152,9 +186,9 @@ def test_entries_that_will_not_decode_stay(tree):
 
 def test_class_folder_without_images(tree):
     """A class folder with only other files is named, with their number."""
-    listing = list_images(tree("cat/1.jpg", "dog/1.heic", "dog/old/2.heic", "README.md"))
+    listing = list_images(tree("cat/1.jpg", "dog/1.jxl", "dog/old/2.jxl", "README.md"))
     assert facts(listing) == [("cat/1.jpg", "cat", None, None)]
-    assert noted(listing, "'dog'", "2 other files")
+    assert noted(listing, "'dog'", "2 other files", "2 '.jxl'")
 
 
 # splits
@@ -226,7 +260,7 @@ def test_stray_image_in_a_split(tree):
 
 def test_class_without_images_in_a_split(tree):
     """With splits, a class folder without images is named with its split."""
-    listing = list_images(tree("train/cat/1.jpg", "train/dog/2.heic", "docs/x/3.txt"))
+    listing = list_images(tree("train/cat/1.jpg", "train/dog/2.jxl", "docs/x/3.txt"))
     assert noted(listing, "'train/dog'", "1 other file")
 
 
@@ -373,7 +407,9 @@ def test_loop_of_links_is_cut(tree):
         "dog/back/1.jpg",
     ]
     ends = ["cat/across/back", "cat/up", "dog/back/across", "dog/back/up"]
-    assert all(holds(note, repr(end)) for note, end in zip(listing.notes, ends, strict=True))
+    left_out, *notes = listing.notes
+    assert holds(left_out, "2 files", "2 without an ending")  # dog/self, also below cat/across
+    assert all(holds(note, repr(end)) for note, end in zip(notes, ends, strict=True))
 
 
 def test_name_that_is_not_utf8(tree):
@@ -414,8 +450,9 @@ def test_missing_folder(tmp_path):
 
 def test_folder_without_images(tree):
     """The message has the suffixes, and the number and endings of other files."""
-    root = tree("cat/1.heic", "cat/2.HEIC", "notes.txt", "Makefile")
-    assert holds(refusal(root), root, "4 other files", "(.heic, .txt)", SUFFIXES, "--manifest")
+    root = tree("cat/1.jxl", "cat/2.JXL", "notes.txt", "Makefile")
+    message = refusal(root)
+    assert holds(message, root, "4 other files", "2 '.jxl'", "1 '.txt'", SUFFIXES, "--manifest")
     (root / "empty").mkdir()
     assert holds(refusal(root / "empty"), root / "empty", SUFFIXES)
 

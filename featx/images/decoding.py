@@ -12,8 +12,9 @@ How a file becomes pixels is part of what makes a code, so each case has one rul
 * images are resized by the rules of `featx.images.resizing`;
 * a damaged or truncated file is refused, never decoded in part;
 * the format is found in the bytes, whatever the suffix is: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM,
-  AVIF or JPEG 2000. Other formats of Pillow are not for photographs, and some start other
-  programs;
+  AVIF, JPEG 2000, ICO (its largest image), DIB and, with pillow-heif, HEIC. Only TGA, whose bytes
+  do not identify it, is found by its suffix. Other formats of Pillow are not for photographs, and
+  some start other programs;
 * an image with more pixels than a limit is refused before it is decoded, and so is an image more
   than a hundred times longer than wide. For TIFF and WebP, Pillow also applies its own limit,
   `PIL.Image.MAX_IMAGE_PIXELS`, which belongs to the whole program and is not changed;
@@ -156,7 +157,7 @@ def read_image(
     resize = "squash" if scales else resize
     try:
         with limited_pixels(max_pixels):
-            image = _opened(data)
+            image = _opened(data, file)
             reason = too_many_pixels(image.size, max_pixels) or _too_long(image.size)
             if reason:
                 raise ImageError(reason)
@@ -187,15 +188,18 @@ def read_image(
     )
 
 
-def _opened(data: bytes) -> Any:
+def _opened(data: bytes, file: File) -> Any:
     """Read the header of an image, in the formats of featx only."""
     if not data:
         reason = "empty file"
         raise ImageError(reason)
-    for name, (factory, accept) in pillow_classes().items():
+    formats = pillow_classes()
+    for name, (factory, accept) in formats.items():
         # AVIF and WebP return a sentence if Pillow was built without them.
-        if accept is None or accept(data[:16]) is True:
+        if accept is not None and accept(data[:64]) is True:
             return _attempt(partial(factory, io.BytesIO(data), ""), data, name)
+    if str(file).lower().endswith(".tga"):
+        return _attempt(partial(formats["TGA"][0], io.BytesIO(data), ""), data, "TGA")
     raise ImageError(stranger(data))
 
 

@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featx.errors import ImagesError
+from featx.images.heic import HEIC_SUFFIXES, INSTALL_HEIC, can_decode_heic
 from featx.images.urls import File, Url, names_below
 from featx.tables import SPLIT_NAMES
-from featx.text import counted, quoted, quoted_list
+from featx.text import counted, ending, quoted, quoted_list
 
 __all__ = [
     "SUFFIXES",
     "TABLE_NAME",
     "Found",
+    "by_ending",
     "is_image_name",
     "label_and_split",
     "search",
@@ -30,9 +32,12 @@ __all__ = [
 
 #: Endings of image files, in lower case.
 SUFFIXES = (
-    *(".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp"),
-    *(".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".avif", ".jp2"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".gif"),
+    *(".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
+    *(".jp2", ".j2k", ".jpc", ".jpx", ".tga", ".ico", *HEIC_SUFFIXES),
 )
+
+_ENDINGS_SHOWN = 20
 
 #: Name of a table inside the tree, as in Hugging Face's imagefolder.
 TABLE_NAME = "metadata.csv"
@@ -59,7 +64,7 @@ def is_image_name(name: str) -> bool:
 
     Examples
     --------
-    >>> is_image_name("a/b.JPG"), is_image_name("a/b.heic")
+    >>> is_image_name("a/b.JPG"), is_image_name("a/b.txt")
     (True, False)
     """
     return name.lower().endswith(SUFFIXES)
@@ -178,24 +183,67 @@ def tree_notes(found: Found, by_split: bool, named: Container[str]) -> Iterator[
             f"{counted(len(unlisted), 'image')} not in {TABLE_NAME}, so the folders give the "
             f"label: {quoted_list(unlisted, 1)}."
         )
-    yield from _without_images(found, by_split)
+    yield from _left_out(found, by_split)
+    yield from _needing_heic(found)
     for path in sorted(found.loops):
         yield f"Link {quoted(path)} leads to a folder that contains it, and was not followed."
 
 
-def _without_images(found: Found, by_split: bool) -> Iterator[str]:
-    """Yield a note on each class folder in which no file is an image."""
+def _left_out(found: Found, by_split: bool) -> Iterator[str]:
+    """Yield a note on each class folder in which no file is an image, and one on other files.
+
+    Files that are next to the class folders, such as a licence, belong to no class: they count
+    only if images are next to them.
+    """
     depth = 2 if by_split else 1
     classes = {tuple(path.split("/")[:depth]) for path in found.images}
-    others = Counter(
-        parts[:depth]
-        for path in found.others
-        if len(parts := tuple(path.split("/"))) > depth
-        and (not by_split or parts[0].lower() in SPLIT_NAMES)
-    )
-    for parts in sorted(others.keys() - classes):
-        files = counted(others[parts], "other file")
+    tops = {path.partition("/")[0] if "/" in path else "" for path in found.images}
+    elsewhere: list[str] = []
+    lost: dict[tuple[str, ...], list[str]] = {}
+    for path in found.others:
+        parts = tuple(path.split("/"))
+        in_class = len(parts) > depth and (not by_split or parts[0].lower() in SPLIT_NAMES)
+        if in_class and parts[:depth] not in classes:
+            lost.setdefault(parts[:depth], []).append(path)
+        elif (parts[0] if len(parts) > 1 else "") in tops:
+            elsewhere.append(path)
+    for parts, paths in sorted(lost.items()):
+        files = f"{counted(len(paths), 'other file')} ({by_ending(paths)})"
         yield f"Folder {quoted('/'.join(parts))} has no images and was left out: {files}."
+    if elsewhere:
+        files = counted(len(elsewhere), "file was left out", "files were left out")
+        yield (
+            f"{files}, because the name does not end like that of an image: "
+            f"{by_ending(elsewhere)}. If these are images, rename them, or list them in a table: "
+            "--manifest FILE.csv"
+        )
+
+
+def by_ending(paths: Iterable[str]) -> str:
+    """Return how many files have each ending, the most frequent first.
+
+    Examples
+    --------
+    >>> by_ending(["a/1.TXT", "a/2.txt", "a/Makefile", "a/1.jpg.1"])
+    "2 '.txt', 1 '.1' and 1 without an ending"
+    """
+    counts = Counter(ending(path) for path in paths)
+    ordered = sorted(counts.items(), key=lambda each: (-each[1], not each[0], each[0]))
+    texts = [f"{n:,} {quoted(each) if each else 'without an ending'}" for each, n in ordered]
+    shown = texts[:_ENDINGS_SHOWN]
+    if rest := ordered[_ENDINGS_SHOWN:]:
+        shown.append(f"{sum(n for _, n in rest):,} with {counted(len(rest), 'other ending')}")
+    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
+
+
+def _needing_heic(found: Found) -> Iterator[str]:
+    """Yield a note on HEIC files if they cannot be decoded here."""
+    number = sum(path.lower().endswith(HEIC_SUFFIXES) for path in found.images)
+    if number and not can_decode_heic():
+        yield (
+            f"{counted(number, 'HEIC image')} cannot be decoded, because the package pillow-heif "
+            f"is missing. Install it: {INSTALL_HEIC}"
+        )
 
 
 def _is_skipped(name: str) -> bool:

@@ -22,7 +22,6 @@ import dataclasses
 import os
 import posixpath
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -238,10 +237,9 @@ def _from_file(file: Path) -> Listing:
 
 def _no_images(root: File, found: folders.Found) -> str:
     """Return the message that a folder has no images, with what it has."""
-    endings = Counter(os.path.splitext(path)[1].lower() for path in found.others)  # noqa: PTH122
-    common = [ending for ending, _ in endings.most_common(3) if ending]
-    received = f"; it has {counted(len(found.others), 'other file')}" if found.others else ""
-    received += f" ({', '.join(common)})" if common else ""
+    others = found.others
+    received = f"; it has {counted(len(others), 'other file')}" if others else ""
+    received += f" ({folders.by_ending(others)})" if others else ""
     return (
         f"No images in {quoted(root)}{received}. Use a folder with files ending in "
         f"{' '.join(folders.SUFFIXES)}, or a table: --manifest FILE.csv"

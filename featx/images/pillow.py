@@ -32,6 +32,7 @@ import PIL
 from PIL import Image
 
 from featx.errors import ImageError
+from featx.images.heic import HeicImage, can_decode_heic, is_heic
 
 __all__ = ["FORMATS", "as_pillow_image", "limited_pixels", "pillow_classes", "too_many_pixels"]
 
@@ -46,6 +47,9 @@ FORMATS = {
     "PPM": "PpmImagePlugin",
     "AVIF": "AvifImagePlugin",
     "JPEG2000": "Jpeg2KImagePlugin",
+    "ICO": "IcoImagePlugin",
+    "DIB": "BmpImagePlugin",
+    "TGA": "TgaImagePlugin",
 }
 
 _NAME = "featx.images._pil"
@@ -121,7 +125,9 @@ def _loaded() -> Mapping[str, tuple[Any, Any]]:
     for plugin in set(FORMATS.values()):
         importlib.import_module(f"{_NAME}.{plugin}")
     _set_switches(image)
-    return {name: image.OPEN[name] for name in FORMATS if name in image.OPEN}
+    found = {name: image.OPEN[name] for name in FORMATS if name in image.OPEN}
+    # Before AVIF, which accepts all files of the container that both have.
+    return {"HEIC": (HeicImage, is_heic)} | found if can_decode_heic() else found
 
 
 def _set_switches(image: Any) -> None:

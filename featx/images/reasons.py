@@ -18,6 +18,8 @@ from typing import Any
 
 from PIL import Image, TiffImagePlugin
 
+from featx.images.heic import INSTALL_HEIC
+
 __all__ = ["damage", "stranger"]
 
 TRUNCATED = "truncated: the file ends before the image is complete"
@@ -41,7 +43,9 @@ _STRANGERS = {
     rb"\s*[{[]\s*[\"{\[}\]]": "a JSON text, not an image: download the file again",
     rb".{128}DICM": f"unsupported: DICOM: export it as 16-bit PNG or TIFF, or {_SAVE_AS}",
     rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n": f"unsupported: JPEG XL: {_SAVE_AS}",
-    rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)": f"unsupported: HEIC: {_SAVE_AS}",
+    rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)": (
+        f"unsupported: HEIC needs the package pillow-heif: {INSTALL_HEIC}"
+    ),
     rb"....ftyp": "a video, not an image: extract a frame of it",
     rb"II\xbc\x01": f"unsupported: JPEG XR: {_SAVE_AS}",
     rb"%PDF": f"unsupported: PDF: {_SAVE_AS}",
@@ -62,7 +66,7 @@ _STRANGERS = {
 _STRANGE = {re.compile(start, re.DOTALL | re.IGNORECASE): is_ for start, is_ in _STRANGERS.items()}
 
 # Formats of Pillow whose first bytes say nothing, so that almost any file could be one.
-_WITHOUT_SIGNATURE = {"TGA", "PCD", "IMT", "SPIDER", "XVTHUMB", "MPEG"}
+_WITHOUT_SIGNATURE = {"TGA", "CUR", "PCD", "IMT", "SPIDER", "XVTHUMB", "MPEG"}
 
 # Phrases of decoders for files that are sound, but of a kind that they do not read.
 _UNSUPPORTED = re.compile(
@@ -163,7 +167,7 @@ def _ends_early(data: bytes, name: str) -> bool:
         return _tiff_ends_early(data)
     if name == "JPEG2000" and data.startswith(b"\xff\x4f"):
         return not data.rstrip(b"\0").endswith(b"\xff\xd9")
-    if name in {"AVIF", "JPEG2000"}:
+    if name in {"AVIF", "HEIC", "JPEG2000"}:
         return _boxes_end_early(data)
     return False
 
