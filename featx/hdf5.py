@@ -1,19 +1,37 @@
-"""Checks of HDF5 files from other people: datasets are in the file, and no larger than it.
+"""Opening HDF5 files, errors of reading them, and checks of files from other people.
 
-An open file and a path inside it come in; an object goes out, or the reason why it is refused.
-HDF5 lets a file refer to other files, whose data then look like its own, and lets it claim more
-values than any memory has. Neither is accepted. This module does not know the meaning of the data.
+A path comes in and an open file goes out; or an open file and a path inside it come in, and an
+object goes out, or the reason why it is refused. An error of the operating system is reported as
+such: a file is damaged only if its bytes were read and are wrong. HDF5 lets a file refer to other
+files, whose data then look like its own, and lets it claim more values than any memory has.
+Neither is accepted. This module does not know the meaning of the data.
 """
 
 import lzma
 import math
+import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 import h5py
 
-__all__ = ["READ_FAILURES", "NotInsideError", "check_held", "inside", "objects_inside"]
+from featx.errors import FeatxError
+from featx.text import system_error
+
+__all__ = [
+    "READ_FAILURES",
+    "NotInsideError",
+    "check_held",
+    "inside",
+    "is_hdf5",
+    "objects_inside",
+    "open_hdf5",
+    "read_errors",
+]
 
 #: Exceptions of h5py, zipfile and json for damaged files.
 READ_FAILURES = (
@@ -36,10 +54,85 @@ _SMALL = 64_000_000
 # Deflate compresses zeros by a factor of 1,032; real data stay far below that.
 _MAX_COMPRESSION = 1_000
 _MAX_DEPTH = 100
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class NotInsideError(ValueError):
     """Raised if an object is not in the file; the message continues "FILE ..."."""
+
+
+def open_hdf5(
+    file: Path | str | BinaryIO, mode: Literal["r", "w"] = "r", **options: Any
+) -> h5py.File:
+    """Open an HDF5 file without a lock.
+
+    HDF5's locks would refuse readers while another program has the file open, and everybody where
+    the file system has no locks. Readers need none, and writers use `featx.outputs`.
+
+    Parameters
+    ----------
+    file : Path, str or file object
+        The file.
+    mode : {"r", "w"}, default="r"
+        Reading, or writing a new file.
+    **options
+        Further arguments of `h5py.File`.
+    """
+    for locking in (False, None, "best-effort"):
+        try:
+            return h5py.File(file, mode, locking=locking, **options)
+        except OSError as error:
+            # Within a process, HDF5 opens a file only with the locks that it was opened with.
+            if "flag values don't match" not in str(error):
+                raise
+    return h5py.File(file, mode, locking=True, **options)
+
+
+def is_hdf5(path: Path) -> bool:
+    """Return whether a file starts as HDF5 does.
+
+    Raises
+    ------
+    OSError
+        The system cannot read the file; `h5py.is_hdf5` would return False.
+    """
+    with path.open("rb") as file:
+        size, start = os.fstat(file.fileno()).st_size, 0
+        while start < size:  # a user's block of 512, 1024, ... bytes may precede the signature
+            file.seek(start)
+            if file.read(len(_SIGNATURE)) == _SIGNATURE:
+                return True
+            start = max(512, 2 * start)
+    return False
+
+
+@contextmanager
+def read_errors(
+    path: Path, kind: type[FeatxError], damaged: Callable[[Exception], FeatxError]
+) -> Iterator[None]:
+    """Raise an error of the system as `kind`, and other failures of reading as damage.
+
+    Parameters
+    ----------
+    path : Path
+        The file that the block reads.
+    kind : type
+        Class of the error if the system cannot read the file.
+    damaged : callable
+        Returns the error if the bytes are wrong, from the original one. That may be an
+        OptionError about a value in the file.
+    """
+    try:
+        yield
+    except READ_FAILURES as error:
+        reason = system_error(error)
+        if reason is None:
+            raise damaged(error) from error
+        message = (
+            f"{path} cannot be read: {reason}. The operating system reports this; the file may be "
+            "intact. Fix the cause and run the same command again."
+        )
+        raise kind(message) from error
 
 
 def inside(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset:

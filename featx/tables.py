@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from featx.errors import FeatxError, OptionError
-from featx.text import counted, quoted, quoted_list
+from featx.text import counted, quoted, quoted_list, system_error
 
 __all__ = [
     "SPLIT_NAMES",
@@ -377,7 +377,9 @@ def _from_parquet(file: Path, table: Table) -> Table:
                 if column is None:
                     return list(parquet.schema_arrow.names)
                 return list(parquet.read(columns=[column]).column(0).to_pylist())
-            except (pa.ArrowException, OSError):
+            except (pa.ArrowException, OSError) as error:
+                if (reason := system_error(error)) is not None:
+                    table.refuse(f" cannot be read: {reason}. Fix the cause and try again.")
                 table.refuse(" is damaged, or is not Parquet. Save it again, or save it as CSV.")
 
     return _from_columns(table, read(), read)

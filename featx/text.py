@@ -1,15 +1,30 @@
-"""Text for messages: quoted names, numbers with nouns, and suggestions for misspelt names.
+"""Text for messages: quoted names, numbers with nouns, suggestions for names, reasons of errors.
 
-Names and numbers come in; parts of sentences go out. This module does not know options or layers.
+Names, numbers and errors come in; parts of sentences go out. This module does not know options
+or layers.
 """
 
 import difflib
+import errno
+import os
 import re
+import zipfile
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-__all__ = ["counted", "did_you_mean", "ending", "nearest", "printable", "quoted", "quoted_list"]
+__all__ = [
+    "counted",
+    "did_you_mean",
+    "ending",
+    "nearest",
+    "printable",
+    "quoted",
+    "quoted_list",
+    "system_error",
+]
 
+#: Errors of the system that wrong bytes cause: an address beyond the end of any file.
+_CAUSED_BY_BYTES = {errno.EINVAL, errno.EOVERFLOW}
 # Surrogates, except for those that represent the bytes of a file name.
 _HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
@@ -118,3 +133,24 @@ def ending(path: str) -> str:
     ('.jpg', '', '.1')
     """
     return PurePosixPath(path).suffix.lower()
+
+
+def system_error(error: BaseException) -> str | None:
+    """Return the reason if the operating system could not read; None if the bytes are wrong.
+
+    HDF5 reports an error of the system in its text, and h5py raises some as a KeyError.
+
+    Examples
+    --------
+    >>> system_error(PermissionError(13, "Permission denied"))
+    'Permission denied'
+    >>> system_error(KeyError("file read failed: errno = 5, error message = ..."))
+    'Input/output error'
+    >>> system_error(OSError("truncated file: eof = 500"))
+    """
+    if isinstance(error, zipfile.BadZipFile):
+        error = error.__context__ or error  # zipfile raises it for errors of the system, too
+    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+    if number is None and (found := re.search(r"\berrno = (\d+)", str(error))):
+        number = int(found[1])
+    return os.strerror(number) if number and number not in _CAUSED_BY_BYTES else None

@@ -51,25 +51,21 @@ def command(
 
 def _kind(file: Path) -> str:
     """Return what a file is, by its content, not by its name."""
-    import h5py
-
+    from featx.hdf5 import is_hdf5, open_hdf5, read_errors
     from featx.store.layout import FORMAT
 
-    if h5py.is_hdf5(file):
-        try:
-            with h5py.File(file, "r") as opened:
+    kind = "HDF5 file" if (hdf5 := is_hdf5(file)) else "zip archive"
+
+    def damaged(_: Exception) -> StoreError:
+        return StoreError(f"{file} is a truncated or damaged {kind}. Make or copy it again.")
+
+    with read_errors(file, StoreError, damaged):
+        if hdf5:
+            with open_hdf5(file) as opened:
                 return "store" if str(opened.attrs.get("format")) == FORMAT else "weights"
-        # The errors that h5py raises for a damaged file.
-        except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            message = f"{file} is a truncated or damaged HDF5 file. Make or copy it again."
-            raise StoreError(message) from error
-    if zipfile.is_zipfile(file):
-        try:
+        if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
                 return "model" if "schema.json" in archive.namelist() else "weights"
-        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-            message = f"{file} is a damaged zip archive. Make or copy it again."
-            raise OptionError(message) from error
     message = f"{file} is not a store, a model or a weights file (.h5, .skops or .keras)."
     raise OptionError(message)
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import StoreError
 from featx.finetuning.history import from_version_1
+from featx.hdf5 import open_hdf5, read_errors
 from featx.outputs import whole_file
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
@@ -38,7 +38,7 @@ def save_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> Non
     OutputError
         The file cannot be written.
     """
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with whole_file(path) as temporary, open_hdf5(temporary, "w") as file:
         file.attrs["facts"] = json.dumps(facts)
         for name, group in arrays.items():
             for k, array in enumerate(group):
@@ -53,11 +53,12 @@ def load_checkpoint(path: Path) -> tuple[dict[str, list[NDArray[Any]]], dict[str
     StoreError
         The file cannot be read.
     """
-    try:
-        with h5py.File(path) as file:
-            facts = json.loads(file.attrs["facts"])
-            arrays = {name: [np.asarray(group[k]) for k in group] for name, group in file.items()}
-        return arrays, from_version_1(facts) if "tuning" in facts else facts
-    except (OSError, KeyError, ValueError) as error:
+
+    def damaged(error: Exception) -> StoreError:
         message = f"{path} cannot be read: {error}. Use --overwrite to start over, or another -o."
-        raise StoreError(message) from error
+        return StoreError(message)
+
+    with read_errors(path, StoreError, damaged), open_hdf5(path) as file:
+        facts = json.loads(file.attrs["facts"])
+        arrays = {name: [np.asarray(group[k]) for k in group] for name, group in file.items()}
+        return arrays, from_version_1(facts) if "tuning" in facts else facts

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from featx.errors import ModelError, WeightsError
+from featx.errors import ModelError
 from featx.finetuning.heads import Head, dense_names
 from featx.finetuning.network import Network
-from featx.hdf5 import READ_FAILURES, check_held, inside
+from featx.hdf5 import check_held, inside, read_errors
 from featx.network.weights.files import open_weights, read_member
 from featx.outputs import whole_file
 from featx.recipe import Recipe
@@ -128,7 +128,16 @@ def read_tuned(path: Path | str) -> TunedNetwork:
     if not path.is_file():
         message = f"{path} does not exist. Make a tuned network first: featx finetune IMAGES"
         raise ModelError(message)
-    try:
+
+    def damaged(error: Exception) -> ModelError:
+        message = (
+            f"{path} is damaged, or this version of featx finetune did not write it: {error}. Copy "
+            "it again, run featx finetune again, or upgrade: pip install --upgrade featx. Networks "
+            f"of other programs can be used as weights: featx extract --weights {path}"
+        )
+        return ModelError(message)
+
+    with read_errors(path, ModelError, damaged):
         with zipfile.ZipFile(path) as archive:
             facts = json.loads(read_member(archive, _FACTS))
         written = facts["format"], facts["format_version"]
@@ -147,15 +156,6 @@ def read_tuned(path: Path | str) -> TunedNetwork:
             )
             raise ValueError(message)
         return TunedNetwork(path, recipe, head, tuple(facts["fitted_on"]), facts["summary"])
-    except (ModelError, WeightsError):
-        raise
-    except READ_FAILURES as error:
-        message = (
-            f"{path} is damaged, or this version of featx finetune did not write it: {error}. Copy "
-            "it again, run featx finetune again, or upgrade: pip install --upgrade featx. Networks "
-            f"of other programs can be used as weights: featx extract --weights {path}"
-        )
-        raise ModelError(message) from error
 
 
 def _check_kinds(facts: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ from featx.errors import FeatxError, ModelError, OptionError, RecipeMismatchErro
 from featx.fitting.old_models import OLD_FORMAT, renamed_content, with_present_names
 from featx.outputs import whole_file
 from featx.recipe import Recipe
-from featx.text import counted
+from featx.text import counted, system_error
 
 __all__ = ["Model", "load_model"]
 
@@ -288,6 +288,9 @@ def load_model(path: Path | str = "model.skops", *, trust: bool = False) -> Mode
         raise
     # A damaged or foreign file can make the reader raise anything.
     except Exception as error:
+        if (reason := system_error(error)) is not None:
+            message = f"{path} cannot be read: {reason}. The file may be intact; fix the cause."
+            raise ModelError(message) from error
         first = str(error).strip().split("\n", maxsplit=1)[0]
         message = (
             f"{path} cannot be read as a model: {first or type(error).__name__}. The file is "

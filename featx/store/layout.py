@@ -43,6 +43,7 @@ import h5py
 import numpy as np
 
 from featx.errors import StoreError
+from featx.hdf5 import open_hdf5
 from featx.outputs import is_full, whole_file
 from featx.recipe import Recipe
 
@@ -114,7 +115,7 @@ def create_store(
     n_bytes = store_bytes(recipe, columns)
     with whole_file(path) as temporary:
         _check_room(path, n_bytes)  # before the disk is filled
-        with h5py.File(temporary, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
+        with open_hdf5(temporary, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
             file.attrs["format"] = FORMAT
             file.attrs["format_version"] = FORMAT_VERSION
             file.attrs["recipe"] = recipe.to_json()

@@ -11,6 +11,7 @@ import json
 import reprlib
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -20,8 +21,8 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featx.errors import FeatxError, OptionError, StoreError
-from featx.hdf5 import READ_FAILURES, NotInsideError, check_held, inside
+from featx.errors import OptionError, StoreError
+from featx.hdf5 import NotInsideError, check_held, inside, open_hdf5, read_errors
 from featx.recipe import Recipe
 from featx.secrets import without_secrets
 from featx.store.layout import FORMAT, FORMAT_VERSION, THUMBNAIL_SHAPE, Status
@@ -124,7 +125,7 @@ class Store:
         own = {*_ATTRIBUTES, "classes", "complete", "images", "codes"}
         own |= {f"images/{name}" for name in ("thumbnail", *ImageTable.__dataclass_fields__)}
         own |= {f"codes/{layer}" for layer in self.recipe.layers}
-        with h5py.File(self.path, "r") as file:
+        with self._opened() as file:
             found = [*file.attrs, *file]
             found += [f"{group}/{name}" for group in ("images", "codes") for name in file[group]]
         return tuple(name for name in found if name not in own)
@@ -151,16 +152,17 @@ class Store:
             The store does not have the layer.
         """
         self.check_layers(layer)
-        with h5py.File(self.path, "r") as file:
+        with self._opened() as file:
             dataset = inside(file, f"codes/{layer}")
             offset = dataset.id.get_offset()
             if offset is None:
-                try:
-                    return np.asarray(dataset[...])
-                except READ_FAILURES as error:
-                    raise _damaged(self.path) from error
-            shape, dtype = dataset.shape, dataset.dtype
-        return np.memmap(self.path, dtype, "r", offset, shape)
+                return np.asarray(dataset[...])
+            return np.memmap(self.path, dataset.dtype, "r", offset, dataset.shape)
+
+    @contextmanager
+    def _opened(self) -> Iterator[h5py.File]:
+        with _reading(self.path), open_hdf5(self.path) as file:
+            yield file
 
     def flat_codes(self, layer: str) -> NDArray[np.floating]:
         """Return the result of `codes` as a matrix.
@@ -212,7 +214,7 @@ class Store:
             out = np.empty((len(rows), codes.shape[1]), codes.dtype)
         whole_rows = out.strides[0] == codes.strides[0]
         if isinstance(codes, np.memmap) and whole_rows:
-            with self.path.open("rb", buffering=0) as file:
+            with _reading(self.path), self.path.open("rb", buffering=0) as file:
                 for part in adjacent_rows(rows):
                     file.seek(codes.offset + int(rows[part.start]) * codes.strides[0])
                     _read_into(file, out[part])
@@ -269,7 +271,7 @@ class Store:
         ndarray of uint8, shape (n, 32, 32, 3)
             RGB images; zeros for rows that are not done.
         """
-        with h5py.File(self.path, "r") as file:
+        with self._opened() as file:
             return np.asarray(file["images/thumbnail"][...])
 
     def check_layers(self, layers: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -350,6 +352,14 @@ def open_store(path: Path | str) -> Store:
         can read.
     """
     path = Path(path)
+    with _reading(path):
+        _check_file(path)
+        with open_hdf5(path) as file:
+            _check_format(path, file)
+            return _read(path, file)
+
+
+def _check_file(path: Path) -> None:
     if path.is_dir():
         message = (
             f"{path} is a folder, not a store. If it holds images, extract their codes first: "
@@ -362,30 +372,25 @@ def open_store(path: Path | str) -> Store:
             f"-o {path}"
         )
         raise StoreError(message)
-    try:
-        with h5py.File(path, "r") as file:
-            _check_format(path, file)
-            return _read(path, file)
-    except OptionError as error:  # raised by the recipe
-        message = f"{path} cannot be read: {error}"
-        raise StoreError(message) from error
-    except FeatxError:
-        raise
-    except NotInsideError as error:
+
+
+def _reading(path: Path) -> AbstractContextManager[None]:
+    """Return a context manager that raises every failure of reading a store as a StoreError."""
+    return read_errors(path, StoreError, lambda error: _damaged(path, error))
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    if isinstance(error, NotInsideError):
         message = f"{path} {error}. A store written by featx never does. Do not trust this file."
-        raise StoreError(message) from error
-    except READ_FAILURES as error:
-        if zipfile.is_zipfile(path):
-            message = f"{path} is a zip archive, not a store. Inspect it with: featx info {path}"
-            raise StoreError(message) from error
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> StoreError:
-    message = (
-        f"{path} cannot be read as a store: it is incomplete, damaged, or not an HDF5 file. "
-        "Create it again: featx extract --overwrite"
-    )
+    elif isinstance(error, OptionError):  # raised by the recipe
+        message = f"{path} cannot be read: {error}"
+    elif zipfile.is_zipfile(path):
+        message = f"{path} is a zip archive, not a store. Inspect it with: featx info {path}"
+    else:
+        message = (
+            f"{path} cannot be read as a store: it is incomplete, damaged, or not an HDF5 file. "
+            "Create it again: featx extract --overwrite"
+        )
     return StoreError(message)
 
 

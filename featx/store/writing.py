@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import CodeRangeError, StoreError
+from featx.hdf5 import open_hdf5
 from featx.recipe import Recipe
 from featx.store.layout import REASON_BYTES, THUMBNAIL_SHAPE, Status
 from featx.store.reading import adjacent_rows
@@ -79,7 +80,7 @@ class StoreWriter:
         with self._write_errors():
             self._file = os.open(path, os.O_RDWR)
         try:
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 # /codes may have further members, which are not codes of the recipe.
                 self._layers = Recipe.from_json(file.attrs["recipe"]).layers
                 names = [f"codes/{layer}" for layer in self._layers]

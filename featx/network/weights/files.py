@@ -16,7 +16,7 @@ from pathlib import Path
 import h5py
 
 from featx.errors import WeightsError
-from featx.hdf5 import READ_FAILURES, NotInsideError
+from featx.hdf5 import NotInsideError, is_hdf5, open_hdf5, read_errors
 
 __all__ = ["damaged", "open_weights", "read_member"]
 
@@ -52,11 +52,11 @@ def open_weights(path: Path) -> Iterator[tuple[h5py.File, object]]:
     """
     start = _first_bytes(path)
     with ExitStack() as stack:
-        try:
+        with read_errors(path, WeightsError, lambda error: damaged(path, error)):
             if start.startswith(_ZIP_SIGNATURE):
                 file, config = _open_archive(path, stack)
-            elif h5py.is_hdf5(path):
-                file, config = stack.enter_context(h5py.File(path, "r")), None
+            elif is_hdf5(path):
+                file, config = stack.enter_context(open_hdf5(path)), None
             else:
                 message = (
                     f"{path} is not a weights file: it starts with {start!r}. Expected HDF5 or a "
@@ -64,8 +64,6 @@ def open_weights(path: Path) -> Iterator[tuple[h5py.File, object]]:
                 )
                 raise WeightsError(message)
             kind = str(file.attrs.get("format"))
-        except READ_FAILURES as error:
-            raise damaged(path, error) from error
         if kind == "featx-codes":
             message = (
                 f"{path} is a store of codes, not weights. Expected a VGG19 saved by Keras. "
@@ -126,7 +124,7 @@ def _open_archive(path: Path, stack: ExitStack) -> tuple[h5py.File, object]:
     copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (the stack closes it)
     with archive.open(_INSIDE) as packed:
         shutil.copyfileobj(packed, copy)
-    return stack.enter_context(h5py.File(copy, "r")), config
+    return stack.enter_context(open_hdf5(copy)), config
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:

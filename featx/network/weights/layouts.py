@@ -15,7 +15,8 @@ from pathlib import Path
 
 import h5py
 
-from featx.hdf5 import READ_FAILURES, inside, objects_inside
+from featx.errors import WeightsError
+from featx.hdf5 import inside, objects_inside, read_errors
 from featx.layers import LAYERS
 from featx.network.weights.configs import Call, config_names, read_calls
 from featx.network.weights.files import damaged, open_weights
@@ -103,10 +104,8 @@ def open_layout(path: Path) -> Iterator[Contents]:
         The file cannot be opened, is damaged, or is not a weights file.
     """
     with open_weights(path) as (file, config):
-        try:
+        with read_errors(path, WeightsError, lambda error: damaged(path, error)):
             contents = _list_layers(file, path, config)
-        except READ_FAILURES as error:
-            raise damaged(path, error) from error
         yield contents
 
 

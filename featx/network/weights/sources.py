@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from featx.errors import OptionError, WeightsError
-from featx.hdf5 import READ_FAILURES, check_held, inside
+from featx.hdf5 import check_held, inside, read_errors
 from featx.layers import LAYERS, find_layer, weight_shapes
 from featx.network.weights.download import fetch_imagenet
 from featx.network.weights.layouts import open_layout
@@ -248,7 +248,16 @@ def _draw(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_array(file: h5py.File, dataset: str, name: str, path: Path) -> np.ndarray:
     """Read one array as float32; refuse integers and values that are not finite."""
-    try:
+
+    def damaged(_: Exception) -> WeightsError:
+        message = (
+            f"{name} of {path} cannot be read: that part of the file is damaged, or compressed "
+            "with a filter that h5py lacks. Copy or download the file again, or use --weights "
+            "bundled."
+        )
+        return WeightsError(message)
+
+    with read_errors(path, WeightsError, damaged):
         stored = inside(file, dataset)
         if stored.dtype.kind != "f" and stored.dtype != "V2":
             message = (
@@ -258,13 +267,6 @@ def _read_array(file: h5py.File, dataset: str, name: str, path: Path) -> np.ndar
             raise WeightsError(message)
         check_held(file, stored)
         array = _as_float32(stored[...])
-    except READ_FAILURES as error:
-        message = (
-            f"{name} of {path} cannot be read: that part of the file is damaged, or compressed "
-            "with a filter that h5py lacks. Copy or download the file again, or use --weights "
-            "bundled."
-        )
-        raise WeightsError(message) from error
     n_bad = array.size - int(np.count_nonzero(np.isfinite(array)))
     if n_bad:
         message = (

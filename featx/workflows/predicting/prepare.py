@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +23,7 @@ from featx.errors import (
     WeightsError,
 )
 from featx.fitting import Model, load_model
+from featx.hdf5 import is_hdf5
 from featx.images import File, ImageRecord, Url, as_file, as_folder, list_images
 from featx.network import WeightsSource, check_device, find_weights
 from featx.outputs import check_output
@@ -188,9 +188,7 @@ def _find_inputs(inputs: Inputs, model: Model) -> JoinedStores | tuple[ImageReco
     if not files:
         message = "No images, folder or store was given."
         raise ImagesError(message)
-    stores = [
-        file for file in files if isinstance(file, Path) and file.is_file() and h5py.is_hdf5(file)
-    ]
+    stores = [file for file in files if isinstance(file, Path) and file.is_file() and is_hdf5(file)]
     if not stores:
         return tuple(_records(files))
     if len(stores) < len(files):
