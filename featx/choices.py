@@ -14,6 +14,7 @@ from featx.text import did_you_mean
 Pool = Literal["none", "avg", "max", "avg+max", "bilinear"] | str
 Resize = Literal["squash", "crop", "pad"]
 Jpeg = Literal["reduced", "full"]
+Grey = Literal["tags", "pillow"]
 Preprocess = Literal["caffe", "unit"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Dtype = Literal["float32", "float16"]

@@ -12,9 +12,11 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import NoneType
 
 from featx.choices import (
     Dtype,
+    Grey,
     Jpeg,
     Pool,
     Precision,
@@ -53,7 +55,11 @@ _CROPPED_FROM = 8 / 7
 
 #: Types of the JSON fields that are not text; for lists, the type of the items.
 _KINDS: dict[str, type] = {"layers": str, "size": int, "scales": int, "flip": bool, "crops": int}
+_NUMBER_OR_NONE = {"white"}
 _LISTS = ("layers", "size", "scales")
+
+# Values that a setting has if its flag is not given.
+_WITHOUT_FLAG = {("flip", "False"), ("scales", "none"), ("white", "none")}
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,11 @@ class Difference:
     def flag(self) -> str:
         """The flags that set the expected value."""
         flag = flag_of(self.field)
-        if (self.field, self.expected) in {("flip", "False"), ("scales", "none")}:
+        if (self.field, self.expected) in {
+            ("flip", "False"),
+            ("scales", "none"),
+            ("white", "none"),
+        }:
             return f"no {flag}"
         if self.field == "flip":
             return flag
@@ -116,6 +126,11 @@ class Recipe:
     jpeg : {"reduced", "full"}, default="reduced"
         Whether a JPEG much larger than `size` is decoded at a half, a quarter or an
         eighth of its size. `featx.images.decoding` explains when, and what changes.
+    grey : {"tags", "pillow"}, default="tags"
+        How samples of more than 8 bits become 8 bits: by what the file says of them (see
+        `featx.images.grey`), or by the rule of featx 0.1.
+    white : float, optional
+        The value of white in images of more than 8 bits; by default, what the file says.
     preprocess : {"caffe", "unit"}, default="caffe"
         BGR minus ImageNet's mean, or RGB / 255.
     precision : {"float32", "tf32", "bfloat16"}, default="float32"
@@ -167,6 +182,8 @@ class Recipe:
     size: tuple[int, int] = (224, 224)
     resize: Resize = "squash"
     jpeg: Jpeg = "reduced"
+    grey: Grey = "tags"
+    white: float | None = None
     preprocess: Preprocess = "caffe"
     precision: Precision = "float32"
     dtype: Dtype = "float32"
@@ -187,6 +204,7 @@ class Recipe:
         if not self.layers:
             message = "No layer was given. Use --layer NAME. List all layers with: featx layers"
             raise OptionError(message)
+        self._settle_white()
         self._settle_crops()
         self._settle_scales()
         for name in self.layers:
@@ -349,7 +367,8 @@ class Recipe:
             )
             raise OptionError(message)
         _check_kinds(fields)
-        fields.setdefault("jpeg", "full")  # older recipes lack this field
+        # Older recipes lack these fields.
+        fields = {"jpeg": "full", "grey": "pillow"} | fields
         return cls(**fields | {name: tuple(fields.get(name, ())) for name in _LISTS})
 
     def differences(self, expected: "Recipe") -> list[Difference]:
@@ -371,6 +390,24 @@ class Recipe:
             if received != wanted:
                 found.append(Difference(name, _spelt(received, between), _spelt(wanted, between)))
         return found
+
+    def _settle_white(self) -> None:
+        """Check the white level."""
+        if self.white is None:
+            return
+        number = isinstance(self.white, int | float) and not isinstance(self.white, bool)
+        if not number or not 0 < self.white < math.inf:
+            message = (
+                f"--white must be a positive number, but it is {self.white!r}. Use the value of "
+                "white in the images, such as --white 4095."
+            )
+            raise OptionError(message)
+        if self.grey == "pillow":
+            message = (
+                "--white cannot be used with --grey pillow, the rule of featx 0.1. Use --grey tags."
+            )
+            raise OptionError(message)
+        object.__setattr__(self, "white", float(self.white))
 
     def _settle_crops(self) -> None:
         """Check the crops; ten crops are five crops with their mirror images."""
@@ -452,6 +489,8 @@ def _check_kinds(fields: object) -> None:
         message = f"The recipe is a {type(fields).__name__}. Expected a JSON object."
         raise TypeError(message)
     for name, value in fields.items():
+        if name in _NUMBER_OR_NONE and type(value) in (int, float, NoneType):
+            continue
         kind, items = _KINDS.get(name, str), value if name in _LISTS else [value]
         # isinstance would accept True as an int
         fits = isinstance(items, list) and all(type(each) is kind for each in items)
@@ -519,4 +558,6 @@ def _spelt(value: object, between: str = "x") -> str:
     """Return the value of a field as typed on the command line."""
     if isinstance(value, tuple):
         return between.join(map(str, value)) or "none"
-    return str(value)
+    if value is None:
+        return "none"
+    return f"{value:.15g}" if isinstance(value, float) else str(value)

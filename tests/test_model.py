@@ -523,6 +523,8 @@ SHA = "0123456789abcdef" * 4
         ({"size": (32, 48)}, {}, "size is 32x48, expected 32x32", "--size 32x32"),
         ({"resize": "crop"}, {}, "resize is crop, expected squash", "--resize squash"),
         ({"jpeg": "full"}, {}, "jpeg is full, expected reduced", "--jpeg reduced"),
+        ({"grey": "pillow"}, {}, "grey is pillow, expected tags", "--grey tags"),
+        ({"white": 4095}, {}, "white is 4095, expected none", "no --white"),
         ({"preprocess": "unit"}, {}, "preprocess is unit, expected caffe", "--preprocess caffe"),
         ({"dtype": "float16"}, {}, "dtype is float16, expected float32", "--dtype float32"),
         ({"flip": True}, {}, "flip is True, expected False", "no --flip"),

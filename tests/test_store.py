@@ -71,7 +71,8 @@ def test_golden_stores_open_and_hold_what_was_written(path):
         pool="max",
         size=(32, 48),
         resize="squash",
-        jpeg="full",  # the recipe in the file is older than this setting
+        jpeg="full",  # the recipe in the file is older than this setting, and the next
+        grey="pillow",
         preprocess="caffe",
         precision="float32",
         dtype="float16",
@@ -141,6 +142,8 @@ def test_h5py_alone_reads_the_layout(tmp_path, make_store):
             "size": [32, 32],
             "resize": "squash",
             "jpeg": "reduced",
+            "grey": "tags",
+            "white": None,
             "preprocess": "caffe",
             "precision": "float32",
             "dtype": "float32",

@@ -19,6 +19,7 @@ from featx.choices import (
     ClassWeight,
     Dtype,
     Duplicates,
+    Grey,
     HeadInit,
     Jpeg,
     Normalise,
@@ -61,6 +62,22 @@ _Scale = option(
     "PIXELS",
 )
 _Resize = partial(option, "How an image is resized: stretched, cropped or padded.")
+_Grey = Annotated[
+    Grey | None,
+    option(
+        "Rule for images of more than 8 bits: what the file says (tags), or that of featx 0.1.",
+        default="tags; that of the store if it is resumed",
+    ),
+]
+_White = Annotated[
+    float | None,
+    option(
+        "Value of white in images of more than 8 bits, such as 4095; floats and 32-bit integers "
+        "need one.",
+        "N",
+        default="the largest value of their bits",
+    ),
+]
 _Preprocess = partial(
     option, "Input of the network: BGR minus the ImageNet mean (caffe), or RGB / 255 (unit)."
 )
@@ -132,6 +149,8 @@ class LayerOptions(Options):
 @dataclass(frozen=True, kw_only=True)
 class _NetworkOptions(Options):
     resize: Annotated[Resize, _Resize()] = "squash"
+    grey: _Grey = None
+    white: _White = None
     flip: Annotated[
         bool, option("Average the codes of each image and its mirror image.", None, "--flip")
     ] = False
@@ -381,6 +400,8 @@ class FinetuneOptions(_ListingOptions):
     class_weight: _ClassWeight = None
     preprocess: Annotated[Preprocess | None, _Preprocess(default="caffe")] = None
     resize: Annotated[Resize | None, _Resize(default="squash")] = None
+    grey: _Grey = None
+    white: _White = None
     precision: Annotated[Precision | None, _Precision(default="float32")] = None
     device: _Device = "auto"
     output: _Folder = Path("tuned")

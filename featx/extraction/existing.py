@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from featx.choices import Grey
 from featx.errors import ExistsError, StoreError
 from featx.recipe import Difference, Recipe
 from featx.store import Store, open_store
@@ -46,6 +47,12 @@ class ExistingStore:
     def part_path(self) -> Path:
         """File in which an update is built."""
         return _part_path(self.output)
+
+    @property
+    def grey(self) -> Grey:
+        """The rule for grey levels of the stores, or of a new store."""
+        store = self.store or self.part
+        return store.recipe.grey if store is not None else Recipe.grey
 
     def check_unchanged(self) -> None:
         """Check that no other run has changed the files since.

@@ -3,12 +3,14 @@
 Files and a backbone come in. Batches go out, with the codes of the readable images and the
 reasons why others could not be read. Threads decode images ahead, and two batches are in the
 network at once, so that all its threads stay busy. A new batch starts only when an earlier one
-is taken, so a slow consumer slows the network down instead of filling the memory. This module
-does not know what happens to the batches.
+is taken, so a slow consumer slows the network down instead of filling the memory. At the end,
+images whose grey levels look wrong are counted in a note. This module does not know what happens
+to the batches.
 """
 
 import itertools
-from collections import deque
+import logging
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -22,10 +24,13 @@ from numpy.typing import NDArray
 from featx.errors import ImageError
 from featx.extraction.batching import IN_NETWORK, Batcher
 from featx.extraction.timings import Pace
-from featx.images import MAX_PIXELS, DecodedImage, File, local_file, read_image
+from featx.images import MAX_PIXELS, DecodedImage, File, GreyRule, local_file, read_image
 from featx.network import Backbone
+from featx.text import counted
 
 __all__ = ["CodeBatch", "Failure", "n_decoders", "stream_codes"]
+
+logger = logging.getLogger(__name__)
 
 # Batches that are decoded or waiting to be, in addition to those in the network.
 _AHEAD = 3
@@ -129,11 +134,13 @@ def stream_codes(
         resize=recipe.resize,
         scales=recipe.scales,
         jpeg=recipe.jpeg,
+        grey=GreyRule(recipe.grey, recipe.white),
         max_pixels=max_pixels,
     )
     batcher = Batcher(backbone, batch_size)
     parts = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
     inside: deque[Future[CodeBatch]] = deque()
+    doubts: Counter[str] = Counter()
     with ExitStack() as pools:
         # Waiting tasks are dropped if the consumer stops early.
         decoders, network = ThreadPoolExecutor(pace.n_decoders), ThreadPoolExecutor(IN_NETWORK)
@@ -146,7 +153,29 @@ def stream_codes(
             while decoded and len(inside) < IN_NETWORK:
                 inside.append(network.submit(_compute, *decoded.popleft(), batcher, pace))
                 decoded.extend(itertools.islice(decoding, 1))  # the next one, if any is left
-            yield inside.popleft().result()
+            batch = inside.popleft().result()
+            doubts.update(image.doubt for image in batch.images)
+            yield batch
+    _log_doubts(doubts, recipe.white)
+
+
+def _log_doubts(doubts: Counter[str], white: float | None) -> None:
+    """Count the images whose grey levels look wrong."""
+    if doubts["dark"]:
+        logger.warning(
+            "%s of more than 8 bits %s less than a sixteenth of the range: almost black. "
+            "If white is another value in these images, such as 4095 for 12 bits in 16, extract "
+            "their codes with --white 4095.",
+            counted(doubts["dark"], "image"),
+            "uses" if doubts["dark"] == 1 else "use",
+        )
+    if doubts["clipped"]:
+        logger.warning(
+            "%s brighter than --white %g in more than half of the pixels. Extract the codes with "
+            "the value of white in these images.",
+            f"{counted(doubts['clipped'], 'image')} {'is' if doubts['clipped'] == 1 else 'are'}",
+            white,
+        )
 
 
 def _compute(

@@ -133,6 +133,8 @@ def prepare_extraction(settings: ExtractionSettings) -> ExtractionJob:
         raise OptionError(message)
     output = check_output(settings.output, overwrite=True)  # an existing store may be resumed
     existing = find_existing(output, ignored=settings.overwrite)
+    if settings.grey is None and settings.white is None:
+        recipe = dataclasses.replace(recipe, grey=existing.grey)
     listing = list_images(
         images or "data",
         manifest=manifest,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from featx.choices import Dtype, Jpeg, Pool, Precision, Preprocess, Resize, ScalesJoin
+from featx.choices import Dtype, Grey, Jpeg, Pool, Precision, Preprocess, Resize, ScalesJoin
 from featx.images import MAX_PIXELS
 from featx.recipe import Recipe, image_size
 from featx.tables import TableSource
@@ -21,6 +21,7 @@ __all__ = [
     "CodeSettings",
     "DeviceSettings",
     "ExtractionSettings",
+    "GreySettings",
     "ImageSettings",
     "NetworkSettings",
     "Progress",
@@ -97,7 +98,25 @@ class DeviceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkSettings(DeviceSettings):
+class GreySettings:
+    """How pixels of more than 8 bits become 8 bits.
+
+    Parameters
+    ----------
+    grey : {"tags", "pillow"}, optional
+        By what the file says of its bits, sign and polarity, or by the rule of featx 0.1;
+        "tags" by default, or the rule of the store that is resumed. See `featx.images.grey`.
+    white : float, optional
+        The value of white in images of more than 8 bits, such as 4095 for 12 bits in 16; by
+        default the largest value of their bits. Floats and 32-bit integers need one.
+    """
+
+    grey: Grey | None = None
+    white: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(DeviceSettings, GreySettings):
     """The network, and what it sees of each image.
 
     Parameters
@@ -177,6 +196,7 @@ class CodeSettings(NetworkSettings, _LayerSettings):
             A value is not allowed, or two values contradict each other.
         """
         given: dict[str, Any] = {"weights": weights, "dtype": dtype, "size": image_size(self.size)}
+        given["grey"] = self.grey or "tags"
         names = {each.name for each in dataclasses.fields(Recipe)} - given.keys()
         return Recipe(**given, **{name: getattr(self, name) for name in names})
 

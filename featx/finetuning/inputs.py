@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import ImageError, ImagesError
-from featx.images import MAX_PIXELS, File, read_image
+from featx.images import MAX_PIXELS, File, GreyRule, read_image
 from featx.recipe import Recipe
 
 __all__ = ["Activations", "Pixels", "TrainingInputs", "read_pixels"]
@@ -108,7 +108,8 @@ def read_pixels(
     with tempfile.TemporaryFile(dir=folder) as file:
         # The memory map keeps the file after it is closed.
         pixels = np.memmap(file, np.uint8, "w+", shape=shape)
-    read = partial(read_image, jpeg=recipe.jpeg, max_pixels=max_pixels)
+    rule = GreyRule(recipe.grey, recipe.white)
+    read = partial(read_image, jpeg=recipe.jpeg, grey=rule, max_pixels=max_pixels)
 
     def decode(row: int) -> None:
         try:

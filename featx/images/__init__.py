@@ -3,6 +3,7 @@
 from featx.images.colours import to_rgb
 from featx.images.decoding import MAX_PIXELS, DecodedImage, read_image
 from featx.images.digests import FileDigest, read_digest
+from featx.images.grey import GreyRule
 from featx.images.listing import ImageRecord, Listing, list_images
 from featx.images.resizing import PAD_COLOUR, array_views, resized, scaled_size
 from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file, local_file
@@ -13,6 +14,7 @@ __all__ = [
     "DecodedImage",
     "File",
     "FileDigest",
+    "GreyRule",
     "ImageRecord",
     "Listing",
     "Url",

@@ -6,9 +6,8 @@ rules:
 * RGB is not changed, grey is repeated, 1 bit becomes 0 or 255, and a palette becomes its colours;
 * transparency of any kind is composited on white;
 * CMYK, YCCK, YCbCr, HSV and LAB are converted by Pillow. Colour profiles in files are ignored;
-* 16-bit grey is divided by 257 and rounded, so that 0 stays 0 and 65535 becomes 255. Of 16-bit
-  colour, Pillow reads the upper 8 bits;
-* wider integers and floats are refused, because the value of white is unknown.
+* grey of more than 8 bits becomes 8 bits by the rules of `featx.images.grey`. Of 16-bit colour,
+  the upper 8 bits are read.
 
 This module does not know files or sizes.
 """
@@ -17,19 +16,27 @@ import numpy as np
 from PIL import Image
 
 from featx.errors import ImageError
+from featx.images.grey import Samples, eight_bits
 
 __all__ = ["to_rgb"]
 
 WHITE = (255, 255, 255)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(
+    image: Image.Image, samples: Samples | None = None, white: float | None = None
+) -> Image.Image:
     """Return an image in RGB.
 
     Parameters
     ----------
     image : PIL.Image.Image
         An image of any mode; it is not changed.
+    samples : Samples, optional
+        What its file says of its samples; by default, integers are 16-bit grey, which is
+        the rule of featx 0.1.
+    white : float, optional
+        The value of white.
 
     Returns
     -------
@@ -46,6 +53,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     >>> to_rgb(Image.new("LA", (1, 1), (0, 51))).getpixel((0, 0))
     (204, 204, 204)
     """
+    if samples is not None and not samples.colour:
+        return eight_bits(image, samples, white).convert("RGB")
     if image.mode == "F":
         reason = "float pixels have no fixed range: save as 8 or 16 bit"
         raise ImageError(reason)

@@ -8,7 +8,8 @@ How a file becomes pixels is part of what makes a code, so each case has one rul
 
 * an orientation in EXIF (or XMP) is applied;
 * of an animation, or of several pages, the first is read;
-* colours become RGB by the rules of `featx.images.colours`;
+* colours become RGB by the rules of `featx.images.colours`, and grey of more than 8 bits by
+  those of `featx.images.grey`;
 * images are resized by the rules of `featx.images.resizing`;
 * a damaged or truncated file is refused, never decoded in part;
 * the format is found in the bytes, whatever the suffix is: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM,
@@ -16,8 +17,8 @@ How a file becomes pixels is part of what makes a code, so each case has one rul
   do not identify it, is found by its suffix. Other formats of Pillow are not for photographs, and
   some start other programs;
 * an image with more pixels than a limit is refused before it is decoded, and so is an image more
-  than a hundred times longer than wide. For TIFF and WebP, Pillow also applies its own limit,
-  `PIL.Image.MAX_IMAGE_PIXELS`, which belongs to the whole program and is not changed;
+  than a hundred times longer than wide. Pillow's own limit and switches, which belong to the
+  whole program, change nothing (`featx.images.pillow`);
 * with `jpeg="reduced"`, a JPEG is decoded at a half, a quarter or an eighth of its size if that is
   still three times the size for the network. The decoder then skips the highest frequencies of
   each block of 8x8 pixels, which resizing would average away: on photographs, the mean
@@ -46,6 +47,15 @@ from PIL import ExifTags, Image
 from featx.choices import Jpeg, Resize
 from featx.errors import ImageError
 from featx.images.colours import to_rgb
+from featx.images.grey import (
+    BY_TAGS,
+    Doubt,
+    GreyRule,
+    decode_lower_bits,
+    deep_colours,
+    range_doubt,
+    samples_of,
+)
 from featx.images.libtiff import messages
 from featx.images.pillow import (
     as_pillow_image,
@@ -96,6 +106,8 @@ class DecodedImage:
         hexadecimal text of `imagehash.phash`.
     sha256 : str
         Digest of the bytes of the file, in hexadecimal.
+    doubt : {"", "dark", "clipped"}, default=""
+        What looks wrong with the grey levels; see `featx.images.grey`.
 
     References
     ----------
@@ -107,6 +119,7 @@ class DecodedImage:
     thumbnail: np.ndarray
     phash: int
     sha256: str
+    doubt: Doubt = ""
 
     @property
     def pixels(self) -> np.ndarray:
@@ -121,6 +134,7 @@ def read_image(
     *,
     scales: Sequence[int] = (),
     jpeg: Jpeg = "reduced",
+    grey: GreyRule = BY_TAGS,
     max_pixels: int = MAX_PIXELS,
 ) -> DecodedImage:
     """Read and decode one image file.
@@ -138,6 +152,8 @@ def read_image(
         (see `scaled_size`).
     jpeg : {"reduced", "full"}, default="reduced"
         Whether a large JPEG may be decoded at a fraction of its size.
+    grey : GreyRule, optional
+        How samples of more than 8 bits become 8 bits; by default, by what the file says.
     max_pixels : int, default=178956970
         Refuse images with more pixels.
 
@@ -161,6 +177,7 @@ def read_image(
             reason = too_many_pixels(image.size, max_pixels) or _too_long(image.size)
             if reason:
                 raise ImageError(reason)
+            samples = samples_of(image, data) if grey.name == "tags" else None
             is_jpeg = image.format == "JPEG"
             if not is_jpeg:
                 _load(image, data)  # a PNG may have its EXIF after the pixels
@@ -169,12 +186,16 @@ def read_image(
             if scales:
                 shape = image.size if turn in SIDEWAYS else image.size[::-1]
                 sizes = [scaled_size(shape, scale) for scale in scales]
-            if is_jpeg and jpeg == "reduced":
-                box = reduce_jpeg(image, data, sizes[-1], resize, turn)
             if is_jpeg:
+                if jpeg == "reduced":
+                    box = reduce_jpeg(image, data, sizes[-1], resize, turn)
                 _load(image, data)
             _rescale_transparent_colour(image, data)
-            rgb = to_rgb(as_pillow_image(image))
+            decoded = as_pillow_image(image)
+            if samples is not None and samples.colour and grey.white is not None:
+                decoded = deep_colours(decoded, _lower_bits(data), grey.white)
+            rgb = to_rgb(decoded, samples, grey.white)
+            doubt = range_doubt(as_pillow_image(image), samples, grey.white)
             rgb = rgb if turn is None else rgb.transpose(turn)
     except ImageError as error:
         error.sha256 = sha256
@@ -185,6 +206,7 @@ def read_image(
         thumbnail=np.asarray(thumbnail),
         phash=_phash(thumbnail),
         sha256=sha256,
+        doubt=doubt,
     )
 
 
@@ -206,6 +228,14 @@ def _opened(data: bytes, file: File) -> Any:
 def _load(image: Any, data: bytes) -> None:
     """Decode the first image of a file."""
     _attempt(image.load, data, image.format)
+
+
+def _lower_bits(data: bytes) -> Image.Image:
+    """Decode the lower 8 bits of 16-bit colours."""
+    image = _opened(data)
+    decode_lower_bits(image)
+    _load(image, data)
+    return as_pillow_image(image)
 
 
 def _attempt(work: Callable[[], Any], data: bytes, name: str) -> Any:

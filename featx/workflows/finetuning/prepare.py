@@ -28,8 +28,11 @@ __all__ = ["FinetuneJob", "prepare_finetune"]
 # Defaults that are not those of `prepare_extraction`.
 _DEFAULTS = {"layer": "block5_pool", "pool": "avg", "weights": "bundled"}
 # The settings that a model implies, and those of them that are in its recipe.
-_IMPLIED = ("layer", "pool", "size", "init", "rename", "preprocess", "resize", "precision", "clf")
-_IN_RECIPE = ("pool", "size", "preprocess", "resize", "jpeg", "precision")
+_IMPLIED = (
+    *("layer", "pool", "size", "init", "rename", "preprocess", "resize", "precision", "clf"),
+    *("grey", "white"),
+)
+_IN_RECIPE = ("pool", "size", "preprocess", "resize", "jpeg", "grey", "white", "precision")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featx.choices import HeadInit, Pool, Precision, Preprocess, ProbeClassifier, Resize
-from featx.extraction.settings import DeviceSettings, ImageSettings
+from featx.extraction.settings import DeviceSettings, GreySettings, ImageSettings
 from featx.finetuning.history import EpochRecord
 from featx.finetuning.settings import TrainingSettings
 from featx.fitting import Model
@@ -37,7 +37,7 @@ class FinetuneProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneSettings(TrainingSettings, DeviceSettings, ImageSettings):
+class FinetuneSettings(TrainingSettings, DeviceSettings, GreySettings, ImageSettings):
     """Settings of `finetune`: its images, its network, its training and its output.
 
     Parameters
@@ -65,7 +65,7 @@ class FinetuneSettings(TrainingSettings, DeviceSettings, ImageSettings):
         Classifier of the linear probe; "logistic" by default.
     from_model : Path, str or Model, optional
         A model of `featx.fit` with one of these classifiers. Its recipe, classifier and
-        settings are used, so `layer` to `precision` and `clf` cannot be given.
+        settings are used, so `layer` to `precision`, `clf`, `grey` and `white` cannot be given.
     head : str, default="linear"
         "linear", or the widths of hidden layers, such as "mlp:1024,1024".
     head_init : {"probe", "random"}, optional
