@@ -1,5 +1,7 @@
 """Images in archives and on servers give the codes that the same images in a folder give."""
 
+import dataclasses
+import json
 import pickle
 import socket
 import sys
@@ -12,9 +14,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlencode
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import COLOURS
 from running import TINY, job_in, stop_after
 from running import run as run_job
 
@@ -24,6 +28,7 @@ from featx.errors import ImageError, ImagesError, OptionError
 from featx.extraction import run_extraction
 from featx.extraction.prepare import prepare_extraction
 from featx.images import Url, as_file, list_images, read_digest, read_image, urls
+from featx.report import prepare_report
 from featx.store import Status, open_store
 
 fsspec = pytest.importorskip("fsspec", reason="no URLs: pip install 'featx[urls]'")
@@ -488,6 +493,56 @@ def test_secrets_of_urls_are_neither_stored_nor_shown(folder, server, run, monke
         assert SECRET.encode() not in (folder / name).read_bytes()
     everything = repr(job_in(folder, **settings).listing)
     assert SECRET not in everything
+
+
+# reports
+
+
+@pytest.mark.parametrize("kind", ["image", "member", "cached member", "root"])
+def test_a_page_fetches_nothing_unless_it_is_asked_to(folder, server, monkeypatch, kind):
+    """A store may be of a stranger, and its URLs too; --fetch reads them."""
+    monkeypatch.chdir(folder)
+    names = [f"{split}/{c}/{i}.png" for split in ("train", "val") for c in COLOURS for i in (0, 1)]
+    zipped(folder / "data", folder / "data/photos.zip")
+    archive = f"{server.url}/photos.zip"
+    urls = {
+        "image": lambda name: f"{server.url}/{name}",
+        "member": lambda name: f"zip://{name}::simplecache::{archive}",
+        "cached member": lambda name: f"zip://{name}::filecache::{archive}",
+        "root": lambda name: name,
+    }
+    paths = [urls[kind](name) for name in names]
+    pd.DataFrame({"path": paths, "label": [name.split("/")[1] for name in names]}).to_csv("t.csv")
+    if kind == "root":
+        (folder / "data/t.csv").write_bytes((folder / "t.csv").read_bytes())
+    table = "data/t.csv" if kind == "root" else "t.csv"
+    featx.extract(manifest=table, output="codes.h5", **{**TINY, "layer": ["block1_pool"]})
+    featx.fit("codes.h5", output="m.skops", C=1.0, folds=2, baselines=False)
+    if kind == "root":
+        with h5py.File("codes.h5", "r+") as file:
+            facts = json.loads(file.attrs["provenance"]) | {"root": server.url}
+            file.attrs["provenance"] = json.dumps(facts)
+    server.got.clear()
+    job = prepare_report("m.skops", "page.html", heat_maps=2)
+    assert (job.heat_maps, server.got) == (None, {})
+    assert "--fetch" in job.contents.heat_maps.text
+    job = prepare_report("m.skops", "page.html", heat_maps=2, fetch=True)
+    assert job.heat_maps.images
+    assert server.got or "member" in kind  # an archive may still be open
+
+
+def test_a_page_downloads_no_weights(folder, monkeypatch, tmp_path):
+    """A model may name weights that are not on this machine."""
+    monkeypatch.chdir(folder)
+    featx.extract("data", output="codes.h5", **{**TINY, "layer": ["block1_pool"]})
+    model = featx.fit("codes.h5", C=1.0, folds=2, baselines=False).model
+    named = model.provenance | {"extraction": {"weights": "imagenet"}}
+    dataclasses.replace(model, provenance=named).save("m.skops")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("FEATX_CACHE", str(tmp_path))
+    job = prepare_report("m.skops", "page.html", codes="codes.h5")
+    assert job.heat_maps is None
+    assert "featx weights fetch imagenet" in job.contents.heat_maps.text
 
 
 # predictions and evaluations

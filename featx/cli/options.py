@@ -501,6 +501,9 @@ class ReportOptions(Options):
     heat_maps: Annotated[
         int, option("Number of mistakes, and of correct predictions, with a heat map.", "N")
     ] = 6
+    fetch: Annotated[
+        bool, option("Fetch images that are URLs in the store, and weights, for heat maps.")
+    ] = False
     trust: _Trust = False
     overwrite: Overwrite = False
 

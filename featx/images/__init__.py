@@ -6,7 +6,16 @@ from featx.images.digests import FileDigest, read_digest
 from featx.images.grey import GreyRule
 from featx.images.listing import ImageRecord, Listing, list_images
 from featx.images.resizing import PAD_COLOUR, array_views, resized, scaled_size
-from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file, local_file
+from featx.images.urls import (
+    File,
+    Url,
+    as_file,
+    as_folder,
+    as_typed,
+    check_file,
+    is_local,
+    local_file,
+)
 
 __all__ = [
     "MAX_PIXELS",
@@ -23,6 +32,7 @@ __all__ = [
     "as_folder",
     "as_typed",
     "check_file",
+    "is_local",
     "list_images",
     "local_file",
     "read_digest",

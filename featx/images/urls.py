@@ -38,6 +38,7 @@ __all__ = [
     "as_folder",
     "as_typed",
     "check_file",
+    "is_local",
     "local_file",
     "names_below",
     "read_file",
@@ -201,6 +202,12 @@ def local_file(file: File) -> Path | None:
     if isinstance(file, Path):
         return file
     return None if file.archive is None else local_file(as_file(file.archive))
+
+
+def is_local(file: File) -> bool:
+    """Return whether reading a file needs no server, whatever its URL is."""
+    parts = map(as_file, file.text.split("::")) if isinstance(file, Url) else ()
+    return all(isinstance(part, Path) or part.scheme in ("zip", "tar") for part in parts)
 
 
 def read_file(file: File) -> bytes:

@@ -41,7 +41,8 @@ class ReportJob:
 def prepare_report(settings: ReportSettings) -> ReportJob:
     """Read the source of a report, and plan its heat maps.
 
-    Nothing is written, and TensorFlow is not imported.
+    Nothing is written, and TensorFlow is not imported. Nothing is fetched from a server
+    without `fetch`.
 
     Returns
     -------
@@ -57,7 +58,7 @@ def prepare_report(settings: ReportSettings) -> ReportJob:
     """
     output = check_output(settings.output, overwrite=settings.overwrite, suffixes=(".html", ".htm"))
     contents = gather(settings)
-    heat_maps = prepare_heat_maps(contents, settings.heat_maps)
+    heat_maps = prepare_heat_maps(contents, settings.heat_maps, fetch=settings.fetch)
     if isinstance(heat_maps, Missing):
         return ReportJob(dataclasses.replace(contents, heat_maps=heat_maps), None, output)
     return ReportJob(contents, heat_maps, output)

@@ -28,6 +28,9 @@ class ReportSettings:
         Number of heat maps of the most confident mistakes, and of the least confident
         correct predictions, 0 to 24. They need a classifier whose decision scores are sums
         over positions, and the image files.
+    fetch : bool, default=False
+        Fetch images that are URLs, and weights that featx would download, for heat maps.
+        Their addresses come from the store and from the model, so they are those of its author.
     trust : bool, default=False
         Open a .joblib model, which can run code of its author.
     overwrite : bool, default=False
@@ -44,6 +47,7 @@ class ReportSettings:
     codes: Path | str | Sequence[Path | str] = ()
     labels: Path | str | None = None
     heat_maps: int = 6
+    fetch: bool = False
     trust: bool = False
     overwrite: bool = False
 
