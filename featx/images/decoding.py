@@ -193,7 +193,7 @@ def read_image(
             _rescale_transparent_colour(image, data)
             decoded = as_pillow_image(image)
             if samples is not None and samples.colour and grey.white is not None:
-                decoded = deep_colours(decoded, _lower_bits(data), grey.white)
+                decoded = deep_colours(decoded, _lower_bits(_opened(data, file), data), grey.white)
             rgb = to_rgb(decoded, samples, grey.white)
             doubt = range_doubt(as_pillow_image(image), samples, grey.white)
             rgb = rgb if turn is None else rgb.transpose(turn)
@@ -230,9 +230,8 @@ def _load(image: Any, data: bytes) -> None:
     _attempt(image.load, data, image.format)
 
 
-def _lower_bits(data: bytes) -> Image.Image:
+def _lower_bits(image: Any, data: bytes) -> Image.Image:
     """Decode the lower 8 bits of 16-bit colours."""
-    image = _opened(data)
     decode_lower_bits(image)
     _load(image, data)
     return as_pillow_image(image)
