@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from featx.errors import FeatxError, OptionError
-from featx.text import counted, quoted, quoted_list, system_error
+from featx.text import composed, counted, quoted, quoted_list, system_error
 
 __all__ = [
     "SPLIT_NAMES",
@@ -208,7 +208,8 @@ class Table:
                 self.refuse(
                     f", {where}: a cell contains a zero byte. Save the table as UTF-8 text."
                 )
-            facts = {role: cell.strip() or None for role, cell in zip(columns, cells, strict=True)}
+            texts = (composed(cell.strip()) or None for cell in cells)
+            facts = dict(zip(columns, texts, strict=True))
             if not name.strip():
                 if any(facts.values()) or not facts:
                     self.refuse(

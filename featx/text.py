@@ -8,18 +8,22 @@ import difflib
 import errno
 import os
 import re
+import unicodedata
 import zipfile
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 __all__ = [
+    "composed",
     "counted",
     "did_you_mean",
     "ending",
+    "escaped",
     "nearest",
     "printable",
     "quoted",
     "quoted_list",
+    "storable",
     "system_error",
 ]
 
@@ -27,6 +31,10 @@ __all__ = [
 _CAUSED_BY_BYTES = {errno.EINVAL, errno.EOVERFLOW}
 # Surrogates, except for those that represent the bytes of a file name.
 _HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+# Characters that control a terminal, or the direction or the lines of a text.
+_CONTROLS = r"\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_NOT_IN_A_NAME, _NOT_IN_A_TEXT = re.compile(rf"[{_CONTROLS}\t\n]"), re.compile(rf"[{_CONTROLS}]")
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -83,17 +91,56 @@ def counted(number: int, noun: str, nouns: str = "") -> str:
     return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
+def composed(name: str) -> str:
+    """Return a name in Unicode's form NFC: names that look the same are then equal.
+
+    Linux keeps the form in which a name was written, and macOS decomposes letters with accents.
+
+    Examples
+    --------
+    >>> composed("cafe\u0301") == "caf\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def escaped(text: str) -> str:
+    r"""Return a text for a terminal: control characters become escapes, except line breaks.
+
+    Examples
+    --------
+    >>> escaped("red\x1b[31m.jpg\n") == "red\\x1b[31m.jpg\n"
+    True
+    """
+    return _NOT_IN_A_TEXT.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
 def printable(name: object) -> str:
-    r"""Return a name in characters that every terminal and file can represent.
+    r"""Return a name for a message: as `storable` does, and with control characters escaped.
+
+    Examples
+    --------
+    >>> printable("new\nline\u202e.png") == r"new\nline\u202e.png"
+    True
+    """
+    return _NOT_IN_A_NAME.sub(_escape, storable(name))
+
+
+def storable(name: object) -> str:
+    r"""Return a name in characters that every file can represent.
 
     Bytes of a file name that are not UTF-8 become \xNN, and halves of a character of UTF-16,
     which JSON may hold, \uNNNN.
 
     Examples
     --------
-    >>> printable("caf\udce9.png") == r"caf\xe9.png"
+    >>> storable("caf\udce9.png") == r"caf\xe9.png"
     True
-    >>> printable("\ud83d") == r"\ud83d"
+    >>> storable("\ud83d") == r"\ud83d"
     True
     """
     text = _HALVES.sub(lambda half: f"\\u{ord(half[0]):04x}", str(name))

@@ -27,9 +27,11 @@ from featx.cli import (
     sweep,
     weights,
 )
+from featx.cli.console import say
 from featx.cli.parsing import flat
 from featx.cli.version import version_lines
 from featx.errors import FeatxError
+from featx.text import escaped
 
 __all__ = ["app", "main"]
 
@@ -68,11 +70,11 @@ def main() -> None:
         # See https://no-color.org; rich follows it by itself.
         app(color=False if os.environ.get("NO_COLOR") else None)
     except FeatxError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", quiet=False)
         sys.exit(1)
     except OSError as error:  # an error of the operating system for which no verb has a message
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
+        say(f"error: {where}{error.strerror or error}.", quiet=False)
         sys.exit(1)
 
 
@@ -81,7 +83,7 @@ class _Notes(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         worker = getattr(record, "worker", None)
-        return f"note: {super().format(record)}{f' (worker {worker})' if worker else ''}"
+        return escaped(f"note: {super().format(record)}{f' (worker {worker})' if worker else ''}")
 
 
 def _print_version(requested: bool) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from featx.errors import OptionError
-from featx.text import counted
+from featx.text import counted, escaped
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
@@ -32,6 +32,7 @@ __all__ = [
     "progress_bar",
     "say",
     "say_notes",
+    "show",
     "start_backend",
     "stoppable",
 ]
@@ -40,10 +41,15 @@ __all__ = [
 _SECONDS_BETWEEN_LINES = 10
 
 
+def show(text: object = "") -> None:
+    """Print a line on stdout, with control characters of names escaped."""
+    print(escaped(str(text)))
+
+
 def say(text: str, *, quiet: bool) -> None:
-    """Print a line on stderr, unless `quiet`."""
+    """Print a line on stderr, unless `quiet`, with control characters of names escaped."""
     if not quiet:
-        print(text, file=sys.stderr)
+        print(escaped(text), file=sys.stderr)
 
 
 def say_notes(notes: Iterable[str], *, quiet: bool) -> None:
@@ -70,7 +76,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None
             cell.rjust(width) if to_right else cell.ljust(width)
             for cell, width, to_right in zip(row, widths, right, strict=True)
         ]
-        print("  ".join(padded).rstrip())
+        show("  ".join(padded).rstrip())
 
 
 def gigabytes(n_bytes: int) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from featx.cli.console import print_json, progress_bar, say, say_notes, start_backend
+from featx.cli.console import print_json, progress_bar, say, say_notes, show, start_backend
 from featx.cli.options import AsJson, EvaluationOptions, Quiet
 from featx.cli.scores import print_scores
 from featx.text import counted
@@ -25,8 +25,8 @@ def command(options: EvaluationOptions, as_json: AsJson = False, quiet: Quiet = 
     if as_json:
         print_json(found.to_dict())
         return
-    print(f"{options.model}: scored on {counted(found.evaluation.n_images, 'image')}")
+    show(f"{options.model}: scored on {counted(found.evaluation.n_images, 'image')}")
     print_scores(found.evaluation, quiet=quiet)
     if found.training_accuracy is not None:
         n_fitted = counted(found.n_training_images, "image")
-        print(f"accuracy on {n_fitted} that the model was fitted on: {found.training_accuracy}")
+        show(f"accuracy on {n_fitted} that the model was fitted on: {found.training_accuracy}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featx.cli.console import print_json, print_table, progress_bar, say, start_backend
+from featx.cli.console import print_json, print_table, progress_bar, say, show, start_backend
 from featx.cli.options import AsJson, ExplanationOptions, Overwrite, Quiet
 from featx.text import counted
 
@@ -61,7 +61,7 @@ def command(
     print_table(("figure", "class", "p", "decision score", "positions", "constant"), rows)
     n_failed = job.n_images - len(rows)
     failed = f"; {counted(n_failed, 'image')} could not be read" if n_failed else ""
-    print(f"{output}: {counted(len(rows), 'heat map')}, {job.method}{failed}")
+    show(f"{output}: {counted(len(rows), 'heat map')}, {job.method}{failed}")
 
 
 def _row(found: "Explanation", path: Path) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """`featx export`: from a store to Parquet, CSV or npz."""
 
-from featx.cli.console import gigabytes
+from featx.cli.console import gigabytes, show
 from featx.cli.options import ExportOptions, Quiet
 
 
@@ -9,4 +9,4 @@ def command(options: ExportOptions, quiet: Quiet = False) -> None:
     from featx.store import export
 
     path = export(**options.as_settings())
-    print(f"{path}: {gigabytes(path.stat().st_size)}")
+    show(f"{path}: {gigabytes(path.stat().st_size)}")

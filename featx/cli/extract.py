@@ -15,6 +15,7 @@ from featx.cli.console import (
     progress_bar,
     say,
     say_notes,
+    show,
     start_backend,
     stoppable,
 )
@@ -156,12 +157,12 @@ def _report(job: "ExtractionJob", done: "Extraction", *, strict: bool, quiet: bo
     failed = f" {done.n_failed} could not be read: {reasons}" if done.n_failed else ""
     what = f"{done.path}: codes of {counted(done.n_done, 'image')}"
     if job.remaining.is_empty:
-        print(f"{what}, nothing to do.{failed}")
+        show(f"{what}, nothing to do.{failed}")
     elif not done.n_computed:
-        print(f"{what}, copied in {done.seconds:.0f} s.{failed}")
+        show(f"{what}, copied in {done.seconds:.0f} s.{failed}")
     else:
         speed = f"{done.images_per_second:.1f} images/s"
-        print(f"{what} in {done.seconds:.0f} s, {speed}.{failed}")
+        show(f"{what} in {done.seconds:.0f} s, {speed}.{failed}")
         times = done.timings
         if times.network > 0:  # on a cluster, the time of the workers is not known
             say(

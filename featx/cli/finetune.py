@@ -13,6 +13,7 @@ from featx.cli.console import (
     progress_bar,
     say,
     say_notes,
+    show,
     start_backend,
     stoppable,
 )
@@ -106,7 +107,7 @@ def _print(done: "Finetuned", *, printed: Sequence[str], quiet: bool) -> None:
     say_notes([note for note in facts["notes"] if note not in printed], quiet=quiet)
     say(f"{facts['ended']}; best: epoch {facts['best_epoch']}", quiet=quiet)
     split = facts["split"]
-    print(f"accuracy on {counted(split['test'], 'test image')} ({split['test_from']})")
+    show(f"accuracy on {counted(split['test'], 'test image')} ({split['test_from']})")
     print_table(
         ("model", "accuracy", "95 % interval"),
         [
@@ -114,7 +115,7 @@ def _print(done: "Finetuned", *, printed: Sequence[str], quiet: bool) -> None:
             for name, score in done.scores.items()
         ],
     )
-    print(done.advice)
-    print(f"{done.folder}: tuned.keras, tuned.weights.h5, run.json, history.csv")
+    show(done.advice)
+    show(f"{done.folder}: tuned.keras, tuned.weights.h5, run.json, history.csv")
     say(f"Next: featx predict IMAGES --model {done.folder}/tuned.keras", quiet=quiet)
     say(f"      featx extract --weights {done.folder}/tuned.weights.h5 --layer NAME", quiet=quiet)

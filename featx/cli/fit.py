@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from featx.cli.console import duration, gigabytes, on_cluster, print_json, say, say_notes
+from featx.cli.console import duration, gigabytes, on_cluster, print_json, say, say_notes, show
 from featx.cli.options import AsJson, ClusterName, FitOptions, Quiet
 from featx.cli.scores import print_scores
 from featx.text import counted
@@ -37,7 +37,7 @@ def command(
         return
     _print_fit(fitted, quiet=quiet)
     n_train = counted(facts["n_train"], "image")
-    print(f"{options.output}: {facts['classifier']}, fitted on {n_train}")
+    show(f"{options.output}: {facts['classifier']}, fitted on {n_train}")
     say(f"Next: featx predict IMAGES --model {options.output}", quiet=quiet)
 
 
@@ -65,7 +65,7 @@ def _print_fit(fitted: "Fit", *, quiet: bool) -> None:
         whitened = "whitened " if facts["whiten"] else ""
         chosen.insert(0, counted(facts["components"], f"{whitened}component"))
     what = f"{facts['classifier']} on {'+'.join(facts['layers'])}"
-    print(", ".join([what, f"normalise {facts['normalise']}", *chosen]))
+    show(", ".join([what, f"normalise {facts['normalise']}", *chosen]))
     # The clock cannot measure the speed of a few rows.
     if (facts["gflops"] or 0) >= 1:
         say(f"inner products: {facts['gflops']:.0f} GFLOP/s", quiet=quiet)
@@ -78,7 +78,7 @@ def _print_fit(fitted: "Fit", *, quiet: bool) -> None:
                 f"{tried['normalise']}{of}",
                 quiet=quiet,
             )
-    print(f"scored on {facts['scored_on']}, {counted(facts['n_images'], 'image')}")
+    show(f"scored on {facts['scored_on']}, {counted(facts['n_images'], 'image')}")
     print_scores(fitted.evaluation, quiet=quiet, comparisons=_comparisons(facts))
 
 

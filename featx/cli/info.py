@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from featx.cli.console import gigabytes, print_json, print_table
+from featx.cli.console import gigabytes, print_json, print_table, show
 from featx.cli.options import AsJson, Quiet
 from featx.errors import OptionError, StoreError
-from featx.text import counted, printable
+from featx.text import counted, storable
 
 
 def command(
@@ -91,7 +91,7 @@ def _store(file: Path, *, digest: bool) -> dict[str, Any]:
         },
         "bytes": store.path.stat().st_size,
         "bad": [
-            {"path": printable(images.path[row]), "reason": images.reason[row]}
+            {"path": storable(images.path[row]), "reason": images.reason[row]}
             for row in (images.status == Status.FAILED).nonzero()[0]
         ],
         "recipe": json.loads(store.recipe.to_json()),
@@ -139,33 +139,33 @@ def _print(kind: str, facts: dict[str, Any]) -> None:
         return
     for name, value in {"kind": kind, **facts}.items():
         if name == "bytes":
-            print(f"size: {gigabytes(value)}")
+            show(f"size: {gigabytes(value)}")
         elif name == "bad":
-            print(f"bad: {counted(len(value), 'image')}{' (reasons: --bad)' if value else ''}")
+            show(f"bad: {counted(len(value), 'image')}{' (reasons: --bad)' if value else ''}")
         elif name == "summary":
             _print_summary(value)
         elif isinstance(value, dict):
-            print(f"{name}:" if value else f"{name}: none")
+            show(f"{name}:" if value else f"{name}: none")
             _print_lines(value)
         else:
-            print(f"{name}: {_text(value)}")
+            show(f"{name}: {_text(value)}")
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
     """Print the summary of a fit without its tables, which would fill the screen."""
     tables = {k for k, value in summary.items() if isinstance(value, list) and k not in _LINES}
-    print("summary:")
+    show("summary:")
     _print_lines({name: value for name, value in summary.items() if name not in tables})
     for note in summary.get("notes", ()):
-        print(f"  note: {note}")
+        show(f"  note: {note}")
     more = [name for name in summary if name in tables - {"notes"} and summary[name]]
     if more:
-        print(f"  more with --json: {', '.join(more)}")
+        show(f"  more with --json: {', '.join(more)}")
 
 
 def _print_weights(facts: dict[str, Any]) -> None:
     """Print the layers of a weights file, and the layers of VGG19 that it covers."""
-    print(f"weights, {facts['layout']}, layers matched by {facts['matched_by']}")
+    show(f"weights, {facts['layout']}, layers matched by {facts['matched_by']}")
     rows = [
         (each["name"], " ".join(map(str, each["shapes"])), each["dtype"], each["vgg19_layer"] or "")
         for each in facts["layers"]
@@ -173,16 +173,16 @@ def _print_weights(facts: dict[str, Any]) -> None:
     print_table(("layer", "shapes", "data type", "layer of VGG19"), rows)
     for word in ("covers", "missing", "mismatched", "repeated"):
         if facts[word]:
-            print(f"{word}: {', '.join(facts[word])}")
+            show(f"{word}: {', '.join(facts[word])}")
     if facts["differences"]:
-        print("other layers and settings than VGG19, so codes would be others:")
+        show("other layers and settings than VGG19, so codes would be others:")
         others = [(each["name"], each["found"], each["expected"]) for each in facts["differences"]]
         print_table(("layer", "in the file", "in VGG19"), others)
 
 
 def _print_lines(facts: dict[str, Any]) -> None:
     for name, value in facts.items():
-        print(f"  {name}: {_text(value)}")
+        show(f"  {name}: {_text(value)}")
 
 
 def _text(value: Any) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections import Counter
 
-from featx.cli.console import on_cluster, place, progress_bar, say, start_backend
+from featx.cli.console import on_cluster, place, progress_bar, say, show, start_backend
 from featx.cli.options import ClusterName, PredictionOptions, Quiet
 from featx.text import counted
 
@@ -30,6 +30,6 @@ def command(options: PredictionOptions, cluster: ClusterName = None, quiet: Quie
     n_failed = job.n_images - counts.total()
     failed = f"; no label for {counted(n_failed, 'image')} that could not be read"
     n_done = counted(counts.total(), "prediction")
-    print(f"{options.output}: {n_done}{failed if n_failed else ''}")
+    show(f"{options.output}: {n_done}{failed if n_failed else ''}")
     for label, n in counts.most_common():
         say(f"  {n:6} {label}", quiet=quiet)

@@ -1,6 +1,6 @@
 """`featx report`: one page about a model, a sweep or a fine-tuning."""
 
-from featx.cli.console import gigabytes, print_json, say, start_backend
+from featx.cli.console import gigabytes, print_json, say, show, start_backend
 from featx.cli.options import AsJson, Quiet, ReportOptions
 from featx.text import counted
 
@@ -24,5 +24,5 @@ def command(options: ReportOptions, as_json: AsJson = False, quiet: Quiet = Fals
     if as_json:
         print_json({"page": str(path), "bytes": n_bytes})
         return
-    print(f"{path}: report about {options.source}, {gigabytes(n_bytes)}")
+    show(f"{path}: report about {options.source}, {gigabytes(n_bytes)}")
     say("Open it in a browser; it needs no other file.", quiet=quiet)

@@ -7,7 +7,7 @@ they print the same score in the same place.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from featx.cli.console import print_table
+from featx.cli.console import print_table, show
 
 if TYPE_CHECKING:
     from featx.metrics import Evaluation
@@ -48,12 +48,12 @@ def print_scores(
         lines.append(("top-5 accuracy", str(evaluation.top5)))
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
-        print(f"{name:{width}}  {value}")
+        show(f"{name:{width}}  {value}")
     if quiet:
         return
-    print()
+    show()
     _print_classes(evaluation)
-    print()
+    show()
     _print_confusion(evaluation)
     _print_worst(evaluation)
 
@@ -78,18 +78,18 @@ def _print_classes(evaluation: "Evaluation") -> None:
 def _print_confusion(evaluation: "Evaluation") -> None:
     labels = evaluation.labels
     if len(labels) > _MOST_CLASSES:
-        print(f"confusion matrix of {len(labels)} classes: use --json")
+        show(f"confusion matrix of {len(labels)} classes: use --json")
     else:
         rows = zip(labels, evaluation.confusion, strict=True)
         print_table(["true \\ predicted", *labels], [[name, *row] for name, row in rows])
-    print()
+    show()
 
 
 def _print_worst(evaluation: "Evaluation") -> None:
     if not evaluation.confusions:
         return
-    print("most frequent confusions:")
+    show("most frequent confusions:")
     for each in evaluation.confusions:
         where = f": {', '.join(each.paths)}" if each.paths else ""
-        print(f"  {each.n} of {each.true} predicted as {each.predicted}{where}")
-    print()
+        show(f"  {each.n} of {each.true} predicted as {each.predicted}{where}")
+    show()

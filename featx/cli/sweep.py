@@ -13,6 +13,7 @@ from featx.cli.console import (
     progress_bar,
     say,
     say_notes,
+    show,
     start_backend,
     stoppable,
 )
@@ -103,19 +104,19 @@ def _print(found: "Sweep") -> None:
             for row in in_order
         ],
     )
-    print(f"best: {found.best}: accuracy {found.best.accuracy}")
+    show(f"best: {found.best}: accuracy {found.best.accuracy}")
     if found.cheapest is not found.best:
-        print(f"cheapest not significantly worse: {found.cheapest}")
-    print(f"expected accuracy on new images (nested cross-validation): {found.expected_accuracy}")
+        show(f"cheapest not significantly worse: {found.cheapest}")
+    show(f"expected accuracy on new images (nested cross-validation): {found.expected_accuracy}")
     if found.final is not None:
         on = found.final.to_dict()["scored_on"]
-        print(f"best, scored once on {on}: accuracy {found.final.evaluation.accuracy}")
-    print(found.domain_verdict.text)
-    print(found.more_images_verdict.text)
+        show(f"best, scored once on {on}: accuracy {found.final.evaluation.accuracy}")
+    show(found.domain_verdict.text)
+    show(found.more_images_verdict.text)
     extract, fit, tuning = found.commands
-    print(f"Next: {extract}")
-    print(f"      {fit}")
-    print(f"To compare with a fine-tuned network: {tuning}")
+    show(f"Next: {extract}")
+    show(f"      {fit}")
+    show(f"To compare with a fine-tuned network: {tuning}")
 
 
 def _mark(row: "SweepRow", found: "Sweep") -> str:

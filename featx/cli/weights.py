@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from featx.cli.console import gigabytes
+from featx.cli.console import gigabytes, show
 from featx.cli.options import Quiet
 from featx.cli.parsing import flat
 from featx.errors import OptionError
@@ -35,4 +35,4 @@ def fetch(
         message = f"Unknown weights '{name}'. Use: featx weights fetch imagenet"
         raise OptionError(message)
     path = fetch_imagenet(top=top, progress=not quiet)
-    print(f"{path}: {gigabytes(path.stat().st_size)}. Use it with --weights imagenet")
+    show(f"{path}: {gigabytes(path.stat().st_size)}. Use it with --weights imagenet")

@@ -17,7 +17,7 @@ from featx.codes.matrix import CodeMatrix, Rows
 from featx.errors import OptionError, RecipeMismatchError, StoreError
 from featx.recipe import Recipe
 from featx.store import ImageTable, Store, open_store
-from featx.text import counted
+from featx.text import composed, counted
 
 __all__ = ["JoinedStores", "join_stores"]
 
@@ -168,6 +168,8 @@ def _common_rows(stores: Sequence[Store]) -> list[Rows]:
         {key: row for row, key in enumerate(zip(s.images.path, s.images.sha256, strict=True))}
         for s in stores
     ]
+    if any(rows.keys().isdisjoint(row_of[0]) for rows in row_of[1:]):  # of a Mac and of Linux
+        row_of = [{(composed(path), sha): k for (path, sha), k in rows.items()} for rows in row_of]
     common = [key for key in row_of[0] if all(key in rows for rows in row_of[1:])]
     if not common:
         names = ", ".join(str(store.path) for store in stores)

@@ -17,7 +17,7 @@ from featx.errors import FitError, OptionError
 from featx.secrets import without_secrets
 from featx.store import ImageTable
 from featx.tables import Row, Table, TableSource, TableUse, open_table
-from featx.text import counted, printable, quoted, quoted_list
+from featx.text import composed, counted, quoted, quoted_list, storable
 
 __all__ = ["LabelSettings", "check_columns", "relabel"]
 
@@ -66,8 +66,9 @@ def check_columns(settings: LabelSettings) -> None:
 def relabel(images: ImageTable, settings: LabelSettings) -> tuple[ImageTable, list[str]]:
     r"""Take the labels of images from a table, joined by path.
 
-    Paths are compared after "\" is replaced by "/" and a leading "./" is removed. If no path
-    matches, the folder that all paths of the table share is removed, provided that every row
+    Paths are compared after "\" is replaced by "/" and a leading "./" is removed, by their
+    characters and then in Unicode's form NFC, in which names that look the same are equal. If no
+    path matches, the folder that all paths of the table share is removed, provided that every row
     or every image then has a match; a note reports it. File names alone never match.
 
     Parameters
@@ -114,7 +115,7 @@ def relabel(images: ImageTable, settings: LabelSettings) -> tuple[ImageTable, li
     rows = _by_key(table, table.rows(columns))
     keys = [_key(path) for path in images.path]
     folder = _shared_folder(table, rows, keys)
-    rows = {path.removeprefix(folder): row for path, row in rows.items()}
+    rows = _in_form_of({path.removeprefix(folder): row for path, row in rows.items()}, keys)
     found = [rows.get(key) for key in keys]
     if not any(row and row.facts["label"] for row in found):
         table.refuse(
@@ -171,6 +172,17 @@ def _by_key(table: Table, rows: list[Row]) -> dict[str, Row]:
     return found
 
 
+def _in_form_of(rows: dict[str, Row], keys: list[str]) -> dict[str, Row]:
+    """Return rows by the keys of the images that have the same path, whatever its Unicode form."""
+    own = set(keys)
+    in_form = {composed(key): key for key in keys}
+    same = {path: row for path, row in rows.items() if path in own}
+    others = {
+        in_form.get(composed(path), path): row for path, row in rows.items() if path not in own
+    }
+    return others | same
+
+
 def _key(path: str) -> str:
     r"""Return a path for comparison: with "/", without "./".
 
@@ -180,18 +192,18 @@ def _key(path: str) -> str:
     'cats/1.jpg'
     """
     path = without_secrets(path)
-    return PurePosixPath(printable(path).replace("\\", "/")).as_posix()
+    return PurePosixPath(storable(path).replace("\\", "/")).as_posix()
 
 
 def _shared_folder(table: Table, rows: Collection[str], keys: list[str]) -> str:
     """Return the folder to remove from the paths of a table; add a note if there is one."""
-    images = set(keys)
-    if not images.isdisjoint(rows):
+    images = set(map(composed, keys))
+    if not images.isdisjoint(map(composed, rows)):
         return ""
     common = os.path.commonprefix([row.split("/")[:-1] for row in rows])  # noqa: RUF071  of lists
     for n in range(1, len(common) + 1):
         shared = "/".join([*common[:n], ""])
-        rest = {row.removeprefix(shared) for row in rows}
+        rest = {composed(row.removeprefix(shared)) for row in rows}
         # Some matches prove nothing: cats/1.jpg may be in train/ and in test/.
         if rest <= images or images <= rest:
             table.notes.append(

@@ -29,7 +29,7 @@ from featx.errors import FeatxError, ModelError, OptionError, RecipeMismatchErro
 from featx.fitting.old_models import OLD_FORMAT, renamed_content, with_present_names
 from featx.outputs import whole_file
 from featx.recipe import Recipe
-from featx.text import counted, system_error
+from featx.text import composed, counted, system_error
 
 __all__ = ["Model", "load_model"]
 
@@ -141,7 +141,10 @@ class Model:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the probabilities."""
-        return tuple(str(label) for label in self.classifier.classes_)
+        names = [str(label) for label in self.classifier.classes_]
+        in_form = [composed(name) for name in names]
+        # featx 0.1 could fit one class in two Unicode forms.
+        return tuple(in_form if len(set(in_form)) == len(names) else names)
 
     def predict_proba(self, codes: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the probability of each class.

@@ -15,7 +15,7 @@ from featx.errors import ImagesError
 from featx.images.heic import HEIC_SUFFIXES, INSTALL_HEIC, can_decode_heic
 from featx.images.urls import File, Url, names_below
 from featx.tables import SPLIT_NAMES
-from featx.text import counted, ending, quoted, quoted_list
+from featx.text import composed, counted, ending, quoted, quoted_list
 
 __all__ = [
     "SUFFIXES",
@@ -146,20 +146,24 @@ def wrapping(found: Found) -> str | None:
 def label_and_split(path: str, by_split: bool) -> tuple[str | None, str | None] | None:
     """Return the label and the split that a path means, or None if it is next to the splits.
 
+    The label is in Unicode's form NFC, so that one class has one name.
+
     Examples
     --------
     >>> label_and_split("valid/cat/siamese/1.jpg", by_split=True)
     ('cat', 'val')
+    >>> label_and_split("cafe\u0301/1.jpg", by_split=False) == ("caf\u00e9", None)
+    True
     """
     folders = path.split("/")[:-1]
     if not folders or folders[0] in ("", ".."):  # a table may name files outside the tree
         return None, None
     if not by_split:
-        return folders[0], None
+        return composed(folders[0]), None
     split = SPLIT_NAMES.get(folders[0].lower())
     if split is None:
         return None
-    return (folders[1] if len(folders) > 1 else None), split
+    return (composed(folders[1]) if len(folders) > 1 else None), split
 
 
 def tree_notes(found: Found, by_split: bool, named: Container[str]) -> Iterator[str]:

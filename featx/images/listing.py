@@ -30,7 +30,7 @@ from featx.images import folders
 from featx.images.urls import File, Url, as_file, as_folder, as_typed, check_file, read_file
 from featx.secrets import without_secrets
 from featx.tables import Row, Table, TableSource, TableUse, open_table, parse_table
-from featx.text import counted, quoted, quoted_list
+from featx.text import composed, counted, quoted, quoted_list
 
 __all__ = ["ImageRecord", "Listing", "list_images"]
 
@@ -149,10 +149,11 @@ def _from_manifest(manifest: TableSource, path_column: str | None) -> Listing:
     root = Path(manifest).parent if isinstance(manifest, str | os.PathLike) else Path()
     table = open_table(manifest, _MANIFEST, path_column)
     rows = table.rows(table.role_columns())
-    return Listing(root, tuple(_listed(root, row) for row in rows), tuple(table.notes))
+    names: dict[Path, dict[str, str]] = {}
+    return Listing(root, tuple(_listed(root, row, names) for row in rows), tuple(table.notes))
 
 
-def _listed(root: Path, row: Row) -> ImageRecord:
+def _listed(root: Path, row: Row, names: dict[Path, dict[str, str]]) -> ImageRecord:
     """Make a record of a row; a URL is stored without its secrets."""
     file = check_file(as_file(row.path, root))
     if isinstance(file, Url):
@@ -161,7 +162,29 @@ def _listed(root: Path, row: Row) -> ImageRecord:
     if "\\" in path and not os.path.lexists(file):  # on Linux, a name may contain a backslash
         path = path.replace("\\", "/")
         file = as_file(path, root)
+    if isinstance(file, Path) and not path.isascii() and not os.path.lexists(file):
+        file = _in_form_on_disk(file, names)
     return ImageRecord(Path(path).as_posix(), file, **row.facts)
+
+
+def _in_form_on_disk(file: Path, names: dict[Path, dict[str, str]]) -> Path:
+    """Return the file whose path is equal in Unicode's form NFC, if there is one.
+
+    `names` keeps the names in each folder that was read, by their NFC.
+    """
+    found = Path(file.anchor)
+    for part in file.parts[1:] if file.anchor else file.parts:
+        if os.path.lexists(found / part):
+            found /= part
+            continue
+        if found not in names:
+            readable = found.is_dir() and os.access(found, os.R_OK)
+            inside = [each.name for each in found.iterdir()] if readable else []
+            names[found] = {composed(name): name for name in inside}
+        if composed(part) not in names[found]:
+            return file
+        found /= names[found][composed(part)]
+    return found
 
 
 # folders
@@ -257,6 +280,7 @@ def _facts(
     The table in the deepest folder takes precedence, cell by cell.
     """
     images = set(found.images)
+    in_form = {composed(path): path for path in found.images}
     facts: dict[str, dict[str, str]] = {}
     table_notes: list[str] = []
     for name in sorted(found.tables, key=lambda path: (path.count("/"), path)):
@@ -266,6 +290,8 @@ def _facts(
             path = posixpath.normpath(posixpath.join(posixpath.dirname(name), row.path))
             if "\\" in path and path not in images:
                 path = posixpath.normpath(path.replace("\\", "/"))
+            if path not in images:  # its letters may be in another Unicode form
+                path = in_form.get(composed(path), path)
             if path in before:
                 table.refuse(
                     f" has {quoted(row.path)} twice, in {before[path].where} and {row.where}. "
@@ -324,4 +350,5 @@ def _regrouped(listing: Listing, pattern: re.Pattern[str]) -> Listing:
 def _group(path: str, pattern: re.Pattern[str]) -> str | None:
     """Return the group that a path names; an empty match gives none."""
     match = pattern.search(path)
-    return (match[1 if pattern.groups else 0] or None) if match else None
+    found = match[1 if pattern.groups else 0] if match else None
+    return composed(found) if found else None

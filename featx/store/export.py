@@ -15,7 +15,7 @@ from featx.errors import OptionError
 from featx.outputs import check_output, whole_file
 from featx.store.frames import select_rows
 from featx.store.reading import Store, open_store
-from featx.text import printable
+from featx.text import storable
 
 __all__ = ["WIDEST_TABLE", "export"]
 
@@ -95,7 +95,7 @@ def _write_parquet(store: Store, rows: NDArray[np.integer], path: Path) -> None:
     with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
         for block in store.row_blocks(rows):
             texts = [getattr(store.images, name)[block] for name in _METADATA]
-            arrays = [pa.array([v and printable(v) for v in each], pa.string()) for each in texts]
+            arrays = [pa.array([v and storable(v) for v in each], pa.string()) for each in texts]
             if as_lists:
                 for layer, width in widths.items():
                     flat = store.read_rows(layer, block).reshape(-1)

@@ -26,7 +26,7 @@ from featx.hdf5 import NotInsideError, check_held, inside, open_hdf5, read_error
 from featx.recipe import Recipe
 from featx.secrets import without_secrets
 from featx.store.layout import FORMAT, FORMAT_VERSION, THUMBNAIL_SHAPE, Status
-from featx.text import counted, printable
+from featx.text import composed, counted, printable
 
 __all__ = ["ImageTable", "Store", "adjacent_rows", "checked_selection", "open_store"]
 
@@ -411,7 +411,7 @@ def _check_format(path: Path, file: h5py.File) -> None:
 
 
 def _read(path: Path, file: h5py.File) -> Store:
-    classes = _text(file, "classes")
+    classes = np.array([composed(each) for each in _text(file, "classes")], dtype=object)
     paths = _text(file, "images/path")
     shape = paths.shape
     _require(len(shape) == classes.ndim == 1, f"paths or classes are not lists: {shape}")
@@ -439,7 +439,7 @@ def _read(path: Path, file: h5py.File) -> Store:
         path=path,
         recipe=recipe,
         provenance=provenance,
-        classes=tuple(classes),
+        classes=tuple(sorted(set(classes))),
         images=table,
         complete=bool(_numbers(file, "complete", (1,), "u")[0]),
     )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.text import printable
+from featx.text import storable
 
 __all__ = ["Explanation", "Method"]
 
@@ -80,7 +80,7 @@ class Explanation:
             The entry of the image in ``explain.json``.
         """
         found = {
-            "path": printable(self.path),
+            "path": storable(self.path),
             "method": self.method,
             "label": self.predicted,
             "class": self.label,

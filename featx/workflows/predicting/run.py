@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featx.cluster import Cluster
 from featx.outputs import whole_file
 from featx.signatures import prepared_by
-from featx.text import printable
+from featx.text import storable
 from featx.workflows.predicting.classifying import probability_blocks
 from featx.workflows.predicting.prepare import PredictionJob, prepare_prediction
 from featx.workflows.predicting.tables import WRITERS, Columns
@@ -123,8 +123,8 @@ def _no_rows(job: PredictionJob) -> Columns:
 
 def _columns_of(job: PredictionJob, images: slice, probabilities: NDArray[np.float64]) -> Columns:
     """Return the columns of some images' rows."""
-    names = np.array([printable(name) for name in job.names(images)], dtype=object)
-    classes = np.array([printable(name) for name in job.model.classes], dtype=object)
+    names = np.array([storable(name) for name in job.names(images)], dtype=object)
+    classes = np.array([storable(name) for name in job.model.classes], dtype=object)
     readable = ~np.isnan(probabilities).any(axis=1)
     # A stable sort of -p puts the first of equal classes first, as argmax does.
     n_labels = 1 if job.top is None else min(job.top, len(classes))
