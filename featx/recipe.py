@@ -85,11 +85,7 @@ class Difference:
     def flag(self) -> str:
         """The flags that set the expected value."""
         flag = flag_of(self.field)
-        if (self.field, self.expected) in {
-            ("flip", "False"),
-            ("scales", "none"),
-            ("white", "none"),
-        }:
+        if (self.field, self.expected) in _WITHOUT_FLAG:
             return f"no {flag}"
         if self.field == "flip":
             return flag
