@@ -277,14 +277,15 @@ def test_a_file_that_was_replaced_during_the_run_is_an_error(folder):
     assert not open_store(job.output).complete
 
 
-def test_leftovers_of_a_killed_creation_are_removed(folder):
-    """Temporary files of a killed run are removed by the next run on the same output."""
-    (folder / ".codes.h5.123.tmp").write_bytes(b"x" * 1000)
-    (folder / ".codes.h5.part.123.tmp").write_bytes(b"x" * 1000)
-    (folder / ".other.h5.123.tmp").write_bytes(b"x")
-    a_new_image(folder / "data/val/red/1.png")
+def test_leftovers_of_killed_runs_are_removed(folder):
+    """Also by a run that completes a store in place, and creates no file."""
     run(job_in(folder))
-    assert names(folder) == [".other.h5.123.tmp", "codes.h5", "data"]
+    a_new_image(folder / "data/val/red/1.png")
+    for name in ("codes.h5", "codes.h5.part", "scores.csv"):
+        (folder / f".{name}.featx-0123456789ab.tmp").touch()
+    assert job_in(folder).remaining.resumes
+    run(job_in(folder))
+    assert names(folder) == ["codes.h5", "data"]
 
 
 def test_overwrite_removes_an_interrupted_update(folder):

@@ -154,3 +154,65 @@ def test_what_starts_as_hdf5_does(files, tmp_path):
     ]
     with pytest.raises(FileNotFoundError):
         is_hdf5(tmp_path / "none")
+
+
+@pytest.mark.slow
+def test_writers_where_locks_do_not_exist(faults, tmp_path):
+    """One writer is refused with a way out, which works; whole files need no lock."""
+    path = tmp_path / "out.csv"
+    fault = {"FAULT_FILE": "out.csv"}
+    numbers = [str(number) for number in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)]
+    cases = [("alone", path, fault | {"FAULT_FLOCK": number}) for number in numbers]
+    off = {"HDF5_USE_FILE_LOCKING": "FALSE"}
+    allowed = [(name, path, found | off) for name, path, found in cases]
+    whole = [("file", path, found) for _, path, found in cases]
+    answers = faults([*cases, *allowed, *whole])
+    for answer, number in zip(answers[:3], numbers, strict=True):
+        assert answer[0] == "OutputError"
+        for fact in (str(path), os.strerror(int(number)), "HDF5_USE_FILE_LOCKING=FALSE", "-o"):
+            assert fact in answer[1]
+    assert answers[3:] == [None] * 6
+    assert [each.name for each in tmp_path.iterdir()] == ["out.csv"]
+
+
+@pytest.mark.slow
+def test_a_lock_that_another_run_holds(faults, tmp_path):
+    """EAGAIN of the writer's lock is another run, not a missing lock."""
+    fault = {"FAULT_FILE": "out.csv.lock", "FAULT_FLOCK": str(errno.EAGAIN)}
+    (answer,) = faults([("alone", tmp_path / "out.csv", fault)])
+    assert answer[0] == "BusyError"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("call", "number", "fact"),
+    [
+        ("WRITE", errno.ENOSPC, "space"),
+        ("WRITE", errno.EDQUOT, "space"),
+        ("WRITE", errno.EIO, "Input/output error"),
+        ("FSYNC", errno.EIO, "Input/output error"),
+        ("OPEN", errno.EROFS, "Read-only file system"),
+        ("OPEN", errno.EACCES, "Permission denied"),
+    ],
+)
+def test_files_that_cannot_be_written(faults, tmp_path, call, number, fact):
+    """The error has the path and the reason, the old file is kept, and nothing else is left."""
+    path = tmp_path / "out.csv"
+    path.write_text("old")
+    fault = {"FAULT_FILE": "out.csv", f"FAULT_{call}": str(number)}
+    (answer,) = faults([("file", path, fault)])
+    assert answer[0] == "OutputError"
+    assert str(path) in answer[1]
+    assert fact in answer[1]
+    assert (path.read_text(), [each.name for each in tmp_path.iterdir()]) == ("old", ["out.csv"])
+
+
+@pytest.mark.slow
+def test_file_systems_that_cannot_sync(faults, tmp_path):
+    """A file system without fsync, as some network disks are, is written to."""
+    path = tmp_path / "out.csv"
+    fault = {"FAULT_FILE": "out.csv"}
+    numbers = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+    cases = [("file", path, fault | {"FAULT_FSYNC": str(number)}) for number in numbers]
+    assert faults(cases) == [None] * 3
+    assert path.read_text() == "new"

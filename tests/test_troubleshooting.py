@@ -12,7 +12,7 @@ import featx
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 MESSAGES = [" ".join(block.split()) for block in blocks(PAGE, "text")]
 #: Names that are capitals by themselves; other words in capitals stand for values.
-NAMES = "CUDA|FEATX_CACHE|GPU|HDF5|KERAS_BACKEND|UTF|VGG19"
+NAMES = "CUDA|FEATX_CACHE|GPU|HDF5|HDF5_USE_FILE_LOCKING|FALSE|KERAS_BACKEND|UTF|VGG19"
 #: What the page writes for a value or leaves out, and where sentences end: the source may be cut.
 CUTS = re.compile(rf"\b(?!(?:{NAMES})\b)[A-Z][A-Z0-9_]*\b|(?<=[.:?;]) |'|…")
 

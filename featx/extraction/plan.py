@@ -7,11 +7,9 @@ same pipeline into a temporary store.
 
 import dataclasses
 import shutil
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -21,6 +19,7 @@ from featx.extraction.prepare import ExtractionJob, extraction_of, prepare_extra
 from featx.extraction.run import run_extraction
 from featx.network import Backbone, load_backbone
 from featx.signatures import prepared_by
+from featx.temporaries import remove_leftovers, temporary_folder
 
 __all__ = [
     "ExtractionPlan",
@@ -242,9 +241,9 @@ def _run_sample(
     listing = dataclasses.replace(job.listing, records=records)
     sample = dataclasses.replace(job, listing=listing, batch_size=batch_size, progress=forecast)
     # On the disk of the output, so that its speed is measured.
-    folder = remaining.existing.output.absolute().parent
-    with tempfile.TemporaryDirectory(prefix=".featx-plan-", dir=folder) as temporary:
-        output = Path(temporary) / "sample.h5"
-        sample = extraction_of(sample, job.recipe, job.source, output)
+    target = remaining.existing.output.absolute()
+    remove_leftovers(target.parent)
+    with temporary_folder(target) as folder:
+        sample = extraction_of(sample, job.recipe, job.source, folder / "sample.h5")
         forecast.start()
         run_extraction(sample, load=lambda recipe: backbone)

@@ -35,7 +35,7 @@ from featx.extraction.pipeline import n_decoders
 from featx.extraction.prepare import ExtractionJob, prepare_extraction
 from featx.extraction.resuming import ReusableRow, cannot_extend
 from featx.extraction.timings import Pace, Timings
-from featx.outputs import remove_leftovers, sole_writer
+from featx.outputs import sole_writer
 from featx.signatures import prepared_by
 from featx.store import Status, StoreWriter, create_store, open_store
 
@@ -171,7 +171,6 @@ def run_extractions(
             for job in unfinished:
                 locks.enter_context(sole_writer(job.output))
                 job.remaining.existing.check_unchanged()
-                remove_leftovers(job.remaining.existing.output)
             passes = divide_into_passes(unfinished)
             if cluster is None:
                 start = partial(start_here, load=load)

@@ -5,6 +5,7 @@ config in that file could run code, so it is not read: the file also holds featx
 """
 
 import json
+import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -201,6 +202,6 @@ def _saved_as(save: Any, path: Path, suffix: str) -> None:
     named = path.with_name(path.name + suffix)
     try:
         save(named)
-        named.replace(path)
+        shutil.copyfile(named, path)  # not renamed: `path` is locked
     finally:
         named.unlink(missing_ok=True)

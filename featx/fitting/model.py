@@ -292,7 +292,10 @@ def load_model(path: Path | str = "model.skops", *, trust: bool = False) -> Mode
     # A damaged or foreign file can make the reader raise anything.
     except Exception as error:
         if (reason := system_error(error)) is not None:
-            message = f"{path} cannot be read: {reason}. The file may be intact; fix the cause."
+            message = (
+                f"{path} cannot be read: {reason}. The operating system reports this; the file may "
+                "be intact. Fix the cause and run the same command again."
+            )
             raise ModelError(message) from error
         first = str(error).strip().split("\n", maxsplit=1)[0]
         message = (
