@@ -67,6 +67,7 @@ from featx.images.reasons import damage, stranger
 from featx.images.reducing import SIDEWAYS, reduce_jpeg
 from featx.images.resizing import resized, scaled_size
 from featx.images.urls import File, read_file
+from featx.images.wholeness import check_whole
 
 __all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "DecodedImage", "read_image"]
 
@@ -192,6 +193,7 @@ def read_image(
                 _load(image, data)
             _rescale_transparent_colour(image, data)
             decoded = as_pillow_image(image)
+            check_whole(decoded, data, image.format)
             if samples is not None and samples.colour and grey.white is not None:
                 decoded = deep_colours(decoded, _lower_bits(_opened(data, file), data), grey.white)
             rgb = to_rgb(decoded, samples, grey.white)

@@ -112,6 +112,8 @@ def samples_of(image: Any, data: bytes = b"") -> Samples | None:
     Samples or None
         None for 8 bits or fewer, which need no rule.
     """
+    if image.format == "JPEG":
+        return None
     if image.format == "TIFF":
         return _of_tiff(image)
     if image.format == "PPM" and image.mode != "F":
@@ -279,10 +281,10 @@ def _check(values: NDArray[Any], samples: Samples, white: float | None) -> None:
         reason = "float pixels that are not finite (NaN or infinite): replace them"
         raise ImageError(reason)
     if white is None and values.dtype.kind == "i" and values.min() < 0:
-        reason = (
-            f"negative pixels ({samples.kind} signed) have no grey level: add an offset, or give "
-            "the value of white, such as --white 4095, which makes them black"
-        )
+        way_out = "save as unsigned"
+        if samples.kind != "8-bit":
+            way_out += ", or give the value of white, such as --white 4095: they become black"
+        reason = f"negative pixels ({samples.kind} signed) have no grey level: {way_out}"
         raise ImageError(reason)
 
 

@@ -13,17 +13,17 @@ This module decodes nothing. The reason does not repeat the path: the caller add
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from PIL import Image, TiffImagePlugin
 
 from featx.images.heic import INSTALL_HEIC
 
-__all__ = ["damage", "stranger"]
+__all__ = ["TRUNCATED", "ZEROS", "damage", "stranger"]
 
 TRUNCATED = "truncated: the file ends before the image is complete"
-_ZEROS = "truncated: the file ends in zeros, as after a download that stopped"
+ZEROS = "truncated: the file ends in zeros, as after a download that stopped"
 
 _SAVE_AS = "save it as PNG or JPEG"
 
@@ -65,13 +65,13 @@ _STRANGERS = {
 
 _STRANGE = {re.compile(start, re.DOTALL | re.IGNORECASE): is_ for start, is_ in _STRANGERS.items()}
 
-# Formats of Pillow whose first bytes say nothing, so that almost any file could be one.
-_WITHOUT_SIGNATURE = {"TGA", "CUR", "PCD", "IMT", "SPIDER", "XVTHUMB", "MPEG"}
+# Formats of Pillow that any file could be: by its header, and by its first bytes.
+_NOT_OPENED, _NOT_ACCEPTED = {"TGA", "MPEG"}, {"TGA", "MPEG", "CUR", "XBM", "GBR"}
 
 # Phrases of decoders for files that are sound, but of a kind that they do not read.
 _UNSUPPORTED = re.compile(
     r"unsupported|not (yet )?(supported|implemented|configured)|unknown pixel mode|unimplemented"
-    r"|unable to determine \w+ image mode|cannot handle|can ?not decode|unknown compression",
+    r"|unable to determine \w+ image mode|cannot handle|can ?not decode",
     re.IGNORECASE,
 )
 
@@ -110,12 +110,9 @@ def stranger(data: bytes) -> str:
     for pattern, reason in _STRANGE.items():
         if pattern.match(start):
             return reason
-    Image.init()
-    for name, (_, accept) in Image.OPEN.items():
-        if name not in _WITHOUT_SIGNATURE and accept is not None:
-            accepted = _accepts(accept, data[:16])
-            if accepted:
-                return f"unsupported: {name}: {_SAVE_AS}"
+    name = _other_format(data)
+    if name:
+        return f"unsupported: {name}: {_SAVE_AS}"
     return "not an image that Pillow can read"
 
 
@@ -144,19 +141,36 @@ def damage(error: Exception, data: bytes, name: str, lines: Sequence[str] = ()) 
         return f"unsupported {name}: {kind}: {_SAVE_AS}"
     # libtiff says "not enough data" of wrong bytes too.
     says_so = isinstance(error, EOFError) or (not lines and _TRUNCATED.search(text))
-    if says_so or _ends_early(data, name):
-        return _ZEROS if data.endswith(bytes(64)) else TRUNCATED
+    zeros = name not in {"BMP", "TIFF"} and data.endswith(bytes(64))
+    if says_so or zeros or _ends_early(data, name):
+        return ZEROS if data.endswith(bytes(64)) else TRUNCATED
     if text == "not identified by this driver":
         text = "its header gives no size or no colours"
     return f"damaged {name}: {text}"
 
 
-def _accepts(accept: Any, prefix: bytes) -> bool:
-    """Call the test of a format, some of which fail on a few bytes."""
+def _other_format(data: bytes) -> str | None:
+    """Return the name of the format of Pillow that accepts a file, if there is one.
+
+    Formats that open the header come first, since the first bytes alone say little.
+    """
+    Image.init()
+    for name, (factory, _) in Image.OPEN.items():
+        if name not in _NOT_OPENED and _succeeds(factory, io.BytesIO(data)):
+            return name
+    for name, (_, accept) in Image.OPEN.items():
+        if name not in _NOT_ACCEPTED and accept and _succeeds(accept, data[:16]):
+            return name
+    return None
+
+
+def _succeeds(function: Callable[..., Any], argument: object) -> bool:
+    """Return whether a function returns something true; those of Pillow raise any exception."""
     try:
-        return accept(prefix) is True
-    except Exception:  # a test may index bytes that are missing
+        result = function(argument)
+    except Exception:
         return False
+    return result is True or isinstance(result, Image.Image)
 
 
 def _ends_early(data: bytes, name: str) -> bool:
