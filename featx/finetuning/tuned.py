@@ -18,10 +18,11 @@ from featx.errors import ModelError
 from featx.finetuning.heads import Head, dense_names
 from featx.finetuning.network import Network
 from featx.hdf5 import check_held, inside, read_errors
-from featx.network.weights.files import open_weights, read_member
+from featx.network.weights.files import open_weights
 from featx.outputs import whole_file
 from featx.recipe import Recipe
 from featx.text import counted
+from featx.unpacking import read_member
 
 __all__ = ["TunedNetwork", "read_tuned", "save_tuned"]
 
@@ -140,7 +141,7 @@ def read_tuned(path: Path | str) -> TunedNetwork:
 
     with read_errors(path, ModelError, damaged):
         with zipfile.ZipFile(path) as archive:
-            facts = json.loads(read_member(archive, _FACTS))
+            facts = json.loads(read_member(archive, archive.getinfo(_FACTS)))
         written = facts["format"], facts["format_version"]
         if written != (_FORMAT, _FORMAT_VERSION):
             message = (

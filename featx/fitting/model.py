@@ -30,6 +30,7 @@ from featx.fitting.old_models import OLD_FORMAT, renamed_content, with_present_n
 from featx.outputs import whole_file
 from featx.recipe import Recipe
 from featx.text import composed, counted, system_error
+from featx.unpacking import member_chunks
 
 __all__ = ["Model", "load_model"]
 
@@ -331,6 +332,11 @@ def _check_size(path: Path) -> None:
             "featx does. It was not opened."
         )
         raise ModelError(message)
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:  # its stated size may be wrong
+                for _ in member_chunks(archive, member):
+                    pass
 
 
 def _read_joblib(path: Path, *, trust: bool) -> Any:

@@ -1,15 +1,16 @@
 """Archives as folders: the names in a zip or tar file, and the bytes of each member.
 
 An open file comes in; names and bytes go out. A compressed tar can only be read from its start,
-so it is decompressed once, into a temporary file. This module does not know URLs.
+so it is decompressed once, into a temporary file. What would grow a hundredfold is refused. This
+module does not know URLs.
 """
 
 import bz2
 import contextlib
 import gzip
 import lzma
+import os
 import posixpath
-import shutil
 import tarfile
 import tempfile
 import threading
@@ -18,6 +19,8 @@ import zipfile
 from collections.abc import Callable
 from typing import IO, Any
 
+from featx.unpacking import SMALL, GrowthError, copy_within, read_member
+
 __all__ = ["ARCHIVES", "Archive", "archive_scheme"]
 
 #: Endings of archives, in lower case, and their kind.
@@ -25,6 +28,9 @@ ARCHIVES = {
     ".zip": "zip",
     **dict.fromkeys((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"), "tar"),
 }
+
+#: Bytes of an unpacked tar that any disk has.
+_SMALL_TAR = 256_000_000
 
 # By the first bytes of a file.
 _DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
@@ -96,7 +102,8 @@ _Opened = tuple[list[tuple[str, Any]], Callable[[Any], bytes]]
 
 def _zip(file: IO[bytes], opened: contextlib.ExitStack) -> _Opened:
     archive = opened.enter_context(zipfile.ZipFile(file))
-    return [(info.filename, info) for info in archive.infolist() if not info.is_dir()], archive.read
+    members = [(info.filename, info) for info in archive.infolist() if not info.is_dir()]
+    return members, lambda info: read_member(archive, info)
 
 
 def _tar(file: IO[bytes], opened: contextlib.ExitStack) -> _Opened:
@@ -106,9 +113,10 @@ def _tar(file: IO[bytes], opened: contextlib.ExitStack) -> _Opened:
         if start.startswith(mark):
             whole = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             with decompressor(file) as stream:
-                shutil.copyfileobj(stream, whole, 1 << 20)
-            whole.seek(0)
+                copy_within(stream, whole, _size(file), _SMALL_TAR)
             file = whole
+    n_bytes = _size(file)
+    file.seek(0)
     archive = opened.enter_context(tarfile.TarFile(fileobj=file))
 
     def read(member: Any) -> bytes:
@@ -116,7 +124,19 @@ def _tar(file: IO[bytes], opened: contextlib.ExitStack) -> _Opened:
         if found is None:
             raise FileNotFoundError(member)
         with found:
-            return found.read()
+            data = found.read(max(SMALL, n_bytes) + 1)
+        if len(data) > max(SMALL, n_bytes):  # a file with holes, which take no space in a tar
+            message = f"it has more bytes than the whole tar file, {n_bytes:,}"
+            raise GrowthError(message)
+        return data
 
     members = [(m.name, m) for m in archive.getmembers() if m.isfile() or m.issym() or m.islnk()]
     return members, read
+
+
+def _size(file: IO[bytes]) -> int:
+    """Return the size of an open file, whose position is kept."""
+    position = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(position)
+    return size
