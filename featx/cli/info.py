@@ -10,8 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from featx.cli.check import check_command
 from featx.cli.console import gigabytes, print_json, print_table, show
 from featx.cli.options import AsJson, Quiet
+from featx.cli.parsing import option
 from featx.errors import OptionError, StoreError
 from featx.text import counted, storable
 
@@ -27,18 +29,41 @@ def command(
             "--digest", help="Print hashes of the recipe, the table of images and the codes."
         ),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Compare a store with the files of its images, and look for wrong codes; exit "
+            "with code 1 if something is found.",
+        ),
+    ] = False,
+    root: Annotated[
+        str | None,
+        option("With --check: where the images are now, if they were moved.", "FOLDER"),
+    ] = None,
+    fetch: Annotated[
+        bool, option("With --check: also read images from servers.", None, "--fetch")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Show what a store, a model or a weights file contains."""
+    if (root is not None or fetch) and not check:
+        message = "--root and --fetch belong to --check. Add --check, or leave them out."
+        raise OptionError(message)
     if not file.is_file():
         what = f"{file} is a folder." if file.is_dir() else f"{file} does not exist."
         message = f"{what} Use a store (codes.h5), a model (model.skops) or a weights file."
         raise OptionError(message)
     kind = _kind(file)
-    if kind != "store" and (bad or digest):
-        message = f"--bad and --digest need a store, but {file} is not a store. Leave them out."
+    if kind != "store" and (bad or digest or check):
+        message = (
+            f"--bad, --digest and --check need a store, but {file} is not a store. Leave them out."
+        )
         raise OptionError(message)
+    if check:
+        check_command(file, root, fetch=fetch, as_json=as_json, quiet=quiet)
+        return
     facts = _store(file, digest=digest) if kind == "store" else _FACTS[kind](file)
     if as_json:
         print_json({"kind": kind, "file": str(file), **facts})

@@ -1,5 +1,6 @@
 """Extraction of codes: the pipeline, jobs, plans, presets and a scikit-learn transformer."""
 
+from featx.extraction.checking import ResumeForecast, StoreCheck, check_store
 from featx.extraction.plan import ExtractionPlan, plan, plan_extraction
 from featx.extraction.prepare import ExtractionJob, extraction_of, prepare_extraction
 from featx.extraction.presets import PRESETS, Preset
@@ -12,7 +13,10 @@ __all__ = [
     "ExtractionJob",
     "ExtractionPlan",
     "Preset",
+    "ResumeForecast",
+    "StoreCheck",
     "VGG19Codes",
+    "check_store",
     "extract",
     "extraction_of",
     "plan",

@@ -7,15 +7,16 @@ already. This module does not know what the codes are used for.
 import dataclasses
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from featx.errors import OptionError
 from featx.extraction.batching import check_batch_size
 from featx.extraction.existing import ExistingStore, find_existing
 from featx.extraction.resuming import RemainingWork, remaining_work
-from featx.extraction.settings import BatchSize, ExtractionSettings, Progress
-from featx.images import File, Listing, list_images
+from featx.extraction.settings import BatchSize, ExtractionSettings, ImageSettings, Progress
+from featx.images import File, Listing, as_file, list_images
 from featx.network import WeightsSource, check_device, find_weights
 from featx.outputs import check_output
 from featx.recipe import Recipe, check_sizes, image_size
@@ -23,11 +24,16 @@ from featx.signatures import takes_fields_of
 from featx.store.layout import store_bytes
 from featx.tables import table_name
 
-__all__ = ["ExtractionJob", "extraction_of", "prepare_extraction"]
+__all__ = ["ExtractionJob", "columns_of", "extraction_of", "prepare_extraction"]
 
 logger = logging.getLogger(__name__)
 
 _COLUMNS = ("path", "label", "split", "group")
+
+
+def columns_of(listing: Listing) -> dict[str, list[str | None]]:
+    """Return what is known of images before they are read, by column."""
+    return {name: [getattr(each, name) for each in listing.records] for name in _COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class ExtractionJob:
         The store.
     remaining : RemainingWork
         What remains to be done.
+    listed_by : mapping of str to str
+        Arguments of `list_images` that list the images again, for the provenance.
     progress : callable, optional
         Called with (images done, images in total) after each batch is safe in the store.
     """
@@ -64,6 +72,7 @@ class ExtractionJob:
     max_pixels: int
     output: Path
     remaining: RemainingWork
+    listed_by: Mapping[str, str] = field(default_factory=dict)
     progress: Progress | None = None
 
     @property
@@ -93,7 +102,7 @@ class ExtractionJob:
 
     def columns(self) -> dict[str, list[str | None]]:
         """Return what is known of the images before they are read."""
-        return {name: [getattr(r, name) for r in self.listing.records] for name in _COLUMNS}
+        return columns_of(self.listing)
 
 
 @takes_fields_of(ExtractionSettings)
@@ -159,9 +168,22 @@ def prepare_extraction(settings: ExtractionSettings) -> ExtractionJob:
         max_pixels=settings.max_pixels,
         output=output,
         remaining=RemainingWork(existing, output, resumes=False, rows=()),
+        listed_by=_listed_by(settings, listing),
         progress=settings.progress,
     )
     return _with_remaining_work(job, existing, prune=settings.prune)
+
+
+def _listed_by(settings: ImageSettings, listing: Listing) -> dict[str, str]:
+    """Return arguments of `list_images` that list the same images from any folder."""
+    given = {"path_column": settings.path_column, "group": settings.group}
+    if settings.manifest is None:
+        images = as_file(settings.images or "data")
+        given["images"] = str((images if isinstance(images, Path) else listing.root).absolute())
+    else:  # a table in memory cannot be read again
+        table = settings.manifest
+        given["manifest"] = str(Path(table).absolute()) if isinstance(table, str | Path) else ""
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def extraction_of(

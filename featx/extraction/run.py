@@ -299,6 +299,7 @@ def _provenance(job: ExtractionJob) -> dict[str, Any]:
         "featx": version("featx"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "root": str(job.listing.root.absolute()),
+        "listing": dict(job.listed_by),
         "weights": absolute_spec(job.source),
         "max_pixels": job.max_pixels,
         "pillow": PIL.__version__,

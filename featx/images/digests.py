@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 
 from featx.errors import ImageError
-from featx.images.urls import File, read_file
+from featx.images.urls import NOT_FOUND, File, read_file
 
 __all__ = ["FileDigest", "read_digest"]
 
@@ -27,6 +27,11 @@ class FileDigest:
 
     sha256: str = ""
     reason: str = ""
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no such file."""
+        return self.reason == NOT_FOUND
 
 
 def read_digest(file: File) -> FileDigest:

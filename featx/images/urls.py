@@ -32,6 +32,7 @@ from featx.secrets import without_secrets
 from featx.text import quoted
 
 __all__ = [
+    "NOT_FOUND",
     "File",
     "Url",
     "as_file",
@@ -50,6 +51,9 @@ _URL = re.compile(
     r"(?P<own>(?P<scheme>[a-z][a-z0-9+.-]*)://.*?)(?P<rest>(?:::.*)?)",
     re.DOTALL | re.IGNORECASE,
 )
+
+#: Reason of a file that does not exist.
+NOT_FOUND = "not found"
 
 _WEB = ("http", "https")  # these have no listings
 _LOCAL = ("file", "local")
@@ -361,7 +365,7 @@ def _reason(error: Exception) -> str:
     """Return in a few words why there are no bytes."""
     match error:
         case FileNotFoundError() | NotADirectoryError():
-            return "not found"
+            return NOT_FOUND
         case PermissionError():
             return "permission denied"
         case IsADirectoryError():
