@@ -29,8 +29,8 @@ SEPARATE = {
     "class_weight": "of the classifiers, or of the loss of the network",
     "batch_size": "of an extraction, or of stochastic gradient descent",
 }
-# Functions that read a file have parameters, not settings: they select rows and layers.
-READERS = {"export", "read_arrays", "read_frame"}
+# Functions that read a file have parameters, not settings: they select rows, layers and checks.
+READERS = {"check_store", "export", "read_arrays", "read_frame"}
 
 
 @functools.cache

@@ -24,8 +24,8 @@ from featx.images import (
     Listing,
     as_file,
     check_file,
+    is_local,
     list_images,
-    local_file,
     read_digest,
 )
 from featx.store import Store, open_store
@@ -128,7 +128,7 @@ class _Digests:
         return self._found[file] if file in self._found else self._read(file)
 
     def _read(self, file: File) -> FileDigest:
-        if not self._fetch and local_file(file) is None:
+        if not self._fetch and not is_local(file):
             return _NOT_FETCHED
         return read_digest(check_file(file))
 
@@ -208,7 +208,7 @@ def _listed_again(
         note = "The images were listed by a table in memory, so new images were not searched for."
         return None, (note,)
     images = given.get("images")
-    if images is not None and not fetch and local_file(as_file(images)) is None:
+    if images is not None and not fetch and not is_local(as_file(images)):
         return None, ("The images are on a server, so new ones were not searched for.",)
     try:
         return list_images(**given), ()
