@@ -207,6 +207,22 @@ def test_an_edited_image_is_still_computed_again(folder):
     assert same(after, before)
 
 
+def test_an_unreadable_image_is_found_in_another_unicode_form(folder):
+    """A path that another system writes in another form is that of the same row."""
+    table, rows = folder / "data/table.csv", "path,label\ncafe\u0301.png,a\n"
+    a_new_image(folder / "data/cafe\u0301.png")
+    table.write_text(rows, encoding="utf-8")
+    run(listed(folder, overwrite=True))
+    (before,) = codes_by_path(folder / "codes.h5").values()
+    (folder / "data/cafe\u0301.png").unlink()
+    table.write_text(rows.replace("e\u0301", "\u00e9"), encoding="utf-8")
+    job = listed(folder)
+    assert (len(job.remaining.copied), job.remaining.n_dropped) == (1, 0)
+    run(job)
+    after = codes_by_path(folder / "codes.h5")
+    assert np.array_equal(after["caf\u00e9.png"], before)
+
+
 def test_a_row_without_a_digest_is_kept(folder):
     """A digest may be unknown; then nothing shows that the file was edited."""
     with h5py.File(folder / "codes.h5", "r+") as file:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from featx.cli.console import print_json, say_notes
-from featx.text import counted, printable, quoted, quoted_list
+from featx.cli.console import print_json, say_notes, show
+from featx.text import counted, quoted, quoted_list
 
 if TYPE_CHECKING:
     from featx.extraction import ResumeForecast, StoreCheck
@@ -40,29 +40,29 @@ def check_command(file: Path, root: str | None, *, fetch: bool, as_json: bool, q
 
 def _print(found: "StoreCheck") -> None:
     reasons = [f"{path} ({reason})" for path, reason in found.unreadable]
-    print(f"files: {counted(found.n_images, 'image')} of {quoted(found.root)}")
-    print(f"  unchanged: {found.n_unchanged:,}")
+    show(f"files: {counted(found.n_images, 'image')} of {quoted(found.root)}")
+    show(f"  unchanged: {found.n_unchanged:,}")
     for name, paths in (
         ("missing", found.missing),
         ("changed", found.changed),
         ("unreadable", reasons),
         ("not in the store", found.not_in_store),
     ):
-        print(f"  {name}: {_number_and_names(paths)}")
-    print(f"codes: {counted(found.n_done, 'image is', 'images are')} done")
-    print(f"  with NaN or infinity: {_number_and_names(found.not_finite)}")
-    print(f"  with zeros only: {_number_and_names(found.zeros)}")
+        show(f"  {name}: {_number_and_names(paths)}")
+    show(f"codes: {counted(found.n_done, 'image is', 'images are')} done")
+    show(f"  with NaN or infinity: {_number_and_names(found.not_finite)}")
+    show(f"  with zeros only: {_number_and_names(found.zeros)}")
     if found.resume is not None:
         _print_forecast(found.resume)
 
 
 def _print_forecast(forecast: "ResumeForecast") -> None:
-    print("the same extract command:")
-    print(f"  keeps the codes of: {counted(forecast.n_kept, 'image')}")
-    print(f"  computes: {counted(forecast.n_computed, 'image')}")
-    print(f"  removes: {counted(forecast.n_dropped, 'image')}")
+    show("the same extract command:")
+    show(f"  keeps the codes of: {counted(forecast.n_kept, 'image')}")
+    show(f"  computes: {counted(forecast.n_computed, 'image')}")
+    show(f"  removes: {counted(forecast.n_dropped, 'image')}")
     if forecast.refusal:
-        print(f"  is refused: {printable(forecast.refusal)}")
+        show(f"  is refused: {forecast.refusal}")
 
 
 def _number_and_names(names: Sequence[str]) -> str:

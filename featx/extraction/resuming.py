@@ -29,7 +29,7 @@ from featx.extraction.pipeline import n_decoders
 from featx.images import File, FileDigest, read_digest
 from featx.recipe import Recipe
 from featx.store import Status, Store
-from featx.text import counted, quoted, quoted_list
+from featx.text import composed, counted, quoted, quoted_list
 
 __all__ = ["RemainingWork", "ReusableRow", "cannot_extend", "remaining_work"]
 
@@ -253,10 +253,12 @@ def _reuse_rows(
     """Find the rows whose codes, of all layers or of some, are in an earlier store."""
     by_digest: dict[str, tuple[Store, int]] = {}
     by_path: dict[str | None, tuple[Store, int]] = {}
+    by_form: dict[str, tuple[Store, int]] = {}
     for each in stores:  # the part comes last and takes precedence if it has all layers
         if _is_copied(each, remaining.existing, recipe):
             for row in np.flatnonzero(each.images.done).tolist():
                 by_path[each.images.path[row]] = (each, row)
+                by_form[composed(each.images.path[row])] = (each, row)
                 if each.images.sha256[row]:
                     by_digest[each.images.sha256[row]] = (each, row)
     rows: list[int] = []
@@ -266,7 +268,7 @@ def _reuse_rows(
     for row in remaining.rows:
         sha256, path = digests[row].sha256, paths[row]
         place = by_digest.get(sha256)
-        same_path = by_path.get(path)
+        same_path = by_path.get(path) or by_form.get(composed(str(path)))
         if place is None and same_path is not None:
             earlier = ReusableRow(row, *same_path)
             if not sha256 or not earlier.sha256:  # nothing shows that the file has changed
@@ -316,6 +318,8 @@ def _check_dropped(
         Finished rows would be removed, or all of them.
     """
     existing, listed = remaining.existing, {*paths}
+    reused = (*remaining.copied, *remaining.extended)
+    listed |= {str(each.store.images.path[each.source_row]) for each in reused}
     known = {each.sha256 for each in digests} - {""}
     n_dropped = 0
     for store in (existing.store, None if remaining.resumes else existing.part):
