@@ -75,7 +75,7 @@ def test_the_main_job(folder, run):
     code, out, err = run("predict", "data/val/red", "data/val/blue/0.png")
     assert (code, out) == (0, "predictions.csv: 4 predictions\n")
     assert (folder / "predictions.csv").read_text().splitlines()[0] == (
-        "path,label,p_blue,p_green,p_red"
+        "path,file,label,p_blue,p_green,p_red,reason"
     )
 
 

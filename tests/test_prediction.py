@@ -44,8 +44,11 @@ def test_images_and_store_give_the_same_table(made):
     model = featx.load_model(made / "model.skops")
     of_images = featx.predict(made / "data", model=model)
     of_store = featx.predict(made / "codes.h5", model=made / "model.skops")
-    assert list(of_images.columns) == ["path", "label", "p_blue", "p_green", "p_red"]
-    assert list(of_images["path"]) == [f"{made}/data/{path}" for path in of_store["path"]]
+    columns = ["path", "file", "label", "p_blue", "p_green", "p_red", "reason"]
+    assert list(of_images.columns) == list(of_store.columns) == columns
+    assert list(of_images["path"]) == list(of_store["path"])
+    assert list(of_images["file"]) == [f"{made}/data/{path}" for path in of_store["path"]]
+    assert of_store["file"].isna().all()
     assert list(of_images["label"]) == list(of_store["label"])
     pd.testing.assert_frame_equal(of_images.filter(like="p_"), of_store.filter(like="p_"))
     np.testing.assert_allclose(of_images.filter(like="p_").sum(axis=1), 1)
@@ -55,10 +58,17 @@ def test_the_colours_are_learned(made):
     """The labels of images that differ only in colour are right."""
     table = featx.predict(made / "data" / "val", model=made / "model.skops")
     assert [path.split("/")[-2] for path in table["path"]] == list(table["label"])
+    assert table["reason"].isna().all()
 
 
 def read_lines(path):
     return pd.DataFrame([json.loads(line) for line in path.read_text("utf-8").splitlines()])
+
+
+def assert_same(read, table):
+    """Two tables are equal; formats differ in how they mark a missing value."""
+    one, other = (each.astype(object).where(each.notna(), None) for each in (read, table))
+    pd.testing.assert_frame_equal(one, other, rtol=0, atol=0)
 
 
 READERS = {"out.csv": pd.read_csv, "out.parquet": pd.read_parquet, "out.jsonl": read_lines}
@@ -70,7 +80,7 @@ def test_the_table_is_written(made, tmp_path, name):
     files = [made / "data/val/red/0.png", made / "data/val/blue/0.png"]
     table = featx.predict(files, model=made / "model.skops", output=tmp_path / name)
     read = READERS[name](tmp_path / name)
-    pd.testing.assert_frame_equal(read, table, check_dtype=False, rtol=0, atol=0)
+    assert_same(read, table)
     with pytest.raises(ExistsError, match=rf"{name}.*--overwrite"):
         featx.predict(files, model=made / "model.skops", output=tmp_path / name)
 
@@ -82,6 +92,25 @@ def test_an_unreadable_image_has_no_label(made, tmp_path):
     table = featx.predict(tmp_path, model=made / "model.skops")
     assert list(table["label"].isna()) == [True, False]
     assert table.filter(like="p_").iloc[0].isna().all()
+    assert list(table["reason"].fillna("")) == ["empty file", ""]
+
+
+def test_rows_of_a_store_without_codes_have_a_reason(tmp_path, make_store):
+    """A failed row has its own, and a pending row says that it was not extracted."""
+    codes = np.random.default_rng(0).normal(size=(20, 64)).astype("f4")
+    store = make_store(
+        tmp_path / "codes.h5",
+        {"block1_pool": codes},
+        ["a", "b"] * 10,
+        failed={3: "it is green"},
+        pending=[7],
+    )
+    fitted = LogisticRegression().fit(codes, ["a", "b"] * 10)
+    model = featx.Model(Pipeline([("only", fitted)]), featx.open_store(store).recipe)
+    table = featx.predict(store, model=model)
+    assert list(np.flatnonzero(table["reason"].notna())) == [3, 7]
+    assert table["reason"][3] == "it is green"
+    assert "not extracted" in table["reason"][7]
 
 
 def test_codes_of_another_recipe_are_refused(made, tmp_path):
@@ -122,6 +151,8 @@ def test_other_weights_are_refused(made):
         ({"output": "out.xlsx"}, OptionError, r"out\.xlsx.*\.csv.*\.parquet.*\.jsonl"),
         ({"top": 0}, OptionError, r"--top.*\b0\b"),
         ({"inputs": []}, ImagesError, None),
+        ({"manifest": {"path": ["1.png"]}}, OptionError, "--manifest"),
+        ({"path_column": "file"}, OptionError, "--path-column.*--manifest"),
         ({"precision": "float16"}, OptionError, r"float16.*float32.*tf32.*bfloat16"),
     ],
 )
@@ -153,26 +184,65 @@ def test_file_names_that_are_not_utf8_are_escaped(made, tmp_path, name):
     odd = tmp_path / os.fsdecode(b"caf\xe9.png")
     odd.write_bytes((made / "data/val/red/0.png").read_bytes())
     table = featx.predict(tmp_path, model=made / "model.skops", output=tmp_path / name)
-    assert list(table["path"]) == [f"{tmp_path}/caf\\xe9.png"]
+    assert list(table["path"]) == ["caf\\xe9.png"]
+    assert list(table["file"]) == [f"{tmp_path}/caf\\xe9.png"]
     assert (tmp_path / name).exists()
 
 
-def test_images_outside_the_splits_are_reported(made, tmp_path, caplog):
-    """A warning names the folder that is left out."""
-    shutil.copytree(made / "data", tmp_path / "data")
-    (tmp_path / "data/new").mkdir()
-    shutil.copy(made / "data/val/red/0.png", tmp_path / "data/new/0.png")
-    featx.predict(tmp_path / "data", model=made / "model.skops")
-    assert "new" in caplog.text
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train/red/1.png", "val/red/2.png", "new/3.png", "4.png", "red/old/5.png"],
+        ["train/1.png", "2.png"],
+        ["test/1.png", "test/x/2.png", "train/x/3.png", "docs/x.png"],
+    ],
+)
+def test_every_image_of_a_folder_is_classified(made, tmp_path, caplog, names):
+    """Names of folders mean nothing, and images without a label are usual."""
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(made / "data/val/red/0.png", tmp_path / "in" / name)
+    table = featx.predict(tmp_path / "in", model=made / "model.skops")
+    assert sorted(table["path"]) == sorted(names)
+    assert list(table["file"]) == [str(tmp_path / "in" / path) for path in table["path"]]
+    assert caplog.records == []
+
+
+def test_files_that_are_left_out_are_counted(made, tmp_path, caplog):
+    """As in an extraction."""
+    shutil.copy(made / "data/val/red/0.png", tmp_path / "0.png")
+    shutil.copy(made / "data/val/red/0.png", tmp_path / "0.png.1")
+    assert len(featx.predict(tmp_path, model=made / "model.skops")) == 1
+    assert "1 '.1'" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_a_manifest_lists_the_images(made, tmp_path, caplog, kind):
+    """Its paths are relative to it, as in an extraction; its labels are not needed."""
+    table = {"file": ["val/red/0.png", "val/blue/1.png", "none.png"], "label": ["red", "", ""]}
+    if kind == "file":
+        pd.DataFrame(table).to_csv(made / "data/list.csv", index=False)
+        table = made / "data/list.csv"
+    else:
+        table["file"] = [str(made / "data" / path) for path in table["file"]]
+    found = featx.predict(manifest=table, path_column="file", model=made / "model.skops")
+    assert list(found["label"].fillna("")) == ["red", "blue", ""]
+    assert list(found["reason"].fillna("")) == ["", "", "not found"]
+    assert [path.split("/")[-1] for path in found["path"]] == ["0.png", "1.png", "none.png"]
+    assert list(found["file"]) == [
+        str(made / "data" / path) for path in ("val/red/0.png", "val/blue/1.png", "none.png")
+    ]
+    assert "without a label" not in caplog.text
+    (made / "data/list.csv").unlink(missing_ok=True)
 
 
 def test_top_gives_the_most_probable_labels(made):
     """Labels are in order, with the probabilities of the full table."""
     whole = featx.predict(made / "data", model=made / "model.skops")
     two = featx.predict(made / "data", model=made / "model.skops", top=2)
-    assert list(two.columns) == ["path", "label", "p", "label_2", "p_2"]
+    assert list(two.columns) == ["path", "file", "label", "p", "label_2", "p_2", "reason"]
     probabilities = whole.filter(like="p_").to_numpy()
-    names = np.array([name.removeprefix("p_") for name in whole.columns[2:]])
+    names = np.array([name.removeprefix("p_") for name in whole.filter(like="p_").columns])
     order = np.argsort(-probabilities, axis=1)
     assert list(two["label"]) == list(whole["label"]) == list(names[order[:, 0]])
     assert list(two["label_2"]) == list(names[order[:, 1]])
@@ -183,7 +253,8 @@ def test_top_gives_the_most_probable_labels(made):
 def test_top_above_the_number_of_classes_gives_all(made, top):
     """All labels are returned, and their probabilities add up to 1."""
     table = featx.predict(made / "codes.h5", model=made / "model.skops", top=top)
-    assert list(table.columns) == ["path", "label", "p", "label_2", "p_2", "label_3", "p_3"]
+    names = ["label", "p", "label_2", "p_2", "label_3", "p_3"]
+    assert list(table.columns) == ["path", "file", *names, "reason"]
     np.testing.assert_allclose(table[["p", "p_2", "p_3"]].sum(axis=1), 1)
 
 
@@ -196,9 +267,10 @@ def test_an_unreadable_image_is_a_row_in_every_format(made, tmp_path):
         model = made / "model.skops"
         featx.predict(tmp_path / "in", model=model, output=tmp_path / name, top=1)
     bad = f"{tmp_path}/in/a.png"
-    assert (tmp_path / "out.csv").read_text().splitlines()[1] == f"{bad},,"
+    assert (tmp_path / "out.csv").read_text().splitlines()[1] == f"a.png,{bad},,,empty file"
     first = (tmp_path / "out.jsonl").read_text().splitlines()[0]
-    assert json.loads(first) == {"path": bad, "label": None, "p": None}
+    row = {"path": "a.png", "file": bad, "label": None, "p": None, "reason": "empty file"}
+    assert json.loads(first) == row
     assert list(pd.read_parquet(tmp_path / "out.parquet")["p"].isna()) == [True, False]
 
 
@@ -293,7 +365,7 @@ def test_rows_are_written_batch_by_batch(tmp_path, make_store, monkeypatch, name
     whole = featx.predict(job.joined.path, model=job.model)
     pd.testing.assert_frame_equal(pd.concat(frames, ignore_index=True), whole)
     read = READERS[name](output)
-    pd.testing.assert_frame_equal(read, whole, check_dtype=False, rtol=0, atol=0)
+    assert_same(read, whole)
     if name == "out.parquet":
         assert ParquetFile(output).num_row_groups == 4
 

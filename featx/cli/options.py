@@ -445,11 +445,16 @@ class PredictionOptions(_ModelOptions):
     """Options of `featx predict`."""
 
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Images, or folders, archives or URLs of images; or stores of the same images."
         ),
-    ]
+    ] = None
+    manifest: Annotated[
+        Path | None,
+        option("Table (CSV or Parquet) with the column path, instead of INPUTS."),
+    ] = None
+    path_column: _PathColumn = None
     device: _DeviceOrAll = "auto"
     output: Annotated[
         Path,

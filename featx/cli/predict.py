@@ -11,8 +11,8 @@ from featx.text import counted
 def command(options: PredictionOptions, cluster: ClusterName = None, quiet: Quiet = False) -> None:
     """Predict labels and probabilities, and write them to a table.
 
-    The columns are path, label and p_CLASS for each class; with --top K, they are path,
-    label, p, label_2, p_2 and so on.
+    The columns are path, file, label, p_CLASS for each class, and reason; with --top K, they are
+    path, file, label, p, label_2, p_2 and so on, and reason.
     """
     from featx.workflows import prepare_prediction, run_prediction
 

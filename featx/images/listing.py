@@ -89,6 +89,7 @@ def list_images(
     manifest: TableSource | None = None,
     path_column: str | None = None,
     group: str | None = None,
+    labelled: bool = True,
 ) -> Listing:
     """List images and what is known about them.
 
@@ -106,6 +107,9 @@ def list_images(
         Regular expression that is searched in each stored path. Its first group, or else the
         whole match, is the group of the image. Images without a match have no group, even if
         a table gives them one.
+    labelled : bool, default=True
+        If False, list every image of the folder: names of folders mean nothing, and there are no
+        labels, splits and groups.
 
     Returns
     -------
@@ -130,7 +134,10 @@ def list_images(
     if manifest is not None:
         listing = _from_manifest(manifest, path_column)
     else:
-        listing = _from_folder(as_file(images), path_column)
+        listing = _from_folder(as_file(images), path_column, labelled)
+    if not labelled:
+        own = (ImageRecord(each.path, each.file) for each in listing.records)
+        return dataclasses.replace(listing, records=tuple(own))
     if pattern is not None:
         listing = _regrouped(listing, pattern)
     without = [record.path for record in listing.records if record.label is None]
@@ -190,7 +197,7 @@ def _in_form_on_disk(file: Path, names: dict[Path, dict[str, str]]) -> Path:
 # folders
 
 
-def _from_folder(root: File, path_column: str | None) -> Listing:
+def _from_folder(root: File, path_column: str | None, labelled: bool) -> Listing:
     """List a folder, or one image."""
     root = as_folder(check_file(root))
     if isinstance(root, Url):
@@ -201,7 +208,7 @@ def _from_folder(root: File, path_column: str | None) -> Listing:
     found = folders.search(root)
     is_archive = isinstance(root, Url) and root.archive and not root.name
     if is_archive and (top := folders.wrapping(found)):
-        listing = _from_folder(root / top, path_column)
+        listing = _from_folder(root / top, path_column, labelled)
         note = (
             f"All files of {quoted(as_typed(root))} are in its folder {quoted(top)}. The folders "
             "inside it are the classes."
@@ -216,7 +223,7 @@ def _from_folder(root: File, path_column: str | None) -> Listing:
     facts, table_notes = _facts(root, found, path_column)
     if not found.images and not facts:
         raise ImagesError(_no_images(root, found))
-    by_split = folders.splits(found.images)
+    by_split = labelled and folders.splits(found.images)
     records = []
     for path in sorted({*found.images, *facts}):  # by code points, in every locale
         of_folders = folders.label_and_split(path, by_split)

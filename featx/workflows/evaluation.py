@@ -8,7 +8,6 @@ found, since a model holds no images.
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,15 +19,15 @@ from numpy.typing import NDArray
 from featx.dataset.folds import group_numbers
 from featx.dataset.labels import check_columns, relabel
 from featx.errors import ImagesError, OptionError
-from featx.images import ImageRecord, list_images, read_digest
+from featx.images import read_digest
 from featx.metrics import Evaluation, Score, score_predictions
 from featx.metrics.intervals import wilson
 from featx.signatures import prepared_by, takes_fields_of
-from featx.tables import TableSource, table_name
+from featx.tables import table_name
 from featx.text import counted, quoted_list
 from featx.workflows.predicting.classifying import probability_blocks
-from featx.workflows.predicting.prepare import PredictionJob, prepare_job
-from featx.workflows.settings import EvaluationSettings, Inputs
+from featx.workflows.predicting.prepare import PredictionJob, listed, prepare_job
+from featx.workflows.settings import EvaluationSettings
 
 __all__ = [
     "EvaluationJob",
@@ -129,10 +128,8 @@ def prepare_evaluation(settings: EvaluationSettings) -> EvaluationJob:
     # With a manifest, --path-column names a column of the manifest.
     path_column = settings.path_column if settings.manifest is None else None
     check_columns(dataclasses.replace(settings, path_column=path_column))
-    records: tuple[ImageRecord, ...] = ()
-    if settings.manifest is not None:
-        records = _listed(settings.inputs, settings.manifest, settings.path_column)
-    job = prepare_job(settings, settings.inputs, records)
+    records = listed(settings.inputs, settings.manifest, settings.path_column, labelled=True)
+    job = prepare_job(settings, settings.inputs, records, labelled=True)
     job, notes = _relabelled(job, settings)
     return _labelled(job, settings.split, notes)
 
@@ -156,8 +153,8 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
     """Run a job that `prepare_evaluation` returned; see `evaluate`."""
     classes, notes = job.model.classes, list(job.notes)
     probabilities = np.empty((len(job.y), len(classes)))
-    for images, block in probability_blocks(job):
-        probabilities[images] = block
+    for block in probability_blocks(job):
+        probabilities[block.images] = block.probabilities
     readable = ~np.isnan(probabilities).any(axis=1)
     if not readable.all():
         n_unreadable = counted(int(np.sum(~readable)), "image")
@@ -170,7 +167,8 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
             f"other {n_others} could not be read. Use images that the model was not fitted on."
         )
         raise ImagesError(message)
-    names = job.names(slice(None))
+    every = slice(None)
+    names = job.paths(every) if job.joined is not None else [str(file) for file in job.files(every)]
     evaluation = score_predictions(
         job.y[scored],
         probabilities[scored],
@@ -184,21 +182,6 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
         predicted = np.array(classes)[probabilities[fitted].argmax(axis=1)]
         training_accuracy = wilson(int(np.sum(predicted == job.y[fitted])), len(fitted))
     return ModelEvaluation(evaluation, len(fitted), training_accuracy, tuple(notes))
-
-
-def _listed(
-    inputs: Inputs, manifest: TableSource, path_column: str | None
-) -> tuple[ImageRecord, ...]:
-    """Return the images of a manifest."""
-    if not isinstance(inputs, Sequence) or len(inputs):
-        message = (
-            f"Both INPUTS and --manifest {table_name(manifest)} were given. Use only one of them."
-        )
-        raise OptionError(message)
-    listing = list_images(manifest=manifest, path_column=path_column)
-    for note in listing.notes:
-        logger.warning("%s", note)
-    return listing.records
 
 
 def _relabelled(

@@ -18,6 +18,7 @@ from featx.tables import TableSource
 __all__ = [
     "EvaluationSettings",
     "ExplanationSettings",
+    "InputSettings",
     "Inputs",
     "ModelSettings",
     "PredictionSettings",
@@ -62,14 +63,30 @@ class ModelSettings(DeviceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictionSettings(ModelSettings):
-    """Settings of `predict`: its input and its output.
+class InputSettings(ModelSettings):
+    """The images or stores that a model classifies.
 
     Parameters
     ----------
     inputs : Path, str or sequence of them
         Images and folders of images, which may be archives or URLs; or a store, or several
         stores of the same images, which are joined.
+    manifest : Path, str, DataFrame or mapping of str to sequence, optional
+        A table that lists images, instead of `inputs`; see `featx.images.list_images`.
+    """
+
+    inputs: Inputs = field(default=(), kw_only=False)
+    manifest: TableSource | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionSettings(InputSettings):
+    """Settings of `predict`: its input, of which every image is classified, and its output.
+
+    Parameters
+    ----------
+    path_column : str, optional
+        Column of paths in the `manifest`.
     top : int, optional
         Number of labels for each image, the most probable first, instead of the
         probabilities of all classes.
@@ -80,32 +97,24 @@ class PredictionSettings(ModelSettings):
         Replace the table if it exists.
     """
 
-    inputs: Inputs = field(kw_only=False)
+    path_column: str | None = None
     top: int | None = None
     output: Path | str | None = None
     overwrite: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSettings(LabelSettings, ModelSettings):
-    """Settings of `evaluate`: the labelled images or stores.
+class EvaluationSettings(LabelSettings, InputSettings):
+    """Settings of `evaluate`: images with labels, from class folders, a table or a store.
 
     Parameters
     ----------
-    inputs : Path, str or sequence of them
-        Folders of labelled images; or a store, or several stores of the same images, which
-        are joined.
-    manifest : Path, str, DataFrame or mapping of str to sequence, optional
-        A table that lists images and their labels, instead of `inputs`; see
-        `featx.images.list_images`.
     path_column : str, optional
         Column of paths in the table of `labels` or in the `manifest`.
     split : {"train", "val", "test"}, optional
         Evaluate only the images of this split.
     """
 
-    inputs: Inputs = field(default=(), kw_only=False)
-    manifest: TableSource | None = None
     split: Split | None = None
 
 

@@ -8,7 +8,7 @@ codes and send back probabilities.
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from featx.network import Backbone, WeightsSource, load_backbone
 from featx.recipe import Recipe
 from featx.workflows.predicting.prepare import PredictionJob
 
-__all__ = ["probability_blocks"]
+__all__ = ["Block", "probability_blocks"]
 
 # Bytes of codes, as float64, that the model gets at once. Large blocks are faster for a
 # classifier that compares with the codes it was fitted on: it reads those once per block.
@@ -35,14 +35,23 @@ _PROBABILITY_BYTES = 16_000_000
 # Smallest number of images in a worker's task, rounded up to whole batches.
 _IMAGES_PER_TASK = 32
 
-_Block = tuple[slice, NDArray[np.float64]]
+
+class Block(NamedTuple):
+    """Consecutive images with the probabilities of all classes."""
+
+    images: slice
+    probabilities: NDArray[np.float64]
+    #: Why images have no probabilities, by their number.
+    reasons: dict[int, str]
+
+
 # Probabilities of consecutive images, and the numbers of those that could not be read, with why.
 _Batch = tuple[NDArray[np.float64], list[tuple[int, str]]]
 
 
 def probability_blocks(
     job: PredictionJob, cluster: Cluster | None = None
-) -> Generator[_Block, None, None]:
+) -> Generator[Block, None, None]:
     """Yield the images that were classified, and the probabilities of all classes.
 
     Parameters
@@ -55,8 +64,8 @@ def probability_blocks(
 
     Yields
     ------
-    slice, ndarray of shape (n_images, n_classes)
-        Blocks in the order of the images; NaN for an image without codes.
+    Block
+        Blocks in the order of the images; NaN for an image without codes, and its reason.
 
     Raises
     ------
@@ -77,13 +86,13 @@ def probability_blocks(
             "--cluster, or use images as input."
         )
         raise OptionError(message)
-    for images, probabilities in blocks:
-        yield images, probabilities
+    for block in blocks:
+        yield block
         if job.progress is not None:
-            job.progress(images.stop, job.n_images)
+            job.progress(block.images.stop, job.n_images)
 
 
-def _of_stores(joined: JoinedStores, model: Model) -> Iterator[_Block]:
+def _of_stores(joined: JoinedStores, model: Model) -> Iterator[Block]:
     n_images, n_classes = len(joined.images), len(model.classes)
     step = min(_CODE_BYTES // (8 * joined.recipe.n_features), _PROBABILITY_BYTES // (8 * n_classes))
     step = max(1, step)
@@ -93,7 +102,9 @@ def _of_stores(joined: JoinedStores, model: Model) -> Iterator[_Block]:
         probabilities = np.full((images.stop - start, n_classes), np.nan)
         if len(rows):
             probabilities[rows] = model.predict_proba(_read_codes(joined, start + rows))
-        yield images, probabilities
+        lacking = np.flatnonzero(~joined.images.done[images]) + start
+        reasons = {int(k): joined.images.reason[k] or "not extracted yet" for k in lacking}
+        yield Block(images, probabilities, reasons)
 
 
 def _read_codes(joined: JoinedStores, images: NDArray[np.integer]) -> NDArray[np.floating]:
@@ -116,7 +127,7 @@ def _read_codes(joined: JoinedStores, images: NDArray[np.integer]) -> NDArray[np
     return block
 
 
-def _of_images(job: PredictionJob, cluster: Cluster | None) -> Iterator[_Block]:
+def _of_images(job: PredictionJob, cluster: Cluster | None) -> Iterator[Block]:
     """Yield the probabilities of images; raise an error if none of them can be read."""
     files = [record.file for record in job.records]
     batches = _here(job, files) if cluster is None else _on_workers(job, files, cluster)
@@ -128,7 +139,8 @@ def _of_images(job: PredictionJob, cluster: Cluster | None) -> Iterator[_Block]:
             for row, reason in failures:
                 first = first or f"{files[start + row]}: {reason}"
             n_failed += len(failures)
-            yield slice(start, start + len(probabilities)), probabilities
+            reasons = {start + row: reason for row, reason in failures}
+            yield Block(slice(start, start + len(probabilities)), probabilities, reasons)
             start += len(probabilities)
     if n_failed == len(files):
         message = f"No image could be read. The first of {len(files)} is {first}."

@@ -24,17 +24,18 @@ from featx.errors import (
 )
 from featx.fitting import Model, load_model
 from featx.hdf5 import is_hdf5
-from featx.images import File, ImageRecord, Url, as_file, as_folder, list_images
+from featx.images import File, ImageRecord, Listing, Url, as_file, as_folder, list_images
 from featx.network import WeightsSource, check_device, find_weights
 from featx.outputs import check_output
 from featx.recipe import Recipe
 from featx.signatures import takes_fields_of
 from featx.store import open_store
+from featx.tables import TableSource, table_name
 from featx.workflows.heads import tuned_model
 from featx.workflows.predicting.tables import WRITERS
 from featx.workflows.settings import Inputs, ModelSettings, PredictionSettings, Progress
 
-__all__ = ["PredictionJob", "prepare_job", "prepare_prediction"]
+__all__ = ["PredictionJob", "listed", "prepare_job", "prepare_prediction"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class PredictionJob:
     model : Model
         The model.
     records : tuple of ImageRecord
-        The images, under names that the user can open; empty if the input is stores.
+        The images; empty if the input is stores.
     joined : JoinedStores or None
         Codes that were extracted before; None if the input is images.
     source : WeightsSource or None
@@ -93,11 +94,17 @@ class PredictionJob:
             return dataclasses.replace(self, records=tuple(self.records[k] for k in images))
         return dataclasses.replace(self, joined=self.joined.take(images))
 
-    def names(self, images: slice) -> list[str]:
-        """Return the names of some images: files to open, or paths as the store has them."""
+    def paths(self, images: slice) -> list[str]:
+        """Return the paths of some images, as a store of the same folder has them."""
+        if self.joined is None:
+            return [record.path for record in self.records[images]]
+        return [str(path) for path in self.joined.images.path[images]]
+
+    def files(self, images: slice) -> list[str | None]:
+        """Return the files of some images, as one opens them; None if only codes are known."""
         if self.joined is None:
             return [str(record.file) for record in self.records[images]]
-        return [str(path) for path in self.joined.images.path[images]]
+        return [None] * len(self.joined.images.path[images])
 
 
 @takes_fields_of(PredictionSettings)
@@ -128,7 +135,11 @@ def prepare_prediction(settings: PredictionSettings) -> PredictionJob:
     if settings.top is not None and settings.top < 1:
         message = f"--top must be 1 or more, but it is {settings.top}."
         raise OptionError(message)
-    job = prepare_job(settings, settings.inputs)
+    if settings.path_column is not None and settings.manifest is None:
+        message = "--path-column names a column of a table. Use it with --manifest TABLE."
+        raise OptionError(message)
+    records = listed(settings.inputs, settings.manifest, settings.path_column)
+    job = prepare_job(settings, settings.inputs, records)
     return dataclasses.replace(job, top=settings.top, output=output)
 
 
@@ -146,8 +157,39 @@ def _open_model(settings: ModelSettings) -> Model:
     return model
 
 
+def listed(
+    inputs: Inputs, manifest: TableSource | None, path_column: str | None, *, labelled: bool = False
+) -> tuple[ImageRecord, ...]:
+    """Return the images of a manifest; none if there is no manifest.
+
+    Raises
+    ------
+    OptionError
+        There are also `inputs`.
+    """
+    if manifest is None:
+        return ()
+    if not isinstance(inputs, Sequence) or len(inputs):
+        message = (
+            f"Both INPUTS and --manifest {table_name(manifest)} were given. Use only one of them."
+        )
+        raise OptionError(message)
+    return _noted(list_images(manifest=manifest, path_column=path_column, labelled=labelled))
+
+
+def _noted(listing: Listing) -> tuple[ImageRecord, ...]:
+    """Return the images of a listing, and log its notes."""
+    for note in listing.notes:
+        logger.warning("%s", note)
+    return listing.records
+
+
 def prepare_job(
-    settings: ModelSettings, inputs: Inputs, records: tuple[ImageRecord, ...] = ()
+    settings: ModelSettings,
+    inputs: Inputs,
+    records: tuple[ImageRecord, ...] = (),
+    *,
+    labelled: bool = False,
 ) -> PredictionJob:
     """Return a job that classifies an input and writes nothing.
 
@@ -159,6 +201,8 @@ def prepare_job(
         Images and folders of images; or one or several stores.
     records : tuple of ImageRecord, optional
         Images that were found already, instead of `inputs`.
+    labelled : bool, default=False
+        Folders mean labels and splits. Otherwise every image of a folder is used, and has none.
 
     Raises
     ------
@@ -171,7 +215,7 @@ def prepare_job(
     """
     check_device(settings.device)
     model = _open_model(settings)
-    found = records or _find_inputs(inputs, model)
+    found = records or _find_inputs(inputs, model, labelled)
     device, progress = settings.device, settings.progress
     if isinstance(found, JoinedStores):
         return PredictionJob(model, (), found, None, found.recipe, device, progress=progress)
@@ -182,7 +226,9 @@ def prepare_job(
     return PredictionJob(model, found, None, source, recipe, device, progress=progress)
 
 
-def _find_inputs(inputs: Inputs, model: Model) -> JoinedStores | tuple[ImageRecord, ...]:
+def _find_inputs(
+    inputs: Inputs, model: Model, labelled: bool
+) -> JoinedStores | tuple[ImageRecord, ...]:
     """Return the stores, with the layers of the model, or the images of an input."""
     files = [as_file(each) for each in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     if not files:
@@ -190,7 +236,7 @@ def _find_inputs(inputs: Inputs, model: Model) -> JoinedStores | tuple[ImageReco
         raise ImagesError(message)
     stores = [file for file in files if isinstance(file, Path) and file.is_file() and is_hdf5(file)]
     if not stores:
-        return tuple(_records(files))
+        return tuple(_records(files, labelled))
     if len(stores) < len(files):
         other = next(file for file in files if file not in stores)
         message = (
@@ -213,17 +259,14 @@ def _joined(paths: Sequence[Path], model: Model) -> JoinedStores:
     return joined
 
 
-def _records(inputs: Sequence[File]) -> Iterator[ImageRecord]:
-    """Yield images under names that the user can open."""
+def _records(inputs: Sequence[File], labelled: bool) -> Iterator[ImageRecord]:
+    """Yield the images of files and folders."""
     for file in inputs:
         path = as_folder(file)
         if isinstance(path, Url) or path.is_dir():
-            listing = list_images(path)
-            for note in listing.notes:
-                logger.warning("%s", note)
-            yield from listing.records
+            yield from _noted(list_images(path, labelled=labelled))
         elif path.exists():
-            yield ImageRecord(path.name, path, None, None, None)
+            yield ImageRecord(path.name, path)
         else:
             message = f"There is no image, folder or store {path}."
             raise ImagesError(message)

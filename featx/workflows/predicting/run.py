@@ -4,7 +4,7 @@ However many images there are, one batch of them is in memory.
 """
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from featx.cluster import Cluster
 from featx.outputs import whole_file
 from featx.signatures import prepared_by
 from featx.text import storable
-from featx.workflows.predicting.classifying import probability_blocks
+from featx.workflows.predicting.classifying import Block, probability_blocks
 from featx.workflows.predicting.prepare import PredictionJob, prepare_prediction
 from featx.workflows.predicting.tables import WRITERS, Columns
 
@@ -33,10 +33,11 @@ def predict(job: PredictionJob) -> "pd.DataFrame":
 
     Returns
     -------
-    DataFrame of shape (n_images, 2 + n_classes)
-        Columns path, label, and p_CLASS for each class; with `top`, path, label, p,
-        label_2, p_2 and so on. Images that cannot be read have no label and the
-        probability NaN.
+    DataFrame of shape (n_images, 4 + n_classes)
+        Columns path, file, label, p_CLASS for each class, and reason; with `top`, path, file,
+        label, p, label_2, p_2 and so on, and reason. The path is as in a store of the same
+        folder, and the file as one opens it; the file of a row of a store is not known.
+        Images that cannot be read have no label, the probability NaN, and a reason.
     """
     parts = [_no_rows(job), *_written(job, None)]
     return _frame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
@@ -110,20 +111,23 @@ def _written(job: PredictionJob, cluster: Cluster | None) -> Generator[Columns, 
             temporary = stack.enter_context(whole_file(job.output))
             write = stack.enter_context(WRITERS[job.output.suffix](temporary, _no_rows(job)))
         blocks = stack.enter_context(contextlib.closing(probability_blocks(job, cluster)))
-        for images, probabilities in blocks:
-            columns = _columns_of(job, images, probabilities)
+        for block in blocks:
+            columns = _columns_of(job, block)
             if write is not None:
                 write(columns)
             yield columns
 
 
 def _no_rows(job: PredictionJob) -> Columns:
-    return _columns_of(job, slice(0, 0), np.empty((0, len(job.model.classes))))
+    return _columns_of(job, Block(slice(0, 0), np.empty((0, len(job.model.classes))), {}))
 
 
-def _columns_of(job: PredictionJob, images: slice, probabilities: NDArray[np.float64]) -> Columns:
+def _columns_of(job: PredictionJob, block: Block) -> Columns:
     """Return the columns of some images' rows."""
-    names = np.array([storable(name) for name in job.names(images)], dtype=object)
+    images, probabilities, reasons = block
+    numbers = range(images.start, images.stop)
+    first: Columns = {"path": _texts(job.paths(images)), "file": _texts(job.files(images))}
+    last: Columns = {"reason": _texts(reasons.get(k) for k in numbers)}
     classes = np.array([storable(name) for name in job.model.classes], dtype=object)
     readable = ~np.isnan(probabilities).any(axis=1)
     # A stable sort of -p puts the first of equal classes first, as argmax does.
@@ -136,11 +140,16 @@ def _columns_of(job: PredictionJob, images: slice, probabilities: NDArray[np.flo
     labels = np.full(best.shape, None, dtype=object)
     labels[readable] = classes[best[readable]]
     if job.top is None:
-        columns = {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
-        return {"path": names, "label": labels[:, 0], **columns}
-    columns = {"path": names}
+        scores: Columns = {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
+        return {**first, "label": labels[:, 0], **scores, **last}
+    columns = first
     highest = np.take_along_axis(probabilities, best, axis=1)
     for k in range(n_labels):
         suffix = f"_{k + 1}" if k else ""
         columns |= {f"label{suffix}": labels[:, k], f"p{suffix}": highest[:, k]}
-    return columns
+    return columns | last
+
+
+def _texts(names: Iterable[str | None]) -> NDArray[np.object_]:
+    """Return a column of text; None where there is none."""
+    return np.array([None if name is None else storable(name) for name in names], dtype=object)
