@@ -11,7 +11,7 @@ import json
 import math
 import stat
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -94,8 +94,8 @@ def conform(kind: type[T], value: Any) -> T:
     Parameters
     ----------
     kind : type
-        A dataclass or any other type whose parts are dataclasses, tuples, lists, mappings from
-        str, Literals, unions with None, str, int, float, bool or Any. A function in
+        A dataclass or any other type whose parts are dataclasses, tuples, sequences, mappings
+        from str, Literals, unions with None, str, int, float, bool or Any. A function in
         ``Annotated[T, function]`` takes the plain value and returns T; its ValueError,
         TypeError or LookupError means that the value does not fit.
     value : object
@@ -133,8 +133,9 @@ def _convert(kind: Any, value: Any) -> Any:
         return _converted_by(arguments[1], value)
     if origin in {Union, types.UnionType}:
         return _member(arguments, value)
-    if origin in {tuple, list}:
-        return origin(_items(arguments, value))
+    if origin in {tuple, list, Sequence}:
+        items = _items(arguments, value)
+        return list(items) if origin is list else tuple(items)
     if origin in {dict, Mapping}:
         return dict(_entries(arguments[1], value))
     return _single(kind, value)
@@ -224,7 +225,7 @@ def _single(kind: Any, value: Any) -> Any:
         fits = fits and abs(value) <= _MOST
     elif kind is float:
         fits = fits and math.isfinite(value)
-    return _check(fits, _NAMES[kind], value)
+    return _check(fits, _NAMES.get(kind, getattr(kind, "__name__", "another type")), value)
 
 
 def _check(fits: bool, expected: str, value: Any) -> Any:

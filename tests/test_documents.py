@@ -27,7 +27,7 @@ class Tree:
     size: int | Literal["auto"]
     by_name: Mapping[str, Leaf]
     loss: Annotated[float, any_float]
-    upper: Annotated[str, lambda value: value.upper() if value else [][0]]
+    upper: Annotated[str, lambda value: value.upper() if value else {}["x"]]
     free: Any
     sound: bool
     tags: list[str]

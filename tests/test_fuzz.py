@@ -305,6 +305,8 @@ HOSTILE_STORES = {
     "numbers for paths": replaced("images/path", data=np.zeros(12)),
     "numbers for hashes": replaced("images/sha256", data=np.zeros(12)),
     "fewer thumbnails": replaced("images/thumbnail", data=np.zeros((2, 32, 32, 3), "u1")),
+    "thumbnails of fractions": replaced("images/thumbnail", data=np.zeros((12, 32, 32, 3))),
+    "signed thumbnails": replaced("images/thumbnail", data=np.zeros((12, 32, 32, 3), "i1")),
     "no thumbnails": lambda file: file["images"].pop("thumbnail"),
     "no complete": lambda file: file.pop("complete"),
     "complete of nothing": replaced("complete", data=np.zeros(0, "u1")),

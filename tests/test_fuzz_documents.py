@@ -1,6 +1,7 @@
 """Malformed results: sweep.json and run.json are read, or end in an error that names the field."""
 
 import copy
+import dataclasses
 import json
 import os
 import shutil
@@ -12,10 +13,16 @@ from campaigns import FAST, LONG, alone, checked, damage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import hostile_store, sweep_facts, tuning_facts
+from PIL import Image
 
+import featx
 from featx.errors import ModelError
+from featx.report import ReportSettings
+from featx.report.gathering import models
+from featx.report.gathering.sources import gather
 from featx.workflows.finetuning.results import read_finetuned
 from featx.workflows.sweeping.results import read_sweep
+from featx.workflows.sweeping.run import known_seconds
 
 EARLIER = Path(__file__).parent / "data/results-0.1/run.json"
 #: These are written and never read.
@@ -65,10 +72,10 @@ def with_value(facts, path, value):
     return changed
 
 
-def refused(read, path):
-    """Return the message of featx's error; "" if the file is read."""
+def refused(read, source):
+    """Return the message of featx's error; "" if the source is read."""
     try:
-        read(path)
+        read(source)
     except ModelError as error:
         return str(error)
     return ""
@@ -111,6 +118,41 @@ def test_an_error_of_the_system_is_no_damage(document, tmp_path):
     assert "No such file" in refused(read, tmp_path / name)
     os.mkfifo(tmp_path / name)
     assert "not a regular file" in refused(read, tmp_path / name)
+
+
+@pytest.mark.parametrize("part", ["summary", "provenance"])
+def test_an_odd_value_of_a_model_is_refused_by_name_or_harmless(part, tmp_path, monkeypatch):
+    """A page about a model whose summary or provenance was changed; its codes are missing."""
+    model = featx.load_model(EARLIER.parent / "logistic.skops")
+    facts = json.loads(json.dumps(getattr(model, part)))
+    n_refused = 0
+    for k, place in enumerate(list(places(facts))[1:]):
+        for value in (*ODD[k % 8 :: 8], ...):
+            changed = dataclasses.replace(model, **{part: with_value(facts, place, value)})
+            monkeypatch.setattr(models, "load_model", lambda *_, changed=changed, **__: changed)
+            if message := refused(gather, ReportSettings(tmp_path / "model.skops")):
+                n_refused += 1
+                assert place[0] in message
+    assert n_refused > 20
+
+
+@pytest.mark.parametrize("facts", [[], {"weights": 5}, {"rename": ["a"]}, {"rename": {"a": 5}}])
+def test_odd_weights_of_a_model_are_refused(facts, tmp_path):
+    """Prediction and fine-tuning look for the weights that a model records."""
+    model = featx.load_model(EARLIER.parent / "logistic.skops")
+    changed = dataclasses.replace(model, provenance={"codes": [], "extraction": facts})
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    with pytest.raises(ModelError, match="Fit it again"):
+        featx.predict(tmp_path, model=changed)
+    with pytest.raises(ModelError, match="Fit it again"):
+        featx.finetune(tmp_path, from_model=changed, output=tmp_path / "tuned")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "5", '{"32": "fast"}', '{"32": NaN}'])
+def test_odd_times_of_a_sweep_are_not_known_times(content, tmp_path):
+    """passes.json holds the times of earlier passes over the images."""
+    (tmp_path / "passes.json").write_text(content)
+    assert known_seconds(tmp_path / "passes.json") == {}
 
 
 @st.composite

@@ -767,6 +767,22 @@ def test_a_damaged_checkpoint_is_refused(damage, tmp_path):
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [[], {}, {"best": 5}, {"best": "a"}, {"history": [{}]}, {"training": []}, {"plateau": "x"}],
+    ids=str,
+)
+def test_odd_facts_of_a_checkpoint_are_refused(facts, tmp_path):
+    tuning = TrainingSettings(**HEAD_ALONE, epochs=1)
+    labels = labels_of(np.arange(8) % 5, range(8))
+    run(tuning, Activations(codes_of(8)), labels, tmp_path)
+    arrays, known = load_checkpoint(tmp_path / "checkpoint.h5")
+    changed = {**known, **facts} if facts else facts
+    save_checkpoint(tmp_path / "checkpoint.h5", arrays, changed)
+    with pytest.raises(StoreError, match=r"checkpoint\.h5.*--overwrite"):
+        run(tuning, Activations(codes_of(8)), labels, tmp_path)
+
+
 def test_a_checkpoint_that_cannot_be_written_keeps_the_old_one(tmp_path):
     path = tmp_path / "c.h5"
     save_checkpoint(path, {"weights": [np.zeros(3)]}, {"ended": ""})

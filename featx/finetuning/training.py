@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featx.errors import OptionError
+from featx.documents import FieldError, conform
+from featx.errors import OptionError, StoreError
 from featx.finetuning.checkpoints import load_checkpoint, save_checkpoint
 from featx.finetuning.history import EpochRecord, TrainingResult
 from featx.finetuning.inputs import TrainingInputs
@@ -154,11 +155,38 @@ def _save(path: Path, facts: Mapping[str, Any], state: _State) -> None:
 
 
 def _load(path: Path, facts: Mapping[str, Any]) -> _State:
-    arrays, known = load_checkpoint(path)
+    arrays, known = _read(path)
     _check_same(path, facts, known)
-    history = [EpochRecord(**each) for each in known["history"]]
-    values = known["best"], known["plateau"], known["ended"]
-    return _State(history, *values, arrays["weights"], arrays["optimizer"], arrays["best"])
+    values = list(known.history), known.best, known.plateau, known.ended
+    return _State(*values, arrays["weights"], arrays.get("optimizer", []), arrays["best"])
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The schema of the facts of a checkpoint."""
+
+    training: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    history: tuple[EpochRecord, ...]
+    best: int
+    plateau: float
+    ended: str
+
+
+def _read(path: Path) -> tuple[dict[str, list[Array]], _Known]:
+    arrays, facts = load_checkpoint(path)
+    try:
+        known = conform(_Known, facts)
+        if not {"weights", "best"} <= arrays.keys() or not 0 <= known.best < len(known.history):
+            message = "it lacks weights, or the best of its epochs"
+            raise FieldError(message)
+        return arrays, known
+    except FieldError as error:
+        message = (
+            f"{path} does not hold an unfinished fine-tuning: {error}. Use --overwrite to start "
+            "over, or another -o."
+        )
+        raise StoreError(message) from error
 
 
 def _halved(size: int, error: MemoryError) -> int:
@@ -189,19 +217,22 @@ def check_resumable(
         The checkpoint cannot be read.
     """
     if checkpoint.exists():
-        _check_same(checkpoint, _facts(settings, identity), load_checkpoint(checkpoint)[1])
+        _check_same(checkpoint, _facts(settings, identity), _read(checkpoint)[1])
 
 
 def _facts(settings: TrainingSettings, identity: Mapping[str, Any]) -> dict[str, Any]:
     return {"training": values_of(settings, TrainingSettings), "identity": dict(identity)}
 
 
-def _check_same(path: Path, facts: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
+def _check_same(path: Path, facts: Mapping[str, Any], earlier: _Known) -> None:
     changed = [
-        f"{name.replace('_', '-')} is {facts[part].get(name)}, was {earlier[part].get(name)}"
-        for part in ("training", "identity")
-        for name in {**facts[part], **earlier[part]}
-        if facts[part].get(name) != earlier[part].get(name)
+        f"{name.replace('_', '-')} is {now.get(name)}, was {before.get(name)}"
+        for now, before in (
+            (facts["training"], earlier.training),
+            (facts["identity"], earlier.identity),
+        )
+        for name in {**now, **before}
+        if now.get(name) != before.get(name)
     ]
     if changed:
         message = (

@@ -10,12 +10,13 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from featx.documents import conform
 from featx.errors import ModelError
-from featx.finetuning.heads import Head, dense_names
+from featx.finetuning.heads import Head, Normalise, dense_names
 from featx.finetuning.network import Network
 from featx.hdf5 import check_held, inside, read_errors
 from featx.network.weights.files import open_weights
@@ -29,6 +30,18 @@ __all__ = ["TunedNetwork", "read_tuned", "save_tuned"]
 _FACTS = "featx.json"
 _FORMAT = "featx-tuned"
 _FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """The schema of featx.json."""
+
+    recipe: Annotated[Recipe, lambda value: Recipe.from_json(json.dumps(value))]
+    classes: tuple[str, ...]
+    normalise: Normalise
+    n_kernels: int
+    fitted_on: tuple[str, ...]
+    summary: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,41 +154,25 @@ def read_tuned(path: Path | str) -> TunedNetwork:
 
     with read_errors(path, ModelError, damaged):
         with zipfile.ZipFile(path) as archive:
-            facts = json.loads(read_member(archive, archive.getinfo(_FACTS)))
-        written = facts["format"], facts["format_version"]
+            content = json.loads(read_member(archive, archive.getinfo(_FACTS)))
+        written = content["format"], content["format_version"]
         if written != (_FORMAT, _FORMAT_VERSION):
             message = (
                 f"{path} has format {written[0]} {written[1]}, but this featx reads {_FORMAT} "
                 f"{_FORMAT_VERSION}. pip install --upgrade featx"
             )
             raise ModelError(message)
-        _check_kinds(facts)
-        recipe = Recipe.from_json(json.dumps(facts["recipe"]))
-        head = _read_head(path, facts)
+        facts = conform(_Facts, content)
+        recipe, head = facts.recipe, _read_head(path, facts)
         if head.n_features != recipe.n_features:
             message = (
                 f"the head takes {head.n_features} features, but codes have {recipe.n_features}"
             )
             raise ValueError(message)
-        return TunedNetwork(path, recipe, head, tuple(facts["fitted_on"]), facts["summary"])
+        return TunedNetwork(path, recipe, head, facts.fitted_on, facts.summary)
 
 
-def _check_kinds(facts: Mapping[str, Any]) -> None:
-    """Refuse facts with values of other types."""
-    fits = (
-        type(facts["n_kernels"]) is int
-        and isinstance(facts["summary"], dict)
-        and all(
-            isinstance(facts[name], list) and all(isinstance(each, str) for each in facts[name])
-            for name in ("classes", "fitted_on")
-        )
-    )
-    if not fits:
-        message = f"{_FACTS} has values of other types"
-        raise TypeError(message)
-
-
-def _read_head(path: Path, facts: Mapping[str, Any]) -> Head:
+def _read_head(path: Path, facts: _Facts) -> Head:
     """Read the arrays of a head."""
     with open_weights(path) as (file, _):
         # Keras names the groups by the type of layer; the layer's name is an attribute.
@@ -188,14 +185,14 @@ def _read_head(path: Path, facts: Mapping[str, Any]) -> Head:
                 check_held(file, dataset)
             return [np.asarray(dataset) for dataset in datasets]
 
-        if not 1 <= facts["n_kernels"] <= len(groups):
-            message = f"the head should have {counted(facts['n_kernels'], 'layer')}"
+        if not 1 <= facts.n_kernels <= len(groups):
+            message = f"the head should have {counted(facts.n_kernels, 'layer')}"
             raise ValueError(message)
 
-        names = dense_names(facts["n_kernels"])
+        names = dense_names(facts.n_kernels)
         kernels, biases = zip(*(arrays(name) for name in names), strict=True)
-        mean = arrays("head_centre")[0] if facts["normalise"] == "centre" else None
-    return Head(tuple(facts["classes"]), facts["normalise"], mean, kernels, biases)
+        mean = arrays("head_centre")[0] if facts.normalise == "centre" else None
+    return Head(facts.classes, facts.normalise, mean, kernels, biases)
 
 
 def _saved_as(save: Any, path: Path, suffix: str) -> None:

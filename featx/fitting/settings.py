@@ -27,6 +27,7 @@ from featx.choices import (
 )
 from featx.dataset.folds import DEFAULT_FOLDS
 from featx.dataset.labels import LabelSettings
+from featx.documents import conform
 from featx.errors import OptionError
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind, find_classifiers
 from featx.fitting.grid_search import SearchSpace
@@ -218,6 +219,18 @@ class FitSettings(LabelSettings, ClassifierSettings):
             values["labels"] = table_name(self.labels)
         stored: dict[str, Any] = json.loads(json.dumps(values, default=_as_json))
         return stored
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> "FitSettings":
+        """Return the settings that `stored` described.
+
+        Raises
+        ------
+        FieldError
+            A value does not fit.
+        """
+        values = conform(dict[str, Any], stored)
+        return conform(cls, {k: value for k, value in values.items() if k not in _NOT_STORED})
 
     def _penalties(self) -> tuple[float, ...] | None:
         return None if self.C is None else tuple(float(each) for each in np.atleast_1d(self.C))

@@ -223,10 +223,10 @@ class Evaluation:
         """Check that the confusion matrix and the table by class have a row for each label."""
         k = len(self.labels)
         if [each.label for each in self.per_class] != list(self.labels):
-            message = "per_class does not have a row for each label"
+            message = "per_class does not have a row for each of labels"
             raise ValueError(message)
         if not k or [len(row) for row in self.confusion] != [k] * k:
-            message = f"the confusion matrix does not have {k} rows and columns"
+            message = f"confusion does not have {k} rows and columns, as labels has"
             raise ValueError(message)
 
 

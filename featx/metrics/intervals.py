@@ -15,6 +15,7 @@ __all__ = ["Score", "bootstrap_counts", "bootstrap_score", "paired_difference", 
 
 _Z = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 _RESAMPLES = 2000
+_ROUNDING = 1e-9
 _CHUNK = 1_000_000  # elements of one array of the bootstrap: 8 MB
 
 
@@ -33,6 +34,12 @@ class Score:
     value: float
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        """Check that the interval contains the score, up to rounding."""
+        if self.low > self.value + _ROUNDING or self.value > self.high + _ROUNDING:
+            message = f"the interval {self.low} to {self.high} does not contain {self.value}"
+            raise ValueError(message)
 
     def __str__(self) -> str:
         return f"{self.value:.3f} (95 % interval {self.low:.3f} to {self.high:.3f})"

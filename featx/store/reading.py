@@ -430,7 +430,8 @@ def _read(path: Path, file: h5py.File) -> Store:
     for layer in recipe.layers:
         dataset = _dataset(file, f"codes/{layer}", (*shape, *recipe.code_shape(layer)))
         _require(dataset.dtype == recipe.dtype, f"codes of {layer} are not {recipe.dtype}")
-    _dataset(file, "images/thumbnail", (*shape, *THUMBNAIL_SHAPE))
+    thumbnails = _dataset(file, "images/thumbnail", (*shape, *THUMBNAIL_SHAPE))
+    _require(thumbnails.dtype == np.uint8, f"thumbnails are {thumbnails.dtype}")
     provenance = json.loads(file.attrs["provenance"])
     _require(isinstance(provenance, dict), "provenance is not a JSON object")
     if "root" in provenance:

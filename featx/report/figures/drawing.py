@@ -65,8 +65,9 @@ def draw_scores(
 ) -> None:
     """Draw scores and their intervals, joined by a line if `settings` have one."""
     values = [score.value for score in scores]
-    below = [score.value - score.low for score in scores]
-    above = [score.high - score.value for score in scores]
+    # Rounding may put an end of an interval on the other side of the score.
+    below = [max(0.0, score.value - score.low) for score in scores]
+    above = [max(0.0, score.high - score.value) for score in scores]
     settings = {"linestyle": "none", "markersize": 6, **settings}
     axes.errorbar(at, values, (below, above), elinewidth=0.8, capsize=2, **settings)
 

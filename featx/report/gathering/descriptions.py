@@ -5,16 +5,19 @@ but may have other options.
 """
 
 import shlex
-from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from featx.extraction import prepare_extraction
-from featx.fitting import Model, prepare_fit
+from featx.fitting import prepare_fit
+from featx.fitting.settings import FitSettings
 from featx.flags import flags_of
 from featx.metrics import Score
+from featx.provenance import Provenance
 from featx.recipe import Recipe, size_text
+from featx.report.gathering.fit_records import FitOrigin, FitRecord
 from featx.text import counted, printable
 from featx.workflows.finetuning.results import RunRecord
 from featx.workflows.sweeping.results import ScoredCandidate
@@ -54,21 +57,21 @@ _CALIBRATIONS = {
 _HEAD_INITS = {"probe": "from the linear probe", "random": "at random"}
 
 
-def fit_lead(recipe: Recipe, summary: Mapping[str, Any]) -> tuple[str, ...]:
+def fit_lead(recipe: Recipe, fit: FitRecord) -> tuple[str, ...]:
     """Describe a classifier and its accuracy in two sentences."""
-    accuracy = Score(**summary["accuracy"])
+    accuracy = fit.accuracy
     return (
-        f"The {summary['classifier']} classifier uses {_codes(recipe)}. It was fitted on "
-        f"{summary['n_train']:,} images of {len(summary['labels'])} classes.",
-        f"Its accuracy on {scored_images(summary)} is {_percent(accuracy.value)} "
+        f"The {fit.classifier} classifier uses {_codes(recipe)}. It was fitted on "
+        f"{fit.n_train:,} images of {len(fit.labels)} classes.",
+        f"Its accuracy on {scored_images(fit)} is {_percent(accuracy.value)} "
         f"({_interval(accuracy)}). None of these images was used to choose or to fit the "
         "classifier that predicts it.",
     )
 
 
-def scored_images(summary: Mapping[str, Any]) -> str:
+def scored_images(fit: FitRecord) -> str:
     """Describe the images that a classifier was scored on."""
-    n, where = summary["n_images"], summary["scored_on"]
+    n, where = fit.n_images, fit.scored_on
     if "fold" in where:
         return f"{counted(n, 'held-out image')} ({where})"
     return f"{counted(n, 'image')} of the {where} split"
@@ -99,17 +102,17 @@ def finetuning_lead(record: RunRecord) -> tuple[str, ...]:
     )
 
 
-def recipe_facts(recipe: Recipe, provenance: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def recipe_facts(recipe: Recipe, made: Provenance) -> tuple[tuple[str, str], ...]:
     """Return names and values of a recipe.
 
     Parameters
     ----------
     recipe : Recipe
         The recipe of codes.
-    provenance : mapping of str to object
-        The provenance of their extraction, such as the file of the weights.
+    made : Provenance
+        How they were extracted, such as the file of the weights.
     """
-    weights = printable(provenance.get("weights", recipe.weights[:12]))
+    weights = printable(made.weights or recipe.weights[:12])
     if not recipe.weights.startswith("random:"):
         weights += f" (sha256 {recipe.weights[:12]}…)"
     colours = "BGR minus the ImageNet mean" if recipe.preprocess == "caffe" else "RGB / 255"
@@ -122,28 +125,28 @@ def recipe_facts(recipe: Recipe, provenance: Mapping[str, Any]) -> tuple[tuple[s
         ("colours", colours),
         ("precision", recipe.precision),
     ]
-    if provenance.get("created"):
-        made = datetime.fromisoformat(provenance["created"])
-        device = provenance.get("device") or "copied"
-        found.append(("codes extracted", f"{made:%Y-%m-%d %H:%M UTC}, {device}"))
+    if made.created is not None:
+        found.append(
+            ("codes extracted", f"{made.created:%Y-%m-%d %H:%M UTC}, {made.device or 'copied'}")
+        )
     return tuple(found)
 
 
-def fit_facts(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def fit_facts(fit: FitRecord) -> tuple[tuple[str, str], ...]:
     """Return names and values of a fit."""
-    settings = ", ".join(f"{name} = {_number(v)}" for name, v in summary["parameters"].items())
-    whitened = ", each divided by its standard deviation" if summary["whiten"] else ""
-    components = summary["components"]
+    settings = ", ".join(f"{name} = {_number(v)}" for name, v in fit.parameters.items())
+    whitened = ", each divided by its standard deviation" if fit.whiten else ""
+    components = fit.components
     return (
-        ("classifier", f"{summary['classifier']}{f' ({settings})' if settings else ''}"),
-        ("normalisation", f"{summary['normalise']}: {_NORMALISES[summary['normalise']]}"),
-        ("calibration", _CALIBRATIONS[summary["calibration"]]),
-        ("solver", summary["solver"]),
-        ("fitted on", f"{summary['n_train']:,} images"),
+        ("classifier", f"{fit.classifier}{f' ({settings})' if settings else ''}"),
+        ("normalisation", f"{fit.normalise}: {_NORMALISES[fit.normalise]}"),
+        ("calibration", _CALIBRATIONS[fit.calibration]),
+        ("solver", fit.solver),
+        ("fitted on", f"{fit.n_train:,} images"),
         *([("principal components", f"{components}{whitened}")] if components else []),
-        ("scored on", scored_images(summary)),
-        ("seed", f"{summary['seed']}"),
-        ("duration of the fit", f"{summary['seconds']:g} s"),
+        ("scored on", scored_images(fit)),
+        ("seed", f"{fit.seed}"),
+        ("duration of the fit", f"{fit.seconds:g} s"),
     )
 
 
@@ -176,26 +179,24 @@ def finetuning_facts(record: RunRecord) -> tuple[tuple[str, str], ...]:
     )
 
 
-def model_commands(path: Path, model: Model) -> dict[str, str]:
+def model_commands(path: Path, recipe: Recipe, fit: FitRecord, origin: FitOrigin) -> dict[str, str]:
     """Return the commands that make a model and use it, by purpose."""
-    made, stores = model.provenance["extraction"], [_typed(each) for each in model.summary["codes"]]
+    stores = [_typed(each) for each in fit.codes]
     name = stores[0] if len(stores) == 1 else "codes.h5"
-    flags = map(printable, _fit_flags(model.provenance["settings"]))
+    flags = map(printable, _fit_flags(origin.settings))
     there = _typed(path)
     return {
-        "Codes": f"featx extract {_flags(model.recipe, made)} -o {name}",
+        "Codes": f"featx extract {_flags(recipe, origin.extraction)} -o {name}",
         "Classifier": f"featx fit {' '.join([*stores, *flags])} -o {there}",
         "Predictions": f"featx predict IMAGES --model {there}",
         "Scores on other images": f"featx evaluate IMAGES --model {there}",
     }
 
 
-def finetuning_commands(
-    folder: Path, record: RunRecord, provenance: Mapping[str, Any]
-) -> dict[str, str]:
+def finetuning_commands(folder: Path, record: RunRecord, made: Provenance) -> dict[str, str]:
     """Return the commands that make a tuned network and use it, by purpose."""
     recipe, training = record.recipe, record.training
-    flags = _flags(recipe, provenance).replace("--weights", "--init")
+    flags = _flags(recipe, made).replace("--weights", "--init")
     own = flags_of(
         {name: getattr(training, name) for name in ("freeze_until", "augment", "lr", "epochs")}
     )
@@ -207,28 +208,27 @@ def finetuning_commands(
     }
 
 
-def _fit_flags(given: Mapping[str, Any]) -> list[str]:
+def _fit_flags(given: FitSettings) -> list[str]:
     """Return the options of a fit that differ from the defaults, and the classifier."""
-    penalties = given.get("C")
     others = {
-        **{name: value for name, value in given.items() if name not in {"clf", "settings"}},
-        "C": None if penalties is None else ",".join(f"{each:g}" for each in penalties),
-        "set": given.get("settings"),
+        **{name: value for name, value in vars(given).items() if name not in {"clf", "settings"}},
+        "C": None if given.C is None else ",".join(f"{each:g}" for each in np.atleast_1d(given.C)),
+        "set": given.settings,
     }
-    return [*flags_of({"clf": given["clf"]}), *flags_of(others, prepare_fit)]
+    return [*flags_of({"clf": given.clf}), *flags_of(others, prepare_fit)]
 
 
-def _flags(recipe: Recipe, provenance: Mapping[str, Any]) -> str:
+def _flags(recipe: Recipe, made: Provenance) -> str:
     """Return the images and the options of an extraction that differ from the defaults."""
     given = {
         "layer": recipe.layers,
         **{name: value for name, value in vars(recipe).items() if name not in {"layers", "scales"}},
         "size": None if recipe.scales else size_text(recipe.size),
-        "weights": str(provenance.get("weights", "bundled")),
+        "weights": made.weights or "bundled",
         "scale": recipe.scales,
-        "rename": provenance.get("rename"),
+        "rename": made.rename,
     }
-    images = _typed(provenance.get("root", "IMAGES"))
+    images = _typed(made.root or "IMAGES")
     return " ".join([images, *map(printable, flags_of(given, prepare_extraction))])
 
 

@@ -7,6 +7,7 @@ from featx.errors import FeatxError, ModelError
 from featx.fitting import Model, prepare_fit
 from featx.fitting.cross_validation import predict_rows
 from featx.metrics import Evaluation
+from featx.provenance import Provenance
 from featx.report.contents import Contents, ImageResults, Missing, or_missing
 from featx.report.gathering.descriptions import (
     finetuning_commands,
@@ -39,14 +40,14 @@ def finetuning_contents(path: Path) -> Contents:
     evaluation = or_few_scores(record.tuned_scores)
     model = or_missing(NO_IMAGES, lambda: tuned_model(_existing(folder, "tuned.keras")))
     try:
-        provenance = open_store(folder / "codes.h5").provenance
+        made = Provenance.from_facts(open_store(folder / "codes.h5").provenance)
     except FeatxError:
-        provenance = {}
+        made = Provenance()
     return Contents(
         kind="fine-tuning",
         name=printable(str(folder)),
         lead=finetuning_lead(record),
-        facts=(*recipe_facts(recipe, provenance), *finetuning_facts(record)),
+        facts=(*recipe_facts(recipe, made), *finetuning_facts(record)),
         bars=tuple((words, finetuned.scores[name]) for name, words in _COMPARED.items()),
         scored_on=f"{counted(split.test, 'test image')} ({split.test_from})",
         evaluation=evaluation,
@@ -54,7 +55,7 @@ def finetuning_contents(path: Path) -> Contents:
             NO_IMAGES, lambda: _image_results(folder, record, evaluation, model)
         ),
         notes=tuple(map(printable, record.notes)),
-        commands=finetuning_commands(folder, record, provenance),
+        commands=finetuning_commands(folder, record, made),
         finetuned=finetuned,
         model=model if isinstance(model, Model) else None,
     )

@@ -20,6 +20,7 @@ from featx.fitting.cross_validation import (
 )
 from featx.images import as_file
 from featx.metrics.evaluation import Evaluation
+from featx.provenance import Provenance
 from featx.report.contents import CodeMap, ImageResults, Images, Missing, as_text, or_missing
 from featx.store import Status
 
@@ -80,7 +81,7 @@ def predict_held_out(job: FitJob) -> ImageResults:
 def image_results(job: FitJob, known: HeldOutPredictions, how: str) -> ImageResults:
     """Return what is known about each image of a job, some of which were predicted."""
     n, table = len(job.rows), job.joined.images
-    root = as_file(job.joined.provenance.get("root", ""))
+    root = as_file(Provenance.from_facts(job.joined.provenance).root or "")
     classes = np.array([as_text(label) for label in known.classes], object)
     predicted, confidence = np.full(n, None, object), np.full(n, np.nan)
     predicted[known.rows] = classes[known.probabilities.argmax(axis=1)]

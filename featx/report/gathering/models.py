@@ -1,9 +1,7 @@
 """The contents of a page about a model of `featx fit`."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from featx.errors import FitError, ModelError
 from featx.fitting import Model, load_model, prepare_fit
@@ -16,6 +14,7 @@ from featx.report.gathering.descriptions import (
     recipe_facts,
     scored_images,
 )
+from featx.report.gathering.fit_records import FitRecord, records_of
 from featx.report.gathering.image_results import NO_IMAGES, or_few_scores, predict_scored
 from featx.report.settings import ReportSettings
 from featx.text import counted, printable
@@ -29,45 +28,44 @@ _CHOSEN = {"clf": "classifier", "normalise": "normalise", "solver": "solver"}
 def model_contents(path: Path, settings: ReportSettings) -> Contents:
     """Return the contents of a page about a model."""
     model = load_model(path, trust=settings.trust)
-    summary = model.summary
-    evaluation = or_few_scores(Evaluation.from_dict(summary))
+    fit, origin = records_of(model)
+    evaluation = or_few_scores(Evaluation.from_dict(model.summary))
     return Contents(
         kind="model",
         name=printable(str(path)),
-        lead=fit_lead(model.recipe, summary),
-        facts=(*recipe_facts(model.recipe, model.provenance["extraction"]), *fit_facts(summary)),
-        bars=_bars(summary),
-        scored_on=scored_images(summary),
+        lead=fit_lead(model.recipe, fit),
+        facts=(*recipe_facts(model.recipe, origin.extraction), *fit_facts(fit)),
+        bars=_bars(fit),
+        scored_on=scored_images(fit),
         evaluation=evaluation,
         image_results=or_missing(
             NO_IMAGES, lambda: _image_results(path, model, evaluation, settings)
         ),
-        notes=tuple(map(printable, summary["notes"])),
-        commands=model_commands(path, model),
+        notes=tuple(map(printable, fit.notes)),
+        commands=model_commands(path, model.recipe, fit, origin),
         model=model,
     )
 
 
-def _bars(summary: Mapping[str, Any]) -> tuple[tuple[str, Score], ...]:
-    bars = [("this classifier", Score(**summary["accuracy"]))]
-    if summary.get("without_duplicates"):
-        without = summary["without_duplicates"]
-        name = f"without duplicates ({without['n_images']})"
-        bars.append((name, Score(**without["accuracy"])))
-    if summary.get("baselines"):
-        pixels = dict(summary["baselines"]["pixels"])
-        bars.append((f"{pixels.pop('classifier')} on raw pixels", Score(**pixels)))
-        bars.append(("majority class", Score(**summary["baselines"]["majority"])))
+def _bars(fit: FitRecord) -> tuple[tuple[str, Score], ...]:
+    bars = [("this classifier", fit.accuracy)]
+    if without := fit.without_duplicates:
+        bars.append((f"without duplicates ({without.n_images})", without.accuracy))
+    if found := fit.baselines:
+        bars.append((f"{found.pixels.classifier} on raw pixels", found.pixels.score))
+        bars.append(("majority class", found.majority))
     return tuple(bars)
 
 
 def _image_results(
     path: Path, model: Model, evaluation: Evaluation | Missing, given: ReportSettings
 ) -> ImageResults:
-    stores = [Path(each) for each in given.stores or model.provenance["codes"]]
+    fit, origin = records_of(model)
+    stores = [Path(each) for each in given.stores or origin.codes]
     command, names = f"featx report {printable(str(path))}", printable(", ".join(map(str, stores)))
-    commands = model_commands(path, model)
-    table = given.labels or model.provenance["settings"]["labels"]
+    commands = model_commands(path, model.recipe, fit, origin)
+    stored = origin.settings.labels
+    table = given.labels or (None if stored is None else str(stored))
     missing = [str(each) for each in stores if not each.is_file()]
     if missing:
         message = (
@@ -83,9 +81,15 @@ def _image_results(
         )
         raise ModelError(message)
     # What the fit chose is a setting now, so nothing is searched.
-    chosen = {name: model.summary[key] for name, key in _CHOSEN.items()}
-    settings = model.provenance["settings"] | chosen | {"labels": table, "repeats": 1}
-    job = prepare_fit(stores, **settings, baselines=False, partial=True)
+    chosen = {name: getattr(fit, key) for name, key in _CHOSEN.items()}
+    given_now = {
+        "codes": stores,
+        "labels": table,
+        "repeats": 1,
+        "baselines": False,
+        "partial": True,
+    }
+    job = prepare_fit(**{**vars(origin.settings), **chosen, **given_now})
     model.check_recipe(job.joined.recipe, names)
     model.open_codes(stores)
     results = predict_scored(job, model)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from featx.documents import FieldError
 from featx.errors import ModelError, OptionError
 from featx.report.contents import Contents
 from featx.report.gathering.finetunings import finetuning_contents
@@ -67,9 +68,9 @@ def gather(settings: ReportSettings) -> Contents:
         if kind == "model":
             return model_contents(path, settings)
         return sweep_contents(path) if kind == "sweep" else finetuning_contents(path)
-    except (LookupError, TypeError, AttributeError) as error:
+    except FieldError as error:
         message = (
-            f"{name} lacks values that a report needs ({error!r}): another version of featx wrote "
-            f"it, or it was changed. Make it again: featx {_VERBS[kind]} --overwrite"
+            f"{name} does not hold what a report needs: {printable(error)}. It was changed, or "
+            f"another version of featx wrote it. Make it again: featx {_VERBS[kind]} --overwrite"
         )
         raise ModelError(message) from error

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from featx.errors import ModelError
 from featx.fitting import prepare_fit
+from featx.provenance import Provenance
 from featx.report.contents import Contents, ImageResults, Missing, or_missing
 from featx.report.gathering.descriptions import recipe_facts, sweep_lead
 from featx.report.gathering.image_results import NO_IMAGES, predict_held_out
@@ -67,4 +68,4 @@ def _image_results(
         "again."
     )
     results = dataclasses.replace(results, note=note if abs(accuracy - expected) > 1e-9 else "")
-    return results, recipe_facts(job.joined.recipe, job.joined.provenance)
+    return results, recipe_facts(job.joined.recipe, Provenance.from_facts(job.joined.provenance))

@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featx.errors import FitError, OptionError, RecipeMismatchError
+from featx.documents import FieldError, conform
+from featx.errors import FitError, ModelError, OptionError, RecipeMismatchError
 from featx.extraction import ExtractionJob, prepare_extraction
 from featx.extraction.settings import DeviceSettings, ImageSettings
 from featx.finetuning.settings import hidden_sizes
 from featx.fitting import Model, load_model
 from featx.layers import find_layer
 from featx.outputs import made_folder
+from featx.provenance import Provenance
 from featx.recipe import Recipe, size_text
 from featx.signatures import takes_fields_of, values_of
 from featx.store import open_store
+from featx.text import printable
+from featx.workflows.finetuning.results import ProbeSettings
 from featx.workflows.finetuning.settings import FinetuneProgress, FinetuneSettings
 from featx.workflows.heads import head_of
 
@@ -147,15 +151,24 @@ def _network_and_probe(
         raise OptionError(message)
     head_of(model)  # raises if the classifier cannot be a head
     _check_views(model.recipe)
-    recipe, facts, extraction = model.recipe, model.summary, model.provenance["extraction"]
+    recipe, names = model.recipe, {"classifier": "clf", "parameters": "settings"}
+    try:
+        made = Provenance.from_facts(model.provenance.get("extraction"))
+        facts = {names.get(name, name): value for name, value in model.summary.items()}
+        probe = vars(conform(ProbeSettings, facts))
+    except FieldError as error:
+        message = (
+            f"The model does not record how it was made: {printable(error)}. It was changed, or "
+            "another version of featx saved it. Fit it again: featx fit --overwrite"
+        )
+        raise ModelError(message) from error
     network = {
         "layer": recipe.layers[0],
-        "weights": extraction["weights"],
-        "rename": extraction.get("rename"),
+        "weights": made.weights or _DEFAULTS["weights"],
+        "rename": made.rename,
         **{name: getattr(recipe, name) for name in _IN_RECIPE},
     }
-    names = {"clf": "classifier", "normalise": "normalise", "settings": "parameters"}
-    return network, {name: facts[key] for name, key in names.items()}, model
+    return network, probe, model
 
 
 def _completed(

@@ -23,6 +23,7 @@ from featx.text import printable
 __all__ = [
     "COMPARED",
     "Finetuned",
+    "ProbeSettings",
     "RunRecord",
     "finetuned_from",
     "read_finetuned",

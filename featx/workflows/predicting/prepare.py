@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.codes.joining import JoinedStores, join_stores
+from featx.documents import FieldError
 from featx.errors import (
     ImagesError,
     ModelError,
@@ -27,6 +28,7 @@ from featx.hdf5 import is_hdf5
 from featx.images import File, ImageRecord, Listing, Url, as_file, as_folder, list_images
 from featx.network import WeightsSource, check_device, find_weights
 from featx.outputs import check_output
+from featx.provenance import Provenance
 from featx.recipe import Recipe
 from featx.signatures import takes_fields_of
 from featx.store import open_store
@@ -36,6 +38,11 @@ from featx.workflows.predicting.tables import WRITERS
 from featx.workflows.settings import Inputs, ModelSettings, PredictionSettings, Progress
 
 __all__ = ["PredictionJob", "listed", "prepare_job", "prepare_prediction"]
+
+_NO_WEIGHTS = (
+    "The model does not record the weights that its codes were extracted with, so the file was "
+    "changed. Fit it again: featx fit --overwrite"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -275,14 +282,12 @@ def _records(inputs: Sequence[File], labelled: bool) -> Iterator[ImageRecord]:
 def _source(model: Model, weights: str | None) -> WeightsSource:
     """Find the weights that the codes were extracted with, with the same renamed layers."""
     try:
-        extraction = model.provenance["extraction"]
-        spec, rename = weights or str(extraction["weights"]), extraction.get("rename")
-    except (AttributeError, LookupError, TypeError) as error:
-        message = (
-            "The model does not record the weights that its codes were extracted with, so the file "
-            "was changed. Fit it again: featx fit --overwrite"
-        )
-        raise ModelError(message) from error
+        made = Provenance.from_facts(model.provenance.get("extraction"))
+    except FieldError as error:
+        raise ModelError(_NO_WEIGHTS) from error
+    spec, rename = weights or made.weights, made.rename
+    if spec is None:
+        raise ModelError(_NO_WEIGHTS)
     try:
         source = find_weights(spec, model.recipe.layers, rename=rename)
     except (WeightsError, OptionError) as error:

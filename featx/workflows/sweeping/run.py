@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.cluster import Cluster
+from featx.documents import FieldError, conform, read_json
 from featx.errors import FitError, StoreError
 from featx.extraction import run_extractions
 from featx.fitting import FitJob, prepare_fit, run_fit
@@ -89,14 +90,19 @@ def run_sweep(job: SweepJob, *, cluster: Cluster | None = None) -> Sweep:
     return found
 
 
+def known_seconds(passes: Path) -> dict[str, float]:
+    """Return seconds per image by size, of the passes of earlier runs."""
+    with contextlib.suppress(OSError, FieldError):
+        return conform(dict[str, float], read_json(passes))
+    return {}
+
+
 def _extract(
     job: SweepJob, deadline: float, cluster: Cluster | None
 ) -> dict[tuple[int, int], float | None]:
     """Fill the stores, and return seconds per image by size; None if not known."""
     passes = job.folder / "passes.json"
-    known: dict[str, float] = {}
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(passes.read_text())
+    known = known_seconds(passes)
     seconds: dict[tuple[int, int], float | None] = {}
     for size in job.sizes:
         if seconds and time.perf_counter() > deadline:
