@@ -76,7 +76,7 @@ class FitRecord:
 
 @dataclass(frozen=True)
 class FitOrigin:
-    """What a model was fitted on, and with which settings of `featx.fit`."""
+    """The codes that a model was fitted on, and the settings of `featx.fit`."""
 
     extraction: Provenance
     codes: tuple[str, ...]

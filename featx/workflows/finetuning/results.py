@@ -86,7 +86,7 @@ class ProbeSettings:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a resumed run must share with the earlier one, as far as it is read again.
+    """The part of the identity of a run that is read again.
 
     Parameters
     ----------
