@@ -178,8 +178,9 @@ def read_image(
             reason = too_many_pixels(image.size, max_pixels) or _too_long(image.size)
             if reason:
                 raise ImageError(reason)
-            samples = samples_of(image, data) if grey.name == "tags" else None
             is_jpeg = image.format == "JPEG"
+            by_tags = grey.name == "tags" and not is_jpeg
+            samples = samples_of(image, data) if by_tags else None
             if not is_jpeg:
                 _load(image, data)  # a PNG may have its EXIF after the pixels
             turn = _turn(image)

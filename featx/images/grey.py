@@ -112,8 +112,6 @@ def samples_of(image: Any, data: bytes = b"") -> Samples | None:
     Samples or None
         None for 8 bits or fewer, which need no rule.
     """
-    if image.format == "JPEG":
-        return None
     if image.format == "TIFF":
         return _of_tiff(image)
     if image.format == "PPM" and image.mode != "F":

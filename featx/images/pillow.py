@@ -18,6 +18,7 @@ shared. In the copy:
 
 import importlib
 import importlib.util
+import io
 import logging
 import sys
 import threading
@@ -34,7 +35,15 @@ from PIL import Image
 from featx.errors import ImageError
 from featx.images.heic import HeicImage, can_decode_heic, is_heic
 
-__all__ = ["FORMATS", "as_pillow_image", "limited_pixels", "pillow_classes", "too_many_pixels"]
+__all__ = [
+    "FORMATS",
+    "as_pillow_image",
+    "limited_pixels",
+    "other_pillow_classes",
+    "pillow_classes",
+    "tiff_tags",
+    "too_many_pixels",
+]
 
 #: Formats that are decoded, in the order in which they are tried, and Pillow's module of each.
 FORMATS = {
@@ -94,6 +103,27 @@ def pillow_classes() -> Mapping[str, tuple[Any, Any]]:
         return _loaded()
 
 
+def other_pillow_classes() -> Mapping[str, tuple[Any, Any]]:
+    """Return Pillow's classes of all its formats, to name the format of an unsupported file."""
+    pillow_classes()
+    with _loading:
+        image: Any = sys.modules[f"{_NAME}.Image"]
+        image.init()
+        _silence()
+        return dict(image.OPEN)
+
+
+def tiff_tags(data: bytes) -> Any:
+    """Return the tags of the first image of a TIFF, as far as they can be read."""
+    pillow_classes()
+    plugin: Any = sys.modules[f"{_NAME}.TiffImagePlugin"]
+    tags = plugin.ImageFileDirectory_v2(data[:16] if data[2:3] == b"+" else data[:8])
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
+
+
 def as_pillow_image(image: Any) -> Image.Image:
     """Return a decoded image of the copy as a `PIL.Image.Image`, with the same memory."""
     if isinstance(image, Image.Image):
@@ -139,13 +169,18 @@ def _set_switches(image: Any) -> None:
     png: Any = sys.modules[f"{_NAME}.PngImagePlugin"]
     png.MAX_TEXT_MEMORY = _ALL_TEXTS
     png._safe_zlib_decompress = lambda data: zlib.decompressobj().decompress(data, _ONE_TEXT)
+    log = logging.getLogger(_NAME)
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
+    _silence()
+
+
+def _silence() -> None:
+    """Drop the warnings of the modules that are loaded."""
     silent = SimpleNamespace(warn=lambda *_, **__: None)
     for name, module in list(sys.modules.items()):
         if name.startswith(f"{_NAME}.") and hasattr(module, "warnings"):
             vars(module)["warnings"] = silent
-    log = logging.getLogger(_NAME)
-    log.addHandler(logging.NullHandler())
-    log.propagate = False
 
 
 def _check_pixels(shape: tuple[int, int], **_: object) -> None:

@@ -16,9 +16,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from PIL import Image, TiffImagePlugin
-
 from featx.images.heic import INSTALL_HEIC
+from featx.images.pillow import other_pillow_classes, tiff_tags
 
 __all__ = ["TRUNCATED", "ZEROS", "damage", "stranger"]
 
@@ -71,7 +70,8 @@ _NOT_OPENED, _NOT_ACCEPTED = {"TGA", "MPEG"}, {"TGA", "MPEG", "CUR", "XBM", "GBR
 # Phrases of decoders for files that are sound, but of a kind that they do not read.
 _UNSUPPORTED = re.compile(
     r"unsupported|not (yet )?(supported|implemented|configured)|unknown pixel mode|unimplemented"
-    r"|unable to determine \w+ image mode|cannot handle|can ?not decode",
+    r"|unable to determine \w+ image mode|cannot handle|can ?not decode"
+    r"|unknown \w+ (mode|map depth)",
     re.IGNORECASE,
 )
 
@@ -140,7 +140,8 @@ def damage(error: Exception, data: bytes, name: str, lines: Sequence[str] = ()) 
         kind = re.sub(rf"^unsupported ({name} )?", "", text, flags=re.IGNORECASE)
         return f"unsupported {name}: {kind}: {_SAVE_AS}"
     # libtiff says "not enough data" of wrong bytes too.
-    says_so = isinstance(error, EOFError) or (not lines and _TRUNCATED.search(text))
+    ended = isinstance(error, EOFError) or isinstance(error.__cause__, EOFError)
+    says_so = ended or (not lines and _TRUNCATED.search(text))
     zeros = name not in {"BMP", "TIFF"} and data.endswith(bytes(64))
     if says_so or zeros or _ends_early(data, name):
         return ZEROS if data.endswith(bytes(64)) else TRUNCATED
@@ -154,11 +155,11 @@ def _other_format(data: bytes) -> str | None:
 
     Formats that open the header come first, since the first bytes alone say little.
     """
-    Image.init()
-    for name, (factory, _) in Image.OPEN.items():
+    formats = other_pillow_classes()
+    for name, (factory, _) in formats.items():
         if name not in _NOT_OPENED and _succeeds(factory, io.BytesIO(data)):
             return name
-    for name, (_, accept) in Image.OPEN.items():
+    for name, (_, accept) in formats.items():
         if name not in _NOT_ACCEPTED and accept and _succeeds(accept, data[:16]):
             return name
     return None
@@ -170,7 +171,7 @@ def _succeeds(function: Callable[..., Any], argument: object) -> bool:
         result = function(argument)
     except Exception:
         return False
-    return result is True or isinstance(result, Image.Image)
+    return bool(result) and not isinstance(result, str)
 
 
 def _ends_early(data: bytes, name: str) -> bool:
@@ -201,15 +202,6 @@ def _boxes_end_early(data: bytes) -> bool:
     return at != len(data)
 
 
-def _tags(data: bytes) -> Any:
-    """Return the tags of the first image of a TIFF, as far as they can be read."""
-    tags: Any = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if data[2:3] == b"+" else data[:8])
-    file = io.BytesIO(data)
-    file.seek(tags.next)
-    tags.load(file)
-    return tags
-
-
 def _tiff_ends_early(data: bytes) -> bool:
     """Return whether the directory of a TIFF, or a part of its pixels, is outside of the file."""
     order = "little" if data[:2] == b"II" else "big"
@@ -220,7 +212,7 @@ def _tiff_ends_early(data: bytes) -> bool:
     if start + 2 + 12 * n_tags > len(data):
         return True
     try:
-        tags = _tags(data)
+        tags = tiff_tags(data)
         starts = tags.get(273) or tags.get(324) or ()
         lengths = tags.get(279) or tags.get(325) or ()
         return any(first + n > len(data) for first, n in zip(starts, lengths, strict=False))
@@ -231,7 +223,7 @@ def _tiff_ends_early(data: bytes) -> bool:
 def _unsupported_tiff(data: bytes) -> str:
     """Say which kind of pixels a TIFF has."""
     try:
-        tags = _tags(data)
+        tags = tiff_tags(data)
         bits = tags.get(258, (1,))
         colours = _PHOTOMETRIC.get(tags.get(262), f"photometric {tags.get(262)}")
         samples = _SAMPLES.get(tags.get(339, (1,))[0], "unknown")

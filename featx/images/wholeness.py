@@ -231,7 +231,9 @@ def _lacks_rows(image: Image.Image, data: bytes) -> bool:
     width, height = image.size
     interlaced = data[28] != 0
     last = height - 1 - (height % 2 if interlaced and height > 1 else 0)
-    if any(_bands(image.crop((0, last, width, last + 1)).getextrema())):
+    # `Image.crop` applies Pillow's own limit of pixels.
+    row = image._new(image.im.crop((0, last, width, last + 1)))
+    if any(_bands(row.getextrema())):
         return False
     bits = data[24] * _CHANNELS.get(data[25], 1)
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
