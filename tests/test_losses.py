@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -366,6 +367,29 @@ def test_a_class_folder_that_is_not_mounted_is_refused(folder):
         job_in(folder)
 
 
+def test_a_folder_that_cannot_be_read_ends_the_run(folder, monkeypatch):
+    """A class folder without permission is an error, not a shorter list, and not a loss."""
+    run(job_in(folder, overwrite=True))
+    before, real = (folder / "codes.h5").read_bytes(), os.scandir
+
+    def scandir(path):
+        if Path(path) == folder / "data/train/red":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for prune in (False, True):
+        with pytest.raises(ImagesError, match="train/red"):
+            job_in(folder, prune=prune)
+    assert (folder / "codes.h5").read_bytes() == before
+
+
+def test_a_job_is_shown_in_a_few_lines(folder):
+    """The text of a job has its facts, not its images."""
+    assert len(repr(listed(folder))) < 3000
+    assert "train/red" not in repr(listed(folder))
+
+
 def test_moved_images_and_failed_ones_need_no_flag(folder):
     """An image under a new name is kept by its bytes; a row that failed has no code to lose."""
     file = folder / "data/val/red/1.png"
@@ -438,12 +462,24 @@ def test_other_verbs_do_not_remove_codes_either(folder):
         prepare = partial(verb, folder / "data", output=folder / name, **settings)
         for job in extractions(prepare()):
             run(job)
+        with lost(folder / "data/train/red/0.png"):
+            assert len([note for note in prepare().notes if "1 image" in note]) == 1
         (folder / name / "split.csv").touch()
         (folder / "data/train/red/0.png").rename(folder / "away.png")
         with pytest.raises(ExistsError, match=r"1 image .*--prune"):
             prepare()
         assert [job.remaining.n_dropped for job in extractions(prepare(prune=True))] == [1]
         (folder / "away.png").rename(folder / "data/train/red/0.png")
+
+
+@contextmanager
+def lost(path):
+    """Replace a file by a link that leads nowhere."""
+    path.rename(path.with_suffix(".away"))
+    path.symlink_to("nowhere")
+    yield
+    path.unlink()
+    path.with_suffix(".away").rename(path)
 
 
 def extractions(job):

@@ -193,7 +193,7 @@ def _say_job(job: "ExtractionJob", *, quiet: bool) -> None:
         counts.append(counted(len(groups), "group"))
     found = f"{counted(len(records), 'image')} in {as_typed(job.listing.root)}"
     say(f"{found} ({', '.join(counts)})", quiet=quiet)
-    say_notes((*job.listing.notes, *rest.notes), quiet=quiet)
+    say_notes(job.notes, quiet=quiet)
     for name in recipe.layers:
         shape = recipe.code_shape(name)
         positions = f"{'x'.join(map(str, shape))} = " if len(shape) > 1 else ""

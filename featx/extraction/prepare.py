@@ -96,6 +96,11 @@ class ExtractionJob:
         return [record.file for record in self.listing.records]
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes for the user: images that were left out, or cannot be read now."""
+        return (*self.listing.notes, *self.remaining.notes)
+
+    @property
     def n_to_compute(self) -> int:
         """Number of images that go through the network."""
         return len(self.remaining.rows) + len(self.remaining.extended)

@@ -217,7 +217,7 @@ def _result(job: ExtractionJob, pace: Pace, seconds: float) -> Extraction:
         seconds=seconds,
         images_per_second=job.n_to_compute / seconds,
         timings=pace.timings(seconds),
-        notes=(*job.listing.notes, *job.remaining.notes),
+        notes=job.notes,
     )
 
 

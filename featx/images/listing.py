@@ -22,7 +22,7 @@ import dataclasses
 import os
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from featx.errors import ImageError, ImagesError, OptionError
@@ -79,7 +79,7 @@ class Listing:
     """
 
     root: File
-    records: tuple[ImageRecord, ...]
+    records: tuple[ImageRecord, ...] = field(repr=False)
     notes: tuple[str, ...] = ()
 
 

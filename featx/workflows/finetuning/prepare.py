@@ -126,6 +126,7 @@ def prepare_finetune(settings: FinetuneSettings) -> FinetuneJob:
             (folder / name).unlink(missing_ok=True)
     fitted_before = frozenset() if model is None else frozenset(model.fitted_on)
     progress = settings.progress or FinetuneProgress()
+    notes = (*notes, *extraction.notes)
     return FinetuneJob(settings, extraction, probe, fitted_before, notes, progress)
 
 

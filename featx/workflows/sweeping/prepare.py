@@ -150,7 +150,7 @@ def prepare_sweep(settings: SweepSettings) -> SweepJob:
         extractions=extractions,
         candidates=tuple(sorted(candidates, key=cost)),
         folder=folder,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
         progress=settings.progress,
     )
 
@@ -204,6 +204,7 @@ def _extractions(
             )
             continue
         found[pool] = job
+        notes += job.notes
     if not found:
         message = f"{' '.join(notes)} Nothing is left to try. Use a larger --size."
         raise OptionError(message)
