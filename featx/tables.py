@@ -42,6 +42,7 @@ SPLIT_NAMES = {
 _ROLES = ("label", "split", "group")
 _UNUSUAL = ("filename", "image", "file")  # names of columns of paths, accepted with a note
 _MISSING = {"NoneType", "NAType", "NaTType"}  # types of None, pandas.NA and pandas.NaT
+_MANY_ROWS = 1_000_000  # any memory has them
 _COLUMNS_SHOWN = 20  # an exported store has a column for each feature
 # The first line of some files from Excel names the delimiter.
 _SEP_LINE = re.compile(r'"?sep=([,;\t])"?[ \t]*(?:\r?\n|\r|$)', re.IGNORECASE)
@@ -374,16 +375,35 @@ def _from_parquet(file: Path, table: Table) -> Table:
         with file.open("rb") as stream:
             try:
                 # Not read_table, which adds columns for folders called NAME=VALUE.
-                parquet = pq.ParquetFile(stream)
+                try:
+                    # As a dictionary, a text that many rows share is in memory once.
+                    parquet = pq.ParquetFile(stream, read_dictionary=[column] if column else None)
+                except KeyError:  # a column of lists or of objects
+                    parquet = pq.ParquetFile(stream)
+                n_rows, n_bytes = parquet.metadata.num_rows, os.fstat(stream.fileno()).st_size
+                if n_rows > max(_MANY_ROWS, n_bytes):
+                    table.refuse(f" claims {n_rows:,} rows, but has only {n_bytes:,} bytes.")
                 if column is None:
                     return list(parquet.schema_arrow.names)
-                return list(parquet.read(columns=[column]).column(0).to_pylist())
-            except (pa.ArrowException, OSError) as error:
+                return list(_values(parquet.read(columns=[column]).column(0)))
+            except FeatxError:
+                raise
+            except (pa.ArrowException, OSError, ValueError) as error:
                 if (reason := system_error(error)) is not None:
                     table.refuse(f" cannot be read: {reason}. Fix the cause and try again.")
                 table.refuse(" is damaged, or is not Parquet. Save it again, or save it as CSV.")
 
     return _from_columns(table, read(), read)
+
+
+def _values(column: Any) -> Iterator[Any]:
+    """Yield the values of a column of Arrow; equal texts of a dictionary are one object."""
+    for chunk in column.chunks:
+        if not hasattr(chunk, "dictionary"):
+            yield from chunk.to_pylist()
+            continue
+        texts = chunk.dictionary.to_pylist()
+        yield from (None if i is None else texts[i] for i in chunk.indices.to_pylist())
 
 
 def _from_columns(table: Table, names: Iterable[Any], column: Callable[[Any], Any]) -> Table:

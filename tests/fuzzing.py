@@ -168,6 +168,24 @@ def labels(path: str, table: str) -> dict:
     return {}
 
 
+def image(path: str) -> dict:
+    """Decode an image in several ways; a reason is as good as an image."""
+    from featx.errors import ImageError
+    from featx.images import read_image
+
+    found = []
+    for size, resize, scales in (((32, 32), "squash", ()), ((48, 32), "crop", (32, 64))):
+        try:
+            decoded = read_image(Path(path), size, resize, scales=scales)
+        except ImageError as error:
+            found.append(str(error).strip() or "no reason")
+        else:
+            assert decoded.views[0].shape[2] == 3
+            assert len(decoded.sha256) == 64
+            found.append("")
+    return {"reasons": found}
+
+
 def page(source: str, output: str) -> dict:
     """Write a page about the results of a verb."""
     from featx.report import write_report
