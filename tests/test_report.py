@@ -212,6 +212,15 @@ def test_missing_codes_are_named_with_a_command(with_splits, tmp_path):
     assert isinstance(there.image_results, ImageResults)
 
 
+@pytest.mark.parametrize("name", ["codes", "labels"])
+def test_what_the_user_names_is_used_or_an_error(with_splits, tmp_path, name):
+    """Codes or labels that do not exist, or are something else, leave no page."""
+    (tmp_path / "other.h5").write_text("no store")
+    for value in ("nope", "other.h5"):
+        with pytest.raises(ModelError, match=value):
+            prepare_report(with_splits, tmp_path / "page.html", **{name: tmp_path / value})
+
+
 def test_the_table_of_labels_is_used_or_named(tmp_path, make_store):
     store = hostile_store(tmp_path / "codes.h5", make_store, paths=[f"{k}.png" for k in range(48)])
     rows = [f"{k}.png,{'ab'[k % 2]},{'train' if k < 30 else 'val'}" for k in range(48)]

@@ -4,7 +4,6 @@ An error that featx raises on purpose is one message on stderr, with exit code 1
 line that cannot be read exits with code 2.
 """
 
-import io
 import logging
 import os
 import sys
@@ -29,6 +28,7 @@ from featx.cli import (
 )
 from featx.cli.console import say
 from featx.cli.parsing import flat
+from featx.cli.streams import flushed_stdout, open_standard_streams
 from featx.cli.version import version_lines
 from featx.errors import FeatxError
 from featx.text import escaped
@@ -58,17 +58,16 @@ def main() -> None:
     """Run the command line and exit."""
     # TensorFlow's C++ code reads this when it is first imported; the user's own value is kept.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A label or a path that the terminal cannot show must not stop the run.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    open_standard_streams()
     notes = logging.StreamHandler()
     notes.setFormatter(_Notes())
     # featx reports lost connections in its own errors, so Dask's messages are not shown.
     notes.addFilter(lambda record: not record.name.startswith("distributed"))
     logging.basicConfig(handlers=[notes], level=logging.WARNING)
     try:
-        # See https://no-color.org; rich follows it by itself.
-        app(color=False if os.environ.get("NO_COLOR") else None)
+        with flushed_stdout():
+            # See https://no-color.org; rich follows it by itself.
+            app(color=False if os.environ.get("NO_COLOR") else None)
     except FeatxError as error:
         say(f"error: {error}", quiet=False)
         sys.exit(1)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +47,13 @@ def show(text: object = "") -> None:
 
 
 def say(text: str, *, quiet: bool) -> None:
-    """Print a line on stderr, unless `quiet`, with control characters of names escaped."""
+    """Print a line on stderr, unless `quiet`, with control characters of names escaped.
+
+    A run does not end because its progress cannot be printed, such as on a closed terminal.
+    """
     if not quiet:
-        print(escaped(text), file=sys.stderr)
+        with suppress(OSError):
+            print(escaped(text), file=sys.stderr)
 
 
 def say_notes(notes: Iterable[str], *, quiet: bool) -> None:
@@ -229,7 +233,8 @@ def _lines(what: str) -> Callable[[int, int], None]:
 
 @contextmanager
 def _native_stderr_kept_back() -> Iterator[None]:
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
         saved = os.dup(2)
         os.dup2(kept.fileno(), 2)

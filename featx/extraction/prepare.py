@@ -145,7 +145,8 @@ def prepare_extraction(settings: ExtractionSettings) -> ExtractionJob:
             "only one of them."
         )
         raise OptionError(message)
-    output = check_output(settings.output, overwrite=True)  # an existing store may be resumed
+    # An existing store may be resumed.
+    output = check_output(settings.output, overwrite=True, suffixes=(".h5", ".hdf5"))
     existing = find_existing(output, ignored=settings.overwrite)
     if settings.grey is None and settings.white is None:
         recipe = dataclasses.replace(recipe, grey=existing.grey)

@@ -26,10 +26,19 @@ _CHOSEN = {"clf": "classifier", "normalise": "normalise", "solver": "solver"}
 
 
 def model_contents(path: Path, settings: ReportSettings) -> Contents:
-    """Return the contents of a page about a model."""
+    """Return the contents of a page about a model.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be read, or the codes or labels in the settings cannot be used.
+    """
     model = load_model(path, trust=settings.trust)
     fit, origin = records_of(model)
     evaluation = or_few_scores(Evaluation.from_dict(model.summary))
+    found = or_missing(NO_IMAGES, lambda: _image_results(path, model, evaluation, settings))
+    if isinstance(found, Missing) and (settings.stores or settings.labels):
+        raise ModelError(found.text)  # what the user names is used, or it is an error
     return Contents(
         kind="model",
         name=printable(str(path)),
@@ -38,9 +47,7 @@ def model_contents(path: Path, settings: ReportSettings) -> Contents:
         bars=_bars(fit),
         scored_on=scored_images(fit),
         evaluation=evaluation,
-        image_results=or_missing(
-            NO_IMAGES, lambda: _image_results(path, model, evaluation, settings)
-        ),
+        image_results=found,
         notes=tuple(map(printable, fit.notes)),
         commands=model_commands(path, model.recipe, fit, origin),
         model=model,
