@@ -5,6 +5,7 @@ each. They need the same version of featx and access to the same files.
 """
 
 import contextlib
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import joblib
 
 from featx.errors import OptionError
+from featx.text import printable, quoted, system_error
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Cluster", "connect"]
 
 _SECONDS_TO_CONNECT = 30
+_MOST_WORKERS_PER_PROCESSOR = 16
+_MOST_SCHEDULER_BYTES = 10_000_000
 Found = TypeVar("Found")
 
 
@@ -147,6 +151,10 @@ def connect(name: str, on_change: Callable[[str], None] | None = None) -> Iterat
             "or file:PATH for the file of a scheduler."
         )
         raise OptionError(message)
+    if is_here:
+        _check_number(kind, int(rest))
+    elif kind == "file":
+        _check_scheduler_file(Path(rest))
     try:
         from distributed import Client
     except ImportError as error:
@@ -171,6 +179,41 @@ def connect(name: str, on_change: Callable[[str], None] | None = None) -> Iterat
         opened.enter_context(_closed_if_lost(client))
         client.forward_logging("featx", logging.WARNING)
         yield Cluster(client, name, on_change)
+
+
+def _check_number(kind: str, n_workers: int) -> None:
+    """Refuse more workers than a machine can start."""
+    most = _MOST_WORKERS_PER_PROCESSOR * joblib.cpu_count()
+    if n_workers > most:
+        message = (
+            f"--cluster {kind}:{n_workers} would start {n_workers:,} processes on "
+            f"{joblib.cpu_count()} processors. Use at most {kind}:{most}."
+        )
+        raise OptionError(message)
+
+
+def _check_scheduler_file(path: Path) -> None:
+    """Refuse a file that does not name a scheduler; Dask would wait for it."""
+    try:
+        if not path.is_file():
+            message = (
+                f"The scheduler file {quoted(path)} does not exist, or is not a regular file. "
+                f"Start a scheduler first: dask scheduler --scheduler-file {printable(path)}"
+            )
+            raise OptionError(message)
+        found = json.loads(path.read_bytes()[:_MOST_SCHEDULER_BYTES])
+        address = found.get("address") if isinstance(found, dict) else None
+        reason = "" if isinstance(address, str) else "it has no address"
+    except (OSError, RecursionError, UnicodeDecodeError) as error:
+        reason = system_error(error) or str(error)
+    except json.JSONDecodeError as error:
+        reason = f"it is not JSON ({error})"
+    if reason:
+        message = (
+            f"The scheduler file {quoted(path)} cannot be used: {reason}. Start a scheduler "
+            f"again: dask scheduler --scheduler-file {printable(path)}"
+        )
+        raise OptionError(message)
 
 
 @contextlib.contextmanager
