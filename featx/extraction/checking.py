@@ -216,10 +216,10 @@ def _listed_again(
         return None, (f"New images were not searched for. {error}",)
 
 
-def _arguments(provenance: Mapping[str, Any], root: Path | str | None) -> dict[str, str]:
+def _arguments(provenance: Mapping[str, Any], root: Path | str | None) -> dict[str, Any]:
     """Return the arguments of `list_images` in a provenance, which anybody may have written."""
     found = provenance.get("listing")
-    given: dict[str, str] = {}
+    given: dict[str, Any] = {}
     if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
         given = {name: value for name, value in found.items() if name in _ARGUMENTS}
     if root is not None:
