@@ -131,9 +131,14 @@ def test_the_forecast_is_what_the_same_command_does(folder):
     settings = {"images": None, "manifest": table, "path_column": "name", "group": "red/(.)"}
     run(job_in(folder, overwrite=True, **settings))
     a_new_image(folder / "data/train/red/3.png")
+    with h5py.File(folder / "codes.h5", "r+") as file:  # an update in place keeps these
+        file["summary"] = "of another program"
     before = featx.check_store(folder / "codes.h5")
+    assert before.resume.refusal == ""
     assert before.not_in_store == ()  # the images of other classes are not in the table
     assert forecast(before) == (5, 1, 0)
+    with h5py.File(folder / "codes.h5", "r+") as file:
+        del file["summary"]
     with table.open("a") as file:
         file.write("data/val/red/0.png,r\ndata/val/red/1.png,r\n")
     found = featx.check_store(folder / "codes.h5")
@@ -166,7 +171,9 @@ def test_a_table_in_memory_cannot_be_listed_again(folder):
 BOTH = {"images": "a", "manifest": "b"}
 
 
-@pytest.mark.parametrize("listing", [None, 5, [], {}, {"images": 5}, {"other": "x"}, BOTH])
+@pytest.mark.parametrize(
+    "listing", [None, 5, [], {}, {"images": 5}, {"other": "x"}, {"group": "("}, BOTH]
+)
 def test_a_provenance_may_hold_anything(folder, listing):
     """The listing of a store may be missing, as in 0.1, or of another type."""
     with h5py.File(folder / "codes.h5", "r+") as file:

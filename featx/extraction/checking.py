@@ -34,7 +34,8 @@ from featx.text import counted
 __all__ = ["ResumeForecast", "StoreCheck", "check_store"]
 
 _NOT_FETCHED = FileDigest(reason="on a server, and was not fetched")
-_ARGUMENTS = {"images", "manifest", "path_column", "group"}
+# Without --group: matching a stranger's regular expression may take forever.
+_ARGUMENTS = {"images", "manifest", "path_column"}
 
 
 @dataclass(frozen=True)
@@ -253,13 +254,16 @@ def _forecast(store: Store, listing: Listing, digests: _Digests) -> ResumeForeca
     """Return what an extraction of these images with the settings of the store would do."""
     files = [record.file for record in listing.records]
     digests.read(files)
+    groups = dict(zip(store.images.path, store.images.group, strict=True))
+    columns = columns_of(listing)
+    columns["group"] = [groups.get(each.path, each.group) for each in listing.records]
     refusal = ""
     for prune in (False, True):
         try:
             work = remaining_work(
                 find_existing(store.path),
                 store.recipe,
-                columns_of(listing),
+                columns,
                 files,
                 store.provenance.get("max_pixels", 0),
                 prune=prune,

@@ -182,7 +182,7 @@ def prepare_extraction(settings: ExtractionSettings) -> ExtractionJob:
 
 def _listed_by(settings: ImageSettings, listing: Listing) -> dict[str, str]:
     """Return arguments of `list_images` that list the same images from any folder."""
-    given = {"path_column": settings.path_column, "group": settings.group}
+    given = {"path_column": settings.path_column}
     if settings.manifest is None:
         images = as_file(settings.images or "data")
         given["images"] = str((images if isinstance(images, Path) else listing.root).absolute())
