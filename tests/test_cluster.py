@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +12,7 @@ import time
 from functools import partial
 
 import numpy as np
+import psutil
 import pytest
 
 import featx
@@ -19,7 +22,9 @@ from featx.errors import ClusterError, OptionError, StoreError
 from featx.extraction import executors, prepare_extraction, run_extraction
 from featx.store import Status, open_store
 
-pytest.importorskip("distributed", reason="no cluster: pip install 'featx[cluster]'")
+distributed = pytest.importorskip("distributed", reason="no cluster: pip install 'featx[cluster]'")
+dask = pytest.importorskip("dask")
+Security = distributed.Security
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -227,7 +232,83 @@ def test_a_scheduler_that_does_not_answer_is_an_error(monkeypatch):
         pass
 
 
+def test_the_package_of_the_keys_is_named(monkeypatch):
+    """Without it, no workers are started on this machine."""
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with (
+        pytest.raises(OptionError, match=r"cryptography.*pip install 'featx\[cluster\]'"),
+        connect("local:1"),
+    ):
+        pass
+
+
 # Workers in other processes.
+
+
+def listeners():
+    """Return the addresses on which this process and its children wait for connections."""
+    me = psutil.Process()
+    return [
+        each.laddr
+        for process in (me, *me.children(recursive=True))
+        for each in process.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["local:1", "gpus:1"])
+def test_nobody_else_runs_code_on_the_workers_of_this_machine(name):
+    """All of Dask's ports need the key of this run, and no port is open to other machines."""
+    before = set(listeners())
+    with connect(name) as cluster:
+        cluster.client.wait_for_workers(1, timeout=60)
+        nanny = cluster.client.run(lambda dask_worker: dask_worker.nanny)
+        addresses = [cluster.client.scheduler.address, *cluster.workers, *nanny.values()]
+        ports = {int(each.rpartition(":")[2]) for each in addresses}
+        assert all(each.startswith("tls://127.0.0.1:") for each in addresses)
+        found = set(listeners()) - before
+        assert {each.ip for each in found} == {"127.0.0.1"}
+        others = {each.port for each in found} - ports
+        for port in ports:
+            for security in (Security(), Security.temporary()):
+                kind = "tls" if security.tls_client_cert else "tcp"
+                with pytest.raises((OSError, TypeError)):
+                    distributed.Client(
+                        f"{kind}://127.0.0.1:{port}", security=security, timeout=2
+                    ).close()
+        for port in others:  # the pages of the dashboard
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as page:
+                page.sendall(b"GET /nothing HTTP/1.0\r\n\r\n")
+                assert page.recv(100).startswith(b"HTTP/1.")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["argument", "configuration"])
+def test_a_scheduler_with_tls_takes_the_users_own_keys(tmp_path, monkeypatch, how):
+    """The keys are an argument in Python, or those of Dask's configuration."""
+    own = Security.temporary()
+    for name in ("ca_file", "client_cert", "client_key"):
+        text = getattr(own, f"tls_{name}")
+        (tmp_path / name).write_text(text)
+    with (
+        distributed.LocalCluster(
+            n_workers=1, processes=False, protocol="tls", security=own,
+            dashboard_address="127.0.0.1:0", host="127.0.0.1",
+        ) as local,
+    ):  # fmt: skip
+        address = local.scheduler_address
+        assert address.startswith("tls://")
+        missing = pytest.raises(
+            OptionError, match=rf"{re.escape(address)} .*distributed\.comm\.tls"
+        )
+        with missing, connect(address):
+            pass
+        files = {"ca-file": "ca_file", "client.cert": "client_cert", "client.key": "client_key"}
+        config = {f"distributed.comm.tls.{k}": str(tmp_path / v) for k, v in files.items()}
+        security, given = (own, {}) if how == "argument" else (None, config)
+        with dask.config.set(given), connect(address, security=security) as cluster:
+            assert cluster.client.submit(sum, [1, 2]).result(timeout=30) == 3
 
 
 @pytest.mark.slow

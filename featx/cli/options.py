@@ -47,7 +47,7 @@ ClusterName = Annotated[
     str | None,
     option(
         "Dask cluster to run on; its workers must see the same files.",
-        "local:N|tcp://HOST:PORT|file:PATH",
+        "local:N|tcp://HOST:PORT|tls://HOST:PORT|file:PATH",
         "--cluster",
     ),
 ]

@@ -1,7 +1,9 @@
 """Connecting to a cluster: its name comes in, and a connected cluster goes out.
 
 Workers run on other machines or on this one, where they share its processors or have one GPU
-each. They need the same version of featx and access to the same files.
+each. They need the same version of featx and access to the same files. Whoever can connect to a
+scheduler can run code as its user, so workers on this machine use TLS with a key that exists only
+in memory and for one run.
 """
 
 import contextlib
@@ -21,6 +23,7 @@ from featx.text import printable, quoted, system_error
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed.security import Security
 
 __all__ = ["Cluster", "connect"]
 
@@ -117,7 +120,12 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def connect(name: str, on_change: Callable[[str], None] | None = None) -> Iterator[Cluster]:
+def connect(
+    name: str,
+    on_change: Callable[[str], None] | None = None,
+    *,
+    security: "Security | None" = None,
+) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine, as a context manager.
 
     Log messages of featx on the workers are logged here too, as records with the attribute
@@ -128,10 +136,14 @@ def connect(name: str, on_change: Callable[[str], None] | None = None) -> Iterat
     name : str
         "local:N" starts N workers on this machine, which share its processors and end with
         the context. "gpus:N" starts one worker for each of the first N GPUs.
-        "tcp://HOST:PORT" connects to a scheduler, and "file:PATH" to the scheduler that
-        wrote the file (``dask scheduler --scheduler-file PATH``).
+        "tcp://HOST:PORT" and "tls://HOST:PORT" connect to a scheduler, and "file:PATH" to the
+        scheduler that wrote the file (``dask scheduler --scheduler-file PATH``).
     on_change : callable, optional
         Function that is called with a text when the number of workers changes.
+    security : distributed.Security, optional
+        The keys of a scheduler that uses TLS. By default those of Dask's configuration:
+        ``distributed.comm.tls`` in ``~/.config/dask``, or variables such as
+        ``DASK_DISTRIBUTED__COMM__TLS__CA_FILE``.
 
     Yields
     ------
@@ -148,7 +160,7 @@ def connect(name: str, on_change: Callable[[str], None] | None = None) -> Iterat
     if not is_here and not (kind in {"tcp", "tls", "file"} and rest):
         message = (
             f"Unknown value {name!r} for --cluster. Use --cluster with local:N, tcp://HOST:PORT, "
-            "or file:PATH for the file of a scheduler."
+            "tls://HOST:PORT, or file:PATH for the file of a scheduler."
         )
         raise OptionError(message)
     if is_here:
@@ -168,8 +180,15 @@ def connect(name: str, on_change: Callable[[str], None] | None = None) -> Iterat
                 client = opened.enter_context(Client(local))
             else:
                 scheduler = {"scheduler_file": rest} if kind == "file" else {"address": name}
-                client = Client(**scheduler, timeout=_SECONDS_TO_CONNECT)
+                client = Client(**scheduler, security=security, timeout=_SECONDS_TO_CONNECT)
                 opened.enter_context(client)
+        except TypeError as error:  # of Dask, for an address with TLS and no keys
+            message = (
+                f"The scheduler of {name} uses TLS, and Dask has no keys for it ({error}). Set "
+                "ca-file, client.cert and client.key below distributed.comm.tls in ~/.config/dask, "
+                "or DASK_DISTRIBUTED__COMM__TLS__CA_FILE and the like."
+            )
+            raise OptionError(message) from error
         except (OSError, ValueError) as error:
             message = (
                 f"No scheduler answers at {name}: {error}. Start one with dask scheduler and dask "
@@ -268,20 +287,37 @@ def _local(environments: Sequence[dict[str, str]]) -> Any:
     """Return a cluster on this machine with a process for each environment."""
     from distributed import Nanny, Scheduler, SpecCluster
 
-    here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "dashboard": True}
+    security = _temporary_security()
+    here = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
     options = {
-        "host": "127.0.0.1",
+        **here,
         "nthreads": 1,
         "memory_limit": 0,
         "silence_logs": logging.CRITICAL,  # errors of tasks are reported by run_tasks
     }
     workers = [{"cls": Nanny, "options": {**options, "env": env}} for env in environments]
+    dashboard = {"dashboard_address": "127.0.0.1:0", "dashboard": True}
     return SpecCluster(
         workers=dict(enumerate(workers)),
         worker=workers[0],
-        scheduler={"cls": Scheduler, "options": here},
+        scheduler={"cls": Scheduler, "options": here | dashboard},
+        security=security,
         silence_logs=logging.ERROR,
     )
+
+
+def _temporary_security() -> "Security":
+    """Return a new key, without which nobody can connect to the workers."""
+    from distributed.security import Security
+
+    try:
+        return Security.temporary()
+    except ImportError as error:
+        message = (
+            "Workers on this machine need the package cryptography, which is not installed: pip "
+            "install 'featx[cluster]'"
+        )
+        raise OptionError(message) from error
 
 
 # Code that runs on the workers.
