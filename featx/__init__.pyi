@@ -27,10 +27,12 @@ from featx.store import read_arrays as read_arrays
 from featx.store import read_frame as read_frame
 from featx.workflows import Explanation as Explanation
 from featx.workflows import Finetuned as Finetuned
+from featx.workflows import Predictor as Predictor
 from featx.workflows import Sweep as Sweep
 from featx.workflows import evaluate as evaluate
 from featx.workflows import explain as explain
 from featx.workflows import finetune as finetune
+from featx.workflows import load_predictor as load_predictor
 from featx.workflows import predict as predict
 from featx.workflows import sweep as sweep
 

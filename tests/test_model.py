@@ -572,3 +572,22 @@ def test_the_same_recipe_is_accepted_with_other_layers_too(caplog):
         model.check_recipe(RECIPE, "new.h5")
         model.check_recipe(RECIPE.with_layers(["block1_conv1", "block2_pool"]), "new.h5")
     assert not caplog.records
+
+
+def test_its_text_is_a_few_lines(fitted_model_for_text):
+    """Notebooks show it; arrays, provenance and digests are not in it."""
+    text = repr(fitted_model_for_text)
+    assert len(text.splitlines()) <= 4
+    assert len(text) < 600
+    assert "40 images" in text
+    assert "200 classes" in text
+
+
+@pytest.fixture
+def fitted_model_for_text():
+    """A model of many classes, with a long summary and provenance."""
+    X = np.random.default_rng(0).normal(size=(200, 64))
+    classifier = Pipeline([("only", LogisticRegression(max_iter=3, tol=1).fit(X, range(200)))])
+    recipe = Recipe(weights="random:0", layers=("block1_pool",), pool="avg", size=(32, 32))
+    long = {"classifier": "logistic", "x": ["y" * 100] * 100}
+    return Model(classifier, recipe, long, long, tuple(f"{k:064x}" for k in range(40)))

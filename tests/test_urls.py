@@ -560,10 +560,12 @@ def test_predict_evaluate_and_transform(folder, server, run, monkeypatch):
     assert run("predict", "val.zip", url, "-o", "a.csv", "--quiet")[0] == 0
     expected = featx.predict([folder / "data/val", folder / "data/val/red/0.png"])
     found = pd.read_csv("a.csv")
+    names = ["path", "file", "reason"]
     pd.testing.assert_frame_equal(
-        found.drop(columns="path"), expected.drop(columns="path"), check_dtype=False
+        found.drop(columns=names), expected.drop(columns=names), check_dtype=False
     )
-    assert list(found.path[[0, 9]]) == ["zip://blue/0.png::val.zip", url]
+    assert list(found.path[:9]) == list(expected.path[:9])
+    assert list(found.file[[0, 9]]) == ["zip://blue/0.png::val.zip", url]
     plain = featx.evaluate(folder / "data/val").evaluation
     assert featx.evaluate(str(archive)).evaluation.accuracy == plain.accuracy
     code = featx.VGG19Codes("block1_pool", pool="avg", size=32, weights="random:0")

@@ -19,7 +19,7 @@ from featx.errors import ImageError, OptionError
 from featx.extraction.batching import Batcher, Codes, flat_codes, settle_batch_size
 from featx.extraction.pipeline import stream_codes
 from featx.extraction.settings import TransformerSettings
-from featx.images import File, array_views, as_file, check_file
+from featx.images import File, array_views, as_file, as_rgb, check_batch, check_file
 from featx.network import VGG19Backbone, WeightsSource, check_device, find_weights, load_backbone
 from featx.recipe import Recipe
 from featx.signatures import documented_by, method_taking_fields_of
@@ -183,22 +183,12 @@ def _as_images(X: Any) -> tuple[File, ...] | list[NDArray[np.uint8]]:
     items = X if isinstance(X, list | tuple | np.ndarray) else np.asarray(X)
     if isinstance(items, np.ndarray) and items.ndim == 2 and items.shape[1] == 1:
         items = items[:, 0]
+    if isinstance(items, np.ndarray) and items.dtype.kind not in "OUS":
+        check_batch(items)
     # NumPy cannot stack images of different shapes, so lists are not converted.
     if (isinstance(items, np.ndarray) and items.ndim == 0) or len(items) == 0:
         message = f"X must contain paths or uint8 images, but it is {X!r}."
         raise OptionError(message)
     if all(isinstance(item, str | Path) for item in items):
         return tuple(check_file(as_file(item)) for item in items)
-    return [_as_rgb(item) for item in items]
-
-
-def _as_rgb(item: Any) -> NDArray[np.uint8]:
-    image = np.asarray(item)
-    if image.dtype != np.uint8 or image.ndim not in {2, 3} or image.shape[2:] not in {(), (3,)}:
-        message = (
-            "X must contain paths, or uint8 images of shape (n, height, width, 3), but it has an "
-            f"item of shape {image.shape} and dtype {image.dtype}. Convert images with values from "
-            "0 to 1 by (255 * X).round().astype('uint8')."
-        )
-        raise OptionError(message)
-    return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+    return [as_rgb(item) for item in items]

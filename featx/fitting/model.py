@@ -29,7 +29,7 @@ from featx.errors import FeatxError, ModelError, OptionError, RecipeMismatchErro
 from featx.fitting.old_models import OLD_FORMAT, renamed_content, with_present_names
 from featx.outputs import whole_file
 from featx.recipe import Recipe
-from featx.text import composed, counted, system_error
+from featx.text import composed, counted, printable, quoted_list, system_error
 from featx.unpacking import member_chunks
 
 __all__ = ["Model", "load_model"]
@@ -86,6 +86,16 @@ class Model:
     provenance: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     fitted_on: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        classes = f"{counted(len(self.classes), 'class', 'classes')}: {quoted_list(self.classes)}"
+        steps = ", ".join(type(step).__name__ for _, step in self.classifier.steps)
+        return (
+            f"<Model: {printable(self.summary.get('classifier', 'classifier'))} ({steps})\n"
+            f"  {classes}\n"
+            f"  fitted on {counted(len(self.fitted_on), 'image')}, "
+            f"{self.recipe.n_features} features of {', '.join(self.recipe.layers)}>"
+        )
 
     @property
     def gram(self) -> GramCoordinates | None:

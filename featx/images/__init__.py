@@ -5,6 +5,7 @@ from featx.images.decoding import MAX_PIXELS, DecodedImage, read_image
 from featx.images.digests import FileDigest, read_digest
 from featx.images.grey import GreyRule
 from featx.images.listing import ImageRecord, Listing, list_images
+from featx.images.memory import as_rgb, check_batch, image_of
 from featx.images.resizing import PAD_COLOUR, array_views, resized, scaled_size
 from featx.images.urls import (
     File,
@@ -30,8 +31,11 @@ __all__ = [
     "array_views",
     "as_file",
     "as_folder",
+    "as_rgb",
     "as_typed",
+    "check_batch",
     "check_file",
+    "image_of",
     "is_local",
     "list_images",
     "local_file",

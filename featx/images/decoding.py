@@ -66,7 +66,7 @@ from featx.images.pillow import (
 from featx.images.reasons import damage, stranger
 from featx.images.reducing import SIDEWAYS, reduce_jpeg
 from featx.images.resizing import resized, scaled_size
-from featx.images.urls import File, read_file
+from featx.images.urls import Bytes, File, read_file
 from featx.images.wholeness import check_whole
 
 __all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "DecodedImage", "read_image"]
@@ -129,7 +129,7 @@ class DecodedImage:
 
 
 def read_image(
-    file: File,
+    file: File | Bytes,
     size: tuple[int, int],
     resize: Resize,
     *,
@@ -142,8 +142,8 @@ def read_image(
 
     Parameters
     ----------
-    file : Path or Url
-        An image file.
+    file : Path, Url or Bytes
+        An image file, or its content.
     size : tuple of int
         (height, width) of the pixels.
     resize : {"squash", "crop", "pad"}
@@ -213,7 +213,7 @@ def read_image(
     )
 
 
-def _opened(data: bytes, file: File) -> Any:
+def _opened(data: bytes, file: File | Bytes) -> Any:
     """Read the header of an image, in the formats of featx only."""
     if not data:
         reason = "empty file"

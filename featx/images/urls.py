@@ -21,7 +21,7 @@ import os
 import re
 import stat
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +33,7 @@ from featx.text import quoted
 
 __all__ = [
     "NOT_FOUND",
+    "Bytes",
     "File",
     "Url",
     "as_file",
@@ -137,6 +138,22 @@ class Url:
 File = Path | Url
 
 
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """The content of an image file that is in memory; `read_file` returns it.
+
+    Parameters
+    ----------
+    data : bytes
+        The content.
+    """
+
+    data: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        return "image in memory"
+
+
 def as_file(text: File | str, folder: File = Path()) -> File:
     """Return the path or URL that a text means.
 
@@ -214,7 +231,7 @@ def is_local(file: File) -> bool:
     return all(isinstance(part, Path) or part.scheme in ("zip", "tar") for part in parts)
 
 
-def read_file(file: File) -> bytes:
+def read_file(file: File | Bytes) -> bytes:
     """Return the bytes of a file.
 
     Raises
@@ -224,6 +241,8 @@ def read_file(file: File) -> bytes:
     OptionError
         A package is missing.
     """
+    if isinstance(file, Bytes):
+        return file.data
     try:
         if isinstance(file, Path):
             _check_regular(file)

@@ -8,6 +8,7 @@ from featx.workflows.finetuning.prepare import prepare_finetune
 from featx.workflows.finetuning.results import Finetuned
 from featx.workflows.finetuning.run import finetune, run_finetune
 from featx.workflows.finetuning.settings import FinetuneProgress
+from featx.workflows.predicting.predictor import Predictions, Predictor, load_predictor
 from featx.workflows.predicting.prepare import prepare_prediction
 from featx.workflows.predicting.run import predict, predictions, run_prediction
 from featx.workflows.sweeping.prepare import prepare_sweep
@@ -21,12 +22,15 @@ __all__ = [
     "FinetuneProgress",
     "Finetuned",
     "ModelEvaluation",
+    "Predictions",
+    "Predictor",
     "Sweep",
     "SweepProgress",
     "evaluate",
     "explain",
     "figure_paths",
     "finetune",
+    "load_predictor",
     "predict",
     "predictions",
     "prepare_evaluation",

@@ -22,7 +22,9 @@ __all__ = [
     "Inputs",
     "ModelSettings",
     "PredictionSettings",
+    "PredictorSettings",
     "Progress",
+    "RunSettings",
 ]
 
 Inputs = Path | str | Sequence[Path | str]
@@ -47,8 +49,6 @@ class ModelSettings(DeviceSettings):
     precision : {"float32", "tf32", "bfloat16"}, optional
         Arithmetic of the network, if not that of the extraction; probabilities then differ
         slightly.
-    progress : callable, optional
-        Called with (images done, images in total) after each batch.
     """
 
     model: Path | str | Model = "model.skops"
@@ -56,14 +56,40 @@ class ModelSettings(DeviceSettings):
     trust: bool = False
     weights: str | None = None
     precision: Precision | None = None
-    progress: Progress | None = None
 
     def __post_init__(self) -> None:
         check_choices(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputSettings(ModelSettings):
+class PredictorSettings(ModelSettings):
+    """Settings of `load_predictor`.
+
+    Parameters
+    ----------
+    model : Path, str or Model, default="model.skops"
+        The file that `featx fit` wrote, the tuned.keras of `featx finetune`, or a model in
+        memory.
+    """
+
+    model: Path | str | Model = field(default="model.skops", kw_only=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(ModelSettings):
+    """The model, and how its run over images is reported.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called with (images done, images in total) after each batch.
+    """
+
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSettings(RunSettings):
     """The images or stores that a model classifies.
 
     Parameters
@@ -119,7 +145,7 @@ class EvaluationSettings(LabelSettings, InputSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplanationSettings(ModelSettings):
+class ExplanationSettings(RunSettings):
     """Settings of `explain`: the images, the class and the grid.
 
     Parameters

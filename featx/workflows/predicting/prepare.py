@@ -35,9 +35,15 @@ from featx.store import open_store
 from featx.tables import TableSource, table_name
 from featx.workflows.heads import tuned_model
 from featx.workflows.predicting.tables import WRITERS
-from featx.workflows.settings import Inputs, ModelSettings, PredictionSettings, Progress
+from featx.workflows.settings import (
+    Inputs,
+    ModelSettings,
+    PredictionSettings,
+    Progress,
+    RunSettings,
+)
 
-__all__ = ["PredictionJob", "listed", "prepare_job", "prepare_prediction"]
+__all__ = ["PredictionJob", "listed", "prepare_job", "prepare_network", "prepare_prediction"]
 
 _NO_WEIGHTS = (
     "The model does not record the weights that its codes were extracted with, so the file was "
@@ -192,7 +198,7 @@ def _noted(listing: Listing) -> tuple[ImageRecord, ...]:
 
 
 def prepare_job(
-    settings: ModelSettings,
+    settings: RunSettings,
     inputs: Inputs,
     records: tuple[ImageRecord, ...] = (),
     *,
@@ -202,7 +208,7 @@ def prepare_job(
 
     Parameters
     ----------
-    settings : ModelSettings
+    settings : RunSettings
         The model, and how it classifies images.
     inputs : Path, str or sequence of them
         Images and folders of images; or one or several stores.
@@ -226,11 +232,22 @@ def prepare_job(
     device, progress = settings.device, settings.progress
     if isinstance(found, JoinedStores):
         return PredictionJob(model, (), found, None, found.recipe, device, progress=progress)
+    recipe, source = _network_of(model, settings)
+    return PredictionJob(model, found, None, source, recipe, device, progress=progress)
+
+
+def prepare_network(settings: ModelSettings) -> tuple[Model, Recipe, WeightsSource]:
+    """Return the model of some settings, with the recipe and the weights of its network."""
+    check_device(settings.device)
+    model = _open_model(settings)
+    return model, *_network_of(model, settings)
+
+
+def _network_of(model: Model, settings: ModelSettings) -> tuple[Recipe, WeightsSource]:
     precision = settings.precision or model.recipe.precision
     recipe = dataclasses.replace(model.recipe, precision=precision)
     model.check_recipe(recipe, "This run")
-    source = _source(model, settings.weights)
-    return PredictionJob(model, found, None, source, recipe, device, progress=progress)
+    return recipe, _source(model, settings.weights)
 
 
 def _find_inputs(
