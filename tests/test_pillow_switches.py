@@ -153,6 +153,6 @@ def test_libtiff_still_prints_for_others(tmp_path, capfd):
     path = tmp_path / "a.tif"
     path.write_bytes(data)
     reason_of(path)
-    with Image.open(path) as image, pytest.raises(OSError, match="decoder"):
+    with Image.open(path) as image, pytest.raises(OSError, match="-2"):
         image.load()
     assert "LZWDecode" in capfd.readouterr().err

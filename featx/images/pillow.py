@@ -24,7 +24,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -153,7 +153,8 @@ def _loaded() -> Mapping[str, tuple[Any, Any]]:
         setattr(package, each, module)
     image: Any = importlib.import_module(f"{_NAME}.Image")
     for plugin in set(FORMATS.values()):
-        importlib.import_module(f"{_NAME}.{plugin}")
+        with suppress(ModuleNotFoundError):  # Pillow decodes AVIF since 11.3
+            importlib.import_module(f"{_NAME}.{plugin}")
     _set_switches(image)
     found = {name: image.OPEN[name] for name in FORMATS if name in image.OPEN}
     # Before AVIF, which accepts all files of the container that both have.

@@ -61,7 +61,7 @@ def check_whole(image: Image.Image, data: bytes, format_: str) -> None:
     elif format_ == "PNG":
         reason = TRUNCATED if _lacks_rows(image, data) else None
     elif format_ == "WEBP":
-        reason = ZEROS if _webp_has_zeros(data) else None
+        reason = _zeros_reason(data, format_) if _webp_has_zeros(data) else None
     elif format_ in _UNCOMPRESSED:
         reason = _raw_reason(image, data, format_) if _LONG_RUN in data else None
     elif not data.endswith(_RUN):
@@ -109,7 +109,7 @@ def _jpeg_reason(image: Image.Image, data: bytes) -> str | None:
     if zeros:
         for scan in scans:
             if _has_false_zeros(data, scan, frame):
-                return ZEROS if not data[scan.end - 64 : scan.end].strip(b"\0") else _HOLE
+                return _zeros_reason(data[: scan.end], "JPEG")
     if progressive and not _is_complete(scans):
         return TRUNCATED
     if grey and scans and not progressive and _ends_in_grey(image, data, shape, scans[-1]):
@@ -117,7 +117,11 @@ def _jpeg_reason(image: Image.Image, data: bytes) -> str | None:
     return None
 
 
-_HOLE = "damaged JPEG: zeros in the middle of its compressed data"
+def _zeros_reason(data: bytes, format_: str) -> str:
+    """Return the reason for zeros in compressed data: at its end, or within it."""
+    if data.endswith(bytes(64)):
+        return ZEROS
+    return f"damaged {format_}: zeros in the middle of its compressed data"
 
 
 def _scans(data: bytes) -> tuple[int, tuple[int, int], list[_Scan]]:
