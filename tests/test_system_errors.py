@@ -216,3 +216,30 @@ def test_file_systems_that_cannot_sync(faults, tmp_path):
     cases = [("file", path, fault | {"FAULT_FSYNC": str(number)}) for number in numbers]
     assert faults(cases) == [None] * 3
     assert path.read_text() == "new"
+
+
+@pytest.mark.slow
+def test_a_store_that_cannot_be_written(faults, files, tmp_path):
+    """The error of writing rows has the path and the reason, and the store can still be read."""
+    path = tmp_path / "codes.h5"
+    shutil.copyfile(files["store"], path)
+    fault = {"FAULT_FILE": str(path)}
+    pairs = [("WRITE", errno.ENOSPC), ("WRITE", errno.EIO), ("OPEN", errno.EACCES)]
+    cases = [("writer", path, fault | {f"FAULT_{call}": str(number)}) for call, number in pairs]
+    for answer, (_, number) in zip(faults(cases), pairs, strict=True):
+        assert answer[0] == "StoreError"
+        assert os.strerror(number) in answer[1]
+        assert "--overwrite" not in answer[1]
+    assert open_store(path).images.done.all()
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+def test_a_file_system_that_cannot_reserve_space(tmp_path, make_store, monkeypatch, number):
+    """A store is created there without a reservation."""
+
+    def fallocate(file, offset, length):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", fallocate)
+    codes = {"block1_pool": np.ones((2, 64), "f4")}
+    assert open_store(make_store(tmp_path / "codes.h5", codes, ["a", "b"])).complete

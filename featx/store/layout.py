@@ -31,6 +31,7 @@ attribute provenance      str (JSON)               who made them, when, from whi
 """
 
 import enum
+import errno
 import json
 import math
 import os
@@ -187,7 +188,11 @@ def _reserve_space(path: Path) -> None:
     """Allocate the holes of a file, so that too little space is found now."""
     if hasattr(os, "posix_fallocate"):  # macOS cannot reserve space
         with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+                    raise  # otherwise the file system cannot reserve space either
 
 
 def _check_room(path: Path, n_bytes: int) -> None:

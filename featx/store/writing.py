@@ -80,7 +80,7 @@ class StoreWriter:
         with self._write_errors():
             self._file = os.open(path, os.O_RDWR)
         try:
-            with open_hdf5(path) as file:
+            with self._write_errors(), open_hdf5(path) as file:
                 # /codes may have further members, which are not codes of the recipe.
                 self._layers = Recipe.from_json(file.attrs["recipe"]).layers
                 names = [f"codes/{layer}" for layer in self._layers]
