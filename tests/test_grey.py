@@ -12,7 +12,7 @@ from PIL import Image
 from running import job_in, run
 
 from featx.errors import ImageError, OptionError, RecipeMismatchError
-from featx.images import GreyRule, read_image
+from featx.images import GreyRule, image_of, read_image
 from featx.recipe import Recipe
 from featx.store import open_store
 
@@ -224,6 +224,23 @@ def test_a_white_level_that_is_too_low_is_noticed(tmp_path):
     """More than half of the pixels above white are noticed."""
     assert decoded(tmp_path, BY_TAGS["16 bits"], 1000).doubt == "clipped"
     assert decoded(tmp_path, BY_TAGS["16 bits"], 65535).doubt == ""
+
+
+@pytest.mark.parametrize("name", ["12 bits", "16 bits, WhiteIsZero", "16 bits, PNG"])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_pillow_images_follow_the_same_rule(name, loaded):
+    """An image that the caller opened has the grey levels of its file."""
+    with Image.open(io.BytesIO(BY_TAGS[name])) as image:
+        if loaded:
+            image.load()
+        pixels = image_of(image)
+    np.testing.assert_allclose(pixels[..., 0], 255 * RAMP, atol=1)
+    with Image.open(io.BytesIO(BY_WHITE["float"][0])) as image:
+        np.testing.assert_allclose(
+            image_of(image, GreyRule("tags", 1.0))[..., 0], 255 * RAMP, atol=1
+        )
+        with pytest.raises(ImageError, match="--white"):
+            image_of(image)
 
 
 # the rule of featx 0.1

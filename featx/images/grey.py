@@ -198,7 +198,7 @@ def decode_lower_bits(image: Any) -> None:
     swapped = []
     for codec, box, offset, args in image.tile:
         raw, *rest = args if isinstance(args, tuple) else (args,)
-        if raw not in _OTHER_BYTE:
+        if raw not in _OTHER_BYTE or "transparency" in image.info:
             reason = (
                 f"{image.format} colours of this kind cannot be read with --white: save as 16-bit "
                 "RGB without transparency, in PNG or TIFF"

@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from featx.errors import ImageError, OptionError
 from featx.images.colours import to_rgb
+from featx.images.grey import BY_TAGS, GreyRule, samples_of
 from featx.images.urls import Bytes, File, as_file, check_file
 
 __all__ = ["as_rgb", "check_batch", "image_of"]
@@ -55,7 +56,7 @@ def check_batch(items: Any) -> None:
         raise OptionError(message)
 
 
-def image_of(item: Any) -> File | Bytes | NDArray[np.uint8]:
+def image_of(item: Any, grey: GreyRule = BY_TAGS) -> File | Bytes | NDArray[np.uint8]:
     """Return an image as a file to read, or as RGB pixels.
 
     Parameters
@@ -63,6 +64,8 @@ def image_of(item: Any) -> File | Bytes | NDArray[np.uint8]:
     item : Path, str, bytes, file object, PIL.Image.Image or ndarray
         A path or URL; the content of an image file, or a file that is open for reading bytes; or
         pixels. The EXIF orientation of a Pillow image is applied.
+    grey : GreyRule, optional
+        How a Pillow image of more than 8 bits becomes 8 bits.
 
     Raises
     ------
@@ -79,7 +82,7 @@ def image_of(item: Any) -> File | Bytes | NDArray[np.uint8]:
         case np.ndarray():
             return as_rgb(item)
         case Image.Image():
-            return np.asarray(_decoded(item))
+            return np.asarray(_decoded(item, grey))
     if not callable(getattr(item, "read", None)):
         message = (
             f"An image of type {type(item).__name__} was given. Use an array of uint8, a Pillow "
@@ -97,12 +100,15 @@ def image_of(item: Any) -> File | Bytes | NDArray[np.uint8]:
     return Bytes(data)
 
 
-def _decoded(image: Image.Image) -> Image.Image:
+def _decoded(image: Image.Image, grey: GreyRule) -> Image.Image:
     try:
+        samples = samples_of(image) if grey.name == "tags" else None
+        if samples is not None and samples.colour:
+            samples = None  # Pillow has only the upper 8 bits
         image.load()
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
-        return to_rgb(image)
+        return to_rgb(image, samples, grey.white)
     except ImageError:
         raise
     except Exception as error:  # decoders raise any exception on damaged data

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from featx.errors import ImageError, OptionError
 from featx.extraction.batching import Batcher, Views, flat_codes, settle_batch_size
 from featx.fitting import Model
-from featx.images import array_views, check_batch, image_of, read_image
-from featx.images.grey import GreyRule
+from featx.images import GreyRule, array_views, check_batch, image_of, read_image
 from featx.network import Backbone, load_backbone
 from featx.signatures import takes_fields_of
 from featx.workflows.predicting.prepare import prepare_network
@@ -118,10 +117,10 @@ class Predictor:
         recipe = self.backbone.recipe
         size, resize, scales = recipe.view_size, recipe.resize, recipe.scales
         try:
-            image = image_of(item)
+            grey = GreyRule(recipe.grey, recipe.white)
+            image = image_of(item, grey)
             if isinstance(image, np.ndarray):
                 return array_views(image, size, resize, scales)
-            grey = GreyRule(recipe.grey, recipe.white)
             return read_image(image, size, resize, scales=scales, jpeg=recipe.jpeg, grey=grey).views
         except ImageError as error:
             message = f"Image {position} of the list cannot be read: {error}."
