@@ -639,3 +639,5 @@ def test_names_of_urls(tmp_path):
     assert Url("simplecache::s3://a/b") / "c.png" == Url("simplecache::s3://a/b/c.png")
     assert Url("tar://::s3://c/a.tar") / "d/e.png" == Url("tar://d/e.png::s3://c/a.tar")
     assert Url("https://a/b/c.png?d=e.jpg").inside.name == "c.png"
+    assert Url("https://a").inside.name == ""
+    assert Url("http://[::1").inside.name == ""  # no ValueError of urllib

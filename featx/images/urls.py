@@ -24,7 +24,6 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 from featx.errors import ImageError, ImagesError, OptionError
 from featx.images.archives import Archive, archive_scheme
@@ -119,8 +118,11 @@ class Url:
     @property
     def inside(self) -> PurePosixPath:
         """The path on the server, or in the archive."""
-        url = self._part("own")
-        path = urlsplit(url).path if self.scheme in _WEB else url.partition("://")[2]
+        path = self._part("own").partition("://")[2]
+        if self.scheme in _WEB:
+            # Not urlsplit, which raises ValueError for hosts such as [::1.
+            _, slash, path = re.split("[?#]", path, maxsplit=1)[0].partition("/")
+            path = slash + path
         return PurePosixPath(path)
 
     def absolute(self) -> "Url":
