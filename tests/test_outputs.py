@@ -54,9 +54,14 @@ def test_an_output_is_checked_before_work(tmp_path):
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
-    """A file, or a folder without a parent folder, is refused."""
+    """A file, a folder without a parent folder, and a link to itself are refused."""
     (tmp_path / "file").touch()
-    for name, facts in (("file", rf"{tmp_path}/file.*-o"), ("no/new", rf"{tmp_path}/no .*-o")):
+    (tmp_path / "loop").symlink_to("loop")
+    for name, facts in (
+        ("file", rf"{tmp_path}/file.*-o"),
+        ("no/new", rf"{tmp_path}/no .*-o"),
+        ("loop", rf"{tmp_path}/loop.*-o"),
+    ):
         with pytest.raises(OptionError, match=facts), made_folder(tmp_path / name):
             pass
 

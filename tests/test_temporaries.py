@@ -13,6 +13,7 @@ import pytest
 
 from featx import outputs
 from featx.errors import OptionError, OutputError
+from featx.extraction import prepare_extraction
 from featx.finetuning.checkpoints import save_checkpoint
 from featx.finetuning.tuned import _saved_as
 from featx.outputs import check_output, sole_writer, whole_file
@@ -175,3 +176,14 @@ def test_a_lock_that_ends_while_another_run_opens_it(tmp_path, monkeypatch):
     with sole_writer(path):
         assert names(tmp_path) == [".out.csv.lock"]
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a.csv", "codes", "codes.h5.gz"])
+def test_a_store_has_the_ending_of_hdf5(image_folder, name):
+    """Other endings are refused before the images are read; both endings are allowed."""
+    for each in ("codes.h5", "codes.hdf5"):
+        assert check_output(Path(each), overwrite=True, suffixes=(".h5", ".hdf5")) == Path(each)
+    with pytest.raises(OptionError, match=r"\.h5.*\.hdf5"):
+        prepare_extraction(
+            image_folder, layer="block1_pool", weights="random:0", output=image_folder / name
+        )
