@@ -156,3 +156,17 @@ def test_libtiff_still_prints_for_others(tmp_path, capfd):
     with Image.open(path) as image, pytest.raises(OSError, match="-2"):
         image.load()
     assert "LZWDecode" in capfd.readouterr().err
+
+
+def test_a_warning_is_no_reason(tmp_path):
+    """A TIFF with a broken tag is read, also where the process turns warnings into errors."""
+    data = bytearray(saved("TIFF", description="some words about the image"))
+    at = data.index(struct.pack("<HH", 270, 2))
+    data[at + 8 : at + 12] = struct.pack("<I", len(data) - 4)  # most of the words are missing
+    path = tmp_path / "a.tif"
+    path.write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning):
+            Image.open(path)
+        np.testing.assert_array_equal(read_image(path, (64, 64), "squash").pixels, NOISE)
