@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import h5py
+import numpy as np
 
 from featx.errors import FeatxError
 from featx.text import system_error
@@ -25,7 +26,9 @@ from featx.text import system_error
 __all__ = [
     "READ_FAILURES",
     "NotInsideError",
+    "attribute",
     "check_held",
+    "check_texts",
     "inside",
     "is_hdf5",
     "objects_inside",
@@ -201,6 +204,62 @@ def check_held(file: h5py.File, dataset: h5py.Dataset) -> None:
             f"{file.id.get_filesize():,} bytes"
         )
         raise NotInsideError(message)
+
+
+def check_texts(file: h5py.File, dataset: h5py.Dataset) -> None:
+    """Refuse texts that have more bytes than the file, because many rows refer to one text.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The file.
+    dataset : h5py.Dataset
+        A dataset after `check_held`. Only texts of variable length are checked.
+
+    Raises
+    ------
+    NotInsideError
+        The texts have too many bytes.
+    """
+    n, n_file = math.prod(dataset.shape or ()), file.id.get_filesize()
+    text = h5py.check_string_dtype(dataset.dtype)
+    if text is None or text.length is not None or not n:
+        return
+    limit = max(_SMALL, n_file)
+    offset, n_bytes = dataset.id.get_offset(), 0
+    if offset is not None:  # each row is a length of four bytes, and where the text is
+        width = dataset.id.get_storage_size() // n
+        rows = np.fromfile(file.filename, np.uint8, n * width, offset=offset).reshape(n, width)
+        n_bytes = int(np.ascontiguousarray(rows[:, :4]).view("<u4").sum(dtype=np.int64))
+    elif dataset.chunks is not None:
+        rows_at_once = max(1, _SMALL // n_file)
+        for start in range(0, n, rows_at_once):
+            n_bytes += sum(map(len, dataset[start : start + rows_at_once]))
+            if n_bytes > limit:
+                break
+    if n_bytes > limit:
+        message = (
+            f"has {n_bytes:,} bytes or more of texts in {dataset.name.lstrip('/')}, but only "
+            f"{n_file:,} bytes: many rows refer to one text"
+        )
+        raise NotInsideError(message)
+
+
+def attribute(group: h5py.Group, name: str, most: int = 1) -> Any:
+    """Return an attribute, which may be a list of at most `most` texts of variable length.
+
+    Raises
+    ------
+    NotInsideError
+        It has more of them, which could all refer to one large text.
+    KeyError
+        There is no such attribute.
+    """
+    found = group.attrs.get_id(name)
+    if found.dtype.kind == "O" and math.prod(found.shape) > most:
+        message = f"has {math.prod(found.shape):,} texts in the attribute {name}"
+        raise NotInsideError(message)
+    return group.attrs[name]
 
 
 def objects_inside(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:

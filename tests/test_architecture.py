@@ -348,3 +348,12 @@ def test_kernels_of_pytorch_under_foreign_names_are_recognised(tmp_path):
     np.testing.assert_array_equal(
         weights["block1_conv2"][0], arrays["features.2"].transpose(2, 3, 1, 0)
     )
+
+
+def test_lists_of_many_names_of_variable_length_are_refused(tmp_path):
+    """They could all refer to one large text; Keras writes names of fixed length."""
+    path = write_old(tmp_path / "old.h5", old_layers())
+    with h5py.File(path, "r+") as file:
+        names = [*file.attrs["layer_names"], *[b"block1_conv1"] * 200]
+        file.attrs.create("layer_names", names, dtype=h5py.string_dtype())
+    assert "layer_names" in refusal(path)

@@ -826,3 +826,39 @@ def test_digests_distinguish_contents(tmp_path, make_store, change, differs):
     one, other = digests("a.h5"), digests("b.h5", **change)
     assert set(one) == {"recipe", "images", "codes"}
     assert sorted(name for name in one if one[name] != other[name]) == differs
+
+
+# Texts that many rows share --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("name", ["images/path", "images/group"])
+def test_texts_of_many_rows_are_refused(tmp_path, make_store, monkeypatch, chunked, name):
+    """One long text in many rows would take gigabytes of memory; a sound store is read."""
+    path = make_store(
+        tmp_path / "codes.h5", {"block1_pool": np.zeros((400, 64), "f4")}, ["a", "b"] * 200
+    )
+    monkeypatch.setattr("featx.hdf5._SMALL", 300_000)
+    with h5py.File(path, "r+") as file:
+        texts = file[name].asstr()[...]
+        texts[0] = "x" * 60_000
+        chunks = (400,) if chunked else None
+        del file[name]
+        dataset = file.create_dataset(name, data=texts, dtype=h5py.string_dtype(), chunks=chunks)
+        offset = dataset.id.get_offset() or dataset.id.get_chunk_info(0).byte_offset
+    assert len(open_store(path).images) == 400
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 16 * 400] = data[offset : offset + 16] * 400
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=rf"bytes or more of texts in {name}"):
+        open_store(path)
+
+
+def test_attributes_with_many_texts_are_refused(tmp_path, make_store):
+    """They could all refer to one large text."""
+    path = make_store(tmp_path / "codes.h5", {"block1_pool": np.zeros((2, 64), "f4")}, ["a", "b"])
+    with h5py.File(path, "r+") as file:
+        recipe = file.attrs["recipe"]
+        file.attrs.create("recipe", [recipe] * 3, dtype=h5py.string_dtype())
+    with pytest.raises(StoreError, match=r"3 texts.*recipe"):
+        open_store(path)

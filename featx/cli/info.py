@@ -76,7 +76,7 @@ def command(
 
 def _kind(file: Path) -> str:
     """Return what a file is, by its content, not by its name."""
-    from featx.hdf5 import is_hdf5, open_hdf5, read_errors
+    from featx.hdf5 import attribute, is_hdf5, open_hdf5, read_errors
     from featx.store.layout import FORMAT
 
     kind = "HDF5 file" if (hdf5 := is_hdf5(file)) else "zip archive"
@@ -87,7 +87,8 @@ def _kind(file: Path) -> str:
     with read_errors(file, StoreError, damaged):
         if hdf5:
             with open_hdf5(file) as opened:
-                return "store" if str(opened.attrs.get("format")) == FORMAT else "weights"
+                found = attribute(opened, "format") if "format" in opened.attrs else None
+                return "store" if str(found) == FORMAT else "weights"
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
                 return "model" if "schema.json" in archive.namelist() else "weights"

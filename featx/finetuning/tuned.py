@@ -18,7 +18,7 @@ from featx.documents import conform
 from featx.errors import ModelError
 from featx.finetuning.heads import Head, Normalise, dense_names
 from featx.finetuning.network import Network
-from featx.hdf5 import check_held, inside, read_errors
+from featx.hdf5 import attribute, check_held, inside, read_errors
 from featx.network.weights.files import open_weights
 from featx.outputs import whole_file
 from featx.recipe import Recipe
@@ -177,7 +177,7 @@ def _read_head(path: Path, facts: _Facts) -> Head:
     with open_weights(path) as (file, _):
         # Keras names the groups by the type of layer; the layer's name is an attribute.
         vars_ = [inside(file, f"layers/{kind}/vars") for kind in inside(file, "layers")]
-        groups = {str(group.attrs["name"]): group for group in vars_}
+        groups = {str(attribute(group, "name")): group for group in vars_}
 
         def arrays(name: str) -> list[np.ndarray]:
             datasets = [inside(groups[name], key) for key in sorted(groups[name], key=int)]

@@ -22,7 +22,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featx.errors import OptionError, StoreError
-from featx.hdf5 import NotInsideError, check_held, inside, open_hdf5, read_errors
+from featx.hdf5 import (
+    NotInsideError,
+    attribute,
+    check_held,
+    check_texts,
+    inside,
+    open_hdf5,
+    read_errors,
+)
 from featx.recipe import Recipe
 from featx.secrets import without_secrets
 from featx.store.layout import FORMAT, FORMAT_VERSION, THUMBNAIL_SHAPE, Status
@@ -395,13 +403,13 @@ def _damaged(path: Path, error: Exception) -> StoreError:
 
 
 def _check_format(path: Path, file: h5py.File) -> None:
-    found = file.attrs.get("format")
+    found = attribute(file, "format") if "format" in file.attrs else None
     if not isinstance(found, str) or found != FORMAT:
         message = (
             f"{path} is an HDF5 file, but not a store of featx. Inspect it with: featx info {path}"
         )
         raise StoreError(message)
-    version = int(file.attrs["format_version"])
+    version = int(attribute(file, "format_version"))
     if not 1 <= version <= FORMAT_VERSION:
         message = (
             f"{path} has format {version}, but this version of featx reads format "
@@ -426,13 +434,13 @@ def _read(path: Path, file: h5py.File) -> Store:
         phash=_numbers(file, "images/phash", shape, "u"),
     )
     _require(table.status.max(initial=0) <= max(Status), "a status is unknown")
-    recipe = Recipe.from_json(file.attrs["recipe"])
+    recipe = Recipe.from_json(attribute(file, "recipe"))
     for layer in recipe.layers:
         dataset = _dataset(file, f"codes/{layer}", (*shape, *recipe.code_shape(layer)))
         _require(dataset.dtype == recipe.dtype, f"codes of {layer} are not {recipe.dtype}")
     thumbnails = _dataset(file, "images/thumbnail", (*shape, *THUMBNAIL_SHAPE))
     _require(thumbnails.dtype == np.uint8, f"thumbnails are {thumbnails.dtype}")
-    provenance = json.loads(file.attrs["provenance"])
+    provenance = json.loads(attribute(file, "provenance"))
     _require(isinstance(provenance, dict), "provenance is not a JSON object")
     if "root" in provenance:
         provenance["root"] = without_secrets(str(provenance["root"]))
@@ -479,8 +487,9 @@ def _labels(indices: NDArray[np.integer], classes: NDArray[np.object_]) -> NDArr
 
 
 def _text(file: h5py.File, name: str, shape: tuple[int, ...] | None = None) -> NDArray[np.object_]:
-    values = _dataset(file, name, shape).asstr("utf-8", "surrogateescape")[...]
-    return np.asarray(values, dtype=object)
+    dataset = _dataset(file, name, shape)
+    check_texts(file, dataset)
+    return np.asarray(dataset.asstr("utf-8", "surrogateescape")[...], dtype=object)
 
 
 def _fixed_text(values: NDArray[np.bytes_]) -> NDArray[np.object_]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 
 from featx.errors import WeightsError
-from featx.hdf5 import NotInsideError, is_hdf5, open_hdf5, read_errors
+from featx.hdf5 import NotInsideError, attribute, is_hdf5, open_hdf5, read_errors
 from featx.unpacking import GrowthError, member_chunks, read_member
 
 __all__ = ["damaged", "open_weights"]
@@ -60,7 +60,7 @@ def open_weights(path: Path) -> Iterator[tuple[h5py.File, object]]:
                     ".keras archive. Use --weights FILE with another file, or --weights bundled."
                 )
                 raise WeightsError(message)
-            kind = str(file.attrs.get("format"))
+            kind = attribute(file, "format") if "format" in file.attrs else ""
         if kind == "featx-codes":
             message = (
                 f"{path} is a store of codes, not weights. Expected a VGG19 saved by Keras. "

@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 
 from featx.errors import WeightsError
+from featx.hdf5 import attribute as read_attribute
 from featx.hdf5 import inside, objects_inside, read_errors
 from featx.layers import LAYERS
 from featx.network.weights.configs import Call, config_names, read_calls
@@ -25,6 +26,10 @@ __all__ = ["WEIGHTED", "Contents", "Entry", "open_layout", "vgg19_name"]
 
 #: Names of the VGG19 layers that have weights, in the network's order.
 WEIGHTED = tuple(layer.name for layer in LAYERS if layer.kind != "pool")
+
+
+# Names of variable length in a list. Keras writes names of fixed length, without a limit.
+_MOST_NAMES = 100
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ def _list_layers(file: h5py.File, path: Path, config: object) -> Contents:
         return Contents(file, path, "Keras 1/2 legacy h5", tuple(_legacy(file, "")), True)
     if "model_weights" in file and _holds_names(inside(file, "model_weights"), "layer_names"):
         layers = tuple(_legacy(file, "model_weights/"))
-        calls = tuple(read_calls(json.loads(_text(file.attrs.get("model_config", "{}")))))
+        calls = tuple(read_calls(json.loads(_model_config(file))))
         return Contents(file, path, "Keras 1/2 legacy h5, whole model", layers, True, calls)
     layers = tuple(_keras3(file, {}))
     if any(layer.datasets for layer in layers):
@@ -170,7 +175,7 @@ def _keras3(file: h5py.File, names: dict[str, str]) -> Iterable[Entry]:
         arrays = (k for k in file[path] if _is_array(inside(file, f"{path}/{k}")))
         weights = sorted(arrays, key=_natural_key)
         place, _, folder = group.rpartition("/")
-        attribute = _text(file[path].attrs.get("name", ""))
+        attribute = _text(read_attribute(file[path], "name") if "name" in file[path].attrs else "")
         name = _best_name([attribute, names.get(group, ""), folder])
         yield _entry(file, name, place, [f"{path}/{weight}" for weight in weights], folder)
 
@@ -257,10 +262,15 @@ def _holds_names(group: h5py.Group, attribute: str) -> bool:
 def _names(group: h5py.Group, attribute: str) -> list[str]:
     """Read a list of names. Keras splits a long one into attribute0, attribute1, and so on."""
     if attribute in group.attrs:
-        return [_text(name) for name in group.attrs[attribute]]
+        return [_text(name) for name in read_attribute(group, attribute, _MOST_NAMES)]
     pieces = (f"{attribute}{number}" for number in itertools.count())
     present = itertools.takewhile(group.attrs.__contains__, pieces)
-    return [_text(name) for piece in present for name in group.attrs[piece]]
+    names = (read_attribute(group, piece, _MOST_NAMES) for piece in present)
+    return [_text(name) for several in names for name in several]
+
+
+def _model_config(file: h5py.File) -> str:
+    return _text(read_attribute(file, "model_config") if "model_config" in file.attrs else "{}")
 
 
 def _text(name: object) -> str:
