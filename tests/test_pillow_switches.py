@@ -159,12 +159,10 @@ def test_libtiff_still_prints_for_others(tmp_path, capfd):
 
 
 def test_a_warning_is_no_reason(tmp_path):
-    """A TIFF with a broken tag is read, also where the process turns warnings into errors."""
-    data = bytearray(saved("TIFF", description="some words about the image"))
-    at = data.index(struct.pack("<HH", 270, 2))
-    data[at + 8 : at + 12] = struct.pack("<I", len(data) - 4)  # most of the words are missing
-    path = tmp_path / "a.tif"
-    path.write_bytes(data)
+    """A PNG with two headers of an animation is read, also where warnings are errors."""
+    data, header = saved("PNG"), chunk(b"acTL", struct.pack(">II", 1, 0))
+    path = tmp_path / "a.png"
+    path.write_bytes(data[:33] + header + header + data[33:])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(UserWarning):
