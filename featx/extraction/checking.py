@@ -40,7 +40,7 @@ _ARGUMENTS = {"images", "manifest", "path_column"}
 
 @dataclass(frozen=True)
 class ResumeForecast:
-    """What the same `featx extract` command would do now.
+    """The work of the same `featx extract` command now.
 
     Parameters
     ----------
