@@ -136,7 +136,7 @@ def reader(worker, tmp_path_factory):
     """Return the process after its first extraction, which imports large libraries."""
     folder = tmp_path_factory.mktemp("first")
     (folder / "t.parquet").write_bytes(TABLES["text"])
-    assert worker("manifest", folder / "t.parquet", folder / "new.h5")["error"] is None
+    assert worker("first", folder / "t.parquet", folder / "new.h5")["error"] is None
     return worker
 
 
