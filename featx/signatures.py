@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from featx.errors import OptionError
+
 __all__ = [
     "documented_by",
     "method_taking_fields_of",
@@ -52,7 +54,8 @@ def takes_fields_of(settings: Callable[P, T]) -> Callable[[Callable[[T], R]], Ca
     Returns
     -------
     callable
-        A decorator for a function of one argument, the settings.
+        A decorator for a function of one argument, the settings. The function raises
+        OptionError if a field is an empty text.
 
     Examples
     --------
@@ -66,7 +69,27 @@ def takes_fields_of(settings: Callable[P, T]) -> Callable[[Callable[[T], R]], Ca
     >>> paint(colour="blue"), str(inspect.signature(paint))
     ('blue', "(*, colour: str = 'red')")
     """
-    return _calling_first(settings, _documentation(settings))
+
+    @functools.wraps(settings)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        made = settings(*args, **kwargs)
+        _check_texts(made)
+        return made
+
+    return _calling_first(checked, _documentation(settings))
+
+
+def _check_texts(settings: Any) -> None:
+    """Refuse an empty text, which is rarely meant: as a path, it would be the working directory."""
+    for each in dataclasses.fields(settings):
+        value = getattr(settings, each.name)
+        texts = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(text, str) and not text for text in texts):
+            message = (
+                f"{each.name} is an empty text. Leave it out, or give it a value; in a shell, a "
+                "variable may be unset."
+            )
+            raise OptionError(message)
 
 
 def prepared_by(prepare: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R]]:

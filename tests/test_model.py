@@ -586,8 +586,10 @@ def test_its_text_is_a_few_lines(fitted_model_for_text):
 @pytest.fixture
 def fitted_model_for_text():
     """A model of many classes, with a long summary and provenance."""
-    X = np.random.default_rng(0).normal(size=(200, 64))
-    classifier = Pipeline([("only", LogisticRegression(max_iter=3, tol=1).fit(X, range(200)))])
+    X = np.random.default_rng(0).normal(size=(600, 64))
+    classifier = Pipeline(
+        [("only", LogisticRegression(max_iter=3, tol=1).fit(X, [*range(200)] * 3))]
+    )
     recipe = Recipe(weights="random:0", layers=("block1_pool",), pool="avg", size=(32, 32))
     long = {"classifier": "logistic", "x": ["y" * 100] * 100}
     return Model(classifier, recipe, long, long, tuple(f"{k:064x}" for k in range(40)))

@@ -27,7 +27,7 @@ from featx.cli import (
     weights,
 )
 from featx.cli.console import say
-from featx.cli.parsing import flat
+from featx.cli.parsing import check_arguments, flat
 from featx.cli.streams import flushed_stdout, open_standard_streams
 from featx.cli.version import version_lines
 from featx.errors import FeatxError
@@ -66,6 +66,7 @@ def main() -> None:
     logging.basicConfig(handlers=[notes], level=logging.WARNING)
     try:
         with flushed_stdout():
+            check_arguments(sys.argv[1:])
             # See https://no-color.org; rich follows it by itself.
             app(color=False if os.environ.get("NO_COLOR") else None)
     except FeatxError as error:

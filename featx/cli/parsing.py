@@ -9,7 +9,7 @@ know which options exist; featx/cli/options.py lists them.
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Annotated, Any, get_args
@@ -23,6 +23,7 @@ from featx.errors import OptionError
 
 __all__ = [
     "Options",
+    "check_arguments",
     "flat",
     "option",
     "read_batch_size",
@@ -60,6 +61,23 @@ class Options:
             for name, value in given.items()
             if value is not None
         }
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse an empty argument: it is a variable that is not set, not the working directory.
+
+    Raises
+    ------
+    OptionError
+        An argument, or the value in --NAME=VALUE, is empty.
+    """
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if argument and not re.fullmatch("--[a-zA-Z-]+=", argument):
+            continue
+        where = argument.rstrip("=") or (before if before.startswith("-") else "")
+        after = f" for {where}" if where else ""
+        message = f"An argument{after} is empty. Give it a value; a variable may be unset."
+        raise OptionError(message)
 
 
 def flat(command: Callable[..., None]) -> Callable[..., None]:

@@ -174,7 +174,10 @@ class Model:
         ------
         ModelError
             The classifier is damaged, or its training codes cannot be found.
+        OptionError
+            `codes` is not such an array, or holds NaN or infinite numbers.
         """
+        codes = self._checked_codes(codes)
         self.open_codes()
         step = max(1, _BLOCK_BYTES // (8 * codes.shape[1]))
         blocks = [codes[start : start + step] for start in range(0, len(codes), step)]
@@ -185,11 +188,35 @@ class Model:
             raise
         # scikit-learn raises any of these for steps that do not fit together.
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            if n_wrong := sum(int(np.sum(~np.isfinite(b).all(axis=1))) for b in blocks):
+                message = (
+                    f"{counted(n_wrong, 'row')} of the codes, of {len(codes):,}, "
+                    f"{'has' if n_wrong == 1 else 'have'} NaN or infinite numbers. Leave out the "
+                    "rows of images that are not done."
+                )
+                raise OptionError(message) from error
             message = (
                 f"The classifier of the model cannot predict these codes: {error}. The model is "
                 "damaged or was changed. Fit it again: featx fit --overwrite"
             )
             raise ModelError(message) from error
+
+    def _checked_codes(self, codes: Any) -> NDArray[np.floating]:
+        """Return codes as an array of shape (n, d)."""
+        width = self.recipe.n_features
+        try:
+            found = codes if isinstance(codes, np.ndarray) else np.asarray(codes, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            message = f"codes must be an array of numbers of shape (n, {width}): {error}."
+            raise OptionError(message) from error
+        if found.ndim != 2 or found.shape[1] != width or found.dtype.kind not in "fiub":
+            one = " Use codes[None] for one image." if found.shape == (width,) else ""
+            message = (
+                f"codes must be an array of numbers of shape (n, {width}), but the shape is "
+                f"{found.shape} and the dtype {found.dtype}.{one}"
+            )
+            raise OptionError(message)
+        return found
 
     def check_recipe(self, recipe: Recipe, name: str) -> None:
         """Check that the model can classify codes of a recipe.

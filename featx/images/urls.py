@@ -161,8 +161,16 @@ def as_file(text: File | str, folder: File = Path()) -> File:
 
     A path, or the archive in a URL, may be relative to `folder`. `check_file` checks whether
     a URL can be read here.
+
+    Raises
+    ------
+    OptionError
+        The text is empty, which would mean the working directory.
     """
     text = _full(text)
+    if not text:
+        message = "A path is empty. Use the path or the URL of an image, a folder or an archive."
+        raise OptionError(message)
     found = _URL.fullmatch(text)
     if not found:
         return folder / text

@@ -7,9 +7,11 @@ which labels are true.
 
 import dataclasses
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,7 @@ from featx.recipe import Recipe
 from featx.signatures import takes_fields_of
 from featx.store import open_store
 from featx.tables import TableSource, table_name
+from featx.text import quoted
 from featx.workflows.heads import tuned_model
 from featx.workflows.predicting.tables import WRITERS
 from featx.workflows.settings import (
@@ -254,11 +257,19 @@ def _find_inputs(
     inputs: Inputs, model: Model, labelled: bool
 ) -> JoinedStores | tuple[ImageRecord, ...]:
     """Return the stores, with the layers of the model, or the images of an input."""
-    files = [as_file(each) for each in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    given: list[Any] = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    for each in given:
+        if not isinstance(each, str | os.PathLike):
+            message = (
+                f"An input of type {type(each).__name__} was given, and a path or a URL was "
+                "expected. For arrays and other images in memory: featx.load_predictor(MODEL)"
+            )
+            raise OptionError(message)
+    files = [as_file(each) for each in given]
     if not files:
         message = "No images, folder or store was given."
         raise ImagesError(message)
-    stores = [file for file in files if isinstance(file, Path) and file.is_file() and is_hdf5(file)]
+    stores = [file for file in files if isinstance(file, Path) and _is_store(file)]
     if not stores:
         return tuple(_records(files, labelled))
     if len(stores) < len(files):
@@ -269,6 +280,14 @@ def _find_inputs(
         )
         raise OptionError(message)
     return _joined(stores, model)
+
+
+def _is_store(file: Path) -> bool:
+    try:
+        return file.is_file() and is_hdf5(file)
+    except OSError as error:  # such as a name that is too long
+        message = f"{quoted(str(file)[:200])} cannot be read: {error.strerror or error}."
+        raise ImagesError(message) from error
 
 
 def _joined(paths: Sequence[Path], model: Model) -> JoinedStores:
