@@ -16,6 +16,7 @@ import joblib
 import numpy as np
 import pytest
 
+import featx
 from featx.errors import StoreError
 from featx.finetuning.checkpoints import load_checkpoint, save_checkpoint
 from featx.hdf5 import is_hdf5
@@ -243,3 +244,12 @@ def test_a_file_system_that_cannot_reserve_space(tmp_path, make_store, monkeypat
     monkeypatch.setattr(os, "posix_fallocate", fallocate)
     codes = {"block1_pool": np.ones((2, 64), "f4")}
     assert open_store(make_store(tmp_path / "codes.h5", codes, ["a", "b"])).complete
+
+
+def test_one_function_opens_hdf5_files():
+    """Nothing else in featx opens HDF5 files, or asks HDF5 whether a file is one."""
+    package = Path(featx.__file__).parent
+    texts = {file: file.read_text(encoding="utf-8") for file in package.rglob("*.py")}
+    calls = ("h5py.File(", "h5py.is_hdf5(")
+    found = {file.name for file, text in texts.items() if any(call in text for call in calls)}
+    assert found == {"hdf5.py"}

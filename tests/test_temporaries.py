@@ -1,6 +1,7 @@
 """Temporary files: names that cannot be foreseen, permissions, and leftovers of killed runs."""
 
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -187,3 +188,21 @@ def test_a_store_has_the_ending_of_hdf5(image_folder, name):
         prepare_extraction(
             image_folder, layer="block1_pool", weights="random:0", output=image_folder / name
         )
+
+
+def test_a_temporary_file_that_is_cleared_before_it_is_locked(tmp_path, monkeypatch):
+    """Another run may take a new file for a leftover for a moment; then the run makes another."""
+    real, cleared = fcntl.flock, []
+
+    def late(file, operation):
+        if not cleared:
+            cleared.extend(tmp_path.iterdir())
+            cleared[0].unlink()
+        return real(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with whole_file(tmp_path / "out.csv") as temporary:
+        assert temporary.exists()
+        temporary.write_text("new")
+    assert cleared != [temporary]
+    assert (tmp_path / "out.csv").read_text() == "new"
