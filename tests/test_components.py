@@ -28,6 +28,7 @@ from featx.fitting.coordinates import coordinates_of
 from featx.fitting.grid_search import Problem, SearchSpace
 from featx.fitting.selection import search, select_classifier
 from featx.report.gathering.descriptions import model_commands
+from featx.report.gathering.fit_records import records_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -541,12 +542,14 @@ def test_the_command_reports_components(stores, tmp_path, run):
     assert f"{K} whitened components" in out
     model = load_model(path)
     assert model.provenance["settings"]["components"] == K
-    fitted = model_commands(path, model)["Classifier"]
+    fitted = model_commands(path, model.recipe, *records_of(model))["Classifier"]
     assert fitted.endswith(f"--C 3 --components {K} --whiten -o {path}")
     code, out, _ = run(*command, "-o", path, "--overwrite", "--json")
     assert code == 0
     assert (json.loads(out)["components"], json.loads(out)["whiten"]) == (K, False)
-    assert "--whiten" not in model_commands(path, load_model(path))["Classifier"]
+    model = load_model(path)
+    commands = model_commands(path, model.recipe, *records_of(model))
+    assert "--whiten" not in commands["Classifier"]
     code, out, _ = run(*command, "-o", path, "--overwrite")
     assert f"{K} components" in out
     code, _, err = run("fit", stores["wide", True], "--whiten", "-o", path, "--overwrite")

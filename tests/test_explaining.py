@@ -352,7 +352,7 @@ def test_images_are_explained_as_they_are_predicted(made, name):
     store = made / f"{name}.h5"
     layers = model.recipe.layers
     codes = np.hstack([featx.read_arrays(store, layer=x, split="val")[0] for x in layers])
-    assert [each.path for each in found] == list(table["path"])
+    assert [each.path for each in found] == list(table["file"])
     assert [each.predicted for each in found] == [each.label for each in found]
     assert [each.label for each in found] == list(table["label"])
     assert {each.method for each in found} == {"exact"}

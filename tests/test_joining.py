@@ -125,6 +125,7 @@ def test_only_stores_with_other_images_are_named(store):
         ("size", (48, 32), "48x32", "32x32"),
         ("resize", "pad", "pad", "squash"),
         ("jpeg", "full", "full", "reduced"),
+        ("grey", "pillow", "pillow", "tags"),
         ("preprocess", "unit", "unit", "caffe"),
         ("precision", "tf32", "tf32", "float32"),
         ("dtype", "float16", "float16", "float32"),
@@ -143,6 +144,7 @@ def test_other_recipes_are_refused(store, field, value, text, expected):
     ("changes", "differences", "flags"),
     [
         ({"flip": True}, ["flip is True"], "no --flip"),
+        ({"white": 4095}, ["white is 4095"], "no --white"),
         (
             {"size": (64, 64), "scales": (32, 64), "scales_join": "stack"},
             ["size is 64x64", "scales is 32+64", "scales_join is stack"],

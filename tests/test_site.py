@@ -80,7 +80,11 @@ def test_the_format_page_is_right_about_defaults():
     recipe = Recipe.from_json(short)
     for field in set(said) - required:
         value = getattr(recipe, field)
-        spelt = {False: "false", (): "empty"}.get(value, str(value)) if value != 1 else "1"
+        spelt = (
+            {False: "false", (): "empty", None: "null"}.get(value, str(value))
+            if value != 1
+            else "1"
+        )
         assert said[field] == spelt, field
 
 

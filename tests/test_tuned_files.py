@@ -511,7 +511,7 @@ def test_a_finished_run_of_0_1_is_not_trained_again(earlier_images, tmp_path):
     (tmp_path / "tuned" / "parts.csv").write_text("")
     featx.extract(
         "data", layer="block1_pool", pool="avg", size=32, weights="random:7",
-        output=tmp_path / "tuned/codes.h5",
+        grey="pillow", output=tmp_path / "tuned/codes.h5",
     )  # fmt: skip
     found = featx.finetune("data", output=tmp_path / "tuned", **settings)
     assert found.facts == read_finetuned(EARLIER / "run.json").facts

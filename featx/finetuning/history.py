@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from featx.documents import any_float
 from featx.errors import OptionError
 from featx.outputs import whole_file, write_csv
+from featx.recipe import Recipe
 
 __all__ = ["EpochRecord", "TensorBoardLog", "TrainingResult", "from_version_1", "write_history"]
 
@@ -181,7 +182,17 @@ def from_version_1(facts: Mapping[str, Any]) -> dict[str, Any]:
     for name, names in (("history", stopping), ("split", counts)):
         if name in renamed:
             renamed[name] = _renamed(renamed[name], names)
+    if isinstance(identity := renamed.get("identity"), Mapping):
+        renamed["identity"] = {**identity, "recipe": _with_all_fields(identity.get("recipe"))}
     return dict(renamed)
+
+
+def _with_all_fields(recipe: Any) -> Any:
+    """Return the JSON of a recipe with the fields that recipes have got since."""
+    try:
+        return Recipe.from_json(recipe).to_json()
+    except (OptionError, TypeError, ValueError):  # it is refused where it is compared
+        return recipe
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:

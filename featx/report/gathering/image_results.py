@@ -81,7 +81,7 @@ def predict_held_out(job: FitJob) -> ImageResults:
 def image_results(job: FitJob, known: HeldOutPredictions, how: str) -> ImageResults:
     """Return what is known about each image of a job, some of which were predicted."""
     n, table = len(job.rows), job.joined.images
-    root = as_file(Provenance.from_facts(job.joined.provenance).root or "")
+    root = as_file(Provenance.from_facts(job.joined.provenance).root or ".")
     classes = np.array([as_text(label) for label in known.classes], object)
     predicted, confidence = np.full(n, None, object), np.full(n, np.nan)
     predicted[known.rows] = classes[known.probabilities.argmax(axis=1)]

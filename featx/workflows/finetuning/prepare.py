@@ -23,7 +23,7 @@ from featx.recipe import Recipe, size_text
 from featx.signatures import takes_fields_of, values_of
 from featx.store import open_store
 from featx.text import printable
-from featx.workflows.finetuning.results import ProbeSettings
+from featx.workflows.finetuning.results import ProbeFacts
 from featx.workflows.finetuning.settings import FinetuneProgress, FinetuneSettings
 from featx.workflows.heads import head_of
 
@@ -156,7 +156,7 @@ def _network_and_probe(
     try:
         made = Provenance.from_facts(model.provenance.get("extraction"))
         facts = {names.get(name, name): value for name, value in model.summary.items()}
-        probe = vars(conform(ProbeSettings, facts))
+        probe = vars(conform(ProbeFacts, facts))
     except FieldError as error:
         message = (
             f"The model does not record how it was made: {printable(error)}. It was changed, or "

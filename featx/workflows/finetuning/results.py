@@ -23,7 +23,7 @@ from featx.text import printable
 __all__ = [
     "COMPARED",
     "Finetuned",
-    "ProbeSettings",
+    "ProbeFacts",
     "RunRecord",
     "finetuned_from",
     "read_finetuned",
@@ -70,7 +70,7 @@ class HeadFacts:
 
 
 @dataclass(frozen=True)
-class ProbeSettings:
+class ProbeFacts:
     """Settings of `featx.fit` for the linear probe.
 
     Parameters
@@ -90,11 +90,11 @@ class Identity:
 
     Parameters
     ----------
-    probe : ProbeSettings
+    probe : ProbeFacts
         Stored as text, which is JSON.
     """
 
-    probe: Annotated[ProbeSettings, lambda text: conform(ProbeSettings, json.loads(text))]
+    probe: Annotated[ProbeFacts, lambda text: conform(ProbeFacts, json.loads(text))]
 
 
 @dataclass(frozen=True)
