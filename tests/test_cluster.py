@@ -69,6 +69,17 @@ def assert_same(path, folder):
     assert open_store(path).digests() == open_store(folder / "straight.h5").digests()
 
 
+def assert_close(path, folder):
+    """Processes of another number of threads may use kernels that round in another way."""
+    made, straight = open_store(path), open_store(folder / "straight.h5")
+    found, expected = made.digests(), straight.digests()
+    assert (found["recipe"], found["images"]) == (expected["recipe"], expected["images"])
+    done = made.images.done
+    for layer in made.recipe.layers:
+        codes, others = made.codes(layer)[done], straight.codes(layer)[done]
+        np.testing.assert_allclose(codes, others, rtol=1e-5, atol=1e-5)
+
+
 def test_the_store_is_that_of_one_process(folder, threads, tmp_path, monkeypatch):
     """The store includes the damaged image, and progress is reported once for each chunk."""
     monkeypatch.setattr(executors, "_MIN_CHUNK", 8)
@@ -328,7 +339,7 @@ def test_a_worker_that_is_killed_and_one_that_joins_late(folder, tmp_path, monke
                 local.scale(3)
 
         run_extraction(job_of(folder, tmp_path / "codes.h5", progress=after_each), cluster=cluster)
-    assert_same(tmp_path / "codes.h5", folder)
+    assert_close(tmp_path / "codes.h5", folder)
     assert len(changes) > 1
 
 
@@ -367,7 +378,7 @@ def test_a_lost_scheduler_keeps_finished_rows(folder, tmp_path, monkeypatch):
     assert time.monotonic() - lost[0] < 15
     assert (open_store(tmp_path / "codes.h5").images.status != Status.PENDING).any()
     featx.extract(folder / "data", output=tmp_path / "codes.h5", batch_size=4, **TINY)
-    assert_same(tmp_path / "codes.h5", folder)
+    assert_close(tmp_path / "codes.h5", folder)
 
 
 @pytest.mark.slow
@@ -422,4 +433,4 @@ def test_the_command_on_two_workers(folder, tmp_path, run):
     assert "local:2: 2 workers" in err
     assert "http://127.0.0.1:" in err
     assert "27 images" in out
-    assert_same(tmp_path / "codes.h5", folder)
+    assert_close(tmp_path / "codes.h5", folder)

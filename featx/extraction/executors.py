@@ -1,10 +1,10 @@
 """The rows of passes are computed in this process or on the workers of a cluster.
 
-Passes and the writers of stores come in; the rows are written, with the same bytes in both
+Passes and the writers of stores come in; the rows are written, with the same numbers in both
 cases. Workers share the file system: each worker opens the stores, writes the rows of its
 chunk without a lock, and marks them done when they are on the disk. Rows that are done
 therefore survive any crash, and a chunk that two workers compute is written twice with the
-same bytes.
+same numbers.
 """
 
 import contextlib
