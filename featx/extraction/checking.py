@@ -165,7 +165,7 @@ def check_store(
         A package for URLs of this kind is missing.
     """
     store = open_store(path)
-    given = str(store.provenance.get("root", "")) if root is None else str(root)
+    given = str(store.provenance.get("root") or ".") if root is None else str(root)
     digests, rows, images = _Digests(fetch=fetch), range(len(store.images)), store.images
     found = digests.read([as_file(name, as_file(given)) for name in images.path])
     was_read = [row for row in rows if found[row].sha256]
@@ -226,7 +226,8 @@ def _arguments(provenance: Mapping[str, Any], root: Path | str | None) -> dict[s
     if root is not None:
         given.pop("manifest", None)
         return {**given, "images": str(root)}
-    return given or {"images": str(provenance.get("root", ""))}  # a store of 0.1 has no listing
+    # A store of 0.1 has no listing.
+    return given or {"images": str(provenance.get("root") or ".")}
 
 
 def _not_in_store(store: Store, listing: Listing | None) -> tuple[str, ...]:
