@@ -51,6 +51,7 @@ from featx.images.grey import (
     BY_TAGS,
     Doubt,
     GreyRule,
+    Samples,
     decode_lower_bits,
     deep_colours,
     range_doubt,
@@ -178,27 +179,20 @@ def read_image(
             reason = too_many_pixels(image.size, max_pixels) or _too_long(image.size)
             if reason:
                 raise ImageError(reason)
-            is_jpeg = image.format == "JPEG"
-            by_tags = grey.name == "tags" and not is_jpeg
+            by_tags = grey.name == "tags" and image.format != "JPEG"
             samples = samples_of(image, data) if by_tags else None
-            if not is_jpeg:
+            if image.format != "JPEG":
                 _load(image, data)  # a PNG may have its EXIF after the pixels
             turn = _turn(image)
             sizes, box = [size], None
             if scales:
                 shape = image.size if turn in SIDEWAYS else image.size[::-1]
                 sizes = [scaled_size(shape, scale) for scale in scales]
-            if is_jpeg:
+            if image.format == "JPEG":
                 if jpeg == "reduced":
                     box = reduce_jpeg(image, data, sizes[-1], resize, turn)
                 _load(image, data)
-            _rescale_transparent_colour(image, data)
-            decoded = as_pillow_image(image)
-            check_whole(decoded, data, image.format)
-            if samples is not None and samples.colour and grey.white is not None:
-                decoded = deep_colours(decoded, _lower_bits(_opened(data, file), data), grey.white)
-            rgb = to_rgb(decoded, samples, grey.white)
-            doubt = range_doubt(as_pillow_image(image), samples, grey.white)
+            rgb, doubt = _colours(image, data, samples, grey.white)
             rgb = rgb if turn is None else rgb.transpose(turn)
     except ImageError as error:
         error.sha256 = sha256
@@ -211,6 +205,18 @@ def read_image(
         sha256=sha256,
         doubt=doubt,
     )
+
+
+def _colours(
+    image: Any, data: bytes, samples: Samples | None, white: float | None
+) -> tuple[Image.Image, Doubt]:
+    """Return a decoded image in RGB, and what looks wrong with its grey levels."""
+    _rescale_transparent_colour(image, data)
+    decoded = bright = as_pillow_image(image)
+    check_whole(decoded, data, image.format)
+    if samples is not None and samples.colour and white is not None:
+        bright = deep_colours(decoded, _lower_bits(data, image.format), white)
+    return to_rgb(bright, samples, white), range_doubt(decoded, samples, white)
 
 
 def _opened(data: bytes, file: File | Bytes) -> Any:
@@ -233,8 +239,9 @@ def _load(image: Any, data: bytes) -> None:
     _attempt(image.load, data, image.format)
 
 
-def _lower_bits(image: Any, data: bytes) -> Image.Image:
-    """Decode the lower 8 bits of 16-bit colours."""
+def _lower_bits(data: bytes, name: str) -> Image.Image:
+    """Decode the lower 8 bits of 16-bit colours in a format."""
+    image = _attempt(partial(pillow_classes()[name][0], io.BytesIO(data), ""), data, name)
     decode_lower_bits(image)
     _load(image, data)
     return as_pillow_image(image)
