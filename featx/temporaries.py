@@ -19,6 +19,7 @@ __all__ = [
     "NO_LOCKS",
     "create_lock",
     "create_temporary",
+    "is_temporary",
     "remove_leftovers",
     "temporary_folder",
 ]
@@ -97,13 +98,18 @@ def create_lock(path: Path) -> int:
         os.close(file)  # the run that had it has just ended
 
 
+def is_temporary(path: Path) -> bool:
+    """Return whether a name is that of a temporary file of a run, living or killed."""
+    return _NAME.search(path.name) is not None
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files and folders of killed runs in a folder.
 
     Those that a living run has locked are kept; where locks do not exist, all of them are.
     """
     with contextlib.suppress(OSError):
-        for path in [each for each in folder.iterdir() if _NAME.search(each.name)]:
+        for path in filter(is_temporary, list(folder.iterdir())):
             with contextlib.suppress(OSError):
                 _remove_leftover(path)
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featx.workflows import prepare_finetune, prepare_sweep
+
 # Keras converts TensorFlow's variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -306,6 +308,22 @@ def test_other_outputs_are_not_written_to(run, home):
     for path in (home / "file", home / "folder/notes.txt", home / "project/codes.h5"):
         assert path.read_text() == "mine"
     assert len(list((home / "folder").iterdir())) == 1
+
+
+@pytest.mark.parametrize("verb", ["sweep", "finetune"])
+def test_leftovers_of_killed_runs_are_no_files_of_others(home, tmp_path, verb):
+    """The next run accepts the folder that a killed one had just begun to fill."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for name in ("codes.h5", "split.csv"):
+        (folder / f".{name}.featx-0123456789ab.tmp").write_bytes(b"")
+    settings = {"size": 32, "weights": "random:0", "output": folder}
+    if verb == "sweep":
+        job = prepare_sweep(home / "data", **settings)
+    else:
+        settings["init"] = settings.pop("weights")
+        job = prepare_finetune(home / "data", layer="block1_pool", **settings)
+    assert job.folder == folder
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from featx.provenance import Provenance
 from featx.recipe import Recipe, size_text
 from featx.signatures import takes_fields_of, values_of
 from featx.store import open_store
+from featx.temporaries import is_temporary
 from featx.text import printable
 from featx.workflows.finetuning.results import ProbeFacts
 from featx.workflows.finetuning.settings import FinetuneProgress, FinetuneSettings
@@ -216,8 +217,8 @@ def _completed(
 def _check_own_folder(folder: Path) -> Path:
     """Refuse a folder that holds files that featx finetune did not write."""
     if folder.is_dir():
-        names = {path.name for path in folder.iterdir()}
-        # A run that is killed early leaves only codes.h5, or its temporary files.
+        names = {path.name for path in folder.iterdir() if not is_temporary(path)}
+        # A run that is killed early leaves only codes.h5, its lock or its part.
         only_codes = all(name.lstrip(".").startswith("codes.h5") for name in names)
         # parts.csv is the name that 0.1 gave to split.csv.
         if not only_codes and not ("codes.h5" in names and names & {"split.csv", "parts.csv"}):

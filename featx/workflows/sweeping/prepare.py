@@ -17,6 +17,7 @@ from featx.layers import LAYERS, activation_shape, find_layer, gflop
 from featx.outputs import made_folder
 from featx.recipe import Recipe, check_sizes, image_size, size_text
 from featx.signatures import takes_fields_of, values_of
+from featx.temporaries import is_temporary
 from featx.workflows.sweeping.settings import SweepProgress, SweepSettings
 
 __all__ = ["POOL_LAYERS", "Candidate", "SweepJob", "prepare_sweep", "store_name"]
@@ -245,7 +246,9 @@ def _has_room(job: ExtractionJob) -> bool:
 def _check_sweep_folder(folder: Path) -> Path:
     """Return the folder, if it is new, empty or holds nothing but files of a sweep."""
     own = {".h5", ".part", ".lock", ".json", ".csv", ".npz", ""}
-    others = [path for path in folder.glob("*") if path.suffix not in own]
+    others = [
+        path for path in folder.glob("*") if path.suffix not in own and not is_temporary(path)
+    ]
     if others:
         message = (
             f"{folder} holds {others[0].name}, which featx sweep did not write. Use another -o."
