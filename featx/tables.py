@@ -398,6 +398,7 @@ def _from_parquet(file: Path, table: Table) -> Table:
 
 def _values(column: Any) -> Iterator[Any]:
     """Yield the values of a column of Arrow; equal texts of a dictionary are one object."""
+    column.validate(full=True)  # the indices of a damaged file may be beyond the dictionary
     for chunk in column.chunks:
         if not hasattr(chunk, "dictionary"):
             yield from chunk.to_pylist()
