@@ -2,7 +2,7 @@
 
 The content of a file comes in, as JSON or as the plain values in it; an instance of a dataclass
 goes out, or one error that names the first value that does not fit. The type hints of the
-dataclass are the schema: there is no other description. This module does not know any document.
+dataclass are the schema, and the only one. This module works for any document.
 """
 
 import dataclasses
@@ -179,7 +179,7 @@ def _instance(kind: Any, value: Any) -> Any:
 
 @functools.cache
 def _fields_of(kind: Any) -> list[tuple[str, Any, bool]]:
-    """Return name, type and whether there is no default, of each field of a dataclass."""
+    """Return the name and the type of each field of a dataclass, and whether it is required."""
     hints = get_type_hints(kind, include_extras=True)
     missing = dataclasses.MISSING
     return [

@@ -253,7 +253,7 @@ def attribute(group: h5py.Group, name: str, most: int = 1) -> Any:
     NotInsideError
         It has more of them, which could all refer to one large text.
     KeyError
-        There is no such attribute.
+        The attribute does not exist.
     """
     found = group.attrs.get_id(name)
     if found.dtype.kind == "O" and math.prod(found.shape) > most:

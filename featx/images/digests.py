@@ -30,7 +30,7 @@ class FileDigest:
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is no such file."""
+        """Whether the file does not exist."""
         return self.reason == NOT_FOUND
 
 

@@ -78,7 +78,7 @@ class Contents:
     in_order : bool
         Whether `layers` has the order of the network; otherwise only layers of one class do.
     calls : tuple of Call
-        The layers as the model's config connects them; empty if there is no config.
+        The layers as the model's config connects them; empty without a config.
     """
 
     file: h5py.File

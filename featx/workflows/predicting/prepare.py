@@ -176,7 +176,7 @@ def _open_model(settings: ModelSettings) -> Model:
 def listed(
     inputs: Inputs, manifest: TableSource | None, path_column: str | None, *, labelled: bool = False
 ) -> tuple[ImageRecord, ...]:
-    """Return the images of a manifest; none if there is no manifest.
+    """Return the images of a manifest, or an empty tuple without a manifest.
 
     Raises
     ------
