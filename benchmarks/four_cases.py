@@ -6,7 +6,7 @@
 
 The arguments are folders of images with train/ and val/. The table is printed and written as CSV.
 All methods use the same training images, the same early-stopping set, and val as the test set. The
-interval of a gain over the linear probe is from the paired bootstrap. There is one seed.
+interval of a gain over the linear probe is one of a paired difference. There is one seed.
 """
 
 import argparse

@@ -242,8 +242,8 @@ def rows_of(folder: Path, stores: Path, temporary: Path) -> Iterator[tuple[dict,
                 "recipe": candidate.name,
                 "n": len(found.y),
                 "accuracy": round(score.value, 4),
-                "low": round(score.low, 4),
-                "high": round(score.high, 4),
+                "low": None if score.low is None else round(score.low, 4),
+                "high": None if score.high is None else round(score.high, 4),
                 "width": job.joined.recipe.n_features,
                 "gflop": round(gflop_of(candidate, folder, stores), 1),
                 "images_per_second": round(images_per_second(candidate, seconds), 2),
@@ -279,8 +279,7 @@ def best_of(folders: Sequence[Path], stores: Path, temporary: Path, results: dic
         f"(mean {merits[single]:.3f})",
         f"on the other half of {first.name}, {len(found[best].y)} images: {found[best].accuracy} "
         f"and {found[single].accuracy}",
-        f"difference {gain.value:+.3f}, {gain.low:+.3f} to {gain.high:+.3f} with 95 % confidence "
-        "(paired bootstrap)",
+        f"difference {gain.value:+.3f}, 95 % interval {gain.ends('+.3f')}",
     ]
 
 

@@ -110,10 +110,7 @@ def _print(done: "Finetuned", *, printed: Sequence[str], quiet: bool) -> None:
     show(f"accuracy on {counted(split['test'], 'test image')} ({split['test_from']})")
     print_table(
         ("model", "accuracy", "95 % interval"),
-        [
-            (_NAMES[name], f"{score.value:.3f}", f"{score.low:.3f} to {score.high:.3f}")
-            for name, score in done.scores.items()
-        ],
+        [(_NAMES[name], f"{score.value:.3f}", score.ends()) for name, score in done.scores.items()],
     )
     show(done.advice)
     show(f"{done.folder}: tuned.keras, tuned.weights.h5, run.json, history.csv")

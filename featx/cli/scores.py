@@ -37,8 +37,14 @@ def print_scores(
         *comparisons,
         ("balanced accuracy", str(evaluation.balanced_accuracy)),
         ("macro F1", str(evaluation.macro_f1)),
-        ("log loss", str(evaluation.log_loss)),
-        ("Brier score", str(evaluation.brier)),
+        *(
+            (name, str(score))
+            for name, score in (
+                ("log loss", evaluation.log_loss),
+                ("Brier score", evaluation.brier),
+            )
+            if score is not None
+        ),
         (
             "calibration error",
             f"{evaluation.calibration_error}, {evaluation.calibration_bins} bins",
@@ -66,7 +72,7 @@ def _print_classes(evaluation: "Evaluation") -> None:
                 each.label,
                 f"{each.precision:.2f}",
                 f"{each.recall:.2f}",
-                f"{each.recall_low:.2f} to {each.recall_high:.2f}",
+                each.recall_score.ends(".2f"),
                 f"{each.f1:.2f}",
                 each.images,
             )

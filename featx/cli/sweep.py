@@ -95,7 +95,7 @@ def _print(found: "Sweep") -> None:
                 size_text(row.size),
                 f"{row.n_features:,}",
                 f"{row.accuracy.value:.3f}",
-                f"{row.accuracy.low:.3f} to {row.accuracy.high:.3f}",
+                row.accuracy.ends(),
                 f"{row.balanced_accuracy.value:.3f}",
                 f"{row.bytes_per_image / 1000:,.1f}",
                 f"{1000 * row.seconds_per_image:.0f}" if row.seconds_per_image else "-",

@@ -220,11 +220,6 @@ def leak_notes(y: NDArray[np.str_], groups: NDArray[np.int32], split: DataSplit)
             f"{counted(n_shared, f'image of {on} is', f'images of {on} are')} a duplicate, or in "
             "the group, of a training image, so the score may be too high. Move both to one split."
         )
-    unknown = sorted(set(y[split.score_rows]) - set(y[split.fit_rows]))
-    if unknown:
-        notes.append(
-            f"No training image of {', '.join(unknown)}: those images count as wrong predictions."
-        )
     return notes
 
 
@@ -249,6 +244,6 @@ def small_class_notes(
     if single := [label for label, count in counts.items() if count == 1]:
         notes.append(
             f"{', '.join(single)} has a single image or group, which cannot be used for both "
-            "training and scoring. It counts as wrong."
+            "training and scoring."
         )
     return notes

@@ -7,14 +7,17 @@ on raw pixels, go out.
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from featx.codes.gram import GramCoordinates
+from featx.codes.matrix import Matrix
 from featx.codes.pixels import pixel_features
+from featx.dataset.splits import DataSplit
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind
-from featx.fitting.cross_validation import fit_and_predict
+from featx.fitting.cross_validation import HeldOutPredictions, fit_and_predict
 from featx.fitting.grid_search import Problem
 from featx.fitting.prepare import FitJob
-from featx.metrics.evaluation import count_majority_correct
-from featx.metrics.intervals import wilson
+from featx.metrics.evaluation import majority_class
 
 __all__ = ["score_baselines"]
 
@@ -22,12 +25,7 @@ __all__ = ["score_baselines"]
 def score_baselines(job: FitJob, chosen: ClassifierKind) -> dict[str, Any]:
     """Score the majority class, and the chosen classifier on the pixels of the thumbnails."""
     splits = job.scored_splits
-    n_correct = sum(
-        count_majority_correct(job.y[split.fit_rows], job.y[split.score_rows]) for split in splits
-    )
-    n_predicted = sum(len(split.score_rows) for split in splits)
-    n_images = len(job.split.score_rows)
-    majority = wilson(n_correct * n_images / n_predicted, n_images)
+    majority = HeldOutPredictions.of(job, splits, [_majority(job, split) for split in splits])
     # A classifier that uses single features takes hours on thousands of pixels.
     kind = chosen if chosen.is_rotation_invariant else CLASSIFIERS["logistic"]
     space = dataclasses.replace(
@@ -47,6 +45,12 @@ def score_baselines(job: FitJob, chosen: ClassifierKind) -> dict[str, Any]:
     _, predictions = fit_and_predict(Problem({"l2": gram.coordinates_}, job.y), once)
     accuracy = predictions.evaluation().accuracy
     return {
-        "majority": dataclasses.asdict(majority),
+        "majority": dataclasses.asdict(majority.accuracy),
         "pixels": {"classifier": kind.name, **dataclasses.asdict(accuracy)},
     }
+
+
+def _majority(job: FitJob, split: DataSplit) -> Matrix:
+    """Return probability 1 of the most frequent training label, for each held-out row."""
+    is_majority = np.unique(job.y) == majority_class(job.y[split.fit_rows])
+    return np.tile(is_majority.astype(float), (len(split.score_rows), 1))

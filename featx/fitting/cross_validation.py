@@ -25,7 +25,7 @@ from featx.fitting.grid_search import Problem
 from featx.fitting.prepare import FitJob
 from featx.fitting.selection import SelectedClassifier, select_classifier
 from featx.metrics.evaluation import Evaluation, expand_columns, score_predictions
-from featx.metrics.intervals import Score, paired_difference, wilson
+from featx.metrics.intervals import Score, paired_difference, proportion
 
 __all__ = [
     "HeldOutPredictions",
@@ -56,8 +56,8 @@ class HeldOutPredictions:
         Names of the classes, sorted.
     fold : ndarray of int, shape (n,)
         Fold in which a row was held out, counted over all repeats.
-    seed : int
-        Random seed of the bootstrap.
+    known : ndarray of bool, shape (n,)
+        Whether the classifier was fitted on any image of the class `y`.
     search_accuracy : ndarray of shape (n_folds,)
         Accuracy that the search found inside the training set of each fold.
     notes : tuple of str
@@ -70,23 +70,28 @@ class HeldOutPredictions:
     groups: NDArray[np.int32]
     classes: tuple[str, ...]
     fold: Rows
-    seed: int
+    known: NDArray[np.bool_]
     search_accuracy: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(0))
     notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, job: FitJob, rows: Rows, probabilities: Matrix, fold: Rows | None = None, **facts: Any
+        cls, job: FitJob, splits: Sequence[DataSplit], probabilities: Sequence[Matrix], **facts: Any
     ) -> Self:
-        """Return predictions of rows of a job, with their labels and groups."""
+        """Return predictions of the held-out rows of each split, with their labels and groups."""
+        rows = np.concatenate([split.score_rows for split in splits])
+        fold = np.repeat(np.arange(len(splits)), [len(split.score_rows) for split in splits])
+        known = [np.isin(job.y[split.score_rows], job.y[split.fit_rows]) for split in splits]
+        repeat = fold // (len(splits) // int(np.sum(rows == rows[0])))
+        order = np.lexsort((rows, repeat))
         return cls(
-            rows=rows,
-            probabilities=probabilities,
-            y=job.y[rows],
-            groups=job.groups[rows],
+            rows=rows[order],
+            probabilities=np.concatenate(probabilities)[order],
+            y=job.y[rows[order]],
+            groups=job.groups[rows[order]],
             classes=tuple(str(label) for label in np.unique(job.y)),
-            fold=np.zeros(len(rows), int) if fold is None else fold,
-            seed=job.space.seed,
+            fold=fold[order],
+            known=np.concatenate(known)[order],
             **facts,
         )
 
@@ -108,8 +113,9 @@ class HeldOutPredictions:
 
     @property
     def accuracy(self) -> Score:
-        """Fraction of correct predictions, with Wilson's interval."""
-        return wilson(int(self.correct.sum()), len(self.y))
+        """Fraction of correct predictions."""
+        runs = {"n_repeats": self.n_repeats, "n_folds": self.n_folds}
+        return proportion(self.correct, self.groups, **runs)
 
     def evaluation(self, job: FitJob | None = None) -> Evaluation:
         """Score the predictions; a job adds the paths of confused images."""
@@ -122,14 +128,15 @@ class HeldOutPredictions:
             self.probabilities,
             list(self.classes),
             self.groups,
+            known=self.known,
             n_repeats=self.n_repeats,
+            n_folds=self.n_folds,
             paths=paths,
-            seed=self.seed,
         )
 
     def take(self, kept: NDArray[np.bool_]) -> Self:
         """Return the predictions of some of the images."""
-        names = ("rows", "probabilities", "y", "groups", "fold")
+        names = ("rows", "probabilities", "y", "groups", "fold", "known")
         return dataclasses.replace(self, **{name: getattr(self, name)[kept] for name in names})
 
 
@@ -151,8 +158,8 @@ def fit_and_predict(problem: Problem, job: FitJob) -> tuple[SelectedClassifier, 
     selected = select_classifier(problem, job, job.split)
     if job.split.scored_on == "folds":
         return selected, cross_validate(job, job.scored_splits, problem=problem)
-    rows = job.split.score_rows
-    return selected, HeldOutPredictions.of(job, rows, selected.predict_proba(problem, rows))
+    probabilities = selected.predict_proba(problem, job.split.score_rows)
+    return selected, HeldOutPredictions.of(job, [job.split], [probabilities])
 
 
 def cross_validate(
@@ -191,25 +198,22 @@ def cross_validate(
     for split in splits:
         selected.append(select_classifier(problem, job, split))
         probabilities.append(selected[-1].predict_proba(problem, split.score_rows))
-    rows = np.concatenate([split.score_rows for split in splits])
-    fold = np.repeat(np.arange(len(splits)), [len(split.score_rows) for split in splits])
-    n_repeats = np.sum(rows == rows[0])
-    repeat = fold // (len(splits) // n_repeats)
-    order = np.lexsort((rows, repeat))
     return HeldOutPredictions.of(
         job,
-        rows[order],
-        np.concatenate(probabilities)[order],
-        fold[order],
+        splits,
+        probabilities,
         search_accuracy=np.array([each.choice.accuracy for each in selected]),
         notes=tuple(dict.fromkeys(note for each in selected for note in each.notes)),
     )
 
 
 def predict_rows(
-    job: FitJob, predict_proba: Callable[[Matrix], Matrix], classes: Sequence[str], rows: Rows
+    job: FitJob,
+    predict_proba: Callable[[Matrix], Matrix],
+    classes: Sequence[str],
+    split: DataSplit,
 ) -> HeldOutPredictions:
-    """Predict held-out rows of a job with a classifier of codes, a block of rows at a time.
+    """Predict the held-out rows of a split with a classifier of codes, a block of rows at a time.
 
     Parameters
     ----------
@@ -219,14 +223,13 @@ def predict_rows(
         From codes to probabilities.
     classes : sequence of str
         Classes of these probabilities.
-    rows : ndarray of int
-        Rows of the job that the classifier was not fitted on.
+    split : DataSplit
+        What the classifier was fitted on, and the rows to predict.
     """
-    blocks = job.joined.matrix(job.rows[rows]).row_blocks()
+    blocks = job.joined.matrix(job.rows[split.score_rows]).row_blocks()
     probabilities = np.concatenate([predict_proba(block) for _, block in blocks])
-    return HeldOutPredictions.of(
-        job, rows, expand_columns(probabilities, classes, np.unique(job.y))
-    )
+    expanded = expand_columns(probabilities, classes, np.unique(job.y))
+    return HeldOutPredictions.of(job, [split], [expanded])
 
 
 def without_duplicates(
@@ -283,5 +286,7 @@ def select_nested(candidates: Sequence[HeldOutPredictions]) -> tuple[HeldOutPred
 
 
 def compare(one: HeldOutPredictions, other: HeldOutPredictions) -> Score:
-    """Return how much more accurate `one` is, with the interval of the paired bootstrap."""
-    return paired_difference(one.correct, other.correct, one.groups, one.seed)
+    """Return how much more accurate `one` is than `other` on the same rows in the same folds."""
+    return paired_difference(
+        one.correct, other.correct, one.groups, n_repeats=one.n_repeats, n_folds=one.n_folds
+    )

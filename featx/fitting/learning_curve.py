@@ -44,7 +44,7 @@ class LearningPoint:
 
     @property
     def accuracy(self) -> Score:
-        """Accuracy, with Wilson's interval."""
+        """Accuracy on held-out images."""
         return self.predictions.accuracy
 
 

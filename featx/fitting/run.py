@@ -108,7 +108,8 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
     """
     began = time.perf_counter()
     fitted = _fit_exact(job, cluster) if job.solver.is_exact else _fit_streamed(job, cluster)
-    evaluation, notes = fitted.predictions.evaluation(job), [*job.notes, *fitted.notes]
+    evaluation = fitted.predictions.evaluation(job)
+    notes = [*job.notes, *fitted.notes, *evaluation.notes]
     paths, output = job.joined.images.path[job.rows], job.settings.output
     summary = {
         "codes": [str(path) for path in job.joined.paths],
@@ -213,7 +214,7 @@ def _fit_streamed(job: FitJob, cluster: Cluster | None) -> _Fitted:
         codes, job.y[rows], job.groups[rows], job.space, calibration, cluster=cluster
     )
     pipeline = found.pipeline
-    predictions = predict_rows(job, pipeline.predict_proba, pipeline.classes_, split.score_rows)
+    predictions = predict_rows(job, pipeline.predict_proba, pipeline.classes_, split)
     chosen = {"classifier": job.space.kinds[0].name, "normalise": job.space.normalise[0]}
     facts = {
         "gflops": None,

@@ -6,29 +6,39 @@ confusion matrix and its most frequent confusions. The caller must make sure tha
 predictions are of images that the classifier was not fitted on.
 """
 
+import itertools
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from featx.documents import conform
-from featx.metrics.intervals import Score, bootstrap_counts, bootstrap_score, wilson
+from featx.metrics.intervals import (
+    FEWEST_GROUPS,
+    Sample,
+    Score,
+    loss_score,
+    macro_score,
+    share_score,
+)
+from featx.text import counted, quoted_list
 
 __all__ = [
     "ClassScore",
     "Confusion",
     "Evaluation",
     "ReliabilityBin",
-    "count_majority_correct",
     "expand_columns",
+    "majority_class",
     "score_predictions",
 ]
 
-CALIBRATION_BINS = 15  # of equal width, as in [4]
+CALIBRATION_BINS = 15  # of equal width, as in [2]
 _TOP = 5
 _MOST_CONFUSIONS = 5
 _MOST_PATHS = 3  # for each confusion
@@ -46,8 +56,8 @@ class ClassScore:
         From 0 to 1; 0 where undefined.
     images : int
         Number of scored images of the class.
-    recall_low, recall_high : float
-        Wilson interval of the recall; 0 and 1 for a class without images.
+    recall_low, recall_high : float or None
+        Interval of the recall; None for a class with fewer than two groups.
     """
 
     label: str
@@ -55,8 +65,13 @@ class ClassScore:
     recall: float
     f1: float
     images: int
-    recall_low: float
-    recall_high: float
+    recall_low: float | None
+    recall_high: float | None
+
+    @property
+    def recall_score(self) -> Score:
+        """The recall with its interval."""
+        return Score(self.recall, self.recall_low, self.recall_high)
 
 
 @dataclass(frozen=True)
@@ -92,6 +107,9 @@ class ReliabilityBin:
         Number of predictions, over all repeats.
     confidence, accuracy : float
         Mean confidence and accuracy of these predictions; 0 if there are none.
+    accuracy_low, accuracy_high : float, optional
+        Interval of the accuracy; None if the predictions are of fewer than two groups, or if an
+        early version of featx did not store it.
     """
 
     low: float
@@ -99,15 +117,22 @@ class ReliabilityBin:
     n: int
     confidence: float
     accuracy: float
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+
+    @property
+    def accuracy_score(self) -> Score:
+        """The accuracy with its interval."""
+        return Score(self.accuracy, self.accuracy_low, self.accuracy_high)
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """All scores of one set of predictions.
 
-    Intervals are bootstrap intervals [2]_ unless stated otherwise, from 2000 resamples.
-    Each resample draws whole groups of images, with all repeats of an image. All scores
-    except the accuracy pool the repeats.
+    Intervals are for the score of the saved model on new images and new groups;
+    `featx.metrics.intervals` describes the method and cites it. All scores except the
+    accuracy pool the repeats, and no repeat narrows an interval.
 
     Parameters
     ----------
@@ -116,28 +141,25 @@ class Evaluation:
     n_repeats : int
         Number of predictions for each image.
     accuracy : Score
-        Fraction of correct predictions, averaged over the repeats, with the Wilson
-        interval [1]_ for `n_images` images. The interval takes all images as
-        independent, even those of one group.
+        Fraction of correct predictions, averaged over the repeats.
     balanced_accuracy : Score
         Mean recall of the classes that have images.
     macro_f1 : Score
         Mean F1 of all labels that are true or predicted anywhere, from 0 to 1.
-    log_loss : Score
+    log_loss : Score or None
         Mean of -ln p of the true class. As in scikit-learn, p is clipped to
-        [eps, 1 - eps], where eps is that of its dtype.
-    brier : Score
+        [eps, 1 - eps], where eps is that of its dtype. Images of classes that the
+        classifier was not trained on are left out; None if there are no other images.
+    brier : Score or None
         Mean over images of the sum over classes of (p - [class is true])², from 0 to 2,
-        as Brier defined it [3]_. It equals scikit-learn's
-        ``brier_score_loss(..., scale_by_half=False)``; for two classes, this is twice
-        the default of that function.
+        as Brier defined it [1]_, of the same images as the log loss. It equals
+        scikit-learn's ``brier_score_loss(..., scale_by_half=False)``; for two classes,
+        this is twice the default of that function.
     calibration_error : Score
-        Expected calibration error of the predicted class [4]_: the mean distance of
+        Expected calibration error of the predicted class [2]_: the mean distance of
         confidence and accuracy over `calibration_bins` bins. The estimate is too high
-        if there are few images, and that of a resample is too high by as much again.
-        The interval is therefore the basic bootstrap interval [5]_, which reflects the
-        resamples about the estimate. With a few hundred images it contains the true
-        error in about nine of ten cases, and less often if the error is close to 0.
+        if there are few images, by an amount that depends on the unknown error, so it
+        has no interval.
     calibration_bins : int
         Number of bins, all of the same width; each excludes its lower end.
     reliability : tuple of ReliabilityBin
@@ -154,19 +176,19 @@ class Evaluation:
         predicted ones. It sums to ``n_images * n_repeats``.
     confusions : tuple of Confusion
         The most frequent confusions, at most 5.
+    n_groups : int, optional
+        Number of groups of images; None if an early version of featx did not store it.
+    n_folds : int, default=1
+        Number of folds of each repeat; 1 if one fixed model made all predictions.
+    notes : tuple of str, default=()
+        Which intervals are approximate, and which images some scores leave out.
 
     References
     ----------
-    .. [1] E. B. Wilson, "Probable Inference, the Law of Succession, and
-       Statistical Inference", JASA 22(158), 1927.
-       https://doi.org/10.1080/01621459.1927.10502953
-    .. [2] B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993.
-    .. [3] G. W. Brier, "Verification of Forecasts Expressed in Terms of
+    .. [1] G. W. Brier, "Verification of Forecasts Expressed in Terms of
        Probability", Monthly Weather Review 78(1), 1950.
-    .. [4] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of
+    .. [2] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of
        Modern Neural Networks", ICML 2017. https://arxiv.org/abs/1706.04599
-    .. [5] A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their
-       Application", 1997, section 5.2.
     """
 
     n_images: int
@@ -174,8 +196,8 @@ class Evaluation:
     accuracy: Score
     balanced_accuracy: Score
     macro_f1: Score
-    log_loss: Score
-    brier: Score
+    log_loss: Score | None
+    brier: Score | None
     calibration_error: Score
     calibration_bins: int
     reliability: tuple[ReliabilityBin, ...]
@@ -184,6 +206,9 @@ class Evaluation:
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     confusions: tuple[Confusion, ...]
+    n_groups: int | None = None
+    n_folds: int = 1
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation as plain JSON types: lists instead of tuples.
@@ -230,37 +255,46 @@ class Evaluation:
             raise ValueError(message)
 
 
-def score_predictions(
+def score_predictions(  # noqa: PLR0913 - each is a separate fact of the predictions
     y_true: NDArray[np.str_],
     probabilities: NDArray[np.floating],
     classes: Sequence[str],
     groups: NDArray[np.integer],
     *,
+    predicted: NDArray[np.str_] | None = None,
+    known: NDArray[np.bool_] | None = None,
     n_repeats: int = 1,
+    n_folds: int = 1,
     paths: Sequence[str] | None = None,
-    seed: int = 0,
 ) -> Evaluation:
-    """Score predictions; the predicted label is the most probable one.
+    """Score predictions.
 
     Parameters
     ----------
     y_true : ndarray of str, shape (n,)
-        Labels. A label that is not in `classes` has probability 0 and counts as wrong.
+        Labels. A label that is not in `classes` is not known, and counts as wrong.
     probabilities : ndarray of float, shape (n, k)
         From 0 to 1 and never NaN, columns in the order of `classes`. Of equal
         probabilities, the first counts as the most probable.
     classes : sequence of str, length k
         Sorted names of the classes.
     groups : ndarray of int, shape (n,)
-        Group numbers; the bootstrap draws whole groups.
+        Group numbers; images of one group are not independent.
+    predicted : ndarray of str, shape (n,), optional
+        Predicted labels; by default the most probable ones.
+    known : ndarray of bool, shape (n,), optional
+        False where the training set of the model that made the prediction has no image of
+        the class `y_true`. Such an image counts as wrong, and is left out of log loss and
+        Brier score, which would show nothing but the least probability. By default, all
+        labels in `classes` are known.
     n_repeats : int, default=1
         Number of runs. The rows are those of the runs one after the other, each with the
         same images in the same order: n is ``n_repeats * n_images``. Repeats of an image
         never count as further images, so only the groups of the first run are used.
+    n_folds : int, default=1
+        Number of folds of each run; 1 for predictions of one fixed model.
     paths : sequence of str, length n_images, optional
         Paths of the images, to list some of the mistakes.
-    seed : int, default=0
-        Random seed of the bootstrap.
 
     Returns
     -------
@@ -274,42 +308,52 @@ def score_predictions(
     ...     y, probabilities, ["cat", "dog"], np.arange(4), paths=list("abcd")
     ... )
     >>> print(found.accuracy)
-    0.750 (95 % interval 0.301 to 0.954)
+    0.750 (95 % interval 0.145 to 0.982)
     >>> found.confusions
     (Confusion(true='dog', predicted='cat', n=1, paths=('c',)),)
     """
     n_images = len(y_true) // n_repeats
-    rows = _score_rows(y_true, probabilities, classes)
+    rows = _score_rows(y_true, probabilities, classes, predicted, known)
+    sample = Sample.of(len(y_true), groups, n_repeats, n_folds)
     k = len(rows.labels)
     matrix = np.bincount(rows.true * k + rows.predicted, minlength=k * k).reshape(k, k)
-    _, of_image = np.unique(groups[:n_images], return_inverse=True)
-    scores = _bootstrap(_sums_of_groups(rows, np.tile(of_image, n_repeats)), k, seed)
-    top5 = scores.pop("top5")
+    is_known, of_known = rows.known.any(), sample.take(rows.known)
+    bad = 2 * math.log(max(2, len(classes)))
+    losses = {
+        name: loss_score(each[rows.known], of_known, bad=worst) if is_known else None
+        for name, each, worst in (("log_loss", rows.log_loss, bad), ("brier", rows.brier, 1.0))
+    }
     return Evaluation(
         n_images=n_images,
         n_repeats=n_repeats,
-        accuracy=wilson(int(matrix.trace()) / n_repeats, n_images),
+        accuracy=share_score(rows.correct, sample),
+        balanced_accuracy=macro_score(rows.true, rows.predicted, sample, kind="recall"),
+        macro_f1=macro_score(rows.true, rows.predicted, sample, kind="f1"),
+        calibration_error=_calibration_error(rows),
         calibration_bins=CALIBRATION_BINS,
-        reliability=_reliability(rows),
-        top5=top5 if len(classes) > _TOP else None,
+        reliability=_reliability(rows, sample),
+        top5=share_score(rows.in_top, sample) if len(classes) > _TOP else None,
         labels=rows.labels,
-        per_class=_per_class(rows.labels, matrix, n_repeats),
+        per_class=_per_class(rows, sample, matrix),
         confusion=tuple(tuple(int(n) for n in row) for row in matrix),
         confusions=_most_frequent(rows, matrix, n_images, paths),
-        **scores,
+        n_groups=sample.n_groups,
+        n_folds=n_folds,
+        notes=_notes(rows, sample),
+        **losses,
     )
 
 
-def count_majority_correct(y_fit: NDArray[np.str_], y_score: NDArray[np.str_]) -> int:
-    """Count the labels that equal the most frequent training label; ties go to the first by name.
+def majority_class(y: NDArray[np.str_]) -> str:
+    """Return the most frequent label; ties go to the first by name.
 
     Examples
     --------
-    >>> count_majority_correct(np.array(["dog", "cat", "dog"]), np.array(["cat", "dog", "dog"]))
-    2
+    >>> majority_class(np.array(["dog", "cat", "dog"]))
+    'dog'
     """
-    labels, counts = np.unique(y_fit, return_counts=True)
-    return int(np.sum(y_score == labels[counts.argmax()]))
+    labels, counts = np.unique(y, return_counts=True)
+    return str(labels[counts.argmax()])
 
 
 def expand_columns(
@@ -356,22 +400,39 @@ class _Rows:
     labels: tuple[str, ...]
     true: NDArray[np.intp]  # index in `labels`, as is `predicted`
     predicted: NDArray[np.intp]
+    known: NDArray[np.bool_]
     confidence: NDArray[np.float64]
     log_loss: NDArray[np.float64]
     brier: NDArray[np.float64]
     in_top: NDArray[np.bool_]
 
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether the predicted label is the true one."""
+        return np.equal(self.true, self.predicted)
+
+    @property
+    def bin(self) -> NDArray[np.intp]:
+        """The bin of each confidence."""
+        inner = np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
+        return np.searchsorted(inner, self.confidence, side="left")
+
 
 def _score_rows(
-    y_true: NDArray[np.str_], probabilities: NDArray[np.floating], classes: Sequence[str]
+    y_true: NDArray[np.str_],
+    probabilities: NDArray[np.floating],
+    classes: Sequence[str],
+    y_predicted: NDArray[np.str_] | None,
+    known: NDArray[np.bool_] | None,
 ) -> _Rows:
     names, every = np.asarray(classes), np.arange(len(y_true))
-    column = probabilities.argmax(axis=1)
-    y_predicted = names[column]
+    if y_predicted is None:
+        y_predicted = names[probabilities.argmax(axis=1)]
     labels = np.unique(np.concatenate([y_true, y_predicted]))
     # A label that is not in `classes` has no column: clip to any valid one, and mask it below.
     of_true = np.searchsorted(names, y_true).clip(max=len(names) - 1)
-    known = names[of_true] == y_true
+    has_column = names[of_true] == y_true
+    known = has_column if known is None else has_column & known
     p = np.where(known, probabilities[every, of_true], 0).astype(probabilities.dtype)
     eps = np.finfo(probabilities.dtype).eps
     squares = np.einsum("ij,ij->i", probabilities, probabilities, dtype=np.float64)
@@ -381,7 +442,8 @@ def _score_rows(
         labels=tuple(str(label) for label in labels),
         true=np.searchsorted(labels, y_true),
         predicted=np.searchsorted(labels, y_predicted),
-        confidence=probabilities[every, column].astype(np.float64),
+        known=known,
+        confidence=probabilities[every, np.searchsorted(names, y_predicted)].astype(np.float64),
         log_loss=-np.log(p.clip(eps, 1 - eps).astype(np.float64)),
         # Σ (p - [true])² = Σ p² - 2 p_true + 1 avoids another array of shape (n, k).
         brier=squares - 2 * p.astype(np.float64) + 1,
@@ -389,97 +451,60 @@ def _score_rows(
     )
 
 
-def _sums_of_groups(rows: _Rows, of_group: NDArray[np.intp]) -> csr_array:
-    """Return the sums that all scores are computed from, one row for each group.
-
-    The columns are: images, correct images and predictions of each label; confidence
-    minus accuracy of each bin; log loss, Brier score, and images in the top five. The
-    matrix is sparse, because an image has few labels and one bin.
-    """
-    k = len(rows.labels)
-    correct = rows.true == rows.predicted
-    means = 3 * k + CALIBRATION_BINS + np.arange(3)
-    parts = [
-        (rows.true, 1.0),
-        (k + rows.true, correct),
-        (2 * k + rows.predicted, 1.0),
-        (3 * k + _bins(rows.confidence), rows.confidence - correct),
-        (means[0], rows.log_loss),
-        (means[1], rows.brier),
-        (means[2], rows.in_top),
-    ]
-    columns = np.concatenate([np.broadcast_to(column, correct.shape) for column, _ in parts])
-    values = np.concatenate([np.broadcast_to(value, correct.shape) for _, value in parts])
-    shape = (int(of_group.max()) + 1, 3 * k + CALIBRATION_BINS + 3)
-    return csr_array((values, (np.tile(of_group, len(parts)), columns)), shape=shape)
+def _calibration_error(rows: _Rows) -> Score:
+    """Return the mean distance of confidence and accuracy over the bins, without interval."""
+    gaps = np.bincount(rows.bin, rows.confidence - rows.correct, minlength=CALIBRATION_BINS)
+    return Score(float(np.sum(np.abs(gaps))) / len(rows.true))
 
 
-def _bins(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the bin of each confidence."""
-    inner = np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
-    return np.searchsorted(inner, confidence, side="left")
-
-
-def _reliability(rows: _Rows) -> tuple[ReliabilityBin, ...]:
-    edges, of_bin = np.linspace(0, 1, CALIBRATION_BINS + 1), _bins(rows.confidence)
-    n = np.bincount(of_bin, minlength=CALIBRATION_BINS)
-    confidence, accuracy = (
-        np.bincount(of_bin, weights=values, minlength=CALIBRATION_BINS) / np.maximum(n, 1)
-        for values in (rows.confidence, rows.true == rows.predicted)
-    )
-    columns = (edges[:-1], edges[1:], n, confidence, accuracy)
-    return tuple(ReliabilityBin(*bin_) for bin_ in zip(*(c.tolist() for c in columns), strict=True))
-
-
-def _scores(sums: NDArray[np.float64], k: int) -> dict[str, NDArray[np.float64]]:
-    """Return the scores, shape (r,) each, of r rows of sums."""
-    true, correct, predicted = sums[:, :k], sums[:, k : 2 * k], sums[:, 2 * k : 3 * k]
-    n = true.sum(axis=1)
-    return {
-        # A class that is not in a resample has no recall there.
-        "balanced_accuracy": _mean_ratio(correct, true),
-        "macro_f1": _mean_ratio(2 * correct, true + predicted),
-        "calibration_error": np.abs(sums[:, 3 * k : -3]).sum(axis=1) / n,
-        "log_loss": sums[:, -3] / n,
-        "brier": sums[:, -2] / n,
-        "top5": sums[:, -1] / n,
-    }
-
-
-def _mean_ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean ratio of each row, without those whose denominator is 0."""
-    defined = below > 0
-    ratios = np.divide(above, below, out=np.zeros_like(above), where=defined)
-    mean: NDArray[np.float64] = ratios.sum(axis=1) / defined.sum(axis=1)
-    return mean
-
-
-def _bootstrap(sums: csr_array, k: int, seed: int) -> dict[str, Score]:
-    """Return the scores of all groups, with intervals from resampled groups."""
-    blocks = [
-        _scores(counts @ sums, k) for counts in bootstrap_counts(sums.shape[0], sums.shape[1], seed)
-    ]
-    found = {}
-    for name, (value,) in _scores(sums.sum(axis=0)[None], k).items():
-        resamples = np.concatenate([block[name] for block in blocks])
-        # The calibration error is biased upwards: see Evaluation.
-        found[name] = bootstrap_score(value, resamples, basic=name == "calibration_error")
-    return found
-
-
-def _per_class(
-    labels: Sequence[str], matrix: NDArray[np.integer], n_repeats: int
-) -> tuple[ClassScore, ...]:
+def _reliability(rows: _Rows, sample: Sample) -> tuple[ReliabilityBin, ...]:
+    edges, of_bin = np.linspace(0, 1, CALIBRATION_BINS + 1), rows.bin
     found = []
-    for k, label in enumerate(labels):
-        correct, true, predicted = map(int, (matrix[k, k], matrix[k].sum(), matrix[:, k].sum()))
-        images = true // n_repeats
-        recall = wilson(correct / n_repeats, images) if images else Score(0.0, 0.0, 1.0)
+    for k, (low, high) in enumerate(itertools.pairwise(edges.tolist())):
+        own = np.flatnonzero(of_bin == k)
+        if not len(own):
+            found.append(ReliabilityBin(low, high, 0, 0.0, 0.0))
+            continue
+        accuracy = share_score(rows.correct[own], sample.take(own))
+        scores = (float(rows.confidence[own].mean()), accuracy.value, accuracy.low, accuracy.high)
+        found.append(ReliabilityBin(low, high, len(own), *scores))
+    return tuple(found)
+
+
+def _per_class(rows: _Rows, sample: Sample, matrix: NDArray[np.integer]) -> tuple[ClassScore, ...]:
+    order = np.argsort(rows.true, kind="stable")
+    n_true, n_predicted = matrix.sum(axis=1), matrix.sum(axis=0)
+    parts = np.split(order, np.cumsum(n_true)[:-1])
+    found = []
+    for k, (label, own) in enumerate(zip(rows.labels, parts, strict=True)):
+        correct, predicted = int(matrix[k, k]), int(n_predicted[k])
+        recall = share_score(rows.correct[own], sample.take(own)) if len(own) else Score(0.0)
         precision = correct / predicted if predicted else 0.0
-        f1 = 2 * correct / (true + predicted)
-        scores = (precision, recall.value, f1, images, recall.low, recall.high)
+        f1 = 2 * correct / (len(own) + predicted)
+        scores = (precision, recall.value, f1, len(own) // sample.n_runs, recall.low, recall.high)
         found.append(ClassScore(label, *scores))
     return tuple(found)
+
+
+def _notes(rows: _Rows, sample: Sample) -> tuple[str, ...]:
+    """Return which intervals are approximate, and which images some scores leave out."""
+    notes = []
+    if sample.n_groups == 1:
+        notes.append("Scores have no intervals, because all scored images are of one group.")
+    elif sample.n_groups < FEWEST_GROUPS:
+        notes.append(
+            f"Intervals are approximate: the scored images are of {sample.n_groups} groups, and "
+            f"{FEWEST_GROUPS} or more are needed."
+        )
+    if not rows.known.all():
+        unknown = Counter(np.asarray(rows.labels)[rows.true[~rows.known]].tolist())
+        n_images = -(-unknown.total() // sample.n_runs)
+        labels = quoted_list(label for label, _ in unknown.most_common())
+        notes.append(
+            f"Counted as wrong, and left out of log loss and Brier score: "
+            f"{counted(n_images, 'image')} of classes without training images ({labels})."
+        )
+    return tuple(notes)
 
 
 def _most_frequent(

@@ -1,22 +1,72 @@
-"""Scores with 95 % confidence intervals: Wilson's interval and the paired bootstrap.
+"""Scores with 95 % confidence intervals: the delete-one-group jackknife.
 
-Counts, or arrays of correct predictions, go in; scores with intervals come out. The
-methods are cited in `featx.metrics.Evaluation`.
+Predictions and groups go in; scores with intervals come out. An interval is for the score of the
+saved model on new images of new groups. The variance of a score is estimated by leaving out one
+group at a time [1]_ [2]_, so images of one group count as far as they differ. Four corrections
+make it valid for small samples and at the ends of the range:
+
+* A rate, such as the accuracy, has Wilson's interval [3]_ for the number of independent images
+  that would vary as much (Kish's design effect [4]_). Its quantile is that of Student's t, with
+  fewer degrees of freedom if groups are uneven.
+* A mean loss has an interval on the logarithmic scale, after one image more with the loss of a bad
+  guess.
+* A difference of two accuracies on the same images has the interval of Bonett and Price [5]_,
+  after two images more, one in favour of each classifier. It includes 0 where McNemar's exact
+  test [6]_ finds too few images on which only one of the two is correct.
+* Classifiers of cross-validation share training images and differ from the saved one, so their
+  predictions vary more than the jackknife sees [7]_. The variance is multiplied by a factor. The
+  factors were chosen by simulation (``benchmarks/coverage.py``): nested cross-validation, which
+  estimates the factor for each data set, needs ten times as many fits and gave the same coverage.
+
+Repeats of cross-validation do not narrow an interval: its variance is the mean over the repeats.
+
+References
+----------
+.. [1] J. W. Tukey, "Bias and Confidence in Not-Quite Large Samples", Annals of Mathematical
+   Statistics 29(2), 1958.
+.. [2] B. Efron and C. Stein, "The Jackknife Estimate of Variance", Annals of Statistics 9(3), 1981.
+   https://doi.org/10.1214/aos/1176345462
+.. [3] E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA
+   22(158), 1927. https://doi.org/10.1080/01621459.1927.10502953
+.. [4] L. Kish, "Survey Sampling", 1965, section 8.2.
+.. [5] D. G. Bonett and R. M. Price, "Adjusted Wald Confidence Interval for a Difference of Binomial
+   Proportions Based on Paired Data", Journal of Educational and Behavioral Statistics 37(4), 2012.
+   https://doi.org/10.3102/1076998611411915
+.. [6] Q. McNemar, "Note on the Sampling Error of the Difference between Correlated Proportions or
+   Percentages", Psychometrika 12(2), 1947. https://doi.org/10.1007/BF02295996
+.. [7] S. Bates, T. Hastie and R. Tibshirani, "Cross-Validation: What Does It Estimate and How Well
+   Does It Do It?", 2021. https://arxiv.org/abs/2104.00673
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
-__all__ = ["Score", "bootstrap_counts", "bootstrap_score", "paired_difference", "wilson"]
+__all__ = [
+    "FEWEST_GROUPS",
+    "Sample",
+    "Score",
+    "jackknife_variance",
+    "loss_score",
+    "macro_score",
+    "paired_difference",
+    "proportion",
+    "rate_score",
+    "share_score",
+]
 
-_Z = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
-_RESAMPLES = 2000
+#: With fewer groups, an interval is approximate.
+FEWEST_GROUPS = 5
 _ROUNDING = 1e-9
-_CHUNK = 1_000_000  # elements of one array of the bootstrap: 8 MB
+#: Variance of the macro F1, as a part of that of the mean recall; by simulation.
+_F1_VARIANCE = 0.75
+
+MacroKind = Literal["recall", "f1"]
+_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,120 +77,452 @@ class Score:
     ----------
     value : float
         The score.
-    low, high : float
-        Ends of the interval.
+    low, high : float, optional
+        Ends of the interval; None if there is no valid interval, as for a single group.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self) -> None:
         """Check that the interval contains the score, up to rounding."""
-        if self.low > self.value + _ROUNDING or self.value > self.high + _ROUNDING:
-            message = f"the interval {self.low} to {self.high} does not contain {self.value}"
+        if (self.low is None) != (self.high is None):
+            message = f"an interval has two ends, but these are {self.low} and {self.high}"
+            raise ValueError(message)
+        if self.interval is None:
+            return
+        low, high = self.interval
+        if low > self.value + _ROUNDING or self.value > high + _ROUNDING:
+            message = f"the interval {low} to {high} does not contain {self.value}"
             raise ValueError(message)
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends of the interval, or None."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def is_above(self, value: float) -> bool:
+        """Return whether the interval is above a value; False if there is no interval."""
+        return self.low is not None and self.low > value
+
+    def is_below(self, value: float) -> bool:
+        """Return whether the interval is below a value; False if there is no interval."""
+        return self.high is not None and self.high < value
+
+    def ends(self, form: str = ".3f") -> str:
+        """Return both ends of the interval as text, or "none".
+
+        Examples
+        --------
+        >>> Score(0.1, -0.05, 0.25).ends("+.2f"), Score(0.1).ends()
+        ('-0.05 to +0.25', 'none')
+        """
+        if self.interval is None:
+            return "none"
+        low, high = self.interval
+        return f"{low:{form}} to {high:{form}}"
+
     def __str__(self) -> str:
-        return f"{self.value:.3f} (95 % interval {self.low:.3f} to {self.high:.3f})"
+        value = f"{self.value:.3f}"
+        return value if self.interval is None else f"{value} (95 % interval {self.ends()})"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The runs and the groups that predictions belong to.
+
+    Parameters
+    ----------
+    run : ndarray of int, shape (n,)
+        Run of each prediction, from 0.
+    group : ndarray of int, shape (n,)
+        Group of each prediction, from 0 and without gaps.
+    n_runs : int
+        Number of runs.
+    n_folds : int
+        Number of folds of each run; 1 for predictions of one fixed model.
+    """
+
+    run: NDArray[np.intp]
+    group: NDArray[np.intp]
+    n_runs: int = 1
+    n_folds: int = 1
+
+    @classmethod
+    def of(cls, n: int, groups: NDArray[np.integer], n_runs: int = 1, n_folds: int = 1) -> Self:
+        """Return the sample of n predictions, run after run, from the groups of the first run."""
+        n_images = n // n_runs
+        _, group = np.unique(groups[:n_images], return_inverse=True)
+        return cls(np.repeat(np.arange(n_runs), n_images), np.tile(group, n_runs), n_runs, n_folds)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return int(self.group.max()) + 1 if len(self.group) else 0
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Sample":
+        """Return the sample of some of the predictions."""
+        _, group = np.unique(self.group[rows], return_inverse=True)
+        return Sample(self.run[rows], group, self.n_runs, self.n_folds)
+
+    def sums(self, values: NDArray[np.generic] | None = None) -> NDArray[np.float64]:
+        """Return sums by run and group, shape (n_runs, n_groups); by default counts."""
+        cell, shape = self.run * self.n_groups + self.group, (self.n_runs, self.n_groups)
+        weights = None if values is None else values.astype(np.float64)
+        found = np.bincount(cell, weights, minlength=self.n_runs * self.n_groups)
+        return found.reshape(shape).astype(np.float64)
+
+
+def proportion(
+    correct: NDArray[np.bool_],
+    groups: NDArray[np.integer],
+    *,
+    n_repeats: int = 1,
+    n_folds: int = 1,
+) -> Score:
+    """Return the fraction of correct predictions, with its interval.
+
+    Parameters
+    ----------
+    correct : ndarray of bool, shape (n,)
+        Which predictions are correct: those of each run, one run after the other, each with the
+        same images in the same order.
+    groups : ndarray of int, shape (n_images,) or (n,)
+        Group numbers of the images; images of one group may be correct together.
+    n_repeats : int, default=1
+        Number of runs.
+    n_folds : int, default=1
+        Number of folds of each run; 1 for predictions of one fixed model.
+
+    Returns
+    -------
+    Score
+        From 0 to 1, averaged over the runs. A single group has no interval.
+
+    Examples
+    --------
+    >>> correct = np.arange(10) < 8
+    >>> print(proportion(correct, np.arange(10)))
+    0.800 (95 % interval 0.433 to 0.955)
+    >>> print(proportion(correct, np.arange(10) // 2))
+    0.800 (95 % interval 0.257 to 0.979)
+    """
+    return share_score(correct, Sample.of(len(correct), groups, n_repeats, n_folds))
 
 
 def paired_difference(
     correct: NDArray[np.bool_],
     baseline: NDArray[np.bool_],
     groups: NDArray[np.integer],
-    seed: int = 0,
+    *,
+    n_repeats: int = 1,
+    n_folds: int = 1,
 ) -> Score:
     """Return how much more accurate one classifier is than another on the same images.
+
+    Images that are hard for both do not widen the interval.
 
     Parameters
     ----------
     correct : ndarray of bool, shape (n,)
-        Which images the classifier predicts correctly.
+        Which predictions of the classifier are correct; see `proportion`.
     baseline : ndarray of bool, shape (n,)
-        Which images the other classifier predicts correctly.
-    groups : ndarray of int, shape (n,)
-        Group numbers; the bootstrap resamples whole groups.
-    seed : int, default=0
-        Random seed of the bootstrap.
+        Which predictions of the other classifier are correct.
+    groups, n_repeats, n_folds
+        See `proportion`.
 
     Returns
     -------
     Score
-        Difference of the accuracies, from -1 to 1. Each resample holds the same images
-        for both classifiers, so images that are hard for both do not widen the interval.
+        Difference of the accuracies, from -1 to 1. A single group has no interval.
 
     Examples
     --------
-    >>> one, other = np.array([True] * 9 + [False]), np.array([True] * 5 + [False] * 5)
+    >>> one, other = np.arange(10) < 9, np.arange(10) < 5
     >>> print(paired_difference(one, other, np.arange(10)))
-    0.400 (95 % interval 0.100 to 0.700)
+    0.400 (95 % interval -0.092 to 0.759)
     """
-    _, of_image = np.unique(groups, return_inverse=True)
-    gains = np.bincount(of_image, correct.astype(float) - baseline)
-    sizes = np.bincount(of_image).astype(float)
-    n = len(gains)
-    resamples = [(drawn @ gains) / (drawn @ sizes) for drawn in bootstrap_counts(n, n, seed)]
-    value = float(gains.sum() / sizes.sum())
-    return bootstrap_score(value, np.concatenate(resamples))
+    sample = Sample.of(len(correct), groups, n_repeats, n_folds)
+    gains, counts = sample.sums(correct.astype(float) - baseline), sample.sums()
+    value = float(gains.sum() / counts.sum())
+    if sample.n_groups < 2:
+        return Score(value)
+    more = np.tile([1.0, -1.0], (sample.n_runs, 1))
+    padded = _Means(np.hstack([gains, more]), np.hstack([counts, np.ones_like(more)]))
+    half = _t(_weights(counts)) * math.sqrt(padded.variance * _factor(n_folds, is_rate=False))
+    return _containing(value, padded.value - half, padded.value + half, -1.0, 1.0)
 
 
-def wilson(n_correct: float, n: int) -> Score:
-    """Return a proportion with Wilson's 95 % interval.
+def share_score(hits: NDArray[np.bool_], sample: Sample) -> Score:
+    """Return the fraction of predictions that are hits, with its interval; see `proportion`."""
+    counts = sample.sums()
+    found = _Means(sample.sums(hits), counts)
+    n, value = counts.sum() / sample.n_runs, found.value
+    return rate_score(
+        value,
+        found.variance,
+        sample,
+        expected=value * (1 - value) / n,
+        n_independent=n,
+        weights=_weights(counts),
+        n_informative=_n_informative(hits, sample),
+    )
+
+
+def macro_score(
+    true: NDArray[np.intp], predicted: NDArray[np.intp], sample: Sample, *, kind: MacroKind
+) -> Score:
+    """Return the mean recall or the mean F1 of the classes, with its interval.
 
     Parameters
     ----------
-    n_correct : float
-        Number of correct predictions; a mean over repeats need not be an integer.
-    n : int
-        Number of predictions, at least 1.
+    true, predicted : ndarray of int, shape (n,)
+        Number of the class of each prediction.
+    sample : Sample
+        Runs and groups of the predictions.
+    kind : {"recall", "f1"}
+        "recall" is averaged over the classes that are true anywhere, and "f1" over those that are
+        true or predicted anywhere.
 
-    Examples
-    --------
-    >>> print(wilson(8, 10))
-    0.800 (95 % interval 0.490 to 0.943)
+    Returns
+    -------
+    Score
+        Runs are pooled. A single group has no interval.
     """
-    value = n_correct / n
-    width = 1 + _Z**2 / n
-    middle = (value + _Z**2 / (2 * n)) / width
-    half = _Z / width * math.sqrt(value * (1 - value) / n + _Z**2 / (4 * n**2))
-    # Rounding may put an end slightly outside [0, 1], or leave the value outside the interval.
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return Score(value, min(low, value), max(high, value))
+    correct, n_runs = true == predicted, sample.n_runs
+    n_classes = int(max(true.max(), predicted.max())) + 1
+    if kind == "recall":
+        found = _MacroRatio.of(true, correct, sample, n_classes, 1)
+    else:
+        # 2 TP / (true + predicted): each prediction counts for its true and its predicted class.
+        twice = Sample(np.tile(sample.run, 2), np.tile(sample.group, 2), n_runs)
+        classes = np.concatenate([true, predicted])
+        found = _MacroRatio.of(classes, np.tile(correct, 2), twice, n_classes, 2)
+    n_true = np.bincount(true, minlength=n_classes) / n_runs
+    n_correct = np.bincount(true, correct, minlength=n_classes) / n_runs
+    has = n_true > 0
+    # Recalls are moved away from 0 and 1, where they would seem to have no variance.
+    recalls = (n_correct[has] + 1) / (n_true[has] + 2)
+    expected = float(np.sum(recalls * (1 - recalls) / n_true[has])) / len(recalls) ** 2
+    if kind == "f1":
+        expected *= _F1_VARIANCE
+    middle = found.smoothed
+    weights = np.bincount(sample.group, 1 / n_true[true]) / (n_runs * len(recalls))
+    return rate_score(
+        found.value,
+        found.variance,
+        sample,
+        expected=expected,
+        n_independent=middle * (1 - middle) / expected,
+        weights=weights,
+        n_informative=_n_informative(correct, sample),
+    )
 
 
-def bootstrap_score(value: float, resamples: NDArray[np.float64], *, basic: bool = False) -> Score:
-    """Return a score with the percentile interval of its resamples, or the basic interval."""
-    low, high = np.quantile(resamples, [0.025, 0.975])
-    if basic:
-        low, high = max(0.0, 2 * value - high), 2 * value - low
-    # The interval must contain the score, so it is widened by the bias of the bootstrap.
-    return Score(float(value), float(min(low, value)), float(max(high, value)))
-
-
-def bootstrap_counts(n_groups: int, n_columns: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """Yield how often each resample contains each group, a block of resamples at a time.
+def loss_score(losses: NDArray[np.floating], sample: Sample, *, bad: float) -> Score:
+    """Return a mean loss, with its interval.
 
     Parameters
     ----------
-    n_groups : int
-        Number of groups that are resampled.
-    n_columns : int
-        Number of sums that the caller computes for each resample. Blocks are small enough
-        that no array is larger than a few MB.
-    seed : int
-        Random seed.
+    losses : ndarray of float, shape (n,)
+        Loss of each prediction, at least 0.
+    sample : Sample
+        Runs and groups of the predictions.
+    bad : float
+        Loss of a bad guess. One image with this loss is added to estimate the interval, since a
+        few images seldom include the large losses that determine the mean.
 
-    Yields
-    ------
-    ndarray of float, shape (r, n_groups)
+    Returns
+    -------
+    Score
+        The mean over all predictions. A single group has no interval.
     """
-    random = np.random.default_rng(seed)
-    step = max(1, _CHUNK // max(n_groups, n_columns))
-    for start in range(0, _RESAMPLES, step):
-        size = min(step, _RESAMPLES - start)
-        # Other numbers for the groups of each resample, so that one bincount counts all.
-        offsets = n_groups * np.arange(size)[:, None]
-        drawn = random.integers(n_groups, size=(size, n_groups)) + offsets
-        counts = np.bincount(drawn.ravel(), minlength=size * n_groups)
-        yield counts.reshape(size, n_groups).astype(np.float64)
+    sums, counts = sample.sums(losses), sample.sums()
+    value = float(sums.sum() / counts.sum())
+    if sample.n_groups < 2:
+        return Score(value)
+    more = np.ones((sample.n_runs, 1))
+    padded = _Means(np.hstack([sums, bad * more]), np.hstack([counts, more]))
+    error = math.sqrt(padded.variance * _factor(sample.n_folds, is_rate=False))
+    ratio = math.exp(_t(_weights(counts)) * error / padded.value)
+    return _containing(value, padded.value / ratio, padded.value * ratio, 0.0, math.inf)
+
+
+def rate_score(
+    value: float,
+    variance: float,
+    sample: Sample,
+    *,
+    expected: float,
+    n_independent: float,
+    weights: NDArray[np.float64],
+    n_informative: float,
+) -> Score:
+    """Return a score from 0 to 1 with Wilson's interval for its number of independent images.
+
+    Parameters
+    ----------
+    value : float
+        The score.
+    variance : float
+        Its variance for one run, from `jackknife_variance`.
+    sample : Sample
+        Runs and groups of the predictions.
+    expected : float
+        Variance of the score if all images were independent; 0 if it cannot be estimated. The
+        ratio of both is the design effect.
+    n_independent : float
+        Number of independent images of a proportion with the variance `expected`.
+    weights : ndarray of float, shape (n_groups,)
+        Part of each group in the score; the sum is 1.
+    n_informative : float
+        Number of groups that the estimated variance rests on: the fewer, the more an assumed
+        design effect counts, in which groups share half of their variance.
+
+    Returns
+    -------
+    Score
+        A single group has no interval.
+    """
+    if sample.n_groups < 2:
+        return Score(value)
+    counts = sample.sums()
+    mean_size = float(np.mean(np.sum(counts**2, axis=1) / counts.sum(axis=1)))
+    assumed = 1 + (mean_size - 1) / 2
+    found = variance / expected if expected > 0 else assumed
+    effect = max(1.0, (n_informative * found + assumed) / (n_informative + 1))
+    n = n_independent / (effect * _factor(sample.n_folds, is_rate=True))
+    t = _t(weights)
+    width = 1 + t**2 / n
+    middle = (value + t**2 / (2 * n)) / width
+    half = t / width * math.sqrt(value * (1 - value) / n + t**2 / (4 * n**2))
+    return _containing(value, middle - half, middle + half, 0.0, 1.0)
+
+
+def jackknife_variance(values: NDArray[np.float64], without: NDArray[np.float64]) -> float:
+    """Return the variance of a score for one run, averaged over the runs.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n_runs,)
+        Score of each run.
+    without : ndarray of float, shape (n_runs, n_groups)
+        Score of each run without each group.
+    """
+    n_groups = without.shape[1]
+    squares = np.sum((without - values[:, None]) ** 2, axis=1)
+    return float(np.mean(squares) * (n_groups - 1) / n_groups)
+
+
+class _Means:
+    """The mean of some values, from their sums by run and group."""
+
+    def __init__(self, sums: NDArray[np.float64], counts: NDArray[np.float64]) -> None:
+        """Take sums and counts, each of shape (n_runs, n_groups)."""
+        total, n = sums.sum(axis=1, keepdims=True), counts.sum(axis=1, keepdims=True)
+        self.value = float(total.sum() / n.sum())
+        of_run = _ratio(total, n, self.value)
+        without = _ratio(total - sums, n - counts, of_run)
+        self.variance = jackknife_variance(of_run[:, 0], without)
+
+
+@dataclass(frozen=True)
+class _MacroRatio:
+    """The mean over classes of a ratio, such as hits per image of the class.
+
+    Parameters
+    ----------
+    value : float
+        The mean, of all runs pooled.
+    variance : float
+        Its variance for one run.
+    smoothed : float
+        The mean if each class had a few more hits and as many more misses.
+    """
+
+    value: float
+    variance: float
+    smoothed: float
+
+    @classmethod
+    def of(
+        cls,
+        classes: NDArray[np.intp],
+        hits: NDArray[np.bool_],
+        sample: Sample,
+        n_classes: int,
+        added: int,
+    ) -> Self:
+        """Return the mean ratio of hits to events of each class; both have shape (n_events,).
+
+        For `smoothed`, each class has `added` more hits and misses.
+        """
+        n_runs, n_groups = sample.n_runs, sample.n_groups
+        in_run = sample.run * n_classes + classes
+        above = np.bincount(in_run, hits, minlength=n_runs * n_classes)
+        below = np.bincount(in_run, minlength=n_runs * n_classes)
+        ratio = _ratio(above, below, 0.0)
+        ratios, n_defined = (
+            each.reshape(n_runs, n_classes).sum(axis=1) for each in (ratio, below > 0)
+        )
+        # Only the classes of a group change if it is left out.
+        cells, of_event = np.unique(in_run * n_groups + sample.group, return_inverse=True)
+        cell_class, cell_group = np.divmod(cells, n_groups)
+        rest = below[cell_class] - np.bincount(of_event)
+        changed = _ratio(above[cell_class] - np.bincount(of_event, hits), rest, 0.0)
+        place = (cell_class // n_classes) * n_groups + cell_group
+        shape, size = (n_runs, n_groups), n_runs * n_groups
+        change = np.bincount(place, changed - ratio[cell_class], minlength=size).reshape(shape)
+        # A class that is only in this group is not one of the others'.
+        n_rest = n_defined[:, None] - np.bincount(place, rest == 0, minlength=size).reshape(shape)
+        of_run = ratios / n_defined
+        without = _ratio(ratios[:, None] + change, n_rest, of_run[:, None])
+        pooled = above.reshape(n_runs, -1).sum(axis=0), below.reshape(n_runs, -1).sum(axis=0)
+        hits_of, events_of = (each[pooled[1] > 0] / n_runs for each in pooled)
+        return cls(
+            value=float(np.mean(hits_of / events_of)),
+            variance=jackknife_variance(of_run, without),
+            smoothed=float(np.mean((hits_of + added) / (events_of + 2 * added))),
+        )
+
+
+def _ratio(above: NDArray[np.generic], below: NDArray[np.generic], otherwise: object) -> _Floats:
+    """Return above / below, and another value where below is 0."""
+    out = np.array(np.broadcast_to(np.asarray(otherwise, np.float64), np.shape(below)))
+    found: _Floats = np.divide(above, below, out=out, where=np.asarray(below) > 0)
+    return found
+
+
+def _n_informative(hits: NDArray[np.bool_], sample: Sample) -> float:
+    """Return the smaller of the numbers of groups with a hit and with a miss, for one run."""
+    found, counts = sample.sums(hits), sample.sums()
+    with_hit, with_miss = (np.sum(each > 0, axis=1) for each in (found, counts - found))
+    return float(np.mean(np.minimum(with_hit, with_miss)))
+
+
+def _weights(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the fraction of the images that each group has."""
+    weights: NDArray[np.float64] = counts.sum(axis=0) / counts.sum()
+    return weights
+
+
+def _t(weights: NDArray[np.float64]) -> float:
+    """Return the quantile of Student's t; uneven groups have fewer degrees of freedom."""
+    return float(stdtrit(max(1.0, 1 / float(np.sum(weights**2)) - 1), 0.975))
+
+
+def _factor(n_folds: int, *, is_rate: bool) -> float:
+    """Return how much larger the variance of a cross-validated score is than the jackknife's."""
+    if n_folds == 1:
+        return 1.0
+    if n_folds == 2:
+        return 2.25 if is_rate else 3.0
+    if n_folds < 5:
+        return 2.0 if is_rate else 2.5
+    return 1.5 if is_rate else 2.0
+
+
+def _containing(value: float, low: float, high: float, least: float, most: float) -> Score:
+    """Return a score whose interval contains it and is within the range of possible values."""
+    return Score(value, min(value, max(least, low)), max(value, min(most, high)))

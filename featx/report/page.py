@@ -13,6 +13,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from featx.metrics import Score
 from featx.report.axes import shown, signed
 from featx.report.contents import Contents, as_text
 from featx.report.embedded_images import COLUMNS
@@ -60,7 +61,7 @@ def _environment() -> "Environment":
         "as_text": as_text,
         "percent": lambda value: f"{100 * value:.2f}%",
         "signed": signed,
-        "interval": lambda score: f"{score.low:.3f} to {score.high:.3f}",
+        "interval": Score.ends,
     }
     made.filters.update(filters)
     return made

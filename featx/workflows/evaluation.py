@@ -7,7 +7,6 @@ found, since a model holds no images.
 
 import dataclasses
 import logging
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +20,9 @@ from featx.dataset.labels import check_columns, relabel
 from featx.errors import ImagesError, OptionError
 from featx.images import read_digest
 from featx.metrics import Evaluation, Score, score_predictions
-from featx.metrics.intervals import wilson
 from featx.signatures import prepared_by, takes_fields_of
 from featx.tables import table_name
-from featx.text import counted, quoted_list
+from featx.text import counted
 from featx.workflows.predicting.classifying import probability_blocks
 from featx.workflows.predicting.prepare import PredictionJob, listed, prepare_job
 from featx.workflows.settings import EvaluationSettings
@@ -52,7 +50,8 @@ class ModelEvaluation:
     n_training_images : int
         Number of further images, which the model was fitted on.
     training_accuracy : Score or None
-        Accuracy on these, with Wilson's interval; None if there are none.
+        Accuracy on these; None if there are none. It has no interval, because it says nothing
+        about new images.
     notes : tuple of str
         Warnings and other notes for the user: images left out, unknown labels.
     """
@@ -180,7 +179,8 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
     training_accuracy = None
     if len(fitted):
         predicted = np.array(classes)[probabilities[fitted].argmax(axis=1)]
-        training_accuracy = wilson(int(np.sum(predicted == job.y[fitted])), len(fitted))
+        training_accuracy = Score(float(np.mean(predicted == job.y[fitted])))
+    notes += evaluation.notes
     return ModelEvaluation(evaluation, len(fitted), training_accuracy, tuple(notes))
 
 
@@ -257,12 +257,6 @@ def _compared(
         notes.append(
             f"The scores may be too high: {counted(n_related, 'image')} in the same group as an "
             "image that the model was fitted on."
-        )
-    if unknown := Counter(y[~fitted & ~np.isin(y, model.classes)].tolist()):
-        labels = quoted_list(label for label, _ in unknown.most_common())
-        notes.append(
-            f"Counted as wrong: {counted(unknown.total(), 'image')} of classes that the model does "
-            f"not know ({labels})."
         )
     return EvaluationJob(**vars(job), y=y, groups=groups, fitted=fitted, notes=tuple(notes))
 

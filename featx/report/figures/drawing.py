@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from featx.errors import OptionError
 from featx.metrics.intervals import Score
 from featx.report.axes import AS_IT_IS, ink_of
@@ -64,10 +66,11 @@ def draw_scores(
     axes: "Axes", at: Sequence[float], scores: Sequence[Score], **settings: Any
 ) -> None:
     """Draw scores and their intervals, joined by a line if `settings` have one."""
-    values = [score.value for score in scores]
+    values = np.array([score.value for score in scores])
+    # A score without an interval has no bar; a bar of length 0 would look like an interval.
+    ends = np.array([score.interval or (np.nan, np.nan) for score in scores]).reshape(-1, 2)
     # Rounding may put an end of an interval on the other side of the score.
-    below = [max(0.0, score.value - score.low) for score in scores]
-    above = [max(0.0, score.high - score.value) for score in scores]
+    below, above = np.maximum(0, (values - ends[:, 0], ends[:, 1] - values))
     settings = {"linestyle": "none", "markersize": 6, **settings}
     axes.errorbar(at, values, (below, above), elinewidth=0.8, capsize=2, **settings)
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from featx.metrics.evaluation import Evaluation, ReliabilityBin
-from featx.metrics.intervals import wilson
 from featx.report.axes import BLUE, axes_for, ink_of
 from featx.report.figures.drawing import check_some, draw_scores, finish
 
@@ -17,8 +16,8 @@ __all__ = ["plot_reliability"]
 def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes":
     """Draw a reliability diagram: accuracy by confidence.
 
-    Predictions below the diagonal are overconfident [1]_. Error bars are 95 % Wilson intervals; the
-    bars above the axes show the number of predictions in each bin.
+    Predictions below the diagonal are overconfident [1]_. Error bars are 95 % intervals; the bars
+    above the axes show the number of predictions in each bin.
 
     Parameters
     ----------
@@ -46,17 +45,15 @@ def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes"
     --------
     >>> from types import SimpleNamespace as Of
     >>> from featx.metrics import Score
-    >>> bins = [Of(low=0.5, high=1.0, n=10, confidence=0.8, accuracy=0.7)]
-    >>> error = Score(0.1, 0.0, 0.4)
-    >>> ax = plot_reliability(Of(n_repeats=1, calibration_error=error, reliability=bins))
+    >>> from featx.metrics.evaluation import ReliabilityBin
+    >>> bins = [ReliabilityBin(0.5, 1.0, 10, 0.8, 0.7, 0.4, 0.9)]
+    >>> ax = plot_reliability(Of(n_repeats=1, calibration_error=Score(0.1), reliability=bins))
     >>> ax.get_xlabel()
     'confidence: probability of the predicted class'
     """
     bins = [each for each in evaluation.reliability if each.n]
     check_some(bins, "bins with predictions", "an Evaluation")
-    # Repeated predictions of an image do not count as more images.
-    n_images = [max(1, round(each.n / evaluation.n_repeats)) for each in bins]
-    scores = [wilson(each.accuracy * n, n) for each, n in zip(bins, n_images, strict=True)]
+    scores = [each.accuracy_score for each in bins]
     with axes_for(ax, (5.2, 5.6)) as axes:
         ink = ink_of(axes)
         axes.plot([0, 1], [0, 1], "--", color=ink, linewidth=1, alpha=0.6, gid="diagonal")
@@ -77,8 +74,7 @@ def plot_reliability(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes"
         error = evaluation.calibration_error
         title = (
             "Confidence and accuracy of the predicted class\n"
-            f"Calibration error: {100 * error.value:.1f} percentage points\n"
-            f"(95 % interval {100 * error.low:.1f} to {100 * error.high:.1f})"
+            f"Calibration error: {100 * error.value:.1f} percentage points"
         )
         confidence = "confidence: probability of the predicted class"
         finish(axes, title, confidence, "accuracy: fraction that is correct", y=1.24, pad=0)

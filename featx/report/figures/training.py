@@ -115,5 +115,6 @@ def _draw_lines_across(axes: "Axes", scores: Mapping[str, Score]) -> None:
     for (name, score), height in zip(ordered, heights, strict=True):
         ends = (score.value, height)
         axes.plot([1, 1.03], ends, alpha=0.6, linewidth=0.7, clip_on=False, **style)
-        label = f"{shown(name)} {score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
+        interval = "" if score.interval is None else f" ({score.ends()})"
+        label = f"{shown(name)} {score.value:.3f}{interval}"
         axes.text(1.04, height, label, va="center", fontsize=9, **style, **AS_IT_IS)

@@ -268,7 +268,10 @@ def _percent(value: float) -> str:
 
 
 def _interval(score: Score) -> str:
-    return f"95\u00a0% interval {_percent(score.low)} to {_percent(score.high)}"
+    if score.interval is None:
+        return "no interval"
+    low, high = score.interval
+    return f"95\u00a0% interval {_percent(low)} to {_percent(high)}"
 
 
 def _number(value: Any) -> str:

@@ -80,7 +80,7 @@ def _image_results(
         baselines=False,
         seed=record.training.seed,
     )
-    predictions = predict_rows(job, model.predict_proba, model.classes, job.split.score_rows)
+    predictions = predict_rows(job, model.predict_proba, model.classes, job.split)
     how = "The test set, predicted by the fine-tuned network."
     results = image_results(job, predictions, how)
     found = results.evaluation

@@ -25,8 +25,8 @@ class PixelScore:
 
     classifier: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @property
     def score(self) -> Score:

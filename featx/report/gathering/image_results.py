@@ -64,7 +64,7 @@ def predict_scored(job: FitJob, model: Model) -> ImageResults:
             "all images"
         )
     else:
-        predictions = predict_rows(job, model.predict_proba, model.classes, split.score_rows)
+        predictions = predict_rows(job, model.predict_proba, model.classes, split)
         by = "this classifier, which was not fitted on them"
     return image_results(job, predictions, f"The images of {where} are predicted by {by}.")
 

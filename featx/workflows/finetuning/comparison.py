@@ -19,14 +19,14 @@ def advice_of(scores: Mapping[str, Score], gain: Score, *, best: int) -> str:
     best : int
         The epoch whose weights were kept.
     """
-    interval = f"95 % interval {gain.low:+.3f} to {gain.high:+.3f}"
-    if gain.low > 0:
+    interval = f"95 % interval {gain.ends('+.3f')}"
+    if gain.is_above(0):
         return (
             f"Use the fine-tuned network: its accuracy minus that of the linear probe is "
             f"{gain.value:+.3f} ({interval})."
         )
     change = f"Fine-tuning changed the accuracy by {gain.value:+.3f} ({interval})"
-    if gain.high < 0:
+    if gain.is_below(0):
         return f"Use the linear probe. {change}. Try a smaller --lr, or add images."
     if best == 0:
         return (

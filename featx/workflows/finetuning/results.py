@@ -179,8 +179,7 @@ class Finetuned:
         Accuracy on the test set: of the "majority" class, the linear "probe", the "tuned"
         network, and a classifier on the tuned network's codes, "fit_on_tuned".
     gain : Score
-        Accuracy of the tuned network minus that of the probe, with the interval of the
-        paired bootstrap.
+        Accuracy of the tuned network minus that of the probe, on the same images.
     training : TrainingResult
         The results of each epoch.
     advice : str

@@ -28,8 +28,8 @@ from featx.finetuning.trainer import logits
 from featx.finetuning.training import check_resumable, train
 from featx.finetuning.tuned import save_tuned
 from featx.fitting import Fit, Model, fit
-from featx.metrics.evaluation import Evaluation, count_majority_correct, score_predictions
-from featx.metrics.intervals import paired_difference, wilson
+from featx.metrics.evaluation import Evaluation, majority_class, score_predictions
+from featx.metrics.intervals import paired_difference, proportion
 from featx.network import find_device, find_weights, read_weights
 from featx.signatures import prepared_by, values_of
 from featx.store import Store, open_store
@@ -97,15 +97,15 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
     network = _network(job, probe.model)
     training, found = _train(job, store, split, network, identity)
     y, groups = split.y[split.test_rows].astype(str), split.groups[split.test_rows]
-    classes, seed = probe.model.classes, job.settings.seed
-    tuned = score_predictions(y, softmax(found, axis=1), classes, groups, seed=seed)
+    classes = probe.model.classes
+    tuned = score_predictions(y, softmax(found, axis=1), classes, groups)
     _save(job, store, split, network, tuned)
     write_history(folder, training)
     progress.stage("codes of the fine-tuned network, and a classifier on them")
     again = _fit_on_tuned(job)
-    n_majority = count_majority_correct(split.y[split.train_rows].astype(str), y)
+    majority = majority_class(split.y[split.train_rows].astype(str))
     scores = {
-        "majority": wilson(n_majority, len(y)),
+        "majority": proportion(y == majority, groups),
         "probe": probe.evaluation.accuracy,
         "tuned": tuned.accuracy,
         "fit_on_tuned": again.evaluation.accuracy,
@@ -114,7 +114,7 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
     tuned_is_correct, probe_is_correct = (
         np.array(classes)[each.argmax(axis=1)] == y for each in (found, by_probe)
     )
-    gain = paired_difference(tuned_is_correct, probe_is_correct, groups, seed)
+    gain = paired_difference(tuned_is_correct, probe_is_correct, groups)
     facts = {
         "identity": identity,
         "recipe": json.loads(job.recipe.to_json()),
@@ -126,7 +126,7 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
             "test": len(split.test_rows),
             "test_from": split.test_from,
         },
-        "notes": [*job.notes, *split.notes],
+        "notes": [*job.notes, *split.notes, *tuned.notes],
         **{name: dataclasses.asdict(score) for name, score in scores.items()},
         "gain": dataclasses.asdict(gain),
         "advice": advice_of(scores, gain, best=training.best),

@@ -23,6 +23,7 @@ from featx.fitting import FitJob, prepare_fit, run_fit
 from featx.fitting.cross_validation import HeldOutPredictions, cross_validate, select_nested
 from featx.fitting.learning_curve import learning_curve
 from featx.fitting.settings import ClassifierSettings
+from featx.metrics import Evaluation
 from featx.outputs import whole_file
 from featx.recipe import size_text
 from featx.signatures import prepared_by, values_of
@@ -155,8 +156,9 @@ def _evaluate(
                 "the same command again with --overwrite."
             )
             raise StoreError(message)
-        rows.append(_row(job, candidate, held_out, seconds[candidate.size]))
-        notes += held_out.notes
+        evaluation = held_out.evaluation()
+        rows.append(_row(job, candidate, held_out, evaluation, seconds[candidate.size]))
+        notes += [*held_out.notes, *evaluation.notes]
         job.progress.candidates(n_done + 1, len(candidates))
     if not rows:
         message = "No candidate could be evaluated. Use --pool avg, which gives fewer features."
@@ -176,9 +178,13 @@ def _in_decades(fit: FitJob) -> FitJob:
 
 
 def _row(
-    job: SweepJob, candidate: Candidate, held_out: HeldOutPredictions, seconds: float | None
+    job: SweepJob,
+    candidate: Candidate,
+    held_out: HeldOutPredictions,
+    evaluation: Evaluation,
+    seconds: float | None,
 ) -> SweepRow:
-    recipe, evaluation = job.recipe(candidate), held_out.evaluation()
+    recipe = job.recipe(candidate)
     if seconds is not None:
         deepest = max(each.gflop for each in job.candidates if each.size == candidate.size)
         seconds = round(seconds * candidate.gflop / deepest, 6)
@@ -198,7 +204,7 @@ def _held_out(folder: Path, fit: FitJob, cluster: Cluster | None) -> HeldOutPred
     path = folder / f"held-out-{_digest(fit)}.npz"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError), np.load(path) as found:
         texts = {name: tuple(found[name].tolist()) for name in ("classes", "notes")}
-        return HeldOutPredictions(**{**found, **texts, "seed": fit.space.seed})
+        return HeldOutPredictions(**{**found, **texts})
     held_out = cross_validate(fit, cluster=cluster)
     with whole_file(path) as temporary, temporary.open("wb") as file:
         notes = np.array(held_out.notes, dtype=str)  # an array of no notes would be of numbers

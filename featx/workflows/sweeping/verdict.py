@@ -45,7 +45,7 @@ def cheapest_not_worse(rows: Sequence[SweepRow], best: SweepRow) -> SweepRow:
     best : SweepRow
         One of them.
     """
-    return next(x for x in rows if x is best or compare(best.held_out, x.held_out).low <= 0)
+    return next(x for x in rows if x is best or not compare(best.held_out, x.held_out).is_above(0))
 
 
 def domain_verdict(rows: Sequence[SweepRow]) -> Verdict:
@@ -104,8 +104,8 @@ def more_images_verdict(points: Sequence[LearningPoint]) -> Verdict:
 def _verdict(word: str, claim: str, evidence: str, gain: Score | None = None) -> Verdict:
     """Return the claim if the gain is significant; otherwise it is undecided."""
     if gain is not None:
-        evidence += f" ({gain.value:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f})"
-        if gain.low > 0:
+        evidence += f" ({gain.value:+.3f}, 95 % interval {gain.ends('+.3f')})"
+        if gain.is_above(0):
             return Verdict(word, f"{claim}: {evidence}.", gain)
     text = f"Undecided whether {claim[0].lower()}{claim[1:]}: {evidence}."
     return Verdict("undecided", text, gain)
