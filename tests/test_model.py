@@ -332,7 +332,7 @@ def test_the_provenance_has_the_stores_the_settings_and_the_versions(saved):
     assert provenance["codes"] == [str(folder / "codes.h5")]
     assert provenance["extraction"] == {"weights": "random:0"}
     assert provenance["settings"]["clf"] == "ridge"
-    known = {"codes", "extraction", "settings", "scikit-learn", "numpy", "fitted"}
+    known = {"codes", "extraction", "settings", "scikit-learn", "skops", "numpy", "fitted"}
     assert set(provenance) == known
 
 

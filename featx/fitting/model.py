@@ -26,6 +26,7 @@ from sklearn.pipeline import Pipeline
 from featx.codes.gram import GramCoordinates
 from featx.codes.joining import join_stores
 from featx.errors import FeatxError, ModelError, OptionError, RecipeMismatchError
+from featx.fitting.model_versions import one_version_note, saved_versions, version_remedy
 from featx.fitting.old_models import OLD_FORMAT, renamed_content, with_present_names
 from featx.outputs import whole_file
 from featx.recipe import Recipe
@@ -48,11 +49,24 @@ TRUSTED_TYPES = (
     "featx.codes.scaling.CentredRows",
     "featx.codes.gram.GramCoordinates",
     "featx.codes.scaling.UnitRows",
-    # Types of --calibration sigmoid and isotonic, and of gradient boosting.
+    # Types of --calibration sigmoid and isotonic.
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    # Types of sgd and of gradient boosting; skops trusts most of them since 0.14.
+    "sklearn._loss._loss.CyHalfBinomialLoss",
+    "sklearn._loss._loss.CyHalfMultinomialLoss",
+    "sklearn._loss._loss.CyHalfSquaredError",
+    "sklearn._loss._loss.CyHuberLoss",
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.link.LogitLink",
+    "sklearn._loss.link.MultinomialLogit",
+    "sklearn._loss.loss.HalfBinomialLoss",
+    "sklearn._loss.loss.HalfMultinomialLoss",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 )
+# Libraries whose versions may name their types differently.
+_VERSIONED = ("sklearn.", "numpy.", "scipy.")
 _BLOCK_BYTES = 128_000_000
 # Training codes of at most this size are stored in the model.
 _KEPT_BYTES = 200_000_000
@@ -195,11 +209,16 @@ class Model:
                     "rows of images that are not done."
                 )
                 raise OptionError(message) from error
-            message = (
-                f"The classifier of the model cannot predict these codes: {error}. The model is "
-                "damaged or was changed. Fit it again: featx fit --overwrite"
+            remedy = version_remedy(self._saved_versions) or (
+                "The model is damaged or was changed. Fit it again: featx fit --overwrite"
             )
+            message = f"The classifier of the model cannot predict these codes: {error}. {remedy}"
             raise ModelError(message) from error
+
+    @property
+    def _saved_versions(self) -> dict[str, str]:
+        found = self.provenance.get("scikit-learn")
+        return {"scikit-learn": found} if isinstance(found, str) else {}
 
     def _checked_codes(self, codes: Any) -> NDArray[np.floating]:
         """Return codes as an array of shape (n, d)."""
@@ -320,7 +339,8 @@ def load_model(path: Path | str = "model.skops", *, trust: bool = False) -> Mode
         message = f"The model {path} does not exist. Fit one first: featx fit CODES -o {path}"
         raise ModelError(message)
     try:
-        content = _read_joblib(path, trust=trust) if path.suffix == ".joblib" else _read(path)
+        with one_version_note(path):
+            content = _read_joblib(path, trust=trust) if path.suffix == ".joblib" else _read(path)
         return _model_of(_checked(path, content))
     except OptionError as error:  # of the recipe
         message = f"{path} cannot be read: {error}"
@@ -336,11 +356,11 @@ def load_model(path: Path | str = "model.skops", *, trust: bool = False) -> Mode
             )
             raise ModelError(message) from error
         first = str(error).strip().split("\n", maxsplit=1)[0]
-        message = (
-            f"{path} cannot be read as a model: {first or type(error).__name__}. The file is "
-            "damaged, truncated, or was not written by featx fit. Fit it again: featx fit "
-            "--overwrite"
+        remedy = version_remedy(saved_versions(path)) or (
+            "The file is damaged, truncated, or was not written by featx fit. Fit it again: featx "
+            "fit --overwrite"
         )
+        message = f"{path} cannot be read as a model: {first or type(error).__name__}. {remedy}"
         raise ModelError(message) from error
 
 
@@ -351,10 +371,15 @@ def _read(path: Path) -> Any:
     source = with_present_names(path)
     foreign = set(skops.io.get_untrusted_types(file=source)) - set(TRUSTED_TYPES)
     if foreign:
-        message = (
-            f"{path} contains types that a model of featx does not contain: "
-            f"{', '.join(sorted(foreign))}. It was not opened, because it could run code."
-        )
+        listed = ", ".join(sorted(foreign))
+        remedy = version_remedy(saved_versions(path))
+        if remedy and all(name.startswith(_VERSIONED) for name in foreign):
+            message = f"{path} contains types that are not known here: {listed}. {remedy}"
+        else:
+            message = (
+                f"{path} contains types that a model of featx does not contain: {listed}. It was "
+                "not opened, because it could run code."
+            )
         raise ModelError(message)
     return skops.io.load(source, trusted=list(TRUSTED_TYPES))
 

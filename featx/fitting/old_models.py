@@ -1,7 +1,8 @@
-"""Models that featx 0.1 saved, in the words of today.
+"""Models with names of the past: of featx 0.1, and of an old skops.
 
 A file of format 2 comes in; its content goes out as format 3 has it. Types, settings and
-results were renamed between the two, and nothing else changed.
+results were renamed between the two, and nothing else changed. skops 0.13 saved some types of
+scikit-learn under a name from which no other version can import them.
 """
 
 import io
@@ -40,6 +41,9 @@ RENAMED_TYPES = {
     "featx.classification.span.ExactSpan": "featx.codes.gram.GramCoordinates",
     "featx.classification.span.UnitRows": "featx.codes.scaling.UnitRows",
 }
+# Modules in files of skops 0.13, and their names.
+_RENAMED_MODULES = {"_loss": "sklearn._loss._loss"}
+_OLD_NAMES = (b"featx.classification.", b'"_loss"')
 _SCHEMA = "schema.json"
 _STEPS = {"span": "gram"}
 _SUMMARY = {"road": "solver", "copies": "duplicates", "without_copies": "without_duplicates"}
@@ -53,15 +57,15 @@ def with_present_names(path: Path) -> Path | io.BytesIO:
     Nothing of the file is run.
     """
     with zipfile.ZipFile(path) as archive:
-        if b"featx.classification." not in archive.read(_SCHEMA):
+        schema = archive.read(_SCHEMA)
+        if not any(name in schema for name in _OLD_NAMES):
             return path
         renamed = io.BytesIO()
         with zipfile.ZipFile(renamed, "w") as target:
             for member in archive.infolist():
                 content = archive.read(member)
                 if member.filename == _SCHEMA:
-                    schema = json.loads(content, object_hook=_renamed_type)
-                    content = json.dumps(schema).encode()
+                    content = json.dumps(json.loads(content, object_hook=_renamed_type)).encode()
                 target.writestr(member.filename, content)
     return renamed
 
@@ -100,4 +104,7 @@ def _renamed_type(node: dict[str, Any]) -> dict[str, Any]:
     present = RENAMED_TYPES.get(f"{node.get('__module__')}.{node.get('__class__')}")
     if present is not None:
         node["__module__"], node["__class__"] = present.rsplit(".", 1)
+    module = node.get("__module__")
+    if isinstance(module, str):
+        node["__module__"] = _RENAMED_MODULES.get(module, module)
     return node

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,7 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
         "extraction": job.joined.provenance,
         "settings": job.settings.stored(),
         "scikit-learn": sklearn.__version__,
+        "skops": version("skops"),
         "numpy": np.__version__,
         "fitted": datetime.now(UTC).isoformat(timespec="seconds"),
     }

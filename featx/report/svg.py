@@ -94,7 +94,9 @@ def _drawn(figure: "Axes | Figure") -> str:
     """Return Matplotlib's SVG, a complete file."""
     import matplotlib.style
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "featx", "svg.id": None}
+    settings: dict[str, str | None] = {"svg.fonttype": "none", "svg.hashsalt": "featx"}
+    if "svg.id" in matplotlib.rcParams:  # since Matplotlib 3.10
+        settings["svg.id"] = None
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     text = io.StringIO()
     with matplotlib.style.context([*STYLE, settings]), warnings.catch_warnings():
