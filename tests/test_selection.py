@@ -1,13 +1,15 @@
 """Selection: the choice among several classifiers and normalisations."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 from searches import GRID, PLAIN, make_folds, make_rows, record_tried, search_all, space_of
 from sklearn.linear_model import RidgeClassifier
 
-from featx.fitting import grid_search, selection
+from featx.errors import FitError
+from featx.fitting import fit, grid_search, prepare_fit, selection
 from featx.fitting.classifiers import CLASSIFIERS, find_classifiers, penalty_grid
 from featx.fitting.grid_search import Problem, SearchSpace, TriedSetting
 from featx.fitting.selection import fit_choice, plan_of, search
@@ -234,3 +236,139 @@ def test_permuted_labels_are_predicted_at_chance():
         accuracies.append(np.mean(predicted == y[60:]))
     error = np.sqrt(1 / 3 * 2 / 3 / (10 * 84))
     assert np.mean(accuracies) == pytest.approx(1 / 3, abs=3 * error)
+
+
+# candidates that cannot be fitted
+
+
+class Broken(RidgeClassifier):
+    """A classifier that cannot be fitted with a strong penalty, or on many rows."""
+
+    def __init__(self, alpha=1.0, most_rows=10_000, random_state=None):
+        super().__init__(alpha=alpha, random_state=random_state)
+        self.most_rows = most_rows
+
+    def fit(self, X, y):
+        if self.alpha > 1:
+            message = "the penalty is too strong"
+            raise ValueError(message)
+        if len(X) > self.most_rows:
+            message = "there are too many rows"
+            raise ZeroDivisionError(message)
+        return super().fit(X, y)
+
+
+def broken(**parameters):
+    """Return ridge regression by the name of "broken", with these parameters."""
+    return dataclasses.replace(
+        CLASSIFIERS["ridge"], name="broken", make=lambda seed: Broken(**parameters)
+    )
+
+
+def test_a_classifier_that_cannot_be_fitted_is_left_out():
+    """One image a class is too few for lda, whatever the normalisation; the note says so."""
+    X, y = make_rows(6)
+    space = space_of("lda", "ridge", "knn", normalise=("l2", "centre"))
+    choice = search_all(X, y, space, make_folds(y, 2))
+    assert choice.kind.name != "lda"
+    assert {each.kind.name for each in choice.tried} == {"ridge", "knn"}
+    (note,) = choice.notes
+    assert note.startswith("lda was left out")
+    assert "number of samples must be more" in note
+
+
+def test_penalties_that_cannot_be_fitted_are_left_out():
+    """The others are searched, alone and with another classifier."""
+    X, y = make_rows()
+    for others in ((), (CLASSIFIERS["centroid"],)):
+        space = SearchSpace((broken(), *others), penalties=(0.01, 0.1, 2.0, 20.0))
+        choice = search_all(X, y, space)
+        (found,) = [each for each in choice.tried if each.kind.name == "broken"]
+        assert found.value in {2.0, 20.0}
+        (note,) = choice.notes
+        assert note.startswith("broken with C = 0.01, 0.1 was left out")
+        assert "the penalty is too strong" in note
+    plain = search_all(X, y, space_of("ridge", penalties=(2.0, 20.0)))
+    choice = search_all(X, y, SearchSpace((broken(),), penalties=(0.01, 0.1, 2.0, 20.0)))
+    assert (choice.value, choice.n_correct) == (plain.value, plain.n_correct)
+    assert search_all(X, y, SearchSpace((broken(),))).value >= 1  # in the grid
+
+
+def test_scores_that_are_not_finite_are_no_fit(monkeypatch):
+    """A solver that returns NaN is left out, as if it had raised an error."""
+
+    def scores(self, X):
+        return np.full((len(X), 3), np.nan)
+
+    monkeypatch.setattr(RidgeClassifier, "decision_function", scores)
+    X, y = make_rows()
+    choice = search_all(X, y, space_of("ridge", "centroid"))
+    assert choice.kind.name == "centroid"
+    assert "not finite" in choice.notes[0]
+    with pytest.raises(FitError, match="ridge"):
+        search_all(X, y, space_of("ridge"))
+
+
+def test_an_error_lists_all_classifiers_if_none_can_be_fitted():
+    X, y = make_rows(6)
+    space = SearchSpace((CLASSIFIERS["lda"], broken(most_rows=2)))
+    with pytest.raises(FitError) as caught:
+        search_all(X, y, space, make_folds(y, 2))
+    for fact in ("lda", "broken", "number of samples", "too many rows"):
+        assert fact in str(caught.value)
+
+
+def test_a_classifier_that_fails_on_more_rows_is_left_out_then():
+    """The better half fails on all rows, so the other half is tried on them."""
+    rng = np.random.default_rng(0)
+    y = np.array(["a", "b"] * 80)
+    # The means are blurred by a large feature, which a linear classifier ignores.
+    X = np.column_stack([y == "b", 30 * rng.standard_normal(160)])
+    kinds = (broken(most_rows=60), CLASSIFIERS["centroid"])
+    choice = search_all(X, y, SearchSpace(kinds, penalties=(2.0, 4.0, 8.0)))
+    assert (choice.kind.name, choice.fraction) == ("centroid", 1.0)
+    assert "too many rows" in choice.notes[0]
+
+
+def test_a_classifier_that_fails_on_the_training_set_is_left_out(store_of):
+    """It can be fitted in each fold of the search, but not on all rows."""
+    labels = [f"class {i % 3}" for i in range(60)]
+    path = store_of(labels)
+    job = prepare_fit(path, clf="ridge", C=[2.0, 4.0])
+    X, y = make_rows(60, strength=2)
+    kinds = (broken(most_rows=50), CLASSIFIERS["centroid"])
+    job = dataclasses.replace(job, y=y, space=dataclasses.replace(job.space, kinds=kinds))
+    found = selection.select_classifier(Problem({"l2": X}, y), job, job.split)
+    assert found.choice.kind.name == "centroid"
+    assert "broken was left out" in found.notes[0]
+    alone = dataclasses.replace(job, space=dataclasses.replace(job.space, kinds=kinds[:1]))
+    with pytest.raises(FitError, match="too many rows"):
+        selection.select_classifier(Problem({"l2": X}, y), alone, job.split)
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "n_images", "grouped"),
+    [
+        *[(2, 2, False), (2, 3, False), (3, 3, False), (5, 2, False), (3, 5, True)],
+        *(
+            pytest.param(*shape, marks=pytest.mark.slow)
+            for shape in itertools.product((2, 3, 10), (2, 3, 4, 5), (False, True))
+        ),
+    ],
+)
+@pytest.mark.parametrize("normalise", ["l2", pytest.param("auto", marks=pytest.mark.slow)])
+def test_auto_fits_few_images(store_of, n_classes, n_images, grouped, normalise):
+    """Each fold leaves out what it cannot fit, and the notes name lda if all folds do."""
+    n = n_classes * n_images
+    labels = [f"class {i % n_classes}" for i in range(n)]
+    groups = [f"{i % n_classes}-{i // (2 * n_classes)}" for i in range(n)] if grouped else None
+    path = store_of(labels, groups=groups)
+    if grouped and n_images == 2:  # one group a class: nothing can be held out
+        with pytest.raises(FitError, match="held out"):
+            prepare_fit(path, clf="auto", normalise=normalise)
+        return
+    found = fit(path, clf="auto", normalise=normalise, baselines=False)
+    np.testing.assert_allclose(found.evaluation.n_images, n)
+    left_out = [note for note in found.notes if "lda" in note and "was left out" in note]
+    # Two folds of two or three images leave one image a class in the search.
+    assert bool(left_out) == (n_images <= 3), found.notes

@@ -24,7 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 from featx.codes.components import PrincipalComponents
 from featx.codes.matrix import Matrix, Rows
 from featx.codes.scaling import CentredRows
-from featx.errors import FitError, OptionError
+from featx.errors import FeatxError, FitError, OptionError
 from featx.fitting.calibration import decision_scores
 from featx.fitting.classifiers import ClassifierKind, penalty_grid
 from featx.metrics.evaluation import expand_columns
@@ -41,6 +41,7 @@ __all__ = [
     "best_of",
     "fit_classifier",
     "fit_steps",
+    "left_out",
     "watch_convergence",
 ]
 
@@ -200,14 +201,31 @@ def fit_classifier(  # noqa: PLR0917
         estimator = kind.make(space.seed).set_params(**parameters)
     try:
         estimator.fit(X, y)
-    except ValueError as error:  # a parameter is wrong, or there are too few rows
+        # With an extreme penalty, a solver may return NaN instead of an error.
+        if not np.isfinite(decision_scores(estimator, X[:1])).all():
+            message = "its decision scores are not finite"
+            raise ValueError(message)
+    # A parameter is wrong, there are too few rows, or the solver overflows.
+    except (ArithmeticError, ValueError) as error:
         settings = ", ".join(f"{name}={each}" for name, each in parameters.items())
         message = (
             f"{kind.name} cannot be fitted on {counted(len(y), 'image')} with "
-            f"{settings or 'its defaults'}: {error}. Use other values for --set, or another --clf."
+            f"{settings or 'its defaults'}: {_reason(error)}. Use other values for --set or --C, "
+            "or another --clf."
         )
         raise (OptionError if space.settings else FitError)(message) from error
     return FittedClassifier(steps, estimator, parameters)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of an error, without the full stop."""
+    return str(error).strip().split("\n", maxsplit=1)[0].rstrip(".")
+
+
+def left_out(name: str, error: FeatxError) -> str:
+    """Return the note about a classifier, or a setting of it, that cannot be fitted."""
+    reason = _reason(error.__cause__ or error)
+    return f"{name} was left out, because it cannot be fitted on the training images: {reason}."
 
 
 @dataclass(frozen=True)
@@ -321,28 +339,62 @@ class GridSearch:
         #: Values to try first.
         self.coarse = self.space.coarse(kind, self.values)
         self.tried: dict[tuple[float, Any], TriedSetting] = {}
+        #: Settings that cannot be fitted, and why.
+        self.failed: dict[tuple[float, Any], FeatxError] = {}
+
+    def notes(self, *, with_normalise: bool = False) -> list[str]:
+        """Return notes about what cannot be fitted: the classifier, or values of its parameter."""
+        name = self.kind.name
+        if with_normalise:
+            name += f" with --normalise {self.normalise}"
+        values: dict[str, set[Any]] = {}  # by reason
+        for (_, value), error in self.failed.items():
+            values.setdefault(left_out("", error), set()).add(value)
+        parameter = "C" if self.kind.has_penalty else self.kind.parameter
+        some = f" with {parameter} = " if self.tried and parameter else ""
+        return [
+            name + (some and some + ", ".join(f"{each:g}" for each in sorted(of_reason))) + reason
+            for reason, of_reason in values.items()
+        ]
 
     def best(self) -> TriedSetting:
         """Return the best setting, on the largest fraction of the rows that was tried."""
         fraction = max(fraction for fraction, _ in self.tried)
         return best_of(self._in_order(fraction))
 
-    def run(self, value: Any, fraction: float = 1.0) -> TriedSetting:
-        """Cross-validate one value on a fraction of each training set, unless that was done."""
-        if (fraction, value) not in self.tried:
-            self.tried[fraction, value] = self._cross_validate(value, fraction)
-        return self.tried[fraction, value]
+    def run(self, value: Any, fraction: float = 1.0) -> TriedSetting | None:
+        """Cross-validate one value on a fraction of each training set, unless that was done.
+
+        The result is None if the classifier cannot be fitted; see `failed`.
+        """
+        key = fraction, value
+        if key not in self.tried and key not in self.failed:
+            try:
+                self.tried[key] = self._cross_validate(value, fraction)
+            except (FitError, OptionError) as error:
+                self.failed[key] = error
+        return self.tried.get(key)
 
     def search(self) -> TriedSetting:
-        """Search all values on all rows."""
-        if not self.kind.has_penalty or len(self.values) == 1:
-            return best_of([self.run(value) for value in self.values])
-        if self.space.penalties:
+        """Search all values on all rows.
+
+        Raises
+        ------
+        FitError, OptionError
+            The classifier cannot be fitted with any value.
+        """
+        is_grid = self.kind.has_penalty and self.space.penalties is None and len(self.values) > 1
+        if not is_grid:
             for value in self.values:
                 self.run(value)
-            return self._best_penalty()
-        if not any(fraction == 1 for fraction, _ in self.tried):
+        elif not any(fraction == 1 for fraction, _ in self.tried):
             self._search_decades()
+        if not self._in_order(1.0):
+            raise next(iter(self.failed.values()))
+        if not self.kind.has_penalty:
+            return best_of(self._in_order(1.0))
+        if not is_grid:
+            return self._best_penalty()
         self._search_beyond()
         if self.space.is_fine:
             best = self._best_penalty().value
@@ -356,6 +408,8 @@ class GridSearch:
         n_without_gain, best = 0, -1
         for value in self.coarse:
             tried = self.run(value)
+            if tried is None:
+                continue
             # A stronger penalty may leave everything to the intercept.
             is_weak = value >= self.values[_VALUES_PER_DECADE * _STRONG_DECADES]
             gains = not (is_weak and tried.separates and tried.n_correct <= best)
@@ -453,11 +507,12 @@ def watch_convergence() -> Iterator[list[str]]:
     not_converged: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
+        warnings.filterwarnings("ignore", _HARMLESS)
         yield not_converged
     for warning in caught:
         if issubclass(warning.category, ConvergenceWarning):
             not_converged.append(str(warning.message))
-        elif not str(warning.message).startswith(_HARMLESS):
+        else:
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )

@@ -16,6 +16,7 @@ References
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -23,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from featx.codes.matrix import Matrix, Rows
 from featx.dataset.splits import DataSplit, inner_folds
-from featx.errors import FitError
+from featx.errors import FitError, OptionError
 from featx.fitting.calibration import calibrate
 from featx.fitting.grid_search import (
     FittedClassifier,
@@ -36,6 +37,7 @@ from featx.fitting.grid_search import (
     best_of,
     fit_classifier,
     fit_steps,
+    left_out,
     watch_convergence,
 )
 from featx.fitting.prepare import FitJob
@@ -63,10 +65,13 @@ class Choice(TriedSetting):
         The held-out rows; none if there were too few rows to hold any out.
     tried : tuple of TriedSetting
         Best setting of each classifier, on the largest fraction of the rows that it reached.
+    notes : tuple of str
+        Classifiers and settings that cannot be fitted, and why.
     """
 
     rows: Rows
     tried: tuple[TriedSetting, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,20 +120,20 @@ def select_classifier(problem: Problem, job: FitJob, split: DataSplit) -> Select
     Raises
     ------
     FitError
-        The training set has only one class.
+        The training set has only one class, or no classifier can be fitted on it.
     """
-    notes, space, calibration = [], job.space, job.settings.calibration
+    space, calibration = job.space, job.settings.calibration
     if len(np.unique(job.y[split.fit_rows])) < 2:
         message = "All training images have the same class. A classifier needs two classes."
         raise FitError(message)
     rows, pairs = inner_folds(split, job.y, job.groups, space.seed)
-    choice = search(problem, rows, pairs, space)
+    choice, model = _search_and_fit(problem, rows, pairs, split.fit_rows, space)
+    notes = list(choice.notes)
     if not pairs and (choice.kind.parameter or len(space.kinds) > 1):
         notes.append(
             "Too few images to choose settings by cross-validation: scikit-learn's defaults were "
             "used."
         )
-    model = fit_choice(problem, split.fit_rows, choice, space)
     if not (choice.converged and model.converged):
         notes.append(
             f"{choice.kind.name} did not converge. Use --set max_iter=100000, or --C with smaller "
@@ -156,6 +161,11 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, space: SearchSpace) -> Ch
     Returns
     -------
     Choice
+
+    Raises
+    ------
+    FitError, OptionError
+        No classifier can be fitted on the training rows of each fold.
     """
     if not pairs:
         no_scores = np.zeros((0, len(np.unique(problem.y[rows]))))
@@ -170,8 +180,38 @@ def search(problem: Problem, rows: Rows, pairs: Pairs, space: SearchSpace) -> Ch
         ]
         winner = searches[0] if len(searches) == 1 else _halve(searches)
         best = winner.search()
-    tried = tuple(best if each is winner else each.best() for each in searches)
-    return Choice(**vars(best), rows=np.concatenate([rows[b] for _, b in pairs]), tried=tried)
+    tried = tuple(best if each is winner else each.best() for each in searches if each.tried)
+    held_out = np.concatenate([rows[b] for _, b in pairs])
+    return Choice(**vars(best), rows=held_out, tried=tried, notes=_failures(searches))
+
+
+def _failures(searches: Sequence[GridSearch]) -> tuple[str, ...]:
+    """Return notes about what cannot be fitted; once for all normalisations, if none can."""
+    fitted = {each.kind.name for each in searches if each.tried}
+    several = len(searches[0].space.normalise) > 1
+    notes = [
+        note
+        for each in searches
+        for note in each.notes(with_normalise=several and each.kind.name in fitted)
+    ]
+    return tuple(dict.fromkeys(notes))
+
+
+def _search_and_fit(
+    problem: Problem, rows: Rows, pairs: Pairs, fit_rows: Rows, space: SearchSpace
+) -> tuple[Choice, FittedClassifier]:
+    """Search, and fit the choice; or the best of the others, if it cannot be fitted."""
+    choice = search(problem, rows, pairs, space)
+    try:
+        return choice, fit_choice(problem, fit_rows, choice, space)
+    except (FitError, OptionError) as error:
+        others = tuple(kind for kind in space.kinds if kind is not choice.kind)
+        if not others:
+            raise
+        note = left_out(choice.kind.name, error)
+    space = dataclasses.replace(space, kinds=others)
+    choice, model = _search_and_fit(problem, rows, pairs, fit_rows, space)
+    return dataclasses.replace(choice, notes=(note, *choice.notes)), model
 
 
 def fit_choice(
@@ -215,14 +255,29 @@ def _halve(searches: Sequence[GridSearch]) -> GridSearch:
     """Return the best of several searches, by successive halving."""
     data = searches[0].data
     n_rows = min(len(train) for train, _ in data.pairs)
-    candidates = [(each, value) for each in searches for value in each.coarse]
+    every = candidates = [(each, value) for each in searches for value in each.coarse]
     for fraction in _fractions(n_rows, len(data.classes), data.space.components):
-        tried = [(each, value, each.run(value, fraction)) for each, value in candidates]
+        # If none of the better half can be fitted on more rows, all are tried on them.
+        tried = _try(candidates, fraction) or _try(every, fraction)
+        if not tried:
+            message = (
+                "None of the classifiers can be fitted on the training images. "
+                f"{' '.join(_failures(searches))} Add images, or use --clf centroid."
+            )
+            raise FitError(message)
         tried.sort(key=lambda entry: -entry[2].n_correct)
         candidates = [(each, value) for each, value, _ in tried[: -(-len(tried) // 2)]]
     finalists = [each for each in searches if any(fraction == 1 for fraction, _ in each.tried)]
     best = _prefer_linear([each.best() for each in finalists])
     return next(s for s in finalists if (s.kind, s.normalise) == (best.kind, best.normalise))
+
+
+def _try(
+    candidates: Sequence[tuple[GridSearch, Any]], fraction: float
+) -> list[tuple[GridSearch, Any, TriedSetting]]:
+    """Run candidates on a fraction of the rows; return those that can be fitted."""
+    tried = ((each, value, each.run(value, fraction)) for each, value in candidates)
+    return [(each, value, found) for each, value, found in tried if found is not None]
 
 
 def _prefer_linear(tried: Sequence[TriedSetting]) -> TriedSetting:
