@@ -28,6 +28,7 @@ SEPARATE = {
     "seed": "of the classifiers, or of fine-tuning",
     "class_weight": "of the classifiers, or of the loss of the network",
     "batch_size": "of an extraction, or of stochastic gradient descent",
+    "positive": "a class of the images, or of the model, which has a default",
 }
 # Functions that read a file have parameters, not settings: they select rows, layers and checks.
 READERS = {"check_store", "export", "read_arrays", "read_frame"}

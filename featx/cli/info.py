@@ -134,6 +134,7 @@ def _model(file: Path) -> dict[str, Any]:
     model = load_model(file)
     return {
         "classes": list(model.classes),
+        "positive": None if model.positive is None else dataclasses.asdict(model.positive),
         "recipe": json.loads(model.recipe.to_json()),
         "summary": model.summary,
         "provenance": model.provenance,

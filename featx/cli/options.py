@@ -100,6 +100,10 @@ _PathColumn = Annotated[
 _ClassWeight = Annotated[
     ClassWeight | None, option("Give small classes the same weight as large ones.")
 ]
+_Positive = Annotated[
+    str | None,
+    option("Class to find, of two: also print its ROC AUC, precision, recall and F1.", "CLASS"),
+]
 _Seed = Annotated[int, option("Random seed.")]
 Overwrite = Annotated[bool, option("Replace the output if it exists.", None, "--overwrite")]
 _Folder = Annotated[Path, option("Folder to write.", None, "--output", "-o")]
@@ -275,6 +279,16 @@ class FitOptions(_TableOptions, _SearchOptions):
     select: Annotated[
         Select | None, option("Choose hyperparameters on val instead of by cross-validation.")
     ] = None
+    positive: _Positive = None
+    threshold: Annotated[
+        str | None,
+        option(
+            "Probability from which on the class of --positive is predicted: a number, or the "
+            "smallest recall or precision on held-out images of the training set.",
+            "P|recall:R|precision:P",
+            default="the more probable class is predicted",
+        ),
+    ] = None
     refit: Annotated[
         Refit | None, option("Fit the saved classifier on all images, including the test set.")
     ] = None
@@ -431,6 +445,7 @@ class EvaluationOptions(_TableOptions, _ModelOptions):
         typer.Argument(help="Folders of labelled images; or stores of the same images."),
     ] = None
     split: Annotated[Split | None, option("Use only the images of this split.")] = None
+    positive: _Positive = None
     manifest: Annotated[
         Path | None,
         option(

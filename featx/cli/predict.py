@@ -12,7 +12,8 @@ def command(options: PredictionOptions, cluster: ClusterName = None, quiet: Quie
     """Predict labels and probabilities, and write them to a table.
 
     The columns are path, file, label, p_CLASS for each class, and reason; with --top K, they are
-    path, file, label, p, label_2, p_2 and so on, and reason.
+    path, file, label, p, label_2, p_2 and so on, and reason. If the model has a threshold, it
+    decides the label, and is a column after it.
     """
     from featx.workflows import prepare_prediction, run_prediction
 
@@ -33,3 +34,6 @@ def command(options: PredictionOptions, cluster: ClusterName = None, quiet: Quie
     show(f"{options.output}: {n_done}{failed if n_failed else ''}")
     for label, n in counts.most_common():
         say(f"  {n:6} {label}", quiet=quiet)
+    positive = job.model.positive
+    if positive is not None and positive.threshold is not None:
+        say(f"The label is {positive.decision}.", quiet=quiet)

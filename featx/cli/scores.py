@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from featx.cli.console import print_table, show
+from featx.text import counted
 
 if TYPE_CHECKING:
-    from featx.metrics import Evaluation
+    from featx.metrics import Evaluation, PositiveScores
 
 __all__ = ["print_scores"]
 
@@ -52,6 +53,8 @@ def print_scores(
     ]
     if evaluation.top5 is not None:
         lines.append(("top-5 accuracy", str(evaluation.top5)))
+    if evaluation.positive is not None:
+        lines += _positive_lines(evaluation.positive)
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         show(f"{name:{width}}  {value}")
@@ -62,6 +65,20 @@ def print_scores(
     show()
     _print_confusion(evaluation)
     _print_worst(evaluation)
+
+
+def _positive_lines(positive: "PositiveScores") -> list[tuple[str, str]]:
+    """Return the scores of the positive class; those that are not defined are left out."""
+    scores = [
+        ("ROC AUC", positive.roc_auc),
+        ("average precision", positive.average_precision),
+        ("  recall", positive.recall),
+        ("  precision", positive.precision),
+        ("  F1", positive.f1),
+    ]
+    of = f"{positive.label}, {counted(positive.n_positive, 'image')}"
+    found = [("positive class", of), ("predicted label", positive.decision)]
+    return found + [(name, str(score)) for name, score in scores if score is not None]
 
 
 def _print_classes(evaluation: "Evaluation") -> None:

@@ -24,8 +24,10 @@ from featx.fitting.coordinates import coordinates_of
 from featx.fitting.grid_search import Problem
 from featx.fitting.prepare import FitJob
 from featx.fitting.selection import SelectedClassifier, select_classifier
+from featx.metrics.decisions import PositiveClass, predicted_columns
 from featx.metrics.evaluation import Evaluation, expand_columns, score_predictions
-from featx.metrics.intervals import Score, paired_difference, proportion
+from featx.metrics.intervals import Sample, Score, paired_difference, proportion
+from featx.metrics.two_classes import score_positive
 
 __all__ = [
     "HeldOutPredictions",
@@ -62,6 +64,11 @@ class HeldOutPredictions:
         Accuracy that the search found inside the training set of each fold.
     notes : tuple of str
         Warnings and other notes for the user.
+    positive : PositiveClass, optional
+        The positive class of two.
+    thresholds : ndarray of shape (n,), optional
+        Probability from which on each row is predicted as that class; by default the more
+        probable class is predicted.
     """
 
     rows: Rows
@@ -73,17 +80,32 @@ class HeldOutPredictions:
     known: NDArray[np.bool_]
     search_accuracy: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(0))
     notes: tuple[str, ...] = ()
+    positive: PositiveClass | None = None
+    thresholds: NDArray[np.float64] | None = None
 
     @classmethod
     def of(
-        cls, job: FitJob, splits: Sequence[DataSplit], probabilities: Sequence[Matrix], **facts: Any
+        cls,
+        job: FitJob,
+        splits: Sequence[DataSplit],
+        probabilities: Sequence[Matrix],
+        thresholds: Sequence[float] = (),
+        **facts: Any,
     ) -> Self:
-        """Return predictions of the held-out rows of each split, with their labels and groups."""
+        """Return predictions of the held-out rows of each split, with their labels and groups.
+
+        There is a threshold for each split, or none.
+        """
         rows = np.concatenate([split.score_rows for split in splits])
         fold = np.repeat(np.arange(len(splits)), [len(split.score_rows) for split in splits])
         known = [np.isin(job.y[split.score_rows], job.y[split.fit_rows]) for split in splits]
         repeat = fold // (len(splits) // int(np.sum(rows == rows[0])))
         order = np.lexsort((rows, repeat))
+        positive, rule = job.settings.positive, job.settings.threshold_rule
+        if positive is not None:
+            facts["positive"] = PositiveClass(positive, rule=None if rule is None else str(rule))
+        if thresholds:
+            facts["thresholds"] = np.array(thresholds)[fold[order]]
         return cls(
             rows=rows[order],
             probabilities=np.concatenate(probabilities)[order],
@@ -106,10 +128,16 @@ class HeldOutPredictions:
         return len(np.unique(self.fold)) // self.n_repeats
 
     @property
+    def predicted(self) -> NDArray[np.str_]:
+        """Label that is predicted for each row."""
+        label = None if self.positive is None else self.positive.label
+        columns = predicted_columns(self.probabilities, self.classes, label, self.thresholds)
+        return np.asarray(np.array(self.classes)[columns])
+
+    @property
     def correct(self) -> NDArray[np.bool_]:
-        """Whether the most probable class is the label."""
-        predicted = np.array(self.classes)[self.probabilities.argmax(axis=1)]
-        return np.asarray(predicted == self.y)
+        """Whether the predicted label is the label of the image."""
+        return np.asarray(self.predicted == self.y)
 
     @property
     def accuracy(self) -> Score:
@@ -123,20 +151,34 @@ class HeldOutPredictions:
         paths = None
         if job is not None:
             paths = list(job.joined.images.path[job.rows[self.rows[:n_images]]])
-        return score_predictions(
+        evaluation = score_predictions(
             self.y,
             self.probabilities,
             list(self.classes),
             self.groups,
+            predicted=self.predicted,
             known=self.known,
             n_repeats=self.n_repeats,
             n_folds=self.n_folds,
             paths=paths,
         )
+        if self.positive is None:
+            return evaluation
+        scores = score_positive(
+            self.positive,
+            self.y,
+            self.probabilities,
+            self.predicted,
+            self.classes,
+            Sample.of(len(self.y), self.groups, self.n_repeats, self.n_folds),
+            thresholds=self.thresholds,
+        )
+        return dataclasses.replace(evaluation, positive=scores)
 
     def take(self, kept: NDArray[np.bool_]) -> Self:
         """Return the predictions of some of the images."""
-        names = ("rows", "probabilities", "y", "groups", "fold", "known")
+        names = ["rows", "probabilities", "y", "groups", "fold", "known"]
+        names += [] if self.thresholds is None else ["thresholds"]
         return dataclasses.replace(self, **{name: getattr(self, name)[kept] for name in names})
 
 
@@ -159,7 +201,8 @@ def fit_and_predict(problem: Problem, job: FitJob) -> tuple[SelectedClassifier, 
     if job.split.scored_on == "folds":
         return selected, cross_validate(job, job.scored_splits, problem=problem)
     probabilities = selected.predict_proba(problem, job.split.score_rows)
-    return selected, HeldOutPredictions.of(job, [job.split], [probabilities])
+    thresholds = [] if selected.threshold is None else [selected.threshold.value]
+    return selected, HeldOutPredictions.of(job, [job.split], [probabilities], thresholds)
 
 
 def cross_validate(
@@ -202,6 +245,7 @@ def cross_validate(
         job,
         splits,
         probabilities,
+        [each.threshold.value for each in selected if each.threshold is not None],
         search_accuracy=np.array([each.choice.accuracy for each in selected]),
         notes=tuple(dict.fromkeys(note for each in selected for note in each.notes)),
     )
@@ -212,6 +256,7 @@ def predict_rows(
     predict_proba: Callable[[Matrix], Matrix],
     classes: Sequence[str],
     split: DataSplit,
+    threshold: float | None = None,
 ) -> HeldOutPredictions:
     """Predict the held-out rows of a split with a classifier of codes, a block of rows at a time.
 
@@ -225,11 +270,14 @@ def predict_rows(
         Classes of these probabilities.
     split : DataSplit
         What the classifier was fitted on, and the rows to predict.
+    threshold : float, optional
+        Probability from which on the positive class of the job is predicted.
     """
     blocks = job.joined.matrix(job.rows[split.score_rows]).row_blocks()
     probabilities = np.concatenate([predict_proba(block) for _, block in blocks])
     expanded = expand_columns(probabilities, classes, np.unique(job.y))
-    return HeldOutPredictions.of(job, [split], [expanded])
+    thresholds = [] if threshold is None else [threshold]
+    return HeldOutPredictions.of(job, [split], [expanded], thresholds)
 
 
 def without_duplicates(

@@ -15,7 +15,7 @@ import json
 import logging
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,12 @@ from sklearn.pipeline import Pipeline
 
 from featx.codes.gram import GramCoordinates
 from featx.codes.joining import join_stores
+from featx.documents import conform
 from featx.errors import FeatxError, ModelError, OptionError, RecipeMismatchError
 from featx.fitting.model_versions import one_version_note, saved_versions, version_remedy
 from featx.fitting.old_models import OLD_FORMAT, renamed_content, with_present_names
+from featx.metrics.decisions import PositiveClass, predicted_columns
+from featx.metrics.two_classes import check_positive
 from featx.outputs import whole_file
 from featx.recipe import Recipe
 from featx.text import composed, counted, printable, quoted_list, system_error
@@ -93,6 +96,8 @@ class Model:
         How the classifier was chosen and scored; `featx fit --json` prints it.
     fitted_on : tuple of str
         SHA-256 of the files of the training images.
+    positive : PositiveClass, optional
+        The class to find, of two, and the threshold that decides whether it is predicted.
     """
 
     classifier: Pipeline
@@ -100,6 +105,7 @@ class Model:
     provenance: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     fitted_on: tuple[str, ...] = ()
+    positive: PositiveClass | None = None
 
     def __repr__(self) -> str:
         classes = f"{counted(len(self.classes), 'class', 'classes')}: {quoted_list(self.classes)}"
@@ -170,6 +176,27 @@ class Model:
         in_form = [composed(name) for name in names]
         # featx 0.1 could fit one class in two Unicode forms.
         return tuple(in_form if len(set(in_form)) == len(names) else names)
+
+    def predicted_columns(self, probabilities: NDArray[np.floating]) -> NDArray[np.intp]:
+        """Return the column of the predicted class for each row of probabilities.
+
+        It is the most probable class, unless the model has a threshold: then it is the positive
+        class if its probability is at least the threshold.
+
+        Parameters
+        ----------
+        probabilities : ndarray of shape (n, n_classes)
+            The result of `predict_proba`.
+
+        Returns
+        -------
+        ndarray of int, shape (n,)
+            Positions in `classes`.
+        """
+        if self.positive is None:
+            return predicted_columns(probabilities)
+        label, threshold = self.positive.label, self.positive.threshold
+        return predicted_columns(probabilities, self.classes, label, threshold)
 
     def predict_proba(self, codes: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the probability of each class.
@@ -291,6 +318,8 @@ class Model:
             "summary": json.dumps(self.summary),
             "fitted_on": json.dumps(self.fitted_on),
         }
+        if self.positive is not None:
+            content["positive"] = json.dumps(asdict(self.positive))
         with whole_file(path) as temporary:
             if path.suffix == ".joblib":
                 import joblib
@@ -449,12 +478,14 @@ def _checked(path: Path, content: Any) -> dict[str, Any]:
 
 
 def _model_of(content: dict[str, Any]) -> Model:
+    positive = content.get("positive")
     model = Model(
         classifier=content["classifier"],
         recipe=Recipe.from_json(content["recipe"]),
         provenance=json.loads(content["provenance"]),
         summary=json.loads(content["summary"]),
         fitted_on=tuple(json.loads(content["fitted_on"])),
+        positive=None if positive is None else conform(PositiveClass, json.loads(positive)),
     )
     types = {"classifier": Pipeline, "provenance": dict, "summary": dict}
     for name, expected in types.items():
@@ -468,4 +499,6 @@ def _model_of(content: dict[str, Any]) -> Model:
     if not model.classes:
         message = "its classifier has no classes"
         raise ValueError(message)
+    if model.positive is not None:
+        check_positive(model.positive.label, model.classes)
     return model

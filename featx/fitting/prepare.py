@@ -30,6 +30,7 @@ from featx.errors import OptionError
 from featx.fitting.grid_search import SearchSpace
 from featx.fitting.settings import FitSettings
 from featx.fitting.solvers import SolverPlan, plan_solver
+from featx.metrics.two_classes import check_positive
 from featx.outputs import check_output
 from featx.signatures import takes_fields_of
 from featx.text import counted
@@ -129,6 +130,8 @@ def prepare_fit(settings: FitSettings) -> FitJob:
     rows, row_notes = usable_rows(joined.path, images)
     split, split_notes = make_split(joined.path, images.split[rows], select=settings.select)
     y = images.label[rows].astype(str)
+    if settings.positive is not None:
+        check_positive(settings.positive, [str(label) for label in np.unique(y)])
     duplicates: tuple[DuplicatePair, ...] = ()
     if settings.duplicates == "together":
         thumbnails = joined.thumbnails(rows)

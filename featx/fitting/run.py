@@ -6,6 +6,7 @@ of codes. Both go into a `Model`, with all that is known about them. This module
 but not images.
 """
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,9 +31,11 @@ from featx.fitting.cross_validation import (
 )
 from featx.fitting.model import Model
 from featx.fitting.prepare import FitJob, prepare_fit
-from featx.fitting.selection import SelectedClassifier, fit_choice
+from featx.fitting.selection import fit_choice, threshold_of
 from featx.fitting.sgd import fit_streamed
+from featx.metrics.decisions import PositiveClass
 from featx.metrics.evaluation import Evaluation
+from featx.metrics.two_classes import ChosenThreshold
 from featx.signatures import prepared_by
 
 __all__ = ["Fit", "fit", "run_fit"]
@@ -121,6 +124,7 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
         "components": job.space.components,
         "whiten": job.space.whiten,
         "calibration": job.settings.calibration,
+        "threshold": _threshold_facts(job, fitted.threshold),
         "seed": job.space.seed,
         "n_train": len(fitted.rows),
         **evaluation.to_dict(),
@@ -147,10 +151,43 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
         "fitted": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     digests = job.joined.images.sha256[job.rows[fitted.rows]]
-    model = Model(fitted.pipeline, job.joined.recipe, provenance, summary, tuple(map(str, digests)))
+    model = Model(
+        fitted.pipeline,
+        job.joined.recipe,
+        provenance,
+        summary,
+        tuple(map(str, digests)),
+        positive=_positive_class(job, fitted.threshold),
+    )
     if output is not None:
         model.save(output)
     return Fit(model, evaluation, tuple(notes))
+
+
+def _positive_class(job: FitJob, threshold: ChosenThreshold | None) -> PositiveClass | None:
+    """Return the positive class that the model keeps."""
+    label = job.settings.positive
+    if label is None or threshold is None:
+        return None if label is None else PositiveClass(label)
+    return PositiveClass(label, threshold.value, str(threshold.rule))
+
+
+def _threshold_facts(job: FitJob, threshold: ChosenThreshold | None) -> dict[str, Any] | None:
+    """Return the threshold of the saved model, with the scores that it was chosen by."""
+    if threshold is None:
+        return None
+    recall, precision = (
+        None if score is None else dataclasses.asdict(score)
+        for score in (threshold.recall, threshold.precision)
+    )
+    return {
+        "label": job.settings.positive,
+        "value": threshold.value,
+        "rule": str(threshold.rule),
+        "chosen_on_positive": threshold.n_positive,
+        "recall": recall,
+        "precision": precision,
+    }
 
 
 @dataclass(frozen=True)
@@ -163,6 +200,7 @@ class _Fitted:
     predictions: HeldOutPredictions
     facts: Mapping[str, Any]
     notes: tuple[str, ...]
+    threshold: ChosenThreshold | None = None
 
 
 def _fit_exact(job: FitJob, cluster: Cluster | None) -> _Fitted:
@@ -180,7 +218,7 @@ def _fit_exact(job: FitJob, cluster: Cluster | None) -> _Fitted:
     if job.settings.refit:
         rows = np.arange(len(job.rows))
         model = fit_choice(coordinates.problem, rows, choice, job.space)
-        selected = SelectedClassifier(choice, model, selected.calibrator, rows)
+        selected = dataclasses.replace(selected, model=model, rows=rows)
         notes.append("The saved classifier is fitted on all images, including the scored ones.")
     facts = {
         "gflops": coordinates.gflops,
@@ -201,7 +239,9 @@ def _fit_exact(job: FitJob, cluster: Cluster | None) -> _Fitted:
         "baselines": score_baselines(job, choice.kind) if job.settings.baselines else None,
     }
     pipeline = coordinates.pipeline(selected, job.space)
-    return _Fitted(pipeline, selected.rows, job.split, predictions, facts, tuple(notes))
+    return _Fitted(
+        pipeline, selected.rows, job.split, predictions, facts, tuple(notes), selected.threshold
+    )
 
 
 def _fit_streamed(job: FitJob, cluster: Cluster | None) -> _Fitted:
@@ -216,7 +256,16 @@ def _fit_streamed(job: FitJob, cluster: Cluster | None) -> _Fitted:
         codes, job.y[rows], job.groups[rows], job.space, calibration, cluster=cluster
     )
     pipeline = found.pipeline
-    predictions = predict_rows(job, pipeline.predict_proba, pipeline.classes_, split)
+    threshold = threshold_of(job, rows[found.held_out], lambda: found.probabilities)
+    if threshold is not None:
+        notes += threshold.notes(str(job.settings.positive))
+    predictions = predict_rows(
+        job,
+        pipeline.predict_proba,
+        pipeline.classes_,
+        split,
+        None if threshold is None else threshold.value,
+    )
     chosen = {"classifier": job.space.kinds[0].name, "normalise": job.space.normalise[0]}
     facts = {
         "gflops": None,
@@ -229,4 +278,5 @@ def _fit_streamed(job: FitJob, cluster: Cluster | None) -> _Fitted:
         "scored_on": on,
         "baselines": None,
     }
-    return _Fitted(pipeline, rows, split, predictions, facts, (*notes, *found.notes))
+    notes += found.notes
+    return _Fitted(pipeline, rows, split, predictions, facts, tuple(notes), threshold)

@@ -14,7 +14,7 @@ References
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +42,18 @@ from featx.fitting.grid_search import (
 )
 from featx.fitting.prepare import FitJob
 from featx.metrics.evaluation import expand_columns
+from featx.metrics.two_classes import ChosenThreshold, choose_threshold
 from featx.text import counted
 
-__all__ = ["Choice", "SelectedClassifier", "fit_choice", "plan_of", "search", "select_classifier"]
+__all__ = [
+    "Choice",
+    "SelectedClassifier",
+    "fit_choice",
+    "plan_of",
+    "search",
+    "select_classifier",
+    "threshold_of",
+]
 
 # Fractions of the training rows on which several classifiers are compared.
 _FRACTIONS = (0.25, 0.5, 1.0)
@@ -90,6 +99,8 @@ class SelectedClassifier:
         Rows that it was fitted on.
     notes : tuple of str
         Warnings and other notes for the user.
+    threshold : ChosenThreshold, optional
+        From which probability on the positive class is predicted.
     """
 
     choice: Choice
@@ -97,6 +108,7 @@ class SelectedClassifier:
     calibrator: BaseEstimator
     rows: Rows
     notes: tuple[str, ...] = ()
+    threshold: ChosenThreshold | None = None
 
     def predict_proba(self, problem: Problem, rows: Rows) -> Matrix:
         """Return probabilities of all classes of the problem; 0 for unknown classes."""
@@ -146,7 +158,46 @@ def select_classifier(problem: Problem, job: FitJob, split: DataSplit) -> Select
     calibrator = calibrate(scores, job.y[choice.rows], model.classes, calibration)
     if not pairs and calibration != "none":
         notes.append("Too few images to calibrate on: probabilities are not calibrated.")
-    return SelectedClassifier(choice, model, calibrator, split.fit_rows, tuple(notes))
+    threshold = threshold_of(job, choice.rows, lambda: calibrator.predict_proba(scores))
+    if threshold is not None:
+        notes += threshold.notes(str(job.settings.positive))
+    return SelectedClassifier(choice, model, calibrator, split.fit_rows, tuple(notes), threshold)
+
+
+def threshold_of(
+    job: FitJob, rows: Rows, predict_proba: Callable[[], Matrix]
+) -> ChosenThreshold | None:
+    """Choose the threshold that a job asks for, on rows that were held out of the training.
+
+    Parameters
+    ----------
+    job : FitJob
+        Its settings have the positive class and the rule.
+    rows : ndarray of int, shape (n,)
+        Held-out rows of the training set.
+    predict_proba : callable
+        Returns their calibrated probabilities, (n, 2); not called if there is no rule.
+
+    Raises
+    ------
+    FitError
+        The threshold must reach a recall or a precision, and no image of the positive class is
+        held out.
+    """
+    rule, positive = job.settings.threshold_rule, job.settings.positive
+    if rule is None or positive is None:
+        return None
+    is_positive = job.y[rows] == positive
+    if rule.target is not None and not is_positive.any():
+        message = (
+            f"--threshold {rule} is chosen on held-out training images of {positive}, but there "
+            "are too few images to hold any out. Use a number, such as --threshold 0.3."
+        )
+        raise FitError(message)
+    if rule.target is None:
+        return ChosenThreshold(rule.value, rule)
+    column = [str(label) for label in np.unique(job.y)].index(positive)
+    return choose_threshold(rule, is_positive, predict_proba()[:, column], job.groups[rows])
 
 
 def search(problem: Problem, rows: Rows, pairs: Pairs, space: SearchSpace) -> Choice:

@@ -31,6 +31,7 @@ from featx.documents import conform
 from featx.errors import OptionError
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind, find_classifiers
 from featx.fitting.grid_search import SearchSpace
+from featx.metrics.two_classes import ThresholdRule, read_threshold
 from featx.tables import table_name
 
 __all__ = ["ClassifierSettings", "FitSettings"]
@@ -131,6 +132,13 @@ class FitSettings(LabelSettings, ClassifierSettings):
     select : {"val"}, optional
         Choose the settings on the val split rather than on folds of train; requires train,
         val and test.
+    positive : str, optional
+        The class to find, if there are two: also score it by the area under the ROC curve, the
+        average precision, its recall, its precision and its F1.
+    threshold : float or str, optional
+        Probability from which on an image is predicted as the class `positive`, instead of the
+        more probable class. "recall:0.95" and "precision:0.9" choose it on held-out images of
+        the training set, in each fold of a cross-validation again; the model keeps it.
     refit : {"all"}, optional
         Fit the saved classifier on all images, including those that the score is from.
     duplicates : {"together", "keep"}, default="together"
@@ -164,6 +172,8 @@ class FitSettings(LabelSettings, ClassifierSettings):
     calibration: Calibration = "temperature"
     repeats: int = 1
     select: Select | None = None
+    positive: str | None = None
+    threshold: float | str | None = None
     refit: Refit | None = None
     duplicates: Duplicates = "together"
     baselines: bool = True
@@ -192,6 +202,18 @@ class FitSettings(LabelSettings, ClassifierSettings):
             )
             raise OptionError(message)
         self._check_penalties()
+        if self.threshold is not None and self.positive is None:
+            message = (
+                f"--threshold {self.threshold} is the probability of one of two classes, so it "
+                "requires --positive CLASS."
+            )
+            raise OptionError(message)
+        _ = self.threshold_rule
+
+    @property
+    def threshold_rule(self) -> ThresholdRule | None:
+        """How the threshold is chosen; None if the more probable class is predicted."""
+        return None if self.threshold is None else read_threshold(self.threshold)
 
     def search_space(self) -> SearchSpace:
         """Return the classifiers and settings that a search chooses from."""

@@ -84,8 +84,10 @@ class StreamedFit:
         Each C with its best held-out accuracy, without those that diverged.
     n_epochs : int
         Number of passes over the codes.
-    n_held_out : int
-        Number of held-out rows.
+    held_out : ndarray of int
+        Held-out rows.
+    probabilities : ndarray of shape (n_held_out, k)
+        Calibrated probabilities of these rows.
     notes : tuple of str
         Warnings and other notes for the user.
     """
@@ -94,8 +96,14 @@ class StreamedFit:
     value: float
     tried: tuple[tuple[float, float], ...]
     n_epochs: int
-    n_held_out: int
+    held_out: Rows
+    probabilities: Matrix
     notes: tuple[str, ...]
+
+    @property
+    def n_held_out(self) -> int:
+        """Number of held-out rows."""
+        return len(self.held_out)
 
 
 def fit_streamed(
@@ -195,15 +203,17 @@ def fit_streamed(
     )
     scores = np.concatenate([decision_scores(best.fitted(), X) for _, X in blocks.read(held_out)])
     names = tuple(str(label) for label in classes)
+    calibrator = calibrate(scores, y[held_out], names, calibration)
     pipeline = Pipeline(
         [
             *([("unit", blocks.unit)] if blocks.unit is not None else []),
             ("decisions", DecisionScores(best.fitted(blocks.mean_square))),
-            ("calibration", calibrate(scores, y[held_out], names, calibration)),
+            ("calibration", calibrator),
         ]
     )
     tried = tuple((model.C, model.n_correct / len(held_out)) for model in finite)
-    return StreamedFit(pipeline, best.C, tried, n_epochs, len(held_out), tuple(notes))
+    probabilities = np.asarray(calibrator.predict_proba(scores))
+    return StreamedFit(pipeline, best.C, tried, n_epochs, held_out, probabilities, tuple(notes))
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from featx.metrics.intervals import (
     macro_score,
     share_score,
 )
+from featx.metrics.two_classes import PositiveScores
 from featx.text import counted, quoted_list
 
 __all__ = [
@@ -182,6 +183,8 @@ class Evaluation:
         Number of folds of each repeat; 1 if one fixed model made all predictions.
     notes : tuple of str, default=()
         Which intervals are approximate, and which images some scores leave out.
+    positive : PositiveScores, optional
+        Scores of the positive class of two, if one was named.
 
     References
     ----------
@@ -209,6 +212,7 @@ class Evaluation:
     n_groups: int | None = None
     n_folds: int = 1
     notes: tuple[str, ...] = ()
+    positive: PositiveScores | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation as plain JSON types: lists instead of tuples.
@@ -319,16 +323,18 @@ def score_predictions(  # noqa: PLR0913 - each is a separate fact of the predict
     matrix = np.bincount(rows.true * k + rows.predicted, minlength=k * k).reshape(k, k)
     is_known, of_known = rows.known.any(), sample.take(rows.known)
     bad = 2 * math.log(max(2, len(classes)))
-    losses = {
-        name: loss_score(each[rows.known], of_known, bad=worst) if is_known else None
-        for name, each, worst in (("log_loss", rows.log_loss, bad), ("brier", rows.brier, 1.0))
-    }
+    log_loss, brier = (
+        loss_score(each[rows.known], of_known, bad=worst) if is_known else None
+        for each, worst in ((rows.log_loss, bad), (rows.brier, 1.0))
+    )
     return Evaluation(
         n_images=n_images,
         n_repeats=n_repeats,
         accuracy=share_score(rows.correct, sample),
         balanced_accuracy=macro_score(rows.true, rows.predicted, sample, kind="recall"),
         macro_f1=macro_score(rows.true, rows.predicted, sample, kind="f1"),
+        log_loss=log_loss,
+        brier=brier,
         calibration_error=_calibration_error(rows),
         calibration_bins=CALIBRATION_BINS,
         reliability=_reliability(rows, sample),
@@ -340,7 +346,6 @@ def score_predictions(  # noqa: PLR0913 - each is a separate fact of the predict
         n_groups=sample.n_groups,
         n_folds=n_folds,
         notes=_notes(rows, sample),
-        **losses,
     )
 
 

@@ -18,8 +18,12 @@ from numpy.typing import NDArray
 from featx.dataset.folds import group_numbers
 from featx.dataset.labels import check_columns, relabel
 from featx.errors import ImagesError, OptionError
+from featx.fitting import Model
 from featx.images import read_digest
 from featx.metrics import Evaluation, Score, score_predictions
+from featx.metrics.decisions import PositiveClass
+from featx.metrics.intervals import Sample
+from featx.metrics.two_classes import check_positive, score_positive
 from featx.signatures import prepared_by, takes_fields_of
 from featx.tables import table_name
 from featx.text import counted
@@ -94,12 +98,15 @@ class EvaluationJob(PredictionJob):
         Whether the model was fitted on each image.
     notes : tuple of str
         Warnings and other notes for the user.
+    positive : str or None, default=None
+        The class to find, of two.
     """
 
     y: NDArray[np.str_]
     groups: NDArray[np.int32]
     fitted: NDArray[np.bool_]
     notes: tuple[str, ...]
+    positive: str | None = None
 
 
 @takes_fields_of(EvaluationSettings)
@@ -129,8 +136,11 @@ def prepare_evaluation(settings: EvaluationSettings) -> EvaluationJob:
     check_columns(dataclasses.replace(settings, path_column=path_column))
     records = listed(settings.inputs, settings.manifest, settings.path_column, labelled=True)
     job = prepare_job(settings, settings.inputs, records, labelled=True)
+    if settings.positive is not None:
+        check_positive(settings.positive, job.model.classes)
     job, notes = _relabelled(job, settings)
-    return _labelled(job, settings.split, notes)
+    labelled = _labelled(job, settings.split, notes)
+    return dataclasses.replace(labelled, positive=settings.positive or _positive_of(job.model))
 
 
 @prepared_by(prepare_evaluation)
@@ -168,20 +178,45 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
         raise ImagesError(message)
     every = slice(None)
     names = job.paths(every) if job.joined is not None else [str(file) for file in job.files(every)]
+    labels = np.array(classes)[job.model.predicted_columns(probabilities)]
     evaluation = score_predictions(
         job.y[scored],
         probabilities[scored],
         classes,
         job.groups[scored],
+        predicted=labels[scored],
         paths=[names[row] for row in scored],
     )
+    if job.positive is not None:
+        positive = score_positive(
+            _decided(job.positive, job.model),
+            job.y[scored],
+            probabilities[scored],
+            labels[scored],
+            classes,
+            Sample.of(len(scored), job.groups[scored]),
+        )
+        evaluation = dataclasses.replace(evaluation, positive=positive)
     fitted = np.flatnonzero(readable & job.fitted)
     training_accuracy = None
     if len(fitted):
-        predicted = np.array(classes)[probabilities[fitted].argmax(axis=1)]
-        training_accuracy = Score(float(np.mean(predicted == job.y[fitted])))
+        training_accuracy = Score(float(np.mean(labels[fitted] == job.y[fitted])))
     notes += evaluation.notes
     return ModelEvaluation(evaluation, len(fitted), training_accuracy, tuple(notes))
+
+
+def _positive_of(model: Model) -> str | None:
+    return None if model.positive is None else model.positive.label
+
+
+def _decided(label: str, model: Model) -> PositiveClass:
+    """Return a class with the probability from which on the model predicts it."""
+    own = model.positive
+    if own is None or own.threshold is None:
+        return PositiveClass(label)
+    if own.label == label:
+        return own
+    return PositiveClass(label, 1 - own.threshold, own.rule)
 
 
 def _relabelled(

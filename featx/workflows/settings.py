@@ -139,9 +139,14 @@ class EvaluationSettings(LabelSettings, InputSettings):
         Column of paths in the table of `labels` or in the `manifest`.
     split : {"train", "val", "test"}, optional
         Evaluate only the images of this split.
+    positive : str, optional
+        The class to find, if there are two: also score it by the area under the ROC curve, the
+        average precision, its recall, its precision and its F1. By default, the class that the
+        model was fitted with.
     """
 
     split: Split | None = None
+    positive: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

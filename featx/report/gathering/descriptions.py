@@ -141,6 +141,7 @@ def fit_facts(fit: FitRecord) -> tuple[tuple[str, str], ...]:
         ("classifier", f"{fit.classifier}{f' ({settings})' if settings else ''}"),
         ("normalisation", f"{fit.normalise}: {_NORMALISES[fit.normalise]}"),
         ("calibration", _CALIBRATIONS[fit.calibration]),
+        *([("predicted label", printable(fit.threshold.decision))] if fit.threshold else []),
         ("solver", fit.solver),
         ("fitted on", f"{fit.n_train:,} images"),
         *([("principal components", f"{components}{whitened}")] if components else []),

@@ -14,6 +14,7 @@ from featx.finetuning.heads import Normalise
 from featx.fitting import Model
 from featx.fitting.settings import FitSettings
 from featx.metrics import Score
+from featx.metrics.decisions import PositiveClass
 from featx.provenance import Provenance
 
 __all__ = ["FitOrigin", "FitRecord", "records_of"]
@@ -51,6 +52,20 @@ class WithoutDuplicates:
 
 
 @dataclass(frozen=True)
+class ThresholdRecord:
+    """The probability from which on the saved classifier predicts the positive class."""
+
+    label: str
+    value: float
+    rule: str
+
+    @property
+    def decision(self) -> str:
+        """How the label follows from the probabilities, in words."""
+        return PositiveClass(self.label, self.value, self.rule).decision
+
+
+@dataclass(frozen=True)
 class FitRecord:
     """The summary of a fit; `featx.fitting.run` writes it."""
 
@@ -72,6 +87,7 @@ class FitRecord:
     components: int | None = None
     without_duplicates: WithoutDuplicates | None = None
     baselines: Baselines | None = None
+    threshold: ThresholdRecord | None = None
 
 
 @dataclass(frozen=True)

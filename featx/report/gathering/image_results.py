@@ -64,7 +64,8 @@ def predict_scored(job: FitJob, model: Model) -> ImageResults:
             "all images"
         )
     else:
-        predictions = predict_rows(job, model.predict_proba, model.classes, split)
+        threshold = None if model.positive is None else model.positive.threshold
+        predictions = predict_rows(job, model.predict_proba, model.classes, split, threshold)
         by = "this classifier, which was not fitted on them"
     return image_results(job, predictions, f"The images of {where} are predicted by {by}.")
 
@@ -84,8 +85,9 @@ def image_results(job: FitJob, known: HeldOutPredictions, how: str) -> ImageResu
     root = as_file(Provenance.from_facts(job.joined.provenance).root or ".")
     classes = np.array([as_text(label) for label in known.classes], object)
     predicted, confidence = np.full(n, None, object), np.full(n, np.nan)
-    predicted[known.rows] = classes[known.probabilities.argmax(axis=1)]
-    confidence[known.rows] = known.probabilities.max(axis=1)
+    columns = np.searchsorted(known.classes, known.predicted)
+    predicted[known.rows] = classes[columns]
+    confidence[known.rows] = known.probabilities[np.arange(len(columns)), columns]
     images = Images(
         path=tuple(as_text(str(path)) for path in table.path[job.rows]),
         label=tuple(as_text(str(label)) for label in job.y),

@@ -120,7 +120,8 @@ class _Explainer:
         codes = [batch.codes[layer][place] for layer in self.recipe.layers]
         code = np.concatenate([each.ravel() for each in codes])
         probabilities = self.model.predict_proba(code[None])[0]
-        classes, best = self.model.classes, int(probabilities.argmax())
+        classes = self.model.classes
+        best = int(self.model.predicted_columns(probabilities[None])[0])
         label = self.job.labels[row]
         k = best if label is None else classes.index(label)
         decision = float(model_decision_scores(self.model, code[None])[0, k])

@@ -32,7 +32,8 @@ class Predictions(NamedTuple):
     Parameters
     ----------
     labels : ndarray of str, shape (n,)
-        The most probable class of each image.
+        The predicted class of each image: the most probable one, unless the model has a
+        threshold.
     probabilities : ndarray of shape (n, n_classes)
         Columns are in the order of the predictor's `classes`; each row sums to 1.
     """
@@ -110,7 +111,7 @@ class Predictor:
             found.append(self.model.predict_proba(codes))
         probabilities = np.concatenate(found)
         classes = np.array(self.classes, dtype=object)
-        return Predictions(classes[probabilities.argmax(axis=1)], probabilities)
+        return Predictions(classes[self.model.predicted_columns(probabilities)], probabilities)
 
     def _views(self, item: Any, position: int) -> Views:
         """Return the pixels of an image at the size of the network."""

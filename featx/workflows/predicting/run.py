@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.cluster import Cluster
+from featx.metrics.decisions import ranked_columns
 from featx.outputs import whole_file
 from featx.signatures import prepared_by
 from featx.text import storable
@@ -35,7 +36,9 @@ def predict(job: PredictionJob) -> "pd.DataFrame":
     -------
     DataFrame of shape (n_images, 4 + n_classes)
         Columns path, file, label, p_CLASS for each class, and reason; with `top`, path, file,
-        label, p, label_2, p_2 and so on, and reason. The path is as in a store of the same
+        label, p, label_2, p_2 and so on, and reason. A column threshold after label is in the
+        table if the model has one: label is then the positive class where its probability is
+        at least the threshold, and otherwise the other class. The path is as in a store of the same
         folder, and the file as one opens it; the file of a row of a store is not known.
         Images that cannot be read have no label, the probability NaN, and a reason.
     """
@@ -130,19 +133,17 @@ def _columns_of(job: PredictionJob, block: Block) -> Columns:
     last: Columns = {"reason": _texts(reasons.get(k) for k in numbers)}
     classes = np.array([storable(name) for name in job.model.classes], dtype=object)
     readable = ~np.isnan(probabilities).any(axis=1)
-    # A stable sort of -p puts the first of equal classes first, as argmax does.
     n_labels = 1 if job.top is None else min(job.top, len(classes))
-    best = (
-        probabilities.argmax(axis=1)[:, None]
-        if n_labels == 1
-        else np.argsort(-probabilities, axis=1, kind="stable")[:, :n_labels]
-    )
+    best = ranked_columns(probabilities, job.model.predicted_columns(probabilities), n_labels)
     labels = np.full(best.shape, None, dtype=object)
     labels[readable] = classes[best[readable]]
+    positive, decided = job.model.positive, {"label": labels[:, 0]}
+    if positive is not None and positive.threshold is not None:
+        decided["threshold"] = np.full(len(labels), positive.threshold)
+    columns: Columns = {**first, **decided}
     if job.top is None:
-        scores: Columns = {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
-        return {**first, "label": labels[:, 0], **scores, **last}
-    columns = first
+        scores = {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
+        return {**columns, **scores, **last}
     highest = np.take_along_axis(probabilities, best, axis=1)
     for k in range(n_labels):
         suffix = f"_{k + 1}" if k else ""
