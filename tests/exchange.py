@@ -59,8 +59,11 @@ def fits() -> Iterator[tuple[str, int, dict[str, Any]]]:
 def networks() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Yield the name, the settings of the recipe and those of the head of each tuned network."""
     yield "plain", {"pool": "avg"}, {}
-    yield "perceptron", {"pool": "max"}, {"hidden": (6, 7), "normalise": "centre"}
-    yield "grid", {"pool": "grid:2"}, {"normalise": "sqrt-l2"}
+    yield "perceptron", {"pool": "max", "preprocess": "caffe"}, {"hidden": (6, 7)}
+    yield "centre", {"pool": "none"}, {"normalise": "centre"}
+    yield "cells", {"pool": "grid:2"}, {"normalise": "sqrt-l2"}
+    yield "overlapping-cells", {"pool": "grid:3"}, {}
+    yield "second-order", {"pool": "bilinear", "layers": ("block1_pool",)}, {"normalise": "l2"}
     yield "bfloat16", {"pool": "avg+max", "precision": "bfloat16"}, {"normalise": "l2"}
 
 

@@ -2,12 +2,13 @@
 
 A network goes into the files; the head and the facts of tuned.keras come back. Keras's own
 config in that file could run code, so it is not read: the file also holds featx's facts, as JSON.
+The config is for Keras, which opens it in versions other than the one that wrote it.
 """
 
 import json
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +31,13 @@ __all__ = ["TunedNetwork", "read_tuned", "save_tuned"]
 _FACTS = "featx.json"
 _FORMAT = "featx-tuned"
 _FORMAT_VERSION = 1
+_CONFIG = "config.json"
+# The settings that a layer of these networks needs. A version of Keras refuses the settings that it
+# does not know, and writes all that it knows; the others have their defaults here.
+_LAYER_SETTINGS = frozenset(
+    {"name", "trainable", "dtype", "batch_shape", "sparse", "filters", "kernel_size", "strides"}
+    | {"padding", "data_format", "activation", "pool_size", "units", "axis", "rate", "seed"}
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ def save_tuned(
     -------
     (Path, Path)
         `tuned.keras`, a model from images to probabilities, which
-        `keras.models.load_model` opens after a call of
+        `keras.models.load_model` of Keras 3.6 and newer opens after a call of
         `featx.finetuning.heads.custom_layers()`; and `tuned.weights.h5`, for
         `featx extract --weights` and for Keras's VGG19.
 
@@ -121,7 +129,7 @@ def save_tuned(
         (cut,) = network.recipe.layers
         plain = keras.Model(images, network.model.get_layer(cut).output, name="vgg19")
     with whole_file(whole) as temporary:
-        _saved_as(model.save, temporary, ".keras")
+        _saved_as(model.save, temporary, ".keras", _copy_portable)
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(_FACTS, json.dumps(facts))
     with whole_file(weights) as temporary:
@@ -195,11 +203,52 @@ def _read_head(path: Path, facts: _Facts) -> Head:
     return Head(facts.classes, facts.normalise, mean, kernels, biases)
 
 
-def _saved_as(save: Any, path: Path, suffix: str) -> None:
+def _saved_as(
+    save: Callable[[Path], object],
+    path: Path,
+    suffix: str,
+    copy: Callable[[Path, Path], object] = shutil.copyfile,
+) -> None:
     """Let Keras write a file without a suffix, which it would refuse."""
     named = path.with_name(path.name + suffix)
     try:
         save(named)
-        shutil.copyfile(named, path)  # not renamed: `path` is locked
+        copy(named, path)  # not renamed: `path` is locked
     finally:
         named.unlink(missing_ok=True)
+
+
+def _copy_portable(source: Path, target: Path) -> None:
+    """Copy a .keras file, with a config that other versions of Keras can read."""
+    with zipfile.ZipFile(source) as made, zipfile.ZipFile(target, "w") as archive:
+        for member in made.infolist():
+            if member.filename == _CONFIG:
+                config = _portable_config(json.loads(made.read(member)))
+                archive.writestr(_CONFIG, json.dumps(config))
+                continue
+            copied = zipfile.ZipInfo(member.filename, member.date_time)
+            copied.compress_type, copied.file_size = member.compress_type, member.file_size
+            with made.open(member) as content, archive.open(copied, "w") as copy:
+                shutil.copyfileobj(content, copy)
+
+
+def _portable_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Return Keras's config of a network without the settings that some versions do not know."""
+    network = config["config"]
+    layers = []
+    for layer in network["layers"]:
+        # An operation such as a cast has no constructor with a name before Keras 3.7.
+        is_operation = layer["module"].startswith("keras.src.ops")
+        kept = {
+            name: value
+            for name, value in layer["config"].items()
+            if (name != "name" if is_operation else name in _LAYER_SETTINGS)
+        }
+        layers.append({**layer, "config": kept})
+    # The one input and output: newer versions write it as ["images", 0, 0] and read both forms.
+    ends = {
+        name: [ends] if isinstance(ends[0], str) else ends
+        for name, ends in network.items()
+        if name in {"input_layers", "output_layers"}
+    }
+    return {**config, "config": {**network, "layers": layers, **ends}}
