@@ -2,6 +2,8 @@
 
 import json
 import logging
+import sys
+import types
 import zipfile
 
 import numpy as np
@@ -141,6 +143,23 @@ def test_a_model_that_fails_to_open_names_the_versions_to_install(rewrite):
 
     with pytest.raises(ModelError, match=f"pip install scikit-learn=={OTHER}$"):
         load_model(rewrite("logistic", change))
+
+
+def test_a_joblib_file_of_other_libraries_is_refused_with_the_command_to_convert_it(
+    saved, tmp_path, monkeypatch
+):
+    """skops files name the types of scikit-learn's losses in a way that can be mapped."""
+    monkeypatch.setitem(sys.modules, "_lost", lost := types.ModuleType("_lost"))
+    lost.Loss = type("Loss", (), {"__module__": "_lost"})
+    model = load_model(saved / "logistic.skops")
+    model.classifier.loss = lost.Loss()
+    path = tmp_path / "model.joblib"
+    model.save(path)
+    monkeypatch.delitem(sys.modules, "_lost")
+    with pytest.raises(ModelError) as caught:
+        load_model(path, trust=True)
+    facts = ["_lost", f"load_model({str(path)!r}", f"save({str(path.with_suffix('.skops'))!r})"]
+    assert [fact for fact in facts if fact not in str(caught.value)] == []
 
 
 def test_a_model_that_fails_to_predict_names_the_version_to_install(saved):

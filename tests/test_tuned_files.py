@@ -140,6 +140,35 @@ def test_keras_opens_tuned_keras_with_any_pooling(pool, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+# What Keras 3.6 writes, by class; its constructors know no other settings.
+KERAS_3_6 = {
+    "InputLayer": {"batch_shape", "dtype", "sparse", "name"},
+    "Conv2D": {"filters", "kernel_size", "strides", "padding", "data_format", "activation"},
+    "MaxPooling2D": {"pool_size", "padding", "strides", "data_format"},
+    "Dense": {"units", "activation"},
+    "Dropout": {"rate", "seed"},
+    "Flatten": {"data_format"},
+    "Softmax": {"axis"},
+    "UnitRows": set(),
+    "CentredRows": set(),
+    "Cast": {"dtype"},
+    "TrueDivide": set(),
+    "Mean": {"axis", "keepdims"},
+}
+
+
+def test_the_config_has_only_settings_that_keras_3_6_knows(saved):
+    """exchange.py opens such files in the lowest and in the newest Keras."""
+    config = json.loads(members(saved[1])["config.json"])["config"]
+    of_every_layer = {"name", "trainable", "dtype"}
+    for layer in config["layers"]:
+        known = KERAS_3_6[layer["class_name"]]
+        known = known if "keras.src.ops" in layer["module"] else known | of_every_layer
+        assert set(layer["config"]) <= known, layer
+    assert config["input_layers"] == [["images", 0, 0]]
+    assert config["output_layers"] == [["probabilities", 0, 0]]
+
+
 def test_keras_vgg19_loads_the_weights(saved):
     import keras
 

@@ -443,12 +443,18 @@ def _read_joblib(path: Path, *, trust: bool) -> Any:
     try:
         return joblib.load(path)
     except ModuleNotFoundError as error:
-        if not str(error.name).startswith("featx."):
-            raise
-        message = (
-            f"{path} was written by another version of featx, whose joblib files this version "
-            f"cannot open. Fit it again: featx fit CODES -o {path} --overwrite"
-        )
+        if str(error.name).startswith("featx."):
+            message = (
+                f"{path} was written by another version of featx, whose joblib files this version "
+                f"cannot open. Fit it again: featx fit CODES -o {path} --overwrite"
+            )
+        else:
+            message = (
+                f"{path} was saved with other versions of its libraries ({error}). Where they are "
+                "installed, save it as a .skops file, which other versions can open: python -c "
+                f'"import featx; featx.load_model({str(path)!r}, '
+                f'trust=True).save({str(path.with_suffix(".skops"))!r})"'
+            )
         raise ModelError(message) from error
 
 
