@@ -108,11 +108,11 @@ def normalised(codes, how: str, n_train: int) -> np.ndarray:
 
 
 def fit(*arguments, **keywords):
-    """Fit without baselines; C is only passed to classifiers that have a penalty."""
+    """Fit once without baselines; C is only passed to classifiers that have a penalty."""
     kind = CLASSIFIERS.get(keywords.get("clf", "logistic"))
     if kind is not None and not kind.has_penalty:
         keywords.pop("C", None)
-    return fit_with_baselines(*arguments, **{"baselines": False, **keywords})
+    return fit_with_baselines(*arguments, **{"baselines": False, "repeats": 1, **keywords})
 
 
 def check_refusal(error, *facts, codes="codes.h5", **settings):

@@ -111,7 +111,7 @@ def test_json_is_one_object_with_scores(with_model, run):
     assert set(facts) == {
         *("codes", "layers", "solver", "gflops", "classifier", "normalise", "parameters", "tried"),
         *("scored_on", "without_duplicates", "baselines", "calibration", "seed", "n_train"),
-        *("components", "whiten"),
+        *("components", "whiten", "repeat_accuracies"),
         *("n_images", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier"),
         *("calibration_error", "calibration_bins", "reliability", "top5", "labels", "per_class"),
         "confusion",

@@ -395,6 +395,7 @@ def test_the_summary_has_plain_values_under_the_documented_keys(store_of):
         "scored_on",
         "n_images",
         "n_repeats",
+        "repeat_accuracies",
         "accuracy",
         "balanced_accuracy",
         "macro_f1",

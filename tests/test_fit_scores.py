@@ -1,5 +1,7 @@
 """Fits: scores are honest, leaks are reported, and baselines are scored too."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from fits import fit, fit_with_baselines, labels_of, make_codes, split_of, unit
 from sklearn.neighbors import KNeighborsClassifier
 
 from featx.fitting import selection
+from featx.metrics.intervals import proportion
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -206,9 +209,7 @@ def test_the_baselines_are_the_majority_class_and_raw_pixels(store_of):
     labels = [labels[i] for i in order]
     path = store_of(labels, split_of(train=40, val=20), codes=make_codes(labels, strength=1))
     found = fit_with_baselines(path, clf="ridge").to_dict()
-    y = np.array(labels)
-    names, counts = np.unique(y[:40], return_counts=True)
-    expected = np.mean(y[40:] == names[counts.argmax()])
+    expected = np.unique(labels[40:], return_counts=True)[1].max() / 20
     assert found["baselines"]["majority"]["value"] == pytest.approx(expected)
     assert found["baselines"]["pixels"]["classifier"] == "ridge"
     assert found["baselines"]["pixels"]["value"] == pytest.approx(expected, abs=0.15)
@@ -216,11 +217,15 @@ def test_the_baselines_are_the_majority_class_and_raw_pixels(store_of):
     assert fit(path, clf="ridge").to_dict()["baselines"] is None
 
 
-def test_the_majority_class_is_that_of_the_training_set_of_each_fold(store_of):
-    labels = ["a"] * 25 + ["b"] * 15
-    path = store_of(labels, codes=make_codes(labels))
+def test_the_majority_class_is_that_of_all_scored_images(store_of):
+    """It is never below chance: of ten equal classes, each fold's own majority would be."""
+    labels = [f"class {k // 4}" for k in range(40)]
+    groups = [f"group {k // 2}" for k in range(40)]  # of one class
+    path = store_of(labels, groups=groups, codes=make_codes(labels))
     found = fit_with_baselines(path, clf="ridge", C=[1], repeats=2).to_dict()
-    assert found["baselines"]["majority"]["value"] == pytest.approx(25 / 40)
+    assert found["baselines"]["majority"]["value"] == 0.1
+    expected = proportion(np.array(labels) == "class 0", np.arange(40) // 2)
+    assert found["baselines"]["majority"] == dataclasses.asdict(expected)
     assert found["n_images"] == 40
 
 

@@ -20,7 +20,8 @@ from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import StratifiedKFold
 
 from featx.errors import FitError, OptionError
-from featx.fitting import CLASSIFIERS
+from featx.fitting import CLASSIFIERS, prepare_fit
+from featx.fitting.settings import FitSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -172,6 +173,40 @@ def test_repeats_score_each_image_again_on_other_folds(store_of):
     assert second.evaluation.confusion != once.evaluation.confusion
     both = np.add(once.evaluation.confusion, second.evaluation.confusion)
     assert np.array_equal(twice.evaluation.confusion, both)
+    single = [each.evaluation.accuracy.value for each in (once, second)]
+    assert twice.to_dict()["repeat_accuracies"] == single
+
+
+def test_small_sets_are_scored_repeatedly_and_the_model_stores_how_often(store_of):
+    """The score is the mean of the repeats; a stored number makes the same fit again."""
+    labels = labels_of(60)
+    path = store_of(labels, codes=make_codes(labels, strength=0.25))
+    found = fit(path, clf="ridge", C=[1], repeats=None)
+    assert found.evaluation.n_repeats == 5
+    accuracies = found.to_dict()["repeat_accuracies"]
+    assert len(set(accuracies)) > 1  # otherwise repeats prove nothing
+    assert found.evaluation.accuracy.value == pytest.approx(np.mean(accuracies))
+    stored = FitSettings.from_stored(found.model.provenance["settings"])
+    assert stored.repeats == 5
+    again = fit(**{**vars(stored), "codes": path})
+    assert again.evaluation == found.evaluation
+
+
+@pytest.mark.parametrize(("n_images", "n_repeats"), [(99, 5), (100, 3), (299, 3), (300, 1)])
+def test_the_number_of_repeats_depends_on_the_number_of_images(store_of, n_images, n_repeats):
+    job = prepare_fit(store_of(labels_of(n_images)), clf="centroid", baselines=False)
+    assert job.settings.repeats == n_repeats
+    assert len(job.scored_splits) == 5 * n_repeats
+    assert len(job.training_folds) == 5
+
+
+@pytest.mark.parametrize("settings", [{}, {"solver": "streamed"}])
+def test_given_splits_and_the_streamed_solver_are_not_repeated(store_of, settings):
+    splits = None if settings else split_of(train=40, val=20)
+    found = fit(store_of(labels_of(60), splits), repeats=None, **settings)
+    assert found.evaluation.n_repeats == 1
+    assert len(found.to_dict()["repeat_accuracies"]) == 1
+    assert found.model.provenance["settings"]["repeats"] is None
 
 
 def test_test_without_val_is_scored(store_of):

@@ -51,7 +51,8 @@ def test_each_row_is_predicted_as_featx_fit_predicts_it_held_out(job_of):
     labels, codes = codes_of(90, 2.0)
     job = job_of(codes, labels, clf="ridge")
     predictions = cross_validate(job)
-    expected = fit(job.joined.paths[0], clf="ridge", baselines=False, duplicates="keep").evaluation
+    settings = {"clf": "ridge", "baselines": False, "duplicates": "keep", "repeats": 1}
+    expected = fit(job.joined.paths[0], **settings).evaluation
     assert predictions.evaluation(job).to_dict() == expected.to_dict()
     assert predictions.correct.mean() == expected.accuracy.value
 
@@ -150,7 +151,7 @@ def test_a_given_test_set_is_not_used(job_of):
     again = cross_validate(job_of(other, labels, name="other", splits=splits, C=10.0))
     np.testing.assert_array_equal(predictions.probabilities, again.probabilities)
     points, _ = learning_curve(
-        job_of(codes, labels, name="curve", splits=splits, C=10.0), [0.5, 1.0]
+        [job_of(codes, labels, name="curve", splits=splits, C=10.0)] * 5, [0.5, 1.0]
     )
     assert [len(point.predictions.y) for point in points] == [60, 60]
 
@@ -158,7 +159,7 @@ def test_a_given_test_set_is_not_used(job_of):
 def test_the_learning_curve_has_larger_training_sets_and_ends_with_all_images(job_of):
     labels, codes = codes_of(150, 1.0)
     job = job_of(codes, labels, C=10.0)
-    points, notes = learning_curve(job)
+    points, notes = learning_curve([job] * 5)
     assert [point.fraction for point in points] == [0.25, 0.5, 1.0]
     assert [point.n_train for point in points] == [30, 60, 120]
     (note,) = notes
@@ -166,6 +167,22 @@ def test_the_learning_curve_has_larger_training_sets_and_ends_with_all_images(jo
     assert "4 training images" in note
     assert points[-1].accuracy == cross_validate(job).evaluation().accuracy
     assert points[0].accuracy.value < points[-1].accuracy.value
+
+
+def test_each_fold_of_the_learning_curve_has_its_own_codes(job_of):
+    """With all images, it is the nested score."""
+    labels, _ = codes_of(60, 1.0)
+    jobs = [
+        job_of(codes_of(60, 1.0, seed=seed)[1], labels, name=str(seed), C=10.0) for seed in (0, 2)
+    ]
+    chosen, which = select_nested([cross_validate(job) for job in jobs])
+    assert set(which) == {0, 1}  # otherwise this test proves nothing
+    points, _ = learning_curve([jobs[k] for k in which], [0.5, 1.0])
+    last = points[-1].predictions
+    assert points[-1].accuracy == chosen.accuracy
+    np.testing.assert_array_equal(last.rows, chosen.rows)
+    np.testing.assert_array_equal(last.probabilities, chosen.probabilities)
+    assert last.n_folds == points[0].predictions.n_folds == 5
 
 
 def test_images_of_a_group_are_drawn_together(job_of):

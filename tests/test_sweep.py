@@ -1,6 +1,7 @@
 """Sweeps: one pass for several stores, cross-validated candidates, and conclusions from them."""
 
 import csv
+import dataclasses
 import json
 import shlex
 import shutil
@@ -12,7 +13,7 @@ import pytest
 import featx
 from featx.errors import ModelError, OptionError
 from featx.extraction import executors
-from featx.fitting.cross_validation import HeldOutPredictions, cross_validate
+from featx.fitting.cross_validation import HeldOutPredictions, compare, cross_validate
 from featx.fitting.learning_curve import LearningPoint
 from featx.store import open_store
 from featx.workflows import SweepProgress, prepare_sweep, run_sweep
@@ -57,11 +58,12 @@ def predictions_of(n_right, seed=0):
     each = np.arange(100)
     return HeldOutPredictions(
         rows=each, probabilities=probabilities, y=y, groups=each, classes=("a", "b"),
-        fold=each % 5, seed=0, search_accuracy=np.full(5, n_right / 100),
+        fold=each % 5, known=each >= 0, search_accuracy=np.full(5, n_right / 100),
     )  # fmt: skip
 
 
 def row_of(layer, n_right, *, pool="avg", size=224, seed=0):
+    """Return a row of a layer with `n_right` of 100 right predictions."""
     held_out = predictions_of(n_right, seed)
     accuracy = held_out.evaluation().accuracy
     return SweepRow((layer,), pool, (size, size), 8, accuracy, accuracy, 32.0, 0.1, held_out)
@@ -316,8 +318,46 @@ def test_images_are_different_if_an_earlier_layer_is_significantly_better():
     found = domain_verdict([row_of("block3_pool", 95, seed=1), last, row_of("block2_pool", 60)])
     assert found.verdict == "different"
     assert found.difference.low > 0
-    assert "block3_pool" in found.text
-    assert "0.950" in found.text
+    assert [fact for fact in ("block3_pool", "0.950", "224") if fact not in found.text] == []
+
+
+def test_the_best_of_several_layers_needs_more_evidence():
+    """A gain that is significant for one earlier layer may not be for the best of four."""
+    last, better = row_of("block5_pool", 70), row_of("block3_pool", 88, seed=1)
+    alone = domain_verdict([better, last])
+    others = [row_of(f"block{k}_pool", 60, seed=k) for k in (1, 2, 4)]
+    among = domain_verdict([*others, better, last])
+    assert (alone.verdict, among.verdict) == ("different", "undecided")
+    assert alone.difference == compare(better.held_out, last.held_out)
+    expected = compare(better.held_out, last.held_out, confidence=1 - 0.05 / 4)
+    assert among.difference == expected
+    assert among.difference.low < alone.difference.low
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(159, "undecided"), (160, "different")])
+def test_small_images_say_nothing_about_their_domain(size, verdict):
+    """The text has the size, and that of the feature map of the last layer."""
+    rows = [row_of("block3_pool", 95, seed=1, size=size), row_of("block5_pool", 60, size=size)]
+    found = domain_verdict(rows)
+    assert found.verdict == verdict
+    assert f"{size} pixels" in found.text
+    assert ("4 x 4" in found.text) == (verdict == "undecided")
+    assert (found.difference is None) == (verdict == "undecided")
+
+
+def test_images_of_one_group_have_no_verdict():
+    """The text says why, and the best row is the only one that is surely not worse."""
+    rows = [row_of("block3_pool", 95, seed=1), row_of("block5_pool", 60)]
+    rows = [
+        dataclasses.replace(
+            row, held_out=dataclasses.replace(row.held_out, groups=np.zeros(100, np.int32))
+        )
+        for row in rows
+    ]
+    found = domain_verdict(rows)
+    assert found.verdict == "undecided"
+    assert "one group" in found.text
+    assert cheapest_not_worse(rows[::-1], rows[0]) is rows[0]
 
 
 @pytest.mark.parametrize("n_right", [71, 60])
@@ -331,7 +371,7 @@ def test_only_average_pooling_at_one_size_counts():
     """Rows with another pooling or size, and rows without block5_pool, are not evidence."""
     rows = [
         row_of("block3_pool", 99, pool="max", seed=1),
-        row_of("block3_pool", 99, size=96, seed=1),
+        row_of("block3_pool", 99, size=192, seed=1),
         row_of("block4_pool", 71, seed=1),
         row_of("block5_pool", 70),
     ]
@@ -397,8 +437,12 @@ def test_the_verb_prints_a_table_and_the_conclusions(run, home, made, monkeypatc
     assert lines[0].split()[:3] == ["layer", "pool", "size"]
     (best,) = [line for line in lines[1 : 1 + len(made.rows)] if line.endswith("best")]
     assert f"{made.best.accuracy.value:.3f}" in best
-    assert any(str(made.best) in line for line in lines[1 + len(made.rows) :])
-    assert any(str(made.expected_accuracy) in line for line in lines)
+    headline, of_best = lines[1 + len(made.rows) : 3 + len(made.rows)]
+    assert str(made.expected_accuracy) in headline
+    assert "expected accuracy on new images (nested cross-validation)" in headline
+    assert str(made.best) in of_best
+    assert "optimistic" in of_best
+    assert str(made.best.accuracy.interval[0]) not in of_best  # it would not contain the truth
     assert made.domain_verdict.text in lines
     assert made.more_images_verdict.text in lines
     assert "18 images" in err

@@ -87,6 +87,9 @@ def _comparisons(facts: dict[str, Any]) -> list[tuple[str, str]]:
     from featx.metrics import Score
 
     lines = []
+    if len(repeats := facts["repeat_accuracies"]) > 1:
+        found = f"{min(repeats):.3f} to {max(repeats):.3f}"
+        lines.append((f"  single repeats ({len(repeats)})", found))
     if facts["without_duplicates"]:
         rest = facts["without_duplicates"]
         n_images = counted(rest["n_images"], "image")

@@ -275,7 +275,14 @@ class FitOptions(_TableOptions, _SearchOptions):
     calibration: Annotated[Calibration, option("How decision scores become probabilities.")] = (
         "temperature"
     )
-    repeats: Annotated[int, option("Number of times the cross-validation is repeated.", "N")] = 1
+    repeats: Annotated[
+        int | None,
+        option(
+            "Number of times the cross-validation is repeated.",
+            "N",
+            default="5, 3 or 1, by the number of images",
+        ),
+    ] = None
     select: Annotated[
         Select | None, option("Choose hyperparameters on val instead of by cross-validation.")
     ] = None

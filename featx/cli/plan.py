@@ -22,7 +22,7 @@ def command(
     It takes the options of extract. A few batches of the images are run to measure the
     speed; no file is written.
     """
-    from featx.dataset.folds import DEFAULT_FOLDS
+    from featx.dataset.folds import DEFAULT_FOLDS, usual_repeats
     from featx.extraction import plan_extraction
     from featx.fitting.solvers import choose_solver
 
@@ -36,7 +36,7 @@ def command(
         plan.n_images,
         sum(plan.code_sizes.values()),
         len(labels),
-        n_searches=1 if has_splits else 1 + DEFAULT_FOLDS,
+        n_searches=1 if has_splits else 1 + DEFAULT_FOLDS * usual_repeats(plan.n_images),
     )
     if as_json:
         print_json({**dataclasses.asdict(plan), "fit": dataclasses.asdict(solver)})

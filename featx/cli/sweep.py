@@ -104,10 +104,10 @@ def _print(found: "Sweep") -> None:
             for row in in_order
         ],
     )
-    show(f"best: {found.best}: accuracy {found.best.accuracy}")
+    show(f"expected accuracy on new images (nested cross-validation): {found.expected_accuracy}")
+    show(f"best: {found.best}: {_optimistic(found)}")
     if found.cheapest is not found.best:
         show(f"cheapest not significantly worse: {found.cheapest}")
-    show(f"expected accuracy on new images (nested cross-validation): {found.expected_accuracy}")
     if found.final is not None:
         on = found.final.to_dict()["scored_on"]
         show(f"best, scored once on {on}: accuracy {found.final.evaluation.accuracy}")
@@ -117,6 +117,14 @@ def _print(found: "Sweep") -> None:
     show(f"Next: {extract}")
     show(f"      {fit}")
     show(f"To compare with a fine-tuned network: {tuning}")
+
+
+def _optimistic(found: "Sweep") -> str:
+    """Return the accuracy of the best row, without an interval, which would not contain it."""
+    accuracy = f"accuracy {found.best.accuracy.value:.3f}"
+    if len(found.rows) == 1:
+        return accuracy
+    return f"{accuracy}, which is optimistic: the highest of {len(found.rows)} is partly chance"
 
 
 def _mark(row: "SweepRow", found: "Sweep") -> str:

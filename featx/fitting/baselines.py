@@ -7,25 +7,21 @@ on raw pixels, go out.
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from featx.codes.gram import GramCoordinates
-from featx.codes.matrix import Matrix
 from featx.codes.pixels import pixel_features
-from featx.dataset.splits import DataSplit
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind
-from featx.fitting.cross_validation import HeldOutPredictions, fit_and_predict
+from featx.fitting.cross_validation import fit_and_predict
 from featx.fitting.grid_search import Problem
 from featx.fitting.prepare import FitJob
-from featx.metrics.evaluation import majority_class
+from featx.metrics.evaluation import majority_score
 
 __all__ = ["score_baselines"]
 
 
 def score_baselines(job: FitJob, chosen: ClassifierKind) -> dict[str, Any]:
     """Score the majority class, and the chosen classifier on the pixels of the thumbnails."""
-    splits = job.scored_splits
-    majority = HeldOutPredictions.of(job, splits, [_majority(job, split) for split in splits])
+    rows = job.split.score_rows
+    majority = majority_score(job.y[rows], job.groups[rows])
     # A classifier that uses single features takes hours on thousands of pixels.
     kind = chosen if chosen.is_rotation_invariant else CLASSIFIERS["logistic"]
     space = dataclasses.replace(
@@ -45,12 +41,6 @@ def score_baselines(job: FitJob, chosen: ClassifierKind) -> dict[str, Any]:
     _, predictions = fit_and_predict(Problem({"l2": gram.coordinates_}, job.y), once)
     accuracy = predictions.evaluation().accuracy
     return {
-        "majority": dataclasses.asdict(majority.accuracy),
+        "majority": dataclasses.asdict(majority),
         "pixels": {"classifier": kind.name, **dataclasses.asdict(accuracy)},
     }
-
-
-def _majority(job: FitJob, split: DataSplit) -> Matrix:
-    """Return probability 1 of the most frequent training label, for each held-out row."""
-    is_majority = np.unique(job.y) == majority_class(job.y[split.fit_rows])
-    return np.tile(is_majority.astype(float), (len(split.score_rows), 1))

@@ -34,6 +34,7 @@ __all__ = [
     "compare",
     "cross_validate",
     "fit_and_predict",
+    "join_folds",
     "predict_rows",
     "select_nested",
     "without_duplicates",
@@ -135,6 +136,11 @@ class HeldOutPredictions:
         return np.asarray(np.array(self.classes)[columns])
 
     @property
+    def repeat_accuracies(self) -> tuple[float, ...]:
+        """Accuracy of each repeat."""
+        return tuple(map(float, self.correct.reshape(self.n_repeats, -1).mean(axis=1)))
+
+    @property
     def correct(self) -> NDArray[np.bool_]:
         """Whether the predicted label is the label of the image."""
         return np.asarray(self.predicted == self.y)
@@ -175,11 +181,17 @@ class HeldOutPredictions:
         )
         return dataclasses.replace(evaluation, positive=scores)
 
-    def take(self, kept: NDArray[np.bool_]) -> Self:
-        """Return the predictions of some of the images."""
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The arrays with an entry for each row, by name."""
         names = ["rows", "probabilities", "y", "groups", "fold", "known"]
         names += [] if self.thresholds is None else ["thresholds"]
-        return dataclasses.replace(self, **{name: getattr(self, name)[kept] for name in names})
+        return {name: getattr(self, name) for name in names}
+
+    def take(self, kept: NDArray[np.bool_]) -> Self:
+        """Return the predictions of some of the images."""
+        kept_columns = {name: column[kept] for name, column in self.columns.items()}
+        return dataclasses.replace(self, **kept_columns)
 
 
 def fit_and_predict(problem: Problem, job: FitJob) -> tuple[SelectedClassifier, HeldOutPredictions]:
@@ -249,6 +261,23 @@ def cross_validate(
         search_accuracy=np.array([each.choice.accuracy for each in selected]),
         notes=tuple(dict.fromkeys(note for each in selected for note in each.notes)),
     )
+
+
+def join_folds(parts: Sequence[HeldOutPredictions]) -> HeldOutPredictions:
+    """Join predictions for different folds of one cross-validation, in the order of the rows."""
+    order = np.argsort(np.concatenate([each.rows for each in parts]))
+    before = np.cumsum([0, *(each.fold.max() + 1 for each in parts[:-1])])
+    counted = [
+        dataclasses.replace(each, fold=each.fold + start)
+        for each, start in zip(parts, before, strict=True)
+    ]
+    columns: dict[str, Any] = {
+        name: np.concatenate([each.columns[name] for each in counted])[order]
+        for name in parts[0].columns
+    }
+    search_accuracy = np.concatenate([each.search_accuracy for each in parts])
+    notes = tuple(dict.fromkeys(note for each in parts for note in each.notes))
+    return dataclasses.replace(parts[0], **columns, search_accuracy=search_accuracy, notes=notes)
 
 
 def predict_rows(
@@ -333,8 +362,24 @@ def select_nested(candidates: Sequence[HeldOutPredictions]) -> tuple[HeldOutPred
     return predictions, chosen
 
 
-def compare(one: HeldOutPredictions, other: HeldOutPredictions) -> Score:
-    """Return how much more accurate `one` is than `other` on the same rows in the same folds."""
+def compare(
+    one: HeldOutPredictions, other: HeldOutPredictions, *, confidence: float = 0.95
+) -> Score:
+    """Return how much more accurate `one` is than `other` on the same rows in the same folds.
+
+    Parameters
+    ----------
+    one, other : HeldOutPredictions
+        Neither was chosen by the accuracy of these predictions. If one was, its difference is
+        too large; see `paired_difference` for the confidence of the best of several.
+    confidence : float, default=0.95
+        Confidence of the interval.
+    """
     return paired_difference(
-        one.correct, other.correct, one.groups, n_repeats=one.n_repeats, n_folds=one.n_folds
+        one.correct,
+        other.correct,
+        one.groups,
+        n_repeats=one.n_repeats,
+        n_folds=one.n_folds,
+        confidence=confidence,
     )

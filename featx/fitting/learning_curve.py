@@ -1,7 +1,7 @@
 """Learning curve: accuracy against the number of training images.
 
-A job comes in; its cross-validated accuracy on fractions of each training set goes out, which
-shows whether more images would help.
+Jobs come in, one for each fold; the cross-validated accuracy on fractions of each training set
+goes out, which shows whether more images would help.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import numpy as np
 from featx.cluster import Cluster
 from featx.codes.matrix import Rows
 from featx.fitting.coordinates import coordinates_of
-from featx.fitting.cross_validation import HeldOutPredictions, cross_validate
+from featx.fitting.cross_validation import HeldOutPredictions, cross_validate, join_folds
 from featx.fitting.prepare import FitJob
 from featx.metrics.intervals import Score
 from featx.text import counted
@@ -49,17 +49,24 @@ class LearningPoint:
 
 
 def learning_curve(
-    job: FitJob, fractions: Sequence[float] = (0.1, 0.25, 0.5, 1.0), cluster: Cluster | None = None
+    jobs: Sequence[FitJob],
+    fractions: Sequence[float] = (0.1, 0.25, 0.5, 1.0),
+    cluster: Cluster | None = None,
 ) -> tuple[list[LearningPoint], list[str]]:
     """Cross-validate on fractions of each training set.
 
     Each class keeps the same fraction of its images, images of one group stay together, and the
     images of a smaller fraction are among those of a larger one.
 
+    The best of several candidates on all images owes some of its accuracy to chance, so it would
+    seem to gain by the last images. A candidate that was selected inside the training set of a
+    fold does not (see `select_nested`), and so each fold has its own job.
+
     Parameters
     ----------
-    job : FitJob
-        A job with an exact solver.
+    jobs : sequence of FitJob
+        The job of each of the training folds, with an exact solver. All jobs have the same images,
+        folds and seed; they differ in their codes.
     fractions : sequence of float, default=(0.1, 0.25, 0.5, 1.0)
         Fractions of the training set, greater than 0 and at most 1.
     cluster : Cluster, optional
@@ -72,8 +79,9 @@ def learning_curve(
     list of str
         Notes about the other fractions.
     """
-    problem, splits = coordinates_of(job, cluster).problem, job.training_folds
-    points, notes = [], []
+    job, notes = jobs[0], []
+    splits = job.training_folds
+    drawings: dict[float, list[Rows]] = {}
     for fraction in fractions:
         drawn = [_draw(job, split.search_rows, fraction) for split in splits]
         fewest = min(int(np.unique(job.y[rows], return_counts=True)[1].min()) for rows in drawn)
@@ -83,13 +91,23 @@ def learning_curve(
                 f"{counted(fewest, 'training image')} of a class; it needs {_FEWEST_PER_CLASS}."
             )
             continue
-        smaller = [
-            dataclasses.replace(split, search_rows=rows, fit_rows=rows)
-            for split, rows in zip(splits, drawn, strict=True)
-        ]
-        predictions = cross_validate(job, smaller, problem=problem)
-        n_train = round(np.mean([len(rows) for rows in drawn]))
-        points.append(LearningPoint(fraction, n_train, predictions))
+        drawings[fraction] = drawn
+    parts: dict[float, list[HeldOutPredictions]] = {fraction: [] for fraction in drawings}
+    for own in {id(each): each for each in jobs}.values():
+        problem = coordinates_of(own, cluster).problem  # of one job at a time, to save memory
+        for fraction, drawn in drawings.items():
+            smaller = [
+                dataclasses.replace(split, search_rows=rows, fit_rows=rows)
+                for split, rows, of in zip(splits, drawn, jobs, strict=True)
+                if of is own
+            ]
+            parts[fraction].append(cross_validate(own, smaller, problem=problem))
+    points = [
+        LearningPoint(
+            fraction, round(np.mean([len(rows) for rows in drawn])), join_folds(parts[fraction])
+        )
+        for fraction, drawn in drawings.items()
+    ]
     return points, notes
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from featx.codes.joining import JoinedStores, join_stores
 from featx.codes.matrix import Rows
 from featx.dataset.duplicates import DuplicatePair, find_duplicates, with_conflicting_labels
-from featx.dataset.folds import group_numbers
+from featx.dataset.folds import group_numbers, usual_repeats
 from featx.dataset.labels import relabel
 from featx.dataset.splits import (
     DataSplit,
@@ -48,7 +48,7 @@ class FitJob:
     Parameters
     ----------
     settings : FitSettings
-        The settings of the fit.
+        The settings of the fit, with the number of repeats if folds are scored.
     joined : JoinedStores
         The stores.
     rows : ndarray of int, shape (n,)
@@ -145,7 +145,11 @@ def prepare_fit(settings: FitSettings) -> FitJob:
         splits = [split, *_scored_splits(settings, split, y, groups)]
         fewest = _fewest_fitted(splits, y, groups, settings.seed)
         notes += _check_components(components, width, fewest)
-    solver, space = plan_solver(settings, width, y, scores_folds=split.scored_on == "folds")
+    scores_folds = split.scored_on == "folds"
+    solver, space = plan_solver(settings, width, y, scores_folds=scores_folds)
+    if scores_folds and solver.is_exact:
+        # The model stores the number, so that the same fit can be made again.
+        settings = dataclasses.replace(settings, repeats=_n_repeats(settings, split))
     return FitJob(settings, joined, rows, y, groups, split, duplicates, solver, space, tuple(notes))
 
 
@@ -154,9 +158,14 @@ def _scored_splits(
 ) -> list[DataSplit]:
     if split.scored_on != "folds":
         return [split]
+    n_repeats = _n_repeats(settings, split)
     return outer_folds(
-        split, y, groups, seed=settings.seed, n_folds=settings.folds, n_repeats=settings.repeats
+        split, y, groups, seed=settings.seed, n_folds=settings.folds, n_repeats=n_repeats
     )
+
+
+def _n_repeats(settings: FitSettings, split: DataSplit) -> int:
+    return settings.repeats or usual_repeats(len(split.score_rows))
 
 
 def _fewest_fitted(

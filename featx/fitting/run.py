@@ -128,6 +128,7 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
         "seed": job.space.seed,
         "n_train": len(fitted.rows),
         **evaluation.to_dict(),
+        "repeat_accuracies": list(fitted.predictions.repeat_accuracies),
         "duplicates": [
             {
                 "first": str(paths[pair.first]),

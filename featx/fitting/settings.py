@@ -127,8 +127,10 @@ class FitSettings(LabelSettings, ClassifierSettings):
     calibration : {"temperature", "sigmoid", "isotonic", "none"}, default="temperature"
         How decision scores become probabilities; fitted on held-out rows. Temperature
         scaling [1]_ never changes a predicted class.
-    repeats : int, default=1
-        Number of times that the cross-validation is repeated with other folds.
+    repeats : int, optional
+        Number of times that the cross-validation is repeated with other folds; by default 5 for
+        fewer than 100 images, 3 for fewer than 300, and otherwise 1. The score is the mean of
+        the repeats. With given splits, or the streamed solver, nothing is repeated.
     select : {"val"}, optional
         Choose the settings on the val split rather than on folds of train; requires train,
         val and test.
@@ -170,7 +172,7 @@ class FitSettings(LabelSettings, ClassifierSettings):
     components: int | None = None
     whiten: bool = False
     calibration: Calibration = "temperature"
-    repeats: int = 1
+    repeats: int | None = None
     select: Select | None = None
     positive: str | None = None
     threshold: float | str | None = None
@@ -183,7 +185,7 @@ class FitSettings(LabelSettings, ClassifierSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.repeats < 1:
+        if self.repeats is not None and self.repeats < 1:
             message = f"--repeats must be 1 or more, but it is {self.repeats}."
             raise OptionError(message)
         if self.components is not None and operator.index(self.components) < 1:

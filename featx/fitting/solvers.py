@@ -18,6 +18,7 @@ import psutil
 from numpy.typing import NDArray
 
 from featx.choices import Solver, check_choice, choices_of
+from featx.dataset.folds import usual_repeats
 from featx.errors import FitError, OptionError
 from featx.fitting.classifiers import CLASSIFIERS, ClassifierKind, check_settings
 from featx.fitting.grid_search import SearchSpace
@@ -221,7 +222,8 @@ def plan_solver(
             )
             raise OptionError(message)
         wanted = wanted if any_solver else "primal"
-    n_searches = 1 + (settings.folds * settings.repeats if scores_folds else 0)
+    n_repeats = settings.repeats or usual_repeats(len(y))
+    n_searches = 1 + (settings.folds * n_repeats if scores_folds else 0)
     # Of several candidates, half of the settings are given up early.
     n_candidates = max(1.0, len(space.kinds) * len(space.normalise) / 2)
     choose = partial(
@@ -274,7 +276,7 @@ def _check_streamed(settings: FitSettings) -> None:
             "Leave out --components, or use --solver gram."
         )
         raise OptionError(message)
-    if settings.refit or settings.repeats > 1 or settings.select:
+    if settings.refit or (settings.repeats or 1) > 1 or settings.select:
         message = (
             "--solver streamed fits once, on the training set. Leave out --refit, --repeats and "
             "--select, or use --solver gram."

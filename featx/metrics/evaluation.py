@@ -24,6 +24,7 @@ from featx.metrics.intervals import (
     Score,
     loss_score,
     macro_score,
+    proportion,
     share_score,
 )
 from featx.metrics.two_classes import PositiveScores
@@ -35,7 +36,7 @@ __all__ = [
     "Evaluation",
     "ReliabilityBin",
     "expand_columns",
-    "majority_class",
+    "majority_score",
     "score_predictions",
 ]
 
@@ -349,16 +350,27 @@ def score_predictions(  # noqa: PLR0913 - each is a separate fact of the predict
     )
 
 
-def majority_class(y: NDArray[np.str_]) -> str:
-    """Return the most frequent label; ties go to the first by name.
+def majority_score(y: NDArray[np.str_], groups: NDArray[np.integer]) -> Score:
+    """Return the accuracy of the best constant prediction: the most frequent class of all images.
+
+    The most frequent class of the training images may be another one. If each fold uses its own,
+    a class with more images in training has fewer in the fold, and the score falls below chance.
+    This one is never below one divided by the number of classes.
+
+    Parameters
+    ----------
+    y : ndarray of str, shape (n,)
+        Labels of the scored images.
+    groups : ndarray of int, shape (n,)
+        Group numbers.
 
     Examples
     --------
-    >>> majority_class(np.array(["dog", "cat", "dog"]))
-    'dog'
+    >>> print(majority_score(np.array(["dog", "cat", "dog", "dog"]), np.arange(4)))
+    0.750 (95 % interval 0.112 to 0.987)
     """
     labels, counts = np.unique(y, return_counts=True)
-    return str(labels[counts.argmax()])
+    return proportion(y == labels[counts.argmax()], groups)
 
 
 def expand_columns(

@@ -43,8 +43,9 @@ class LearningPoint(Protocol):
 def plot_layers(rows: Sequence[ScoredCandidate], ax: "Axes | None" = None) -> "Axes":
     """Draw accuracy by layer, with a series for each pooling and image size.
 
-    Error bars are 95 % intervals. Layers are in the order of the network, and joined layers
-    are last; block2+3_pool means block2_pool and block3_pool.
+    Error bars are 95 % intervals. The highest of many accuracies is optimistic, because it is
+    partly due to chance; `Sweep.expected_accuracy` is not. Layers are in the order of the network,
+    and joined layers are last; block2+3_pool means block2_pool and block3_pool.
 
     Parameters
     ----------
@@ -113,7 +114,8 @@ def plot_layers(rows: Sequence[ScoredCandidate], ax: "Axes | None" = None) -> "A
         name_ticks(axes, range(len(names)), names, angle=35 if longest > 0.95 * room else 0)
         axes.set_xlim(-0.5, len(names) - 0.5)
         xlabel = "layer" if all(len(p) == 1 for p in positions) else "layer, or joined layers"
-        finish(axes, "Accuracy by layer, with 95 % intervals", xlabel, _ACCURACY)
+        title = "Accuracy by layer, with 95 % intervals (the highest is optimistic)"
+        finish(axes, title, xlabel, _ACCURACY)
         # The legend is outside the axes, which many series fill.
         add_legend(axes, "pooling, size", loc="upper left", bbox_to_anchor=(1, 1))
         return axes

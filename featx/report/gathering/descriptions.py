@@ -78,15 +78,16 @@ def scored_images(fit: FitRecord) -> str:
 
 
 def sweep_lead(best: ScoredCandidate, n_rows: int, expected: Score) -> tuple[str, ...]:
-    """Describe the result of a sweep in two sentences."""
+    """Describe the result of a sweep; the nested score is the first sentence."""
     layers, size = " + ".join(best.layers), size_text(best.size)
     return (
+        "The expected accuracy on new images (nested cross-validation) is "
+        f"{_percent(expected.value)} ({_interval(expected)}). It was estimated by selecting the "
+        "best row again in the training set of each fold.",
         f"Of {counted(n_rows, 'combination')} of layers, pooling and image size, the most accurate "
-        f"is {layers} with --pool {best.pool} at {size} pixels: {_percent(best.accuracy.value)} "
-        f"({_interval(best.accuracy)}).",
-        "The highest of many accuracies is partly due to chance. The expected accuracy on new "
-        "images is estimated by nested cross-validation, which selects the best row in each "
-        f"training set: {_percent(expected.value)} ({_interval(expected)}).",
+        f"is {layers} with --pool {best.pool} at {size} pixels. Its own accuracy, "
+        f"{_percent(best.accuracy.value)}, is optimistic, because the highest of many accuracies "
+        "is partly due to chance.",
     )
 
 
@@ -136,7 +137,7 @@ def fit_facts(fit: FitRecord) -> tuple[tuple[str, str], ...]:
     """Return names and values of a fit."""
     settings = ", ".join(f"{name} = {_number(v)}" for name, v in fit.parameters.items())
     whitened = ", each divided by its standard deviation" if fit.whiten else ""
-    components = fit.components
+    components, repeats = fit.components, [_percent(each) for each in sorted(fit.repeat_accuracies)]
     return (
         ("classifier", f"{fit.classifier}{f' ({settings})' if settings else ''}"),
         ("normalisation", f"{fit.normalise}: {_NORMALISES[fit.normalise]}"),
@@ -146,6 +147,11 @@ def fit_facts(fit: FitRecord) -> tuple[tuple[str, str], ...]:
         ("fitted on", f"{fit.n_train:,} images"),
         *([("principal components", f"{components}{whitened}")] if components else []),
         ("scored on", scored_images(fit)),
+        *(
+            [("accuracy of single repeats", f"{repeats[0]} to {repeats[-1]}")]
+            if len(repeats) > 1
+            else []
+        ),
         ("seed", f"{fit.seed}"),
         ("duration of the fit", f"{fit.seconds:g} s"),
     )

@@ -83,6 +83,7 @@ class FitRecord:
     parameters: Mapping[str, Any]
     codes: tuple[str, ...]
     notes: tuple[str, ...]
+    repeat_accuracies: tuple[float, ...] = ()
     whiten: bool = False
     components: int | None = None
     without_duplicates: WithoutDuplicates | None = None

@@ -28,8 +28,8 @@ from featx.finetuning.trainer import logits
 from featx.finetuning.training import check_resumable, train
 from featx.finetuning.tuned import save_tuned
 from featx.fitting import Fit, Model, fit
-from featx.metrics.evaluation import Evaluation, majority_class, score_predictions
-from featx.metrics.intervals import paired_difference, proportion
+from featx.metrics.evaluation import Evaluation, majority_score, score_predictions
+from featx.metrics.intervals import paired_difference
 from featx.network import find_device, find_weights, read_weights
 from featx.signatures import prepared_by, values_of
 from featx.store import Store, open_store
@@ -103,9 +103,8 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
     write_history(folder, training)
     progress.stage("codes of the fine-tuned network, and a classifier on them")
     again = _fit_on_tuned(job)
-    majority = majority_class(split.y[split.train_rows].astype(str))
     scores = {
-        "majority": proportion(y == majority, groups),
+        "majority": majority_score(y, groups),
         "probe": probe.evaluation.accuracy,
         "tuned": tuned.accuracy,
         "fit_on_tuned": again.evaluation.accuracy,

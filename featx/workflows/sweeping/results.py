@@ -106,21 +106,22 @@ class Sweep:
     ----------
     folder : Path
         Folder with the stores, sweep.json and sweep.csv.
+    expected_accuracy : Score
+        Accuracy to expect on new images, by nested cross-validation: the best candidate is
+        selected again inside each fold. This is the result of the sweep.
     rows : tuple of SweepRow
         The candidates, the cheapest first.
     best : SweepRow
-        The row with the highest accuracy.
+        The row with the highest accuracy, which is optimistic, because it was chosen by it.
     cheapest : SweepRow
         The cheapest row that is not significantly worse than the best.
-    expected_accuracy : Score
-        Accuracy to expect on new images, by nested cross-validation: the best candidate is
-        selected again inside each fold.
     selected_in_folds : tuple of Candidate
         The candidate that was selected in each fold.
     final : Fit or None
         With given splits: the best candidate, scored once on the held-out split.
     learning_curve : tuple of LearningPoint
-        Accuracy of the best candidate by number of training images.
+        Accuracy by number of training images, in each fold of the candidate that was selected
+        there. The last point is the expected accuracy.
     domain_verdict : Verdict
         Whether the images differ from ImageNet's.
     more_images_verdict : Verdict
@@ -136,10 +137,10 @@ class Sweep:
     """
 
     folder: Path
+    expected_accuracy: Score
     rows: tuple[SweepRow, ...]
     best: SweepRow
     cheapest: SweepRow
-    expected_accuracy: Score
     selected_in_folds: tuple[Candidate, ...]
     final: Fit | None
     learning_curve: tuple[LearningPoint, ...]
@@ -238,7 +239,7 @@ class SweepRecord:
 
     @property
     def best_row(self) -> ScoredCandidate:
-        """The row with the highest accuracy."""
+        """The row with the highest accuracy, which is optimistic."""
         return next(row for row in self.rows if str(row) == self.best)
 
     @property

@@ -68,15 +68,16 @@ def run_sweep(job: SweepJob, *, cluster: Cluster | None = None) -> Sweep:
     rows, row_notes = _evaluate(job, seconds, deadline, cluster)
     best = max(rows, key=lambda row: row.accuracy.value)  # the cheapest of equal ones
     selected, which = select_nested([row.held_out for row in rows])
-    job.progress.stage("learning curve of the best")
+    job.progress.stage("learning curve")
     fit = _fit_job(job, best)
-    curve, curve_notes = learning_curve(_in_decades(fit), cluster=cluster)
+    chosen = {k: _in_decades(_fit_job(job, rows[k])) for k in which}
+    curve, curve_notes = learning_curve([chosen[k] for k in which], cluster=cluster)
     found = Sweep(
         folder=job.folder,
+        expected_accuracy=selected.accuracy,
         rows=tuple(rows),
         best=best,
         cheapest=cheapest_not_worse(rows, best),
-        expected_accuracy=selected.accuracy,
         selected_in_folds=tuple(rows[k] for k in which),
         final=None if fit.split.scored_on == "folds" else run_fit(fit, cluster=cluster),
         learning_curve=tuple(curve),
@@ -169,7 +170,8 @@ def _evaluate(
 def _fit_job(job: SweepJob, candidate: Candidate) -> FitJob:
     codes = job.extraction(candidate).output
     fit = values_of(job.settings, ClassifierSettings)
-    return prepare_fit(codes, layer=candidate.layers, baselines=False, **fit)
+    # Repeats would multiply the time of all candidates, which are compared on the same folds.
+    return prepare_fit(codes, layer=candidate.layers, baselines=False, repeats=1, **fit)
 
 
 def _in_decades(fit: FitJob) -> FitJob:
