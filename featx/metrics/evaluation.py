@@ -323,7 +323,7 @@ def score_predictions(  # noqa: PLR0913 - each is a separate fact of the predict
     k = len(rows.labels)
     matrix = np.bincount(rows.true * k + rows.predicted, minlength=k * k).reshape(k, k)
     is_known, of_known = rows.known.any(), sample.take(rows.known)
-    bad = 2 * math.log(max(2, len(classes)))
+    bad = 2 * math.log(max(2, k))
     log_loss, brier = (
         loss_score(each[rows.known], of_known, bad=worst) if is_known else None
         for each, worst in ((rows.log_loss, bad), (rows.brier, 1.0))

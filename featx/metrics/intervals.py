@@ -38,7 +38,9 @@ References
    Does It Do It?", 2021. https://arxiv.org/abs/2104.00673
 """
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -62,8 +64,6 @@ __all__ = [
 #: With fewer groups, an interval is approximate.
 FEWEST_GROUPS = 5
 _ROUNDING = 1e-9
-#: Variance of the macro F1, as a part of that of the mean recall; by simulation.
-_F1_VARIANCE = 0.75
 
 MacroKind = Literal["recall", "f1"]
 _Floats = NDArray[np.float64]
@@ -136,6 +136,8 @@ class Sample:
     ----------
     run : ndarray of int, shape (n,)
         Run of each prediction, from 0.
+    image : ndarray of int, shape (n,)
+        Image of each prediction, from 0 and without gaps.
     group : ndarray of int, shape (n,)
         Group of each prediction, from 0 and without gaps.
     n_runs : int
@@ -145,33 +147,56 @@ class Sample:
     """
 
     run: NDArray[np.intp]
+    image: NDArray[np.intp]
     group: NDArray[np.intp]
     n_runs: int = 1
     n_folds: int = 1
 
-    @classmethod
-    def of(cls, n: int, groups: NDArray[np.integer], n_runs: int = 1, n_folds: int = 1) -> Self:
-        """Return the sample of n predictions, run after run, from the groups of the first run."""
-        n_images = n // n_runs
-        _, group = np.unique(groups[:n_images], return_inverse=True)
-        return cls(np.repeat(np.arange(n_runs), n_images), np.tile(group, n_runs), n_runs, n_folds)
-
-    @property
+    @functools.cached_property
     def n_groups(self) -> int:
         """Number of groups."""
         return int(self.group.max()) + 1 if len(self.group) else 0
 
+    @functools.cached_property
+    def counts(self) -> NDArray[np.float64]:
+        """Number of predictions by run and group, shape (n_runs, n_groups)."""
+        return self.sums(np.ones(len(self.run)))
+
+    @property
+    def mean_size(self) -> float:
+        """Number of images in the group of an image, on average over images."""
+        return float(np.sum(self.counts**2) / self.counts.sum())
+
+    @classmethod
+    def of(cls, n: int, groups: NDArray[np.integer], n_runs: int = 1, n_folds: int = 1) -> Self:
+        """Return the sample of n predictions, run after run, from the groups of the first run."""
+        images = np.arange(n // n_runs)
+        _, group = np.unique(groups[: len(images)], return_inverse=True)
+        run = np.repeat(np.arange(n_runs), len(images))
+        return cls(run, np.tile(images, n_runs), np.tile(group, n_runs), n_runs, n_folds)
+
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Sample":
         """Return the sample of some of the predictions."""
+        _, image = np.unique(self.image[rows], return_inverse=True)
         _, group = np.unique(self.group[rows], return_inverse=True)
-        return Sample(self.run[rows], group, self.n_runs, self.n_folds)
+        return Sample(self.run[rows], image, group, self.n_runs, self.n_folds)
 
-    def sums(self, values: NDArray[np.generic] | None = None) -> NDArray[np.float64]:
-        """Return sums by run and group, shape (n_runs, n_groups); by default counts."""
+    def sums(self, values: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Return sums of values by run and group, shape (n_runs, n_groups)."""
         cell, shape = self.run * self.n_groups + self.group, (self.n_runs, self.n_groups)
-        weights = None if values is None else values.astype(np.float64)
-        found = np.bincount(cell, weights, minlength=self.n_runs * self.n_groups)
-        return found.reshape(shape).astype(np.float64)
+        found = np.bincount(cell, values, minlength=self.n_runs * self.n_groups)
+        return found.astype(np.float64).reshape(shape)
+
+    def variance(self, of_runs: Callable[["Sample"], NDArray[np.float64]]) -> float:
+        """Return a variance for one run, which is never less than that of independent images.
+
+        Parameters
+        ----------
+        of_runs : callable
+            From a sample to the variance of the score in each run, by the jackknife over groups.
+        """
+        apart = Sample(self.run, self.image, self.image, self.n_runs, self.n_folds)
+        return float(np.mean(np.maximum(of_runs(self), of_runs(apart))))
 
 
 def proportion(
@@ -248,29 +273,23 @@ def paired_difference(
     0.400 (95 % interval -0.092 to 0.759)
     """
     sample = Sample.of(len(correct), groups, n_repeats, n_folds)
-    gains, counts = sample.sums(correct.astype(float) - baseline), sample.sums()
-    value = float(gains.sum() / counts.sum())
+    padded = _PaddedMean.of(correct.astype(float) - baseline, sample, (1.0, -1.0))
     if sample.n_groups < 2:
-        return Score(value)
-    more = np.tile([1.0, -1.0], (sample.n_runs, 1))
-    padded = _Means(np.hstack([gains, more]), np.hstack([counts, np.ones_like(more)]))
-    quantile = _t(_weights(counts), confidence)
-    half = quantile * math.sqrt(padded.variance * _factor(n_folds, is_rate=False))
-    return _containing(value, padded.value - half, padded.value + half, -1.0, 1.0)
+        return Score(padded.value)
+    half = _t(_weights(sample), confidence) * padded.error
+    return _containing(padded.value, padded.middle - half, padded.middle + half, -1.0, 1.0)
 
 
 def share_score(hits: NDArray[np.bool_], sample: Sample) -> Score:
     """Return the fraction of predictions that are hits, with its interval; see `proportion`."""
-    counts = sample.sums()
-    found = _Means(sample.sums(hits), counts)
-    n, value = counts.sum() / sample.n_runs, found.value
+    n, value = len(hits) / sample.n_runs, float(np.mean(hits))
     return rate_score(
         value,
-        found.variance,
+        sample.variance(lambda each: _variances_of_mean(each.sums(hits), each.counts)),
         sample,
         expected=value * (1 - value) / n,
         n_independent=n,
-        weights=_weights(counts),
+        weights=_weights(sample),
         n_informative=_n_informative(hits, sample),
     )
 
@@ -298,25 +317,22 @@ def macro_score(
     correct, n_runs = true == predicted, sample.n_runs
     n_classes = int(max(true.max(), predicted.max())) + 1
     if kind == "recall":
-        found = _MacroRatio.of(true, correct, sample, n_classes, 1)
+        found = _MacroRatio(true, correct, n_classes)
     else:
         # 2 TP / (true + predicted): each prediction counts for its true and its predicted class.
-        twice = Sample(np.tile(sample.run, 2), np.tile(sample.group, 2), n_runs)
-        classes = np.concatenate([true, predicted])
-        found = _MacroRatio.of(classes, np.tile(correct, 2), twice, n_classes, 2)
+        found = _MacroRatio(np.concatenate([true, predicted]), np.tile(correct, 2), n_classes)
     n_true = np.bincount(true, minlength=n_classes) / n_runs
     n_correct = np.bincount(true, correct, minlength=n_classes) / n_runs
     has = n_true > 0
     # Recalls are moved away from 0 and 1, where they would seem to have no variance.
     recalls = (n_correct[has] + 1) / (n_true[has] + 2)
     expected = float(np.sum(recalls * (1 - recalls) / n_true[has])) / len(recalls) ** 2
-    if kind == "f1":
-        expected *= _F1_VARIANCE
-    middle = found.smoothed
+    # One hit and one miss for each run, and for each event that a prediction counts as.
+    middle = found.smoothed(len(found.classes) / len(true) * n_runs)
     weights = np.bincount(sample.group, 1 / n_true[true]) / (n_runs * len(recalls))
     return rate_score(
         found.value,
-        found.variance,
+        sample.variance(found.variances),
         sample,
         expected=expected,
         n_independent=middle * (1 - middle) / expected,
@@ -336,22 +352,19 @@ def loss_score(losses: NDArray[np.floating], sample: Sample, *, bad: float) -> S
         Runs and groups of the predictions.
     bad : float
         Loss of a bad guess. One image with this loss is added to estimate the interval, since a
-        few images seldom include the large losses that determine the mean.
+        few images seldom include the large losses that determine the mean; with groups, it is
+        the square root of their mean size.
 
     Returns
     -------
     Score
         The mean over all predictions. A single group has no interval.
     """
-    sums, counts = sample.sums(losses), sample.sums()
-    value = float(sums.sum() / counts.sum())
+    padded = _PaddedMean.of(losses, sample, (bad,))
     if sample.n_groups < 2:
-        return Score(value)
-    more = np.ones((sample.n_runs, 1))
-    padded = _Means(np.hstack([sums, bad * more]), np.hstack([counts, more]))
-    error = math.sqrt(padded.variance * _factor(sample.n_folds, is_rate=False))
-    ratio = math.exp(_t(_weights(counts)) * error / padded.value)
-    return _containing(value, padded.value / ratio, padded.value * ratio, 0.0, math.inf)
+        return Score(padded.value)
+    ratio = math.exp(_t(_weights(sample)) * padded.error / padded.middle)
+    return _containing(padded.value, padded.middle / ratio, padded.middle * ratio, 0.0, math.inf)
 
 
 def rate_score(
@@ -392,9 +405,7 @@ def rate_score(
     """
     if sample.n_groups < 2:
         return Score(value)
-    counts = sample.sums()
-    mean_size = float(np.sum(counts**2) / counts.sum())  # a run may have none of the predictions
-    assumed = 1 + (mean_size - 1) / 2
+    assumed = 1 + (sample.mean_size - 1) / 2
     found = variance / expected if expected > 0 else assumed
     effect = max(1.0, (n_informative * found + assumed) / (n_informative + 1))
     n = n_independent / (effect * _factor(sample.n_folds, is_rate=True))
@@ -415,81 +426,127 @@ def jackknife_variance(values: NDArray[np.float64], without: NDArray[np.float64]
     without : ndarray of float, shape (n_runs, n_groups)
         Score of each run without each group.
     """
+    return float(np.mean(_jackknife(values, without)))
+
+
+def _jackknife(values: _Floats, without: _Floats) -> _Floats:
+    """Return the variance in each run; see `jackknife_variance`."""
     n_groups = without.shape[1]
-    squares = np.sum((without - values[:, None]) ** 2, axis=1)
-    return float(np.mean(squares) * (n_groups - 1) / n_groups)
-
-
-class _Means:
-    """The mean of some values, from their sums by run and group."""
-
-    def __init__(self, sums: NDArray[np.float64], counts: NDArray[np.float64]) -> None:
-        """Take sums and counts, each of shape (n_runs, n_groups)."""
-        total, n = sums.sum(axis=1, keepdims=True), counts.sum(axis=1, keepdims=True)
-        self.value = float(total.sum() / n.sum())
-        of_run = _ratio(total, n, self.value)
-        without = _ratio(total - sums, n - counts, of_run)
-        self.variance = jackknife_variance(of_run[:, 0], without)
+    squares: _Floats = np.sum((without - values[:, None]) ** 2, axis=1)
+    return squares * (n_groups - 1) / n_groups
 
 
 @dataclass(frozen=True)
-class _MacroRatio:
-    """The mean over classes of a ratio, such as hits per image of the class.
+class _PaddedMean:
+    """A mean with images added to it, which widen the interval of a small sample.
 
     Parameters
     ----------
     value : float
-        The mean, of all runs pooled.
-    variance : float
-        Its variance for one run.
-    smoothed : float
-        The mean if each class had a few more hits and as many more misses.
+        The mean without them.
+    middle : float
+        The mean with them.
+    error : float
+        Standard error of `middle`.
     """
 
     value: float
-    variance: float
-    smoothed: float
+    middle: float
+    error: float
 
     @classmethod
-    def of(
-        cls,
-        classes: NDArray[np.intp],
-        hits: NDArray[np.bool_],
-        sample: Sample,
-        n_classes: int,
-        added: int,
-    ) -> Self:
-        """Return the mean ratio of hits to events of each class; both have shape (n_events,).
+    def of(cls, values: NDArray[np.floating], sample: Sample, added: tuple[float, ...]) -> Self:
+        """Return the mean of values, with and without images that have the values `added`.
 
-        For `smoothed`, each class has `added` more hits and misses.
+        An added image weighs as many images as the square root of the size of a group, which is
+        between an image and a group.
         """
-        n_runs, n_groups = sample.n_runs, sample.n_groups
-        in_run = sample.run * n_classes + classes
-        above = np.bincount(in_run, hits, minlength=n_runs * n_classes)
-        below = np.bincount(in_run, minlength=n_runs * n_classes)
-        ratio = _ratio(above, below, 0.0)
-        ratios, n_defined = (
-            each.reshape(n_runs, n_classes).sum(axis=1) for each in (ratio, below > 0)
+        weight, shape = math.sqrt(sample.mean_size), (sample.n_runs, len(added))
+        more = np.broadcast_to(weight * np.array(added), shape)
+        counts = np.full(shape, weight)
+
+        def variances(each: Sample) -> _Floats:
+            sums = np.hstack([each.sums(values), more])
+            return _variances_of_mean(sums, np.hstack([each.counts, counts]))
+
+        n, error = len(values) / sample.n_runs, sample.variance(variances)
+        value = float(np.mean(values, dtype=np.float64))
+        return cls(
+            value=value,
+            middle=(n * value + weight * sum(added)) / (n + weight * len(added)),
+            error=math.sqrt(error * _factor(sample.n_folds, is_rate=False)),
         )
+
+
+def _variances_of_mean(sums: _Floats, counts: _Floats) -> _Floats:
+    """Return the variance of a mean in each run, from arrays of shape (n_runs, n_groups)."""
+    total, n = sums.sum(axis=1, keepdims=True), counts.sum(axis=1, keepdims=True)
+    of_run = _ratio(total, n, 0.0)
+    return _jackknife(of_run[:, 0], _ratio(total - sums, n - counts, of_run))
+
+
+@dataclass(frozen=True)
+class _MacroRatio:
+    """The mean over classes of a ratio of hits to events, such as the images of the class.
+
+    Parameters
+    ----------
+    classes : ndarray of int, shape (n_events,)
+        Class of each event. Each prediction is one event or, in two parts of the array, two.
+    hits : ndarray of bool, shape (n_events,)
+        Which events are hits.
+    n_classes : int
+        Number of classes; those without events have no ratio.
+    """
+
+    classes: NDArray[np.intp]
+    hits: NDArray[np.bool_]
+    n_classes: int
+
+    @property
+    def value(self) -> float:
+        """The mean, of all runs pooled."""
+        above, below = self._counts(self.classes, self.n_classes)
+        return float(np.mean(above[below > 0] / below[below > 0]))
+
+    def smoothed(self, added: float) -> float:
+        """Return the mean after some more hits, and as many more misses, of each class."""
+        above, below = self._counts(self.classes, self.n_classes)
+        return float(np.mean((above[below > 0] + added) / (below[below > 0] + 2 * added)))
+
+    def variances(self, sample: Sample) -> _Floats:
+        """Return the variance of the mean in each run, by leaving out one group at a time."""
+        times = len(self.classes) // len(sample.run)
+        run, group = np.tile(sample.run, times), np.tile(sample.group, times)
+        n_runs, n_groups, in_run = (
+            sample.n_runs,
+            sample.n_groups,
+            run * self.n_classes + self.classes,
+        )
+        above, below = self._counts(in_run, n_runs * self.n_classes)
+        ratio = _ratio(above, below, 0.0)
         # Only the classes of a group change if it is left out.
-        cells, of_event = np.unique(in_run * n_groups + sample.group, return_inverse=True)
+        cells, of_event = np.unique(in_run * n_groups + group, return_inverse=True)
         cell_class, cell_group = np.divmod(cells, n_groups)
-        rest = below[cell_class] - np.bincount(of_event)
-        changed = _ratio(above[cell_class] - np.bincount(of_event, hits), rest, 0.0)
-        place = (cell_class // n_classes) * n_groups + cell_group
+        own_above, own_below = self._counts(of_event, len(cells))
+        rest = below[cell_class] - own_below
+        changed = _ratio(above[cell_class] - own_above, rest, 0.0)
+        place = (cell_class // self.n_classes) * n_groups + cell_group
         shape, size = (n_runs, n_groups), n_runs * n_groups
         change = np.bincount(place, changed - ratio[cell_class], minlength=size).reshape(shape)
-        # A class that is only in this group is not one of the others'.
-        n_rest = n_defined[:, None] - np.bincount(place, rest == 0, minlength=size).reshape(shape)
-        of_run = ratios / n_defined
-        without = _ratio(ratios[:, None] + change, n_rest, of_run[:, None])
-        pooled = above.reshape(n_runs, -1).sum(axis=0), below.reshape(n_runs, -1).sum(axis=0)
-        hits_of, events_of = (each[pooled[1] > 0] / n_runs for each in pooled)
-        return cls(
-            value=float(np.mean(hits_of / events_of)),
-            variance=jackknife_variance(of_run, without),
-            smoothed=float(np.mean((hits_of + added) / (events_of + 2 * added))),
+        # A class of which all images are in the group is not among the classes of the others.
+        n_dropped = np.bincount(place, rest == 0, minlength=size).reshape(shape)
+        total, n_defined = (
+            each.reshape(n_runs, -1).sum(axis=1, keepdims=True) for each in (ratio, below > 0)
         )
+        of_run = _ratio(total, n_defined, 0.0)
+        without = _ratio(total + change, n_defined - n_dropped, of_run)
+        return _jackknife(of_run[:, 0], without)
+
+    def _counts(self, of_event: NDArray[np.intp], n: int) -> tuple[_Floats, _Floats]:
+        """Return the numbers of hits and of events, by a number of each event."""
+        hits, events = np.bincount(of_event, self.hits, n), np.bincount(of_event, minlength=n)
+        return hits.astype(np.float64), events.astype(np.float64)
 
 
 def _ratio(above: NDArray[np.generic], below: NDArray[np.generic], otherwise: object) -> _Floats:
@@ -501,14 +558,14 @@ def _ratio(above: NDArray[np.generic], below: NDArray[np.generic], otherwise: ob
 
 def _n_informative(hits: NDArray[np.bool_], sample: Sample) -> float:
     """Return the smaller of the numbers of groups with a hit and with a miss, for one run."""
-    found, counts = sample.sums(hits), sample.sums()
-    with_hit, with_miss = (np.sum(each > 0, axis=1) for each in (found, counts - found))
+    found = sample.sums(hits)
+    with_hit, with_miss = (np.sum(each > 0, axis=1) for each in (found, sample.counts - found))
     return float(np.mean(np.minimum(with_hit, with_miss)))
 
 
-def _weights(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _weights(sample: Sample) -> NDArray[np.float64]:
     """Return the fraction of the images that each group has."""
-    weights: NDArray[np.float64] = counts.sum(axis=0) / counts.sum()
+    weights: NDArray[np.float64] = sample.counts.sum(axis=0) / sample.counts.sum()
     return weights
 
 
