@@ -432,8 +432,9 @@ def jackknife_variance(values: NDArray[np.float64], without: NDArray[np.float64]
 def _jackknife(values: _Floats, without: _Floats) -> _Floats:
     """Return the variance in each run; see `jackknife_variance`."""
     n_groups = without.shape[1]
-    squares: _Floats = np.sum((without - values[:, None]) ** 2, axis=1)
-    return squares * (n_groups - 1) / n_groups
+    squares = np.sum((without - values[:, None]) ** 2, axis=1)
+    variances: _Floats = squares * (n_groups - 1) / n_groups
+    return variances
 
 
 @dataclass(frozen=True)
