@@ -97,6 +97,10 @@ _Rename = Annotated[
 _PathColumn = Annotated[
     str | None, option("Column of image paths in the table.", "NAME", default="path or file_name")
 ]
+_Duplicates = Annotated[
+    Duplicates,
+    option("Treat near-duplicates as one group (together), or as different images (keep)."),
+]
 _ClassWeight = Annotated[
     ClassWeight | None, option("Give small classes the same weight as large ones.")
 ]
@@ -222,6 +226,7 @@ class _SearchOptions(Options):
         option("Normalisation applied to each feature vector.", None, "--normalise", "--normalize"),
     ] = "l2"
     class_weight: _ClassWeight = None
+    duplicates: _Duplicates = "together"
     folds: Annotated[int, option("Number of cross-validation folds.", "N")] = 5
     seed: _Seed = 0
 
@@ -299,9 +304,6 @@ class FitOptions(_TableOptions, _SearchOptions):
     refit: Annotated[
         Refit | None, option("Fit the saved classifier on all images, including the test set.")
     ] = None
-    duplicates: Annotated[
-        Duplicates, option("Keep near-duplicates in the same fold (together), or ignore them.")
-    ] = "together"
     baselines: Annotated[
         bool, option("Also score the majority class and a classifier on raw pixels.")
     ] = True
@@ -419,6 +421,7 @@ class FinetuneOptions(_ListingOptions):
         ),
     ] = "auto"
     class_weight: _ClassWeight = None
+    duplicates: _Duplicates = "together"
     preprocess: Annotated[Preprocess | None, _Preprocess(default="caffe")] = None
     resize: Annotated[Resize | None, _Resize(default="squash")] = None
     grey: _Grey = None
@@ -452,6 +455,7 @@ class EvaluationOptions(_TableOptions, _ModelOptions):
         typer.Argument(help="Folders of labelled images; or stores of the same images."),
     ] = None
     split: Annotated[Split | None, option("Use only the images of this split.")] = None
+    duplicates: _Duplicates = "together"
     positive: _Positive = None
     manifest: Annotated[
         Path | None,

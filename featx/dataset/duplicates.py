@@ -4,33 +4,44 @@ Content hashes, perceptual hashes and thumbnails go in, as a store holds them; p
 positions come out. This module does not know files, codes or folds: the caller keeps pairs in
 the same fold.
 
-Perceptual hashes [1]_ only select candidates, because they are unreliable in both
-directions. For symmetric images on a white ground, many of the DCT coefficients are close
-to zero, so that saving such an image as JPEG changes up to 26 of the 64 bits. Different
-images can have the same hash, such as the flags of Armenia and Germany, because it ignores
-colours. The decision is made on thumbnails, by two correlations:
+**What looks alike is not always a duplicate.** Photographs of one board under a fixed camera
+correlate by 0.99, and scanned digits of one class by 0.95. So a near-duplicate must be much
+closer than images of the set usually are:
 
-* of the values of all channels, after subtracting the mean of the whole image. This is
-  invariant to brightness and contrast, but not to colours;
+* What the images of a set have in common is removed first: the part of each image along the mean
+  image, and along the mean image moved or stretched by a fraction of a pixel. What is left of a
+  photograph under a fixed camera is what only it shows.
+* A group of copies is isolated: the next image is at least four times as far away. Images
+  that come at all distances, such as digits, have no such gap. This is the ratio test of Lowe
+  [2]_, for groups of any size.
+* A chain is not identity: each image of a group was compared with one representative.
+
+These comparisons use sketches: the differences between neighbours of 8x8 cells, which are invariant
+to brightness and contrast. The pairs that they select are confirmed by the perceptual hash [1]_ and
+by two correlations of the thumbnails:
+
+* of the values of all channels, after subtracting the mean of the whole image, because sketches and
+  hash do not depend on the tint;
 * of the differences between neighbouring pixels. A white ground and a common outline add
   nothing to it: two faces whose values correlate by 0.97 have differences that correlate
   by 0.74.
 
-Brightening an image clips light values at white, which lowers both correlations. One image
-of each pair is therefore matched to the brightness of the other, and clipped like it.
+Brightening an image clips light values at white, which lowers all correlations. One image
+of each pair is therefore matched to the brightness of the other, and clipped like it. Cutting the
+edges moves and stretches an image by less than a pixel of its thumbnail. A pair that does not match
+then is compared again after its position was matched, by the method of Lucas and Kanade [3]_.
 
-Measured on 600 emoji and 746 photographs: of 318,985 pairs of different images, 5 count as
-near-duplicates. No photographs are among them, but four pairs of flags that differ in a
-small crest, and a doctor and an office worker with the same head. At least 99.3 % of copies
-are found that were saved as JPEG of quality 30 to 90 or scaled to 50, 71 or 200 %. Of
-copies that were brightened by 30 %, all photographs and 98.5 % of the emoji are found.
-Most photographs that were cropped by 2 % at each edge are not found, nor are copies that
-were rotated, mirrored or converted to grey.
+Recall and false pairs are measured by benchmarks/duplicates.py; the figures are in
+benchmarks/README.md. Copies that were rotated, mirrored or converted to grey are not found.
 
 References
 ----------
 .. [1] C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash
    Functions", 2010. https://www.phash.org/docs/pubs/thesis_zauner.pdf
+.. [2] D. G. Lowe, "Distinctive Image Features from Scale-Invariant Keypoints",
+   IJCV 60, 2004. https://doi.org/10.1023/B:VISI.0000029664.99615.94
+.. [3] B. D. Lucas and T. Kanade, "An Iterative Image Registration Technique with an
+   Application to Stereo Vision", IJCAI 1981.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,21 +50,59 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DuplicatePair", "find_duplicates", "with_conflicting_labels"]
+from featx.choices import Duplicates
+from featx.text import counted
+
+__all__ = [
+    "DuplicatePair",
+    "DuplicateSettings",
+    "crowd_radius",
+    "duplicate_notes",
+    "find_duplicates",
+    "sketches_of",
+    "with_conflicting_labels",
+]
 
 #: Largest number of different bits, of 64. One random pair in 500 has so few. For photographs 12
 #: would be enough, but it would miss 6 % of emoji saved as JPEG of quality 30.
 _MOST_BITS = 20
 
-#: Smallest correlation of sketches for which thumbnails are compared. Of the hardest duplicates,
-#: emoji brightened by 30 %, one of 100 is below 0.83.
-_LEAST_SKETCH = 0.7
+#: Number of values of a sketch: the differences between 8x8 cells, across and down, of 3 channels.
+SKETCH_SIZE = 336
 
-#: Smallest correlations of thumbnails, of values and of differences. Pairs of faces and of hands
-#: by the same artist are just below both. Copies saved as JPEG of quality 30 are above 0.966 and
-#: 0.86, except for 1 emoji in 100.
+#: Largest distance (1 - correlation) of the sketches of copies. Photographs that were cut by 2 % or
+#: brightened by 30 % are below 0.13, except for 1 in 100; of different photographs, the closest are
+#: at 0.29.
+MOST_DISTANCE = 0.3
+
+#: Smaller distances are rounding errors of thumbnails, and count as this one.
+_ROUNDING = 1e-3
+
+#: The image next to a group of copies is at least this many times further away. With 3, a few
+#: digits and more photographs of a fixed camera would be linked; with 4, no digits are.
+ISOLATION = 4
+
+#: Distances of the same pair, computed in two blocks, differ by less than this.
+_TOLERANCE = 1e-5
+
+#: Smallest number of images whose mean shows what a set has in common. In a smaller set, it may be
+#: mostly the copies of one image, and distances to others say less about what is usual.
+FEWEST_FOR_MEAN = 20
+
+#: Shorter directions of a background, of 1, are rounding errors.
+_LEAST_LENGTH = 1e-3
+
+#: Smallest correlations of thumbnails, of values and of differences; the second in sets that are
+#: too small for a mean, and in other sets. Pairs of faces by the same artist, moved to each other,
+#: have 0.96 and 0.83.
 _LEAST_CORRELATION = 0.95
-_LEAST_EDGES = 0.85
+_LEAST_EDGES_OF_FEW, _LEAST_EDGES = 0.85, 0.8
+
+#: Fraction of the images from which on it is unusual that they have near-duplicates.
+_LARGE_PART = 0.3
+
+#: Steps of Gauss-Newton that match the position; a third step changes little.
+_STEPS = 2
 
 #: Standard deviation in grey levels below which a thumbnail is blank. Blank images contain only
 #: rounding and noise, so they are not compared. The flattest photograph has 2.6.
@@ -62,17 +111,31 @@ _BLANK = 1.5
 #: Values beyond these may have been clipped: averaging blurs 0 and 255 in a thumbnail.
 _DARKEST, _LIGHTEST = 3, 252
 
-#: Smallest number of values, of 3072, to estimate brightness from; with fewer, all are used.
+#: Smallest number of values, of 3072, to match the brightness by; with fewer, all are used.
 _FEWEST = 100
 
-#: Fraction of the pairs of a block from which one product of all sketches is faster than looking
-#: up those that the hashes select, for example if thousands of images have few different hashes.
-_MANY = 0.05
+#: Added to the diagonal of the normal equations, which a constant image makes singular.
+_RIDGE = 1e-3
 
 _BLOCK_BYTES = 16_000_000
 _Reals = NDArray[np.float32]
 _Bytes = NDArray[np.uint8]
 _Rows = NDArray[np.integer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicateSettings:
+    """What near-duplicates mean for a verb.
+
+    Parameters
+    ----------
+    duplicates : {"together", "keep"}, default="together"
+        "together" treats near-duplicates as images of one group: they are never on both
+        sides of a split, nor count as new images of a model that was fitted on one of them.
+        "keep" treats them as different images.
+    """
+
+    duplicates: Duplicates = "together"
 
 
 @dataclass(frozen=True)
@@ -100,10 +163,9 @@ def find_duplicates(
 ) -> tuple[DuplicatePair, ...]:
     """Find files with the same bytes, and images that are near-duplicates.
 
-    The pairs connect all duplicates, and there are no more of them than necessary: m copies
-    of one image give m - 1 pairs, so that thousands of frames of one scene do not give
-    millions. Each pair was compared directly; two images that are only connected by a third
-    need not be similar.
+    m copies of one image give m - 1 pairs: each copy is paired with one of them, the
+    representative. So thousands of frames of one scene do not give millions of pairs, and every
+    image of a group was compared with the representative directly.
 
     Parameters
     ----------
@@ -129,18 +191,17 @@ def find_duplicates(
     pairs, rows = _same_bytes(sha256)
     patterned = [_is_patterned(thumbnails[rows[part]]) for part in _parts(len(rows))]
     rows = rows[np.concatenate([np.empty(0, bool), *patterned])]
-    # Number of the connected component that each row is in so far.
-    component = np.arange(len(rows))
-    for i, candidates in _candidates(phash[rows], thumbnails, rows):
-        apart = candidates[component[candidates] != component[i]]
-        for part in _parts(len(apart)):
-            others = apart[part]
-            values, edges = _correlations(thumbnails[rows[i]], thumbnails[rows[others]])
-            for k in np.flatnonzero((values >= _LEAST_CORRELATION) & (edges >= _LEAST_EDGES)):
-                j = others[k]
-                if component[i] != component[j]:
-                    component[component == component[j]] = component[i]
-                    pairs.append(DuplicatePair(int(rows[i]), int(rows[j]), False, float(values[k])))
+    least_edges = _LEAST_EDGES_OF_FEW if len(rows) < FEWEST_FOR_MEAN else _LEAST_EDGES
+    paired = np.zeros(len(rows), bool)
+    for i, candidates in _candidates(phash[rows], thumbnails, rows, paired):
+        for part in _parts(len(candidates)):
+            others = candidates[part]
+            ones = np.broadcast_to(thumbnails[rows[i]], (len(others), *thumbnails.shape[1:]))
+            values, is_copy = _compare(ones, thumbnails[rows[others]], least_edges)
+            for k in np.flatnonzero(is_copy):
+                first, second = sorted((int(rows[i]), int(rows[others[k]])))
+                pairs.append(DuplicatePair(first, second, False, float(values[k])))
+                paired[[i, others[k]]] = True
     return tuple(sorted(pairs, key=lambda pair: (pair.first, pair.second)))
 
 
@@ -183,11 +244,101 @@ def _same_bytes(sha256: NDArray[np.object_]) -> tuple[list[DuplicatePair], NDArr
     return pairs, np.array(rows, np.intp)
 
 
+def duplicate_notes(
+    duplicates: Sequence[DuplicatePair], paths: NDArray[np.object_], y: NDArray[np.str_]
+) -> list[str]:
+    """Return notes on how many near-duplicates there are, and how many have different labels.
+
+    Parameters
+    ----------
+    duplicates : sequence of DuplicatePair
+        Result of `find_duplicates`.
+    paths, y : ndarray of str, shape (n,)
+        Paths and labels of the images.
+    """
+    if not duplicates:
+        return []
+    n_exact, first = sum(pair.exact for pair in duplicates), duplicates[0]
+    notes = [
+        f"{counted(len(duplicates), 'pair')} of near-duplicates ({n_exact} with the same "
+        "bytes). Each pair stays in one fold, unless you use --duplicates keep. The first "
+        f"pair: {paths[first.first]} and {paths[first.second]}."
+    ]
+    ends = {row for pair in duplicates if not pair.exact for row in (pair.first, pair.second)}
+    if len(ends) > _LARGE_PART * len(y):
+        notes.append(
+            f"{len(ends)} of {counted(len(y), 'image')} look like another one of them. If these "
+            "are different images, such as products under a fixed camera, use --duplicates keep. "
+            "If they are frames or series of one object each, name these in a column group."
+        )
+    if other := with_conflicting_labels(duplicates, list(y)):
+        first = other[0]
+        notes.append(
+            f"{counted(len(other), 'pair')} of near-duplicates with different labels. The first "
+            f"pair: {paths[first.first]} ({y[first.first]}) and {paths[first.second]} "
+            f"({y[first.second]})."
+        )
+    return notes
+
+
+def sketches_of(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the sketches of thumbnails: differences between cells of 4x4 pixels.
+
+    Parameters
+    ----------
+    thumbnails : ndarray of uint8, shape (n, 32, 32, 3)
+        Thumbnails.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, 336)
+        Vectors of length 1; zeros for a thumbnail of one colour.
+    """
+    sketches = np.empty((len(thumbnails), SKETCH_SIZE), np.float32)
+    for part in _parts(len(thumbnails)):
+        sketches[part] = _sketches(thumbnails[part])
+    return sketches
+
+
+def crowd_radius(near: NDArray[np.floating], beyond: float) -> tuple[float, int]:
+    """Return how far the copies of an image are away, and how many there are.
+
+    Parameters
+    ----------
+    near : ndarray of shape (m,)
+        Distances of the images that may be copies, m > 0.
+    beyond : float
+        Distance of the next image; infinite if there is none.
+
+    Returns
+    -------
+    (float, int)
+        The largest distance that is followed by a gap, up to `ISOLATION` times that distance, and
+        the number of images up to it; (-1.0, 0) if there is no gap: then none of the images is
+        closer than images of the set usually are.
+
+    Examples
+    --------
+    >>> crowd_radius(np.array([0.02, 0.01, 0.09]), beyond=0.2)
+    (0.02, 2)
+    >>> crowd_radius(np.array([0.1, 0.15]), beyond=0.3)
+    (-1.0, 0)
+    """
+    inside = np.maximum(np.sort(near), _ROUNDING)
+    gaps = np.flatnonzero(np.append(inside[1:], beyond) > ISOLATION * inside)
+    return (float(inside[gaps[-1]]), int(gaps[-1]) + 1) if len(gaps) else (-1.0, 0)
+
+
 def _parts(n: int) -> Iterator[slice]:
     """Divide n rows into slices whose images need a few megabytes while they are compared."""
-    step = max(1, _BLOCK_BYTES // 131_072)  # values, differences and intermediate arrays
+    step = max(1, _BLOCK_BYTES // 400_000)  # values, their slopes and intermediate arrays
     for start in range(0, n, step):
         yield slice(start, start + step)
+
+
+def _rows_per_block(n: int) -> int:
+    """Return how many rows of n distances are computed together."""
+    return max(1, _BLOCK_BYTES // (16 * max(1, n)))  # two arrays of 8 bytes for each pair
 
 
 def _is_patterned(thumbnails: _Bytes) -> NDArray[np.bool_]:
@@ -197,32 +348,92 @@ def _is_patterned(thumbnails: _Bytes) -> NDArray[np.bool_]:
 
 
 def _candidates(
-    phash: NDArray[np.uint64], thumbnails: _Bytes, rows: _Rows
+    phash: NDArray[np.uint64], thumbnails: _Bytes, rows: _Rows, paired: NDArray[np.bool_]
 ) -> Iterator[tuple[int, _Rows]]:
-    """Yield positions in `rows`, each with later ones that may be near-duplicates."""
-    n = len(rows)
-    sketches = np.empty((n, 336), np.float32)
-    for part in _parts(n):
-        sketches[part] = _sketches(thumbnails[rows[part]])
-    step = max(1, _BLOCK_BYTES // (16 * max(1, n)))  # at most two arrays of 8 bytes for each pair
+    """Yield positions in `rows` of representatives, each with those of possible copies.
+
+    Images with the most neighbours come first, and of these the closest ones. The caller marks
+    images as `paired`; they are not yielded again.
+    """
+    background = _background(thumbnails, rows)
+    sketches = np.empty((len(rows), SKETCH_SIZE), np.float32)
+    for part in _parts(len(rows)):
+        sketches[part] = _foreground(_sketches(thumbnails[rows[part]]), background)
+    radii, n_near = _neighbourhoods(sketches, background, thumbnails, rows)
+    waiting = np.lexsort((radii, -n_near))[: np.count_nonzero(n_near)]
+    others = np.sort(waiting)
+    step = _rows_per_block(len(rows))
+    while len(waiting := waiting[~paired[waiting]]):
+        block, waiting = waiting[:step], waiting[step:]
+        distances = 1 - sketches[block] @ sketches[others].T
+        near = distances <= np.minimum(radii[block, None], radii[others]) + _TOLERANCE
+        near &= np.bitwise_count(phash[block, None] ^ phash[others]) <= _MOST_BITS
+        near &= block[:, None] != others
+        for i, row in zip(block, near, strict=True):
+            candidates = others[row & ~paired[others]]
+            if not paired[i] and len(candidates):
+                yield int(i), candidates
+
+
+def _neighbourhoods(
+    sketches: _Reals, background: _Reals, thumbnails: _Bytes, rows: _Rows
+) -> tuple[_Reals, NDArray[np.intp]]:
+    """Return up to which distance each image has possible copies, and how many; see `crowd_radius`.
+
+    If brightness increases the distance of the nearest image, there may seem to be no gap, so
+    this distance is computed again at matched brightness.
+    """
+    n = len(sketches)
+    radii, n_near = np.full(n, -1, np.float32), np.zeros(n, np.intp)
+    step = _rows_per_block(n)
     for start in range(0, n, step):
-        block = slice(start, start + step)
-        bits = np.bitwise_count(phash[block, None] ^ phash[None, start:])
-        near = bits <= _MOST_BITS
-        many = near.mean() > _MANY
-        if many:
-            near &= sketches[block] @ sketches[start:].T >= _LEAST_SKETCH
-        for k, row in enumerate(near, start):
-            later = k + 1 + np.flatnonzero(row[k - start + 1 :])
-            if not many:
-                later = later[sketches[later] @ sketches[k] >= _LEAST_SKETCH]
-            if len(later):
-                yield k, later
+        distances = 1 - sketches[start : start + step] @ sketches.T
+        own = np.arange(len(distances))
+        distances[own, start + own] = np.inf  # an image is no copy of itself
+        near = distances <= MOST_DISTANCE
+        crowded = []
+        for k in np.flatnonzero(near.any(axis=1)):
+            found = crowd_radius(distances[k, near[k]], distances[k, ~near[k]].min())
+            radii[start + k], n_near[start + k] = found
+            if not n_near[start + k]:
+                crowded.append(k)
+        for part in _parts(len(crowded)):
+            ks = np.array(crowded[part])
+            closest, second = np.partition(distances[ks], 1, axis=1)[:, :2].T
+            nearest = distances[ks].argmin(axis=1)
+            whole, clipped = _ordered(thumbnails[rows[start + ks]], thumbnails[rows[nearest]])
+            matched = _foreground(_sketches(_with_brightness(whole, clipped)), background)
+            products = matched * _foreground(_sketches(clipped), background)
+            isolated = second > ISOLATION * np.maximum(1 - products.sum(axis=1), _ROUNDING)
+            radii[start + ks[isolated]], n_near[start + ks[isolated]] = closest[isolated], 1
+    return radii, n_near
 
 
-def _sketches(thumbnails: _Bytes) -> _Reals:
+def _background(thumbnails: _Bytes, rows: _Rows) -> _Reals:
+    """Return orthogonal directions of sketches that images have in common, (k, 336).
+
+    They are those of the mean image, and of the mean image moved and stretched a little. There
+    are none if there are too few images.
+    """
+    if len(rows) < FEWEST_FOR_MEAN:
+        return np.zeros((0, SKETCH_SIZE), np.float32)
+    total = np.zeros(thumbnails.shape[1:], np.int64)
+    for part in _parts(len(rows)):
+        total += thumbnails[rows[part]].sum(axis=0, dtype=np.int64)
+    mean = (total / len(rows)).astype(np.float32)
+    directions = _sketches(_terms(mean[None]).reshape(-1, *mean.shape)).T
+    orthogonal, lengths, _ = np.linalg.svd(directions, full_matrices=False)
+    return np.asarray(orthogonal[:, lengths > _LEAST_LENGTH].T)
+
+
+def _foreground(sketches: _Reals, background: _Reals) -> _Reals:
+    """Return what sketches show apart from the background, as vectors of length 1."""
+    return _normalised(np.asarray(sketches - (sketches @ background.T) @ background, np.float32))
+
+
+def _sketches(images: _Bytes | _Reals) -> _Reals:
     """Return the differences between cells of 4x4 pixels, as vectors of length 1, (n, 336)."""
-    cells = thumbnails.reshape(-1, 8, 4, 8, 4, 3).mean((2, 4), dtype=np.float32)
+    cells = images.reshape(-1, 8, 4, 8, 4, 3).mean((2, 4), dtype=np.float32)
     return _normalised(_differences(cells))
 
 
@@ -243,38 +454,71 @@ def _centred(vectors: _Reals) -> _Reals:
     return np.asarray(vectors - vectors.mean(axis=1, keepdims=True))
 
 
-def _correlations(one: _Bytes, others: _Bytes) -> tuple[_Reals, _Reals]:
-    """Correlate a thumbnail with others: their values, and their differences, each (n,)."""
-    ones = np.broadcast_to(one, others.shape)
-    # Only the image of a pair with more extreme values can have been clipped.
-    swap = (_n_extreme(others) >= _n_extreme(ones))[:, None, None, None]
-    clipped = np.where(swap, others, ones).astype(np.float32)
-    whole = np.where(swap, ones, others).astype(np.float32)
-    flat = clipped.reshape(-1, one.size)
-    matched = _matched(whole.reshape(-1, one.size), flat)
-    values = _normalised(_centred(matched)) * _normalised(_centred(flat))
-    edges = _normalised(_differences(matched.reshape(clipped.shape)))
-    edges *= _normalised(_differences(clipped))
+def _compare(ones: _Bytes, others: _Bytes, least_edges: float) -> tuple[_Reals, NDArray[np.bool_]]:
+    """Return the correlation of the values of pairs, and whether they are copies, each (n,).
+
+    Positions are matched only for pairs that are no copies at matched brightness alone.
+    """
+    whole, clipped = _ordered(ones, others)
+    matched = _with_brightness(whole, clipped)
+    values, edges = _correlations(matched, clipped)
+    is_copy = (values >= _LEAST_CORRELATION) & (edges >= least_edges)
+    rest = np.flatnonzero(~is_copy)
+    if len(rest):
+        matched = matched[rest]
+        for _ in range(_STEPS):
+            matched = _matched(_terms(matched), clipped[rest], matched)
+        values[rest], edges[rest] = _correlations(matched, clipped[rest])
+        is_copy[rest] = (values[rest] >= _LEAST_CORRELATION) & (edges[rest] >= least_edges)
+    return values, is_copy
+
+
+def _correlations(ones: _Reals, others: _Reals) -> tuple[_Reals, _Reals]:
+    """Correlate pairs of images: their values, and their differences, each (n,)."""
+    flat = len(ones), -1
+    values = _normalised(_centred(ones.reshape(flat))) * _normalised(_centred(others.reshape(flat)))
+    edges = _normalised(_differences(ones)) * _normalised(_differences(others))
     return values.sum(axis=1), edges.sum(axis=1)
 
 
-def _matched(whole: _Reals, clipped: _Reals) -> _Reals:
-    """Match images to the brightness and contrast of others, and clip them at black and white.
+def _ordered(ones: _Bytes, others: _Bytes) -> tuple[_Reals, _Reals]:
+    """Return pairs so that only the second image can have been clipped: it has more extremes."""
+    swap = (_n_extreme(others) >= _n_extreme(ones))[:, None, None, None]
+    whole, clipped = np.where(swap, ones, others), np.where(swap, others, ones)
+    return whole.astype(np.float32), clipped.astype(np.float32)
+
+
+def _with_brightness(whole: _Reals, clipped: _Reals) -> _Reals:
+    """Match images to the brightness and contrast of others."""
+    flat = whole.reshape(len(whole), 1, -1)
+    return _matched(np.concatenate([flat, np.ones_like(flat)], axis=1), clipped, whole)
+
+
+def _terms(images: _Reals) -> _Reals:
+    """Return images, a constant, their slopes, and these times the distance from the centre.
+
+    To first order, a sum of these is an image that was moved and stretched [3]_. Shape (n, 6, d).
+    """
+    place = np.linspace(-1, 1, images.shape[1], dtype=np.float32)[:, None]
+    down, across = np.gradient(images, axis=(1, 2))
+    parts = (images, np.ones_like(images), across, down, across * place, down * place[:, None])
+    return np.stack([part.reshape(len(images), -1) for part in parts], axis=1)
+
+
+def _matched(terms: _Reals, clipped: _Reals, whole: _Reals) -> _Reals:
+    """Return the sums of terms that are closest to clipped images, clipped at black and white.
 
     The fit is by least squares, on the values that are clipped in neither image.
     """
     inside = np.minimum(whole, clipped) > _DARKEST
     inside &= np.maximum(whole, clipped) < _LIGHTEST
-    inside |= inside.sum(axis=1, keepdims=True) < _FEWEST
-    weights = inside / inside.sum(axis=1, keepdims=True, dtype=np.float32)
-    mean = (weights * whole).sum(axis=1, keepdims=True)
-    level = (weights * clipped).sum(axis=1, keepdims=True)
-    from_mean = whole - mean
-    weights *= from_mean
-    spread = (weights * from_mean).sum(axis=1, keepdims=True)
-    # A constant image has no contrast, so that any gain will do.
-    gain = (weights * (clipped - level)).sum(axis=1, keepdims=True) / np.maximum(spread, 1)
-    return np.asarray(np.clip(level + gain * from_mean, 0, 255))
+    inside |= inside.sum(axis=(1, 2, 3), keepdims=True) < _FEWEST
+    weighted = terms * inside.reshape(len(inside), 1, -1)
+    products = weighted @ terms.transpose(0, 2, 1)
+    products += _RIDGE * np.eye(terms.shape[1], dtype=np.float32)
+    factors = np.linalg.solve(products, weighted @ clipped.reshape(len(clipped), -1, 1))
+    sums = (factors.transpose(0, 2, 1) @ terms).reshape(clipped.shape)
+    return np.asarray(np.clip(sums, 0, 255))
 
 
 def _n_extreme(thumbnails: _Bytes) -> NDArray[np.intp]:

@@ -183,7 +183,8 @@ def outer_folds(
         if not pairs:
             message = (
                 "No images can be held out for scoring: fewer than two classes have two images of "
-                "different groups. Add images, or a validation split: data/train/CLASS, "
+                "different groups. Near-duplicates are one group; --duplicates keep treats them as "
+                "different images. Or add images, or a validation split: data/train/CLASS, "
                 "data/val/CLASS."
             )
             raise FitError(message)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from featx.codes.joining import JoinedStores, join_stores
 from featx.codes.matrix import Rows
-from featx.dataset.duplicates import DuplicatePair, find_duplicates, with_conflicting_labels
+from featx.dataset.duplicates import DuplicatePair, duplicate_notes, find_duplicates
 from featx.dataset.folds import group_numbers, usual_repeats
 from featx.dataset.labels import relabel
 from featx.dataset.splits import (
@@ -139,7 +139,7 @@ def prepare_fit(settings: FitSettings) -> FitJob:
     pairs = [(pair.first, pair.second) for pair in duplicates]
     groups = group_numbers(images.group[rows], pairs=pairs)
     notes += [*label_notes, *row_notes, *split_notes, *leak_notes(y, groups, split)]
-    notes += _duplicate_notes(duplicates, images.path[rows], y)
+    notes += duplicate_notes(duplicates, images.path[rows], y)
     width, components = joined.recipe.n_features, settings.components
     if components is not None:
         splits = [split, *_scored_splits(settings, split, y, groups)]
@@ -195,26 +195,3 @@ def _check_components(components: int, width: int, fewest: int) -> list[str]:
         f"{components} components of {width:,} features add {n_bytes / 1e9:.2f} GB to the model. "
         "Use a smaller --components for a smaller model."
     ]
-
-
-def _duplicate_notes(
-    duplicates: Sequence[DuplicatePair], paths: NDArray[np.object_], y: NDArray[np.str_]
-) -> list[str]:
-    """Report how many near-duplicates there are, and which of them have different labels."""
-    notes = []
-    if duplicates:
-        n_exact, first = sum(pair.exact for pair in duplicates), duplicates[0]
-        notes.append(
-            f"{counted(len(duplicates), 'pair')} of near-duplicates ({n_exact} with the same "
-            "bytes). Each pair stays in one fold, unless you use --duplicates keep. The first "
-            f"pair: {paths[first.first]} and {paths[first.second]}."
-        )
-    other = with_conflicting_labels(duplicates, list(y))
-    if other:
-        first = other[0]
-        notes.append(
-            f"{counted(len(other), 'pair')} of near-duplicates with different labels. The first "
-            f"pair: {paths[first.first]} ({y[first.first]}) and {paths[first.second]} "
-            f"({y[first.second]})."
-        )
-    return notes

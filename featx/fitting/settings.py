@@ -18,13 +18,13 @@ from featx.choices import (
     Calibration,
     Classifier,
     ClassWeight,
-    Duplicates,
     Normalise,
     Refit,
     Select,
     Solver,
     check_choices,
 )
+from featx.dataset.duplicates import DuplicateSettings
 from featx.dataset.folds import DEFAULT_FOLDS
 from featx.dataset.labels import LabelSettings
 from featx.documents import conform
@@ -43,7 +43,7 @@ _NOT_STORED = ("codes", "baselines", "output", "overwrite", "partial")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierSettings:
+class ClassifierSettings(DuplicateSettings):
     """Which classifiers are tried and how they are validated, for a fit and for a sweep.
 
     Parameters
@@ -143,8 +143,6 @@ class FitSettings(LabelSettings, ClassifierSettings):
         the training set, in each fold of a cross-validation again; the model keeps it.
     refit : {"all"}, optional
         Fit the saved classifier on all images, including those that the score is from.
-    duplicates : {"together", "keep"}, default="together"
-        "together" keeps near-duplicates in the same fold; "keep" treats them as other images.
     baselines : bool, default=True
         Also score the majority class, and a classifier on raw pixels.
     output : Path or str, optional
@@ -177,7 +175,6 @@ class FitSettings(LabelSettings, ClassifierSettings):
     positive: str | None = None
     threshold: float | str | None = None
     refit: Refit | None = None
-    duplicates: Duplicates = "together"
     baselines: bool = True
     output: Path | str | None = None
     overwrite: bool = False

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featx.choices import Precision, Split, check_choices
+from featx.dataset.duplicates import DuplicateSettings
 from featx.dataset.labels import LabelSettings
 from featx.extraction.settings import DeviceSettings, Progress
 from featx.fitting import Model
@@ -130,7 +131,7 @@ class PredictionSettings(InputSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSettings(LabelSettings, InputSettings):
+class EvaluationSettings(DuplicateSettings, LabelSettings, InputSettings):
     """Settings of `evaluate`: images with labels, from class folders, a table or a store.
 
     Parameters

@@ -144,7 +144,7 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
 
 def _split(job: FinetuneJob, store: Store) -> FinetuneSplit:
     try:
-        return split_images(store, job.fitted_before, job.settings.seed)
+        return split_images(store, job.fitted_before, job.settings.seed, job.settings.duplicates)
     except FitError:
         # Codes of unsuitable images are useless, unless another model is given next time.
         if not job.fitted_before and [path.name for path in job.folder.iterdir()] == ["codes.h5"]:
@@ -160,6 +160,7 @@ def _fit_on(codes: Path, job: FinetuneJob, output: Path) -> Fit:
         labels=job.folder / "split.csv",
         split_column="split",
         group_column="group",
+        duplicates=job.settings.duplicates,
         baselines=False,
         output=output,
         overwrite=True,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featx.choices import HeadInit, Pool, Precision, Preprocess, ProbeClassifier, Resize
+from featx.dataset.duplicates import DuplicateSettings
 from featx.extraction.settings import DeviceSettings, GreySettings, ImageSettings
 from featx.finetuning.history import EpochRecord
 from featx.finetuning.settings import TrainingSettings
@@ -37,7 +38,9 @@ class FinetuneProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneSettings(TrainingSettings, DeviceSettings, GreySettings, ImageSettings):
+class FinetuneSettings(
+    TrainingSettings, DuplicateSettings, DeviceSettings, GreySettings, ImageSettings
+):
     """Settings of `finetune`: its images, its network, its training and its output.
 
     Parameters

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.dataset.duplicates import find_duplicates
+from featx.choices import Duplicates
+from featx.dataset.duplicates import DuplicatePair, duplicate_notes, find_duplicates
 from featx.dataset.folds import group_numbers, make_folds
 from featx.dataset.splits import Rows, leak_notes, make_split, usable_rows
 from featx.errors import FitError
@@ -57,7 +58,9 @@ class FinetuneSplit:
     notes: tuple[str, ...]
 
 
-def split_images(store: Store, fitted_before: Set[str], seed: int) -> FinetuneSplit:
+def split_images(
+    store: Store, fitted_before: Set[str], seed: int, duplicates: Duplicates = "together"
+) -> FinetuneSplit:
     """Split the images of a store.
 
     Parameters
@@ -68,6 +71,8 @@ def split_images(store: Store, fitted_before: Set[str], seed: int) -> FinetuneSp
         sha256 of images that cannot be test images.
     seed : int
         Random seed.
+    duplicates : {"together", "keep"}, default="together"
+        Whether near-duplicates stay in one set.
 
     Raises
     ------
@@ -77,19 +82,22 @@ def split_images(store: Store, fitted_before: Set[str], seed: int) -> FinetuneSp
     images = store.images
     rows, notes = usable_rows(store.path, images)
     y = images.label[rows].astype(str)
-    duplicates = find_duplicates(images.sha256[rows], images.phash[rows], store.thumbnails()[rows])
-    pairs = [(pair.first, pair.second) for pair in duplicates]
+    found: tuple[DuplicatePair, ...] = ()
+    if duplicates == "together":
+        found = find_duplicates(images.sha256[rows], images.phash[rows], store.thumbnails()[rows])
+    pairs = [(pair.first, pair.second) for pair in found]
     groups = group_numbers(images.group[rows], pairs=pairs)
     given, more = make_split(store.path, images.split[rows])
-    notes += more
+    notes += [*more, *duplicate_notes(found, images.path[rows], y)]
     known = np.isin(images.sha256[rows].astype(str), list(fitted_before))
     if given.scored_on == "folds":
         free = given.fit_rows[~np.isin(groups[given.fit_rows], groups[known])]
         folds = make_folds(y[free], groups[free], seed, _TEST_FOLDS)
         if not folds:
             message = (
-                "No images are left for the test set: the classes are too small, or the model of "
-                "--from-model was fitted on nearly all images. Put test images into "
+                "No images are left for the test set: the classes are too small, nearly all images "
+                "are near-duplicates (--duplicates keep treats these as different images), or the "
+                "model of --from-model was fitted on nearly all of them. Put test images into "
                 "data/val/CLASS and the others into data/train/CLASS, and fit again, or leave "
                 "out --from-model."
             )

@@ -85,7 +85,7 @@ def run_sweep(job: SweepJob, *, cluster: Cluster | None = None) -> Sweep:
         more_images_verdict=more_images_verdict(curve),
         commands=next_commands(job.settings, best),
         fit=values_of(job.settings, ClassifierSettings),
-        notes=tuple(dict.fromkeys([*job.notes, *row_notes, *curve_notes])),
+        notes=tuple(dict.fromkeys([*job.notes, *fit.notes, *row_notes, *curve_notes])),
         seconds=round(time.perf_counter() - began, 1),
     )
     write_sweep(found)

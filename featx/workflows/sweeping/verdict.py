@@ -13,8 +13,10 @@ References
 import shlex
 from collections.abc import Sequence
 
+from featx.dataset.duplicates import DuplicateSettings
 from featx.extraction import prepare_extraction
 from featx.extraction.settings import ImageSettings, NetworkSettings
+from featx.fitting import prepare_fit
 from featx.fitting.cross_validation import compare
 from featx.fitting.learning_curve import LearningPoint
 from featx.flags import flags_of
@@ -183,9 +185,11 @@ def next_commands(settings: SweepSettings, candidate: Candidate) -> tuple[str, .
     }
     extract = " ".join([network, *flags_of(codes), *flags_of(views, prepare_extraction)])
     fitted = ("clf", "normalise", "class_weight")
-    fit = " ".join(flags_of({name: getattr(settings, name) for name in fitted}))
+    grouping = flags_of(values_of(settings, DuplicateSettings), prepare_fit)
+    fit = " ".join([*flags_of({name: getattr(settings, name) for name in fitted}), *grouping])
+    tuned = network.replace("--weights", "--init")
     return (
         f"featx extract {extract} -o best.h5",
         f"featx fit best.h5 {fit} -o best.skops",
-        f"featx finetune {network.replace('--weights', '--init')} --size {size}",
+        " ".join([f"featx finetune {tuned} --size {size}", *grouping]),
     )
