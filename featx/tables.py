@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -42,6 +42,8 @@ SPLIT_NAMES = {
 _ROLES = ("label", "split", "group")
 _UNUSUAL = ("filename", "image", "file")  # names of columns of paths, accepted with a note
 _MISSING = {"NoneType", "NAType", "NaTType"}  # types of None, pandas.NA and pandas.NaT
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]*)\.0+")
+_EXACT = 2**53  # a larger float may stand for several integers
 _MANY_ROWS = 1_000_000  # any memory has them
 _COLUMNS_SHOWN = 20  # an exported store has a column for each feature
 # The first line of some files from Excel names the delimiter.
@@ -227,7 +229,28 @@ class Table:
             rows.append(Row(where, name, dict.fromkeys(_ROLES) | facts))
         if not rows:
             self.refuse(" has no rows below its header. Add a row for each image.")
+        for role in ("label", "group"):
+            if role in columns:
+                self._read_as_integers(rows, role, columns[role])
         return rows
+
+    def _read_as_integers(self, rows: Sequence[Row], role: str, column: str) -> None:
+        """Replace 1.0 by 1, if all names of a column are such numbers; add a note.
+
+        pandas writes a column of integers that has empty cells in this way. A column with a name
+        that is not a whole number, such as 1.5, stays as it is.
+        """
+        names = {name for row in rows if (name := row.facts[role])}
+        if not names or not all(_WHOLE.fullmatch(name) for name in names):
+            return
+        for row in rows:
+            if name := row.facts[role]:
+                row.facts[role] = name.partition(".")[0]
+        first = min(names)
+        self.notes.append(
+            f"The column {quoted(column)} of {self.title} has whole numbers with a decimal point, "
+            f"which are read as integers: {first} as {first.partition('.')[0]}."
+        )
 
     def columns_in_words(self) -> str:
         """Return the names of the columns for a message."""
@@ -407,6 +430,17 @@ def _values(column: Any) -> Iterator[Any]:
         yield from (None if i is None else texts[i] for i in chunk.indices.to_pylist())
 
 
+def _is_missing(value: Any) -> bool:
+    """Return whether a value of a column in memory is None, NaN or one of pandas' kinds of them."""
+    return type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_whole(value: Any) -> bool:
+    """Return whether a value is an integer, or a float that stands for exactly one."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and abs(value) < _EXACT and value == int(value)
+
+
 def _from_columns(table: Table, names: Iterable[Any], column: Callable[[Any], Any]) -> Table:
     """Give a table its columns, which are in memory or can be read one by one."""
     keys = list(names)
@@ -423,14 +457,19 @@ def _from_columns(table: Table, names: Iterable[Any], column: Callable[[Any], An
         values = values.tolist() if hasattr(values, "tolist") else values
         if isinstance(values, str) or not hasattr(values, "__iter__"):
             table.refuse(f": the column {quoted(name)} is not a sequence.")
+        values = list(values)
+        # pandas makes floats of integers with gaps; `Table.rows` reads them as integers.
+        numbers = [value for value in values if not _is_missing(value)]
+        is_whole = all(map(_is_whole, numbers))
+        if is_whole and not all(isinstance(value, Integral) for value in numbers):
+            return ["" if _is_missing(value) else f"{int(value)}.0" for value in values]
         return [text(name, value) for value in values]
 
     def text(name: Any, value: Any) -> str:
         if isinstance(value, str | Integral | os.PathLike):
             return str(value)
-        if type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value)):
+        if _is_missing(value):
             return ""
-        # Whole numbers with gaps often become 1.0, and no label is meant to be 1.0.
         return table.refuse(
             f": the column {quoted(name)} contains {value!r} of type {type(value).__name__}. "
             "Use text or whole numbers."

@@ -1,5 +1,7 @@
 """Codes, labels and plain scikit-learn counterparts for the tests of fits."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
@@ -14,6 +16,28 @@ from featx.fitting import CLASSIFIERS
 from featx.fitting import fit as fit_with_baselines
 
 GRID = [0.01, 0.1, 1, 10, 100, 1000, 10_000, 100_000]
+
+
+class CoupledSVC(SVC):
+    """scikit-learn's SVM; of several classes, with scores that fit the margins of all pairs."""
+
+    def __init__(self, C=1.0, gamma="scale", tol=1e-3):
+        super().__init__(C=C, gamma=gamma, tol=tol, decision_function_shape="ovo")
+
+    def decision_function(self, X):
+        margins, k = super().decision_function(X), len(self.classes_)
+        if k == 2:
+            return margins
+        pairs = list(combinations(range(k), 2))
+        differences = np.array([np.eye(k)[i] - np.eye(k)[j] for i, j in pairs])
+        return np.linalg.lstsq(differences, margins.T, rcond=None)[0].T
+
+    def predict(self, X):
+        scores = self.decision_function(X)
+        columns = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
+        return self.classes_[columns]
+
+
 # What featx promises each classifier to be.
 PLAIN = {
     "logistic": (LogisticRegression(max_iter=10_000, tol=1e-6), {"C": GRID}),
@@ -77,7 +101,7 @@ def plain_model(name: str, value, X, y):
     """Return scikit-learn's classifier of that name, fitted on unit rows."""
     if name == "svm-rbf":
         gamma = 1 / np.mean(pdist(X, "sqeuclidean"))
-        return SVC(C=value, gamma=gamma, break_ties=True).fit(X, y)
+        return CoupledSVC(C=value, gamma=gamma).fit(X, y)
     if name == "knn":
         return KNeighborsClassifier(n_neighbors=value).fit(X, y)
     if name == "centroid":

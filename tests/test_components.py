@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from fits import CoupledSVC
 from pooling import plainly_pooled
 from scipy.stats import ortho_group
 from sklearn.base import clone
@@ -16,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_pre
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import LinearSVC
 
 from featx.codes.components import PrincipalComponents
 from featx.errors import FitError, OptionError
@@ -41,7 +42,7 @@ PLAIN = {
     "logistic": ({"C": 30.0, "tol": 1e-10}, LogisticRegression(max_iter=10_000)),
     "ridge": ({"alpha": 0.1}, RidgeClassifier()),
     "linear-svm": ({"C": 3.0, "tol": 1e-10}, LinearSVC(dual=False, max_iter=10_000)),
-    "svm-rbf": ({"C": 3.0, "gamma": 0.7, "tol": 1e-8}, SVC(break_ties=True)),
+    "svm-rbf": ({"C": 3.0, "gamma": 0.7, "tol": 1e-8}, CoupledSVC()),
     "knn": ({"n_neighbors": 5}, KNeighborsClassifier()),
     "centroid": ({}, NearestCentroid()),
     "lda": ({}, LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")),
@@ -237,7 +238,7 @@ def test_raw_codes_and_signed_roots(stores):
 def test_the_score_of_folds_is_that_of_scikit_learn(stores, name):
     """Each fold has its own axes: those of all rows give another confusion matrix."""
     codes, folds = codes_of(name), StratifiedKFold(5, shuffle=True, random_state=0)
-    estimator = SVC(C=3.0, gamma=0.05, break_ties=True)
+    estimator = CoupledSVC(C=3.0, gamma=0.05)
     settings = {"C": 3.0, "gamma": 0.05}
     found = quick(stores[name, False], "svm-rbf", components=30, whiten=True, settings=settings)
     theirs = plain(estimator, whiten=True, n_components=30)
@@ -291,7 +292,7 @@ def test_axes_of_a_fold_do_not_depend_on_held_out_rows(stores, tmp_path, make_st
         view = coordinates_of(job)
         selected = select_classifier(view.problem, job, first)
         pipeline = view.pipeline(selected, job.space)
-        weights.append(pipeline["decisions"].estimator.coef_)
+        weights.append(pipeline["decisions"].estimator_.coef_)
         kept.append(pipeline["components"])
     np.testing.assert_allclose(kept[0].axes_, kept[1].axes_, atol=1e-6)
     np.testing.assert_allclose(kept[0].mean_, kept[1].mean_, atol=1e-10)
@@ -490,7 +491,7 @@ def test_positions_and_the_intercept_sum_to_the_score(stores, clf, name, normali
     model = quick(stores[name, True], clf, normalise=normalise, whiten=whiten).model
     maps, codes = wide_maps(2, seed=5), codes_of(name, 2, seed=5)
     assert why_not_exact(model) is None
-    estimator = model.classifier["decisions"].estimator
+    estimator = model.classifier["decisions"].estimator_
     for i in range(2):
         expected = model_decision_scores(model, codes[i][None])[0]
         for k in range(3):

@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.validation import check_is_fitted
 
+from featx.errors import FitError
 from featx.fitting.estimators import Centroids, Perceptron, StableNeighbours
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -247,10 +248,11 @@ def test_a_perceptron_predicts_as_mlp_classifier(n_classes):
 
 
 def test_a_perceptron_needs_no_fit():
-    """scikit-learn treats it as fitted, and fit changes nothing."""
+    """scikit-learn treats it as fitted, and fit refuses."""
     model = Perceptron(("a", "b"), *layers_for(2))
     check_is_fitted(model)
     before = model.decision_function(np.ones((1, 5)))
-    assert model.fit(np.zeros((2, 5)), ["a", "b"]) is model
+    with pytest.raises(FitError, match=r"featx\.finetune"):
+        model.fit(np.zeros((2, 5)), ["a", "b"])
     assert clone(model).decision_function(np.ones((1, 5))) == before
     assert list(model.classes_) == ["a", "b"]

@@ -74,7 +74,7 @@ def make_model(maps, pool, normalise="none", clf="logistic", n_classes=3, size=S
         X = steps[-1][1].transform(X)
     estimator = CLASSIFIERS[clf].make(0) if isinstance(clf, str) else clf
     steps += [
-        ("decisions", DecisionScores(estimator.fit(X, y))),
+        ("decisions", DecisionScores.fitted(estimator.fit(X, y))),
         ("calibration", TemperatureScaling(classes)),
     ]
     return Model(Pipeline(steps), recipe)
@@ -101,7 +101,7 @@ def total_of(found):
 
 def expected_scores(model, row):
     """Return scikit-learn's decision score of each class for a normalised code."""
-    found = np.ravel(model.classifier["decisions"].estimator.decision_function(row[None]))
+    found = np.ravel(model.classifier["decisions"].estimator_.decision_function(row[None]))
     return np.array([-found[0], found[0]]) if len(found) == 1 else found
 
 
@@ -110,7 +110,7 @@ def test_an_svm_of_several_classes_has_mean_margins(normalise):
     """They are those of SVMs for two classes, and change even where no vote does."""
     maps = maps_of(["block1_conv2"])
     model = make_model(maps, "avg", normalise, "svm-rbf", 4)
-    estimator = model.classifier["decisions"].estimator.set_params(gamma=0.3)
+    estimator = model.classifier["decisions"].estimator_.set_params(gamma=0.3)
     codes = codes_of(maps, "avg")
     rows = codes
     for _, step in model.classifier.steps[:-2]:
@@ -175,7 +175,7 @@ def test_a_network_without_hidden_layers_adds_up():
     for n_classes in (2, 3):
         model = make_model(maps, "avg", n_classes=n_classes)
         kernel, bias = rng.normal(size=(64, n_classes)), rng.normal(size=n_classes)
-        model.classifier["decisions"].estimator = Perceptron(model.classes, [kernel], [bias])
+        model.classifier["decisions"].estimator_ = Perceptron(model.classes, [kernel], [bias])
         check_sum(model, maps, "avg", "none")
 
 
@@ -210,7 +210,7 @@ def test_setting_a_position_to_zero_removes_its_contribution(pool, normalise):
     activation = maps["block1_conv2"][2]
     code = codes_of(maps, pool)[2]
     length = np.linalg.norm(code) if normalise == "l2" else 1
-    estimator = model.classifier["decisions"].estimator
+    estimator = model.classifier["decisions"].estimator_
     found = explain_code(model, code, {"block1_conv2": [ImageView(activation)]}, 1).maps[
         "block1_conv2"
     ]
@@ -238,7 +238,7 @@ def test_a_maximum_goes_to_its_position():
         "avg+max": [[0, 0, 200 + 200 / 6], [200 / 6, 0, 50 + 50 / 6]],
     }.items():
         model = make_model(maps, pool, n_classes=2, size=(2, 3))
-        estimator = model.classifier["decisions"].estimator
+        estimator = model.classifier["decisions"].estimator_
         estimator.coef_ = np.tile(weights, len(estimator.coef_[0]) // 64)[None]
         code = codes_of(maps, pool)[0]
         for k, sign in ((1, 1), (0, -1)):
@@ -256,7 +256,7 @@ def test_the_mean_is_subtracted_where_it_belongs(pool):
     activation = maps_of(["block1_conv2"], n=1, seed=5)["block1_conv2"][0].astype(np.float64)
     model.classifier["centre"].mean_ += 0.001
     activation[..., 7] = 0
-    mean, coef = model.classifier["centre"].mean_, model.classifier["decisions"].estimator.coef_
+    mean, coef = model.classifier["centre"].mean_, model.classifier["decisions"].estimator_.coef_
     code = plainly_pooled(activation[None], pool).ravel()
     length = np.linalg.norm(code)
     _, s = normalised_by_hand(code, "centre", [len(code)], mean)
@@ -312,7 +312,7 @@ def test_scores_that_are_not_sums(pool, normalise, clf, reason):
 def test_hidden_layers_dense_layers_and_bilinear_pooling_are_not_sums():
     model = make_model(maps_of(["block1_conv2"]), "avg")
     hidden = Perceptron(model.classes, [np.eye(64), np.ones((64, 3))], [np.zeros(64), np.zeros(3)])
-    deep = Model(Pipeline([("decisions", DecisionScores(hidden))]), model.recipe)
+    deep = Model(Pipeline([("decisions", DecisionScores.fitted(hidden))]), model.recipe)
     assert "hidden layer" in why_not_exact(deep)
     recipe = Recipe(weights="random:0", layers=("block1_pool", "fc1"), pool="avg")
     assert "fc1" in why_not_exact(replace(model, recipe=recipe))
@@ -443,7 +443,7 @@ def test_views_contribute_in_proportion():
     recipe = Recipe(weights="random:0", layers=("block1_conv2",), pool="avg", size=(2, 2))
     recipe = replace(recipe, crops=5)
     ridge = CLASSIFIERS["ridge"].make(0).fit(np.eye(64)[:6], np.array(list("aabbab")))
-    model = Model(Pipeline([("decisions", DecisionScores(ridge))]), recipe)
+    model = Model(Pipeline([("decisions", DecisionScores.fitted(ridge))]), recipe)
     w = ridge.coef_.ravel()
     dark, bright = np.zeros((2, 1, 64)), np.zeros((2, 1, 64))
     dark[..., 0], bright[..., 0] = 1, [[2], [4]]
@@ -675,7 +675,7 @@ def test_real_images_add_up(shared, tmp_path, layer, pool):
     featx.extract(tmp_path / "data", layer=layer, pool=pool, output=store)
     model = featx.fit(store, C=[10], folds=2, baselines=False).model
     images = sorted((shared / "data/hymenoptera/val").glob("*/*.jpg"))[::70]
-    estimator = model.classifier["decisions"].estimator
+    estimator = model.classifier["decisions"].estimator_
     flat = replace(model.recipe, pool="none")
     backbone = load_backbone(flat, find_weights("bundled", (layer,)))
     for each in featx.explain(images, model=model):

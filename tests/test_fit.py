@@ -40,7 +40,7 @@ from featx.fitting.classifiers import penalty_grid
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 OTHERS = {
-    "svm-rbf": SVC(break_ties=True, cache_size=500),
+    "svm-rbf": SVC(decision_function_shape="ovo", cache_size=500),
     "lda": LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
     "sgd": SGDClassifier(loss="log_loss", random_state=0),
     "logistic-l1": LogisticRegression(
@@ -127,7 +127,7 @@ def test_a_fit_of_wide_codes_by_their_gram_matrix_is_that_of_scikit_learn(
     probabilities = model.predict_proba(further)
     assert np.array(model.classes)[probabilities.argmax(axis=1)].tolist() == predicted.tolist()
     if name == "svm-rbf":
-        inner = model.classifier.named_steps["decisions"].estimator
+        inner = model.classifier.named_steps["decisions"].estimator_
         assert inner.gamma == pytest.approx(plain.gamma, rel=1e-9)
     if name not in {"knn", "centroid"}:
         expected = plain.decision_function(normalize(further.astype(np.float64)))

@@ -641,7 +641,7 @@ def test_an_inconsistent_classifier_is_refused(tmp_path, seeds, worker):
     whole = skops.io.loads(
         seeds["model"], trusted=skops.io.get_untrusted_types(data=seeds["model"])
     )
-    estimator = whole["classifier"].named_steps["decisions"].estimator
+    estimator = whole["classifier"].named_steps["decisions"].estimator_
     estimator.coef_ = estimator.coef_[:, :5]
     skops.io.dump(whole, tmp_path / "model.skops")
     found = checked(worker("model", tmp_path / "model.skops"))

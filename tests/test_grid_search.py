@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from fits import CoupledSVC
 from scipy.special import expit
 from searches import (
     GRID,
@@ -19,7 +20,6 @@ from searches import (
 from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
-from sklearn.svm import SVC
 
 from featx.codes.scaling import CentredRows
 from featx.fitting import grid_search, selection
@@ -88,7 +88,7 @@ def test_held_out_decision_scores_are_those_of_scikit_learn(name, n_classes):
     settings = {"gamma": 0.5} if name == "svm-rbf" else {}
     space = space_of(name, penalties=GRID, settings=settings)
     choice = search(Problem({"l2": X}, y), rows, pairs, space)
-    plain = PLAIN.get(name, lambda C: SVC(C=C, gamma=0.5, break_ties=True))(choice.value)
+    plain = PLAIN.get(name, lambda C: CoupledSVC(C=C, gamma=0.5))(choice.value)
     expected = held_out(plain, X[rows], y[rows], pairs)
     assert choice.rows.tolist() == rows[np.concatenate([b for _, b in pairs])].tolist()
     atol = 1e-3 * np.ptp(expected) if name == "logistic" else 1e-9

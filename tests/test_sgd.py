@@ -187,7 +187,7 @@ def test_given_penalties_and_parameters_are_used():
     assert [C for C, _ in found.tried] == [3.0, 30.0]
     assert found.value in {3.0, 30.0}
     one = run(X, y, settings={"alpha": 1e-3, "eta0": 0.1, "learning_rate": "constant"})
-    estimator = one.pipeline["decisions"].estimator
+    estimator = one.pipeline["decisions"].estimator_
     assert (estimator.alpha, estimator.eta0) == (pytest.approx(1e-3), 0.1)
     assert [one.value] == [C for C, _ in one.tried] == [pytest.approx(1 / (1e-3 * 180))]
     plain = run(X, y, settings={"max_iter": 1})
@@ -197,7 +197,7 @@ def test_given_penalties_and_parameters_are_used():
 def test_the_estimator_has_one_array_of_coefficients():
     """Averages and other arrays of the fit would make models three times as large."""
     X, y = make_codes(200)
-    estimator = run(X, y, penalties=(1.0,)).pipeline["decisions"].estimator
+    estimator = run(X, y, penalties=(1.0,)).pipeline["decisions"].estimator_
     arrays = [v for v in vars(estimator).values() if isinstance(v, np.ndarray) and v.size > 3]
     assert [array.shape for array in arrays] == [(3, 60)]
 

@@ -135,6 +135,33 @@ def test_names_of_splits(write, name):
     assert rows_of(write(f"path,split\na.jpg,{name}\n")) == [("a.jpg", None, split, None)]
 
 
+@pytest.mark.parametrize("column", ["label", "group"])
+def test_integers_with_gaps_as_pandas_writes_them(tmp_path, column):
+    """They are what they were before pandas, with a note, in CSV, Parquet and in memory."""
+    frame = pd.DataFrame({"path": PATHS, column: [0, None, 12]})
+    assert frame[column].dtype == float
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert "12.0" in (tmp_path / "t.csv").read_text()
+    for source in (tmp_path / "t.csv", tmp_path / "t.parquet", frame, dict(frame.items())):
+        table = open_table(source, USE)
+        rows = table.rows({column: column})
+        assert [row.facts[column] for row in rows] == ["0", None, "12"]
+        (note,) = table.notes
+        assert column in note
+        assert "0.0 as 0" in note
+
+
+@pytest.mark.parametrize(
+    "cells", [["1.0", "2.5"], ["1.0", "a"], ["1.0", "2"], ["01.0", "2.0"], ["1.", "2."]]
+)
+def test_other_numbers_stay_text(write, cells):
+    """One name that is not of this form is enough: 1.0 may then be a version, or a size."""
+    table = open_table(write("path,label\n" + "".join(f"{c},{c}\n" for c in cells)), USE)
+    assert [row.facts["label"] for row in table.rows({"label": "label"})] == cells
+    assert table.notes == []
+
+
 # columns
 
 
@@ -253,7 +280,9 @@ def test_files_that_cannot_be_read(tmp_path, write, monkeypatch):
 
 LABELS = [
     (["01", None, "NA"], ["01", None, "NA"]),
-    ([1, None, 10], ["1", None, "10"]),  # pandas alone would make it 1.0
+    ([1, None, 10], ["1", None, "10"]),
+    ([1.0, None, 10.0], ["1", None, "10"]),  # pandas' form of the same column
+    ([0.0, -2.0, float("nan")], ["0", "-2", None]),
     ([True, False, None], ["True", "False", None]),
     ([" a ", "", "b"], ["a", None, "b"]),
     ([None] * 3, [None] * 3),
@@ -297,7 +326,14 @@ def test_kinds_of_columns(tmp_path, labels):
 
 
 @pytest.mark.parametrize(
-    ("labels", "kind"), [([1.0, None, 2.0], "float"), ([[1]] * 3, "list"), ([b"a"] * 3, "bytes")]
+    ("labels", "kind"),
+    [
+        ([1.0, None, 2.5], "float"),
+        ([float("inf"), 1.0, 2.0], "float"),
+        ([2.0**60, 1.0, 2.0], "float"),
+        ([[1]] * 3, "list"),
+        ([b"a"] * 3, "bytes"),
+    ],
 )
 @pytest.mark.parametrize("is_file", [True, False])
 def test_values_that_are_not_labels(tmp_path, labels, kind, is_file):

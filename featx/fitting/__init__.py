@@ -4,8 +4,9 @@ A fit goes through these files: `settings` lists the settings, `prepare` opens t
 makes a job, for which `solvers` chooses the solver, and `run` runs it. With an exact solver,
 `coordinates` reads the codes, `selection` chooses among the table in `classifiers`, by the fits
 and searches in `grid_search`, and calibrates the choice by `calibration`; `cross_validation` is
-the loop over the folds that are scored. With the streamed solver, all of that is in `sgd`. The
-result is a `model`, which `attribution` explains.
+the loop over the folds that are scored, and `pipeline` is the result for scikit-learn. With the
+streamed solver, all but the last is in `sgd`. The result is a `model`, which `attribution`
+explains.
 """
 
 from featx.fitting.classifiers import CLASSIFIERS

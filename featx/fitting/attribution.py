@@ -40,6 +40,7 @@ from sklearn.base import BaseEstimator
 from sklearn.svm import SVC
 
 from featx.codes.matrix import Matrix, split_columns
+from featx.fitting.calibration import decision_scores
 from featx.fitting.classifiers import CLASSIFIERS
 from featx.fitting.estimators import Perceptron
 from featx.fitting.model import Model
@@ -91,7 +92,7 @@ class Attribution:
 def why_not_exact(model: Model) -> str | None:
     """Return why decision scores of a model are not a sum over positions; None if they are."""
     steps = model.classifier.named_steps
-    estimator = steps["decisions"].estimator
+    estimator = steps["decisions"].estimator_
     if not _is_linear(estimator):
         layers = "a network with a hidden layer" if isinstance(estimator, Perceptron) else None
         return f"{layers or type(estimator).__name__} is not a weighted sum of the features"
@@ -108,9 +109,8 @@ def model_decision_scores(model: Model, codes: Matrix) -> Matrix:
 
     scikit-learn has a single score for two classes, that of the second class; the column
     of the first class is its negative. An SVM with several classes has a score for each
-    pair of classes. The column of a class is its mean score against the other classes,
-    since scikit-learn's own score counts the pairs that the class wins, and stays constant
-    until one pair changes. Classifiers that only vote have logarithms of probabilities.
+    pair of classes. The column of a class is its mean score against the other classes.
+    Classifiers that only vote have logarithms of probabilities.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def model_decision_scores(model: Model, codes: Matrix) -> Matrix:
     -------
     ndarray of shape (n, n_classes)
     """
-    estimator = model.classifier.named_steps["decisions"].estimator
+    estimator = model.classifier.named_steps["decisions"].estimator_
     if isinstance(estimator, SVC) and len(model.classes) > 2:
         rows = codes
         for _, step in model.classifier.steps[:-2]:  # those before the decision scores
@@ -157,7 +157,7 @@ def explain_code(
     Attribution
     """
     steps = model.classifier.named_steps
-    weights, intercept = _weights_of(steps["decisions"].estimator, k)
+    weights, intercept = _weights_of(steps["decisions"].estimator_, k)
     scaled, mean = _scaled_and_mean(steps, code)
     if "components" in steps:
         weights = steps["components"].to_columns(weights)
@@ -221,12 +221,7 @@ def _mean_margins(estimator: SVC, rows: Matrix) -> Matrix:
     """Return the mean score of each class against the others, (n, n_classes)."""
     pairwise = copy.copy(estimator).set_params(decision_function_shape="ovo")
     n_classes = len(pairwise.classes_)
-    scores = np.zeros((len(rows), n_classes))
-    pairs = itertools.combinations(range(n_classes), 2)
-    for (i, j), margin in zip(pairs, pairwise.decision_function(rows).T, strict=True):
-        scores[:, i] += margin
-        scores[:, j] -= margin
-    return scores / (n_classes - 1)
+    return decision_scores(pairwise, rows) * n_classes / (n_classes - 1)
 
 
 def _weights_of(estimator: BaseEstimator, k: int) -> tuple[Matrix, float]:

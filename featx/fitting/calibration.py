@@ -10,17 +10,21 @@ References
    Modern Neural Networks", 2017. https://arxiv.org/abs/1706.04599
 .. [2] J. Platt, "Probabilistic Outputs for Support Vector Machines and
    Comparisons to Regularized Likelihood Methods", 1999.
+.. [3] T.-F. Wu, C.-J. Lin and R. C. Weng, "Probability Estimates for Multi-class
+   Classification by Pairwise Coupling", JMLR 5, 2004.
 """
 
-from typing import Self
+import itertools
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from featx.choices import Calibration
 from featx.codes.matrix import Matrix
@@ -46,35 +50,91 @@ def decision_scores(estimator: BaseEstimator, X: Matrix) -> Matrix:
     class, and minus half that of the first, so that their softmax is the logistic
     function. Classifiers without decision scores, such as nearest neighbours, have the
     logarithms of their probabilities.
+
+    An SVM of several classes has a margin for each pair of classes. Its decision scores are
+    those whose differences are the closest to the margins, by least squares: their softmax
+    couples the pairwise logistic functions [3]_ at any temperature. scikit-learn's own decision
+    scores count the pairs that a class wins, and jump where one pair changes. They are only used
+    with decision_function_shape="ovr".
     """
     if not hasattr(estimator, "decision_function"):
         return np.asarray(np.log(np.maximum(estimator.predict_proba(X), _LEAST_PROBABILITY)))
     scores = np.asarray(estimator.decision_function(X), dtype=np.float64)
+    if getattr(estimator, "decision_function_shape", None) == "ovo" and scores.ndim == 2:
+        return _coupled(scores, len(estimator.classes_))
     return np.column_stack([-scores / 2, scores / 2]) if scores.ndim == 1 else scores
 
 
+def _coupled(margins: Matrix, k: int) -> Matrix:
+    """Return the scores, (n, k), whose differences are closest to margins of pairs of classes.
+
+    The sum of squares is least for the mean of the margins against the k classes, itself
+    included. For two classes these are half of the margin, and minus half.
+    """
+    scores = np.zeros((len(margins), k))
+    for (i, j), margin in zip(itertools.combinations(range(k), 2), margins.T, strict=True):
+        scores[:, i] += margin / k
+        scores[:, j] -= margin / k
+    return scores
+
+
 class DecisionScores(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """A fitted classifier as a transformer, from rows to decision scores.
+    """A classifier as a transformer, from rows to decision scores.
 
     Parameters
     ----------
-    estimator : scikit-learn classifier
+    estimator : scikit-learn classifier, optional
+        Not fitted; `fit` fits a clone. None if scikit-learn alone cannot fit it again.
+
+    Attributes
+    ----------
+    estimator_ : scikit-learn classifier
         Fitted.
     """
 
-    def __init__(self, estimator: BaseEstimator) -> None:
+    def __init__(self, estimator: BaseEstimator | None = None) -> None:
         self.estimator = estimator
 
-    def fit(self, X: ArrayLike, y: object = None) -> Self:
-        """Do nothing, since the classifier is fitted."""
+    @classmethod
+    def fitted(cls, fitted: BaseEstimator, estimator: BaseEstimator | None = None) -> Self:
+        """Return the transformer of a fitted classifier."""
+        scores = cls(estimator)
+        scores.estimator_ = fitted
+        return scores
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Fit a clone of the classifier.
+
+        Raises
+        ------
+        FitError
+            There is no `estimator`.
+        """
+        if self.estimator is None:
+            message = (
+                "scikit-learn cannot fit this classifier again, because it was fitted by --solver "
+                "streamed, is the head of a tuned network, or was saved by an earlier version of "
+                "featx. Use featx.fit, or featx.finetune for a network."
+            )
+            raise FitError(message)
+        self.estimator_ = clone(self.estimator).fit(X, y)
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
-        return True
+        return hasattr(self, "estimator_")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Until format 3 of models, `estimator` was the fitted classifier.
+        if "estimator_" not in state and state.get("estimator") is not None:
+            fitted = state["estimator"]
+            if hasattr(fitted, "classes_"):
+                state = {**state, "estimator": None, "estimator_": fitted}
+        super().__setstate__(state)
 
     def transform(self, X: Matrix) -> Matrix:
         """Return decision scores, (n, k)."""
-        return decision_scores(self.estimator, X)
+        check_is_fitted(self)
+        return decision_scores(self.estimator_, X)
 
 
 class TemperatureScaling(GivenClassifier):

@@ -140,7 +140,8 @@ _KINDS = (
     ),
     ClassifierKind(
         "svm-rbf",
-        lambda seed: SVC(break_ties=True, cache_size=500, random_state=seed),
+        # Margins of pairs of classes can be calibrated; see `decision_scores`.
+        lambda seed: SVC(decision_function_shape="ovo", cache_size=500, random_state=seed),
         "C",
         needs_training_rows=True,
         axis_dependent={

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
+from sklearn.base import BaseEstimator, clone
 
+from featx.choices import Calibration
 from featx.cluster import Cluster
 from featx.codes.gram import GramCoordinates
 from featx.codes.matrix import CodeMatrix, Matrix, check_finite
@@ -23,6 +23,7 @@ from featx.codes.products import gram_matrix, gram_on_cluster
 from featx.codes.scaling import UnitRows
 from featx.fitting.calibration import DecisionScores
 from featx.fitting.grid_search import FittedClassifier, Problem, SearchSpace
+from featx.fitting.pipeline import CodePipeline
 from featx.fitting.prepare import FitJob
 from featx.fitting.selection import SelectedClassifier, fit_choice
 
@@ -53,7 +54,9 @@ class CodeCoordinates:
     grams: Mapping[str, GramCoordinates]
     gflops: float | None
 
-    def pipeline(self, selected: SelectedClassifier, space: SearchSpace) -> Pipeline:
+    def pipeline(
+        self, selected: SelectedClassifier, space: SearchSpace, calibration: Calibration
+    ) -> CodePipeline:
         """Return the selected classifier as a pipeline from codes to probabilities."""
         choice, model = selected.choice, selected.model
         gram = self.grams.get(choice.normalise)
@@ -62,7 +65,7 @@ class CodeCoordinates:
         compares = choice.kind.needs_training_rows and "components" not in model.steps
         if gram is not None and compares:
             # The model only keeps the codes of the training rows.
-            narrow = gram.take(selected.rows)
+            narrow = gram.take(selected.rows).set_params(widths=self.codes.widths)
             steps.append(("gram", narrow))
             own = Problem({choice.normalise: narrow.coordinates_}, self.problem.y[selected.rows])
             model = fit_choice(own, np.arange(len(selected.rows)), choice, space)
@@ -71,8 +74,10 @@ class CodeCoordinates:
             if choice.normalise != "none":
                 root = choice.normalise == "sqrt-l2"
                 steps.append(("unit", UnitRows(self.codes.widths, root=root)))
-        steps += [*model.steps.items(), ("decisions", DecisionScores(model.estimator))]
-        return Pipeline([*steps, ("calibration", selected.calibrator)])
+        decisions = DecisionScores.fitted(model.estimator, clone(model.estimator))
+        steps += [*model.steps.items(), ("decisions", decisions)]
+        steps.append(("calibration", selected.calibrator))
+        return CodePipeline(steps, method=calibration, seed=space.seed)
 
 
 def coordinates_of(job: FitJob, cluster: Cluster | None = None) -> CodeCoordinates:

@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import pairwise_distances
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+
+from featx.errors import FitError
 
 __all__ = ["Centroids", "GivenClassifier", "Perceptron", "StableNeighbours"]
 
@@ -57,6 +60,7 @@ class Centroids(_ClassifierByScores):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Compute the mean of each class."""
         X, y = validate_data(self, X, y)
+        check_classification_targets(y)
         self.classes_ = np.unique(y)
         rows, labels = np.asarray(X), np.asarray(y)
         means = np.array([rows[labels == label].mean(axis=0) for label in self.classes_])
@@ -113,6 +117,7 @@ class StableNeighbours(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             message = f"n_neighbors must be 1 or more, but it is {self.n_neighbors}"
             raise ValueError(message)
         self.rows_, y = validate_data(self, X, y)
+        check_classification_targets(y)
         self.classes_, self.codes_ = np.unique(y, return_inverse=True)
         return self
 
@@ -167,8 +172,18 @@ class GivenClassifier(_ClassifierByScores):
         return True
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Do nothing, since everything is given."""
-        return self
+        """Refuse, since everything is given.
+
+        Raises
+        ------
+        FitError
+            Always.
+        """
+        message = (
+            f"{type(self).__name__} has given weights and cannot be fitted. Use featx.fit, or "
+            "featx.finetune for a network."
+        )
+        raise FitError(message)
 
 
 class Perceptron(GivenClassifier):

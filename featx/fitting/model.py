@@ -29,6 +29,7 @@ from featx.documents import conform
 from featx.errors import FeatxError, ModelError, OptionError, RecipeMismatchError
 from featx.fitting.model_versions import one_version_note, saved_versions, version_remedy
 from featx.fitting.old_models import OLD_FORMAT, renamed_content, with_present_names
+from featx.fitting.pipeline import CodePipeline
 from featx.metrics.decisions import PositiveClass, predicted_columns
 from featx.metrics.two_classes import check_positive
 from featx.outputs import whole_file
@@ -45,6 +46,7 @@ TRUSTED_TYPES = (
     "featx.fitting.calibration.PrecomputedScores",
     "featx.fitting.calibration.DecisionScores",
     "featx.fitting.calibration.TemperatureScaling",
+    "featx.fitting.pipeline.CodePipeline",
     "featx.codes.matrix.CodeMatrix",
     "featx.codes.components.PrincipalComponents",
     "featx.fitting.estimators.Centroids",
@@ -86,8 +88,11 @@ class Model:
 
     Parameters
     ----------
-    classifier : sklearn.pipeline.Pipeline
-        Predicts labels from codes of shape (n, d), all layers side by side.
+    classifier : CodePipeline
+        Predicts labels from codes of shape (n, d), all layers side by side. It is an estimator
+        of scikit-learn: `clone(model.classifier)` can be fitted on other codes, with the same
+        settings and without groups of images, unless the model is a tuned network, was fitted by
+        the streamed solver, or is of an earlier version.
     recipe : Recipe
         How the codes it was fitted on were made.
     provenance : dict
@@ -100,7 +105,7 @@ class Model:
         The class to find, of two, and the threshold that decides whether it is predicted.
     """
 
-    classifier: Pipeline
+    classifier: CodePipeline
     recipe: Recipe
     provenance: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
@@ -330,7 +335,7 @@ class Model:
 
                 skops.io.dump(content, temporary)
 
-    def _saved_classifier(self) -> Pipeline:
+    def _saved_classifier(self) -> CodePipeline:
         """Return the classifier with its training codes, or without them if they are large."""
         if self.gram is None:
             return self.classifier
@@ -340,7 +345,9 @@ class Model:
                 gram.codes_ = gram.codes_.in_memory()
             else:
                 del gram.codes_
-        return Pipeline([("gram", gram), *self.classifier.steps[1:]])
+        classifier = copy.copy(self.classifier)
+        classifier.steps = [("gram", gram), *self.classifier.steps[1:]]
+        return classifier
 
 
 def load_model(path: Path | str = "model.skops", *, trust: bool = False) -> Model:
@@ -485,15 +492,18 @@ def _checked(path: Path, content: Any) -> dict[str, Any]:
 
 def _model_of(content: dict[str, Any]) -> Model:
     positive = content.get("positive")
+    classifier = content["classifier"]
+    if type(classifier) is Pipeline:  # of an earlier version: `fit` raises, and changes nothing
+        classifier = CodePipeline(classifier.steps)
     model = Model(
-        classifier=content["classifier"],
+        classifier=classifier,
         recipe=Recipe.from_json(content["recipe"]),
         provenance=json.loads(content["provenance"]),
         summary=json.loads(content["summary"]),
         fitted_on=tuple(json.loads(content["fitted_on"])),
         positive=None if positive is None else conform(PositiveClass, json.loads(positive)),
     )
-    types = {"classifier": Pipeline, "provenance": dict, "summary": dict}
+    types = {"classifier": CodePipeline, "provenance": dict, "summary": dict}
     for name, expected in types.items():
         if not isinstance(getattr(model, name), expected):
             message = f"its {name} is not a {expected.__name__}"

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import sklearn
-from sklearn.pipeline import Pipeline
 
 from featx.cluster import Cluster
 from featx.codes.matrix import Rows
@@ -30,6 +29,7 @@ from featx.fitting.cross_validation import (
     without_duplicates,
 )
 from featx.fitting.model import Model
+from featx.fitting.pipeline import CodePipeline
 from featx.fitting.prepare import FitJob, prepare_fit
 from featx.fitting.selection import fit_choice, threshold_of
 from featx.fitting.sgd import fit_streamed
@@ -195,7 +195,7 @@ def _threshold_facts(job: FitJob, threshold: ChosenThreshold | None) -> dict[str
 class _Fitted:
     """The result of a solver: a pipeline, its training rows, and predictions of other rows."""
 
-    pipeline: Pipeline
+    pipeline: CodePipeline
     rows: Rows
     split: DataSplit
     predictions: HeldOutPredictions
@@ -239,7 +239,7 @@ def _fit_exact(job: FitJob, cluster: Cluster | None) -> _Fitted:
         "scored_on": on,
         "baselines": score_baselines(job, choice.kind) if job.settings.baselines else None,
     }
-    pipeline = coordinates.pipeline(selected, job.space)
+    pipeline = coordinates.pipeline(selected, job.space, job.settings.calibration)
     return _Fitted(
         pipeline, selected.rows, job.split, predictions, facts, tuple(notes), selected.threshold
     )

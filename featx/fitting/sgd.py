@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.linear_model import SGDClassifier
-from sklearn.pipeline import Pipeline
 from sklearn.utils.class_weight import compute_class_weight
 
 from featx.choices import Calibration
@@ -41,6 +40,7 @@ from featx.dataset.folds import make_folds
 from featx.errors import FitError, OptionError
 from featx.fitting.calibration import DecisionScores, calibrate, decision_scores
 from featx.fitting.grid_search import SearchSpace
+from featx.fitting.pipeline import CodePipeline
 from featx.text import counted
 
 __all__ = ["StreamedFit", "fit_streamed"]
@@ -76,7 +76,7 @@ class StreamedFit:
 
     Parameters
     ----------
-    pipeline : Pipeline
+    pipeline : CodePipeline
         From codes (n, d), layers side by side, to probabilities.
     value : float
         The chosen C; `alpha` is 1 / (C x number of training rows).
@@ -92,7 +92,7 @@ class StreamedFit:
         Warnings and other notes for the user.
     """
 
-    pipeline: Pipeline
+    pipeline: CodePipeline
     value: float
     tried: tuple[tuple[float, float], ...]
     n_epochs: int
@@ -204,10 +204,10 @@ def fit_streamed(
     scores = np.concatenate([decision_scores(best.fitted(), X) for _, X in blocks.read(held_out)])
     names = tuple(str(label) for label in classes)
     calibrator = calibrate(scores, y[held_out], names, calibration)
-    pipeline = Pipeline(
+    pipeline = CodePipeline(
         [
             *([("unit", blocks.unit)] if blocks.unit is not None else []),
-            ("decisions", DecisionScores(best.fitted(blocks.mean_square))),
+            ("decisions", DecisionScores.fitted(best.fitted(blocks.mean_square))),
             ("calibration", calibrator),
         ]
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
 
 from featx.codes.scaling import CentredRows, UnitRows
 from featx.errors import OptionError
@@ -19,6 +18,7 @@ from featx.finetuning.tuned import read_tuned
 from featx.fitting import Model
 from featx.fitting.calibration import DecisionScores, TemperatureScaling
 from featx.fitting.estimators import Perceptron
+from featx.fitting.pipeline import CodePipeline
 from featx.network import find_weights
 
 __all__ = ["head_of", "tuned_model"]
@@ -39,7 +39,7 @@ def head_of(model: Model) -> Head:
         The classifier is not linear, or uses codes of several layers.
     """
     steps = model.classifier.named_steps
-    estimator = steps["decisions"].estimator
+    estimator = steps["decisions"].estimator_
     if len(model.recipe.layers) > 1 or not hasattr(estimator, "coef_"):
         message = (
             "The head needs a linear classifier on one layer, but the model is "
@@ -93,7 +93,7 @@ def tuned_model(path: Path | str) -> Model:
     return Model(_pipeline(tuned.head), recipe, provenance, tuned.summary, tuned.fitted_on)
 
 
-def _pipeline(head: Head) -> Pipeline:
+def _pipeline(head: Head) -> CodePipeline:
     steps: list[tuple[str, BaseEstimator]] = []
     if head.normalise != "none":
         root = head.normalise == "sqrt-l2"
@@ -103,6 +103,6 @@ def _pipeline(head: Head) -> Pipeline:
         centre.mean_ = head.mean.astype(np.float64)
         steps.append(("centre", centre))
     estimator = Perceptron(head.classes, list(head.kernels), list(head.biases))
-    steps.append(("decisions", DecisionScores(estimator)))
+    steps.append(("decisions", DecisionScores.fitted(estimator)))
     steps.append(("calibration", TemperatureScaling(head.classes)))
-    return Pipeline(steps)
+    return CodePipeline(steps)
