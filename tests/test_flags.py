@@ -1,6 +1,7 @@
 """Flags and settings: the command line has the settings of the library, with their defaults."""
 
 import dataclasses
+import json
 import functools
 import inspect
 import shlex
@@ -110,7 +111,7 @@ def test_what_is_typed_becomes_settings(monkeypatch, verb, typed, settings):
     kind = VERBS[verb][0]
     read = commands()[verb].make_context(verb, shlex.split(typed)).params
     given = kind(**{f.name: read[f.name] for f in dataclasses.fields(kind)}).as_settings()
-    assert settings.items() <= given.items()
+    assert plain(settings).items() <= plain(given).items()
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,13 @@ def test_a_verb_reads_its_flags(verb, settings):
     """The command line reads settings back from the flags that `flags_of` writes."""
     words = shlex.split(" ".join(flags_of(settings)))
     read = commands()[verb].make_context(verb, words).params
-    assert {name: read[name] for name in settings} == settings
+    assert plain({name: read[name] for name in settings}) == plain(settings)
+
+
+def plain(settings):
+    """Return values without types that differ between versions of typer before a verb is called."""
+    each = {name: [*v] if isinstance(v, tuple) else v for name, v in settings.items()}
+    return json.loads(json.dumps(each, default=str))
 
 
 def test_a_mapping_is_a_flag_for_each_pair():

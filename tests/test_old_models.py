@@ -62,12 +62,12 @@ def test_the_facts_of_an_old_model_have_the_present_names(name):
 
 
 def test_the_facts_of_an_old_model_are_those_of_a_fit_of_today(tmp_path):
-    """The keys are the same, so that report, info and evaluate read both."""
+    """Facts may be added, but none is renamed, so that report, info and evaluate read both."""
     old = featx.load_model(FOLDER / "logistic.skops")
     new = featx.fit(FOLDER / "codes.h5", C=1.0, folds=2, baselines=False).model
-    assert set(old.summary) == set(new.summary)
+    assert set(old.summary) <= set(new.summary)
     assert set(old.summary["tried"][0]) == set(new.summary["tried"][0])
-    assert set(new.provenance) - set(old.provenance) == {"skops"}
+    assert set(old.provenance) <= set(new.provenance)
     # Settings may be added, and then have their defaults.
     assert set(old.provenance["settings"]) <= set(new.provenance["settings"])
 
