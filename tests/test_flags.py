@@ -1,9 +1,9 @@
 """Flags and settings: the command line has the settings of the library, with their defaults."""
 
 import dataclasses
-import json
 import functools
 import inspect
+import json
 import shlex
 from pathlib import Path
 
