@@ -25,10 +25,12 @@ from featx.store import export as export
 from featx.store import open_store as open_store
 from featx.store import read_arrays as read_arrays
 from featx.store import read_frame as read_frame
+from featx.workflows import Comparison as Comparison
 from featx.workflows import Explanation as Explanation
 from featx.workflows import Finetuned as Finetuned
 from featx.workflows import Predictor as Predictor
 from featx.workflows import Sweep as Sweep
+from featx.workflows import compare as compare
 from featx.workflows import evaluate as evaluate
 from featx.workflows import explain as explain
 from featx.workflows import finetune as finetune

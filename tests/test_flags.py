@@ -20,6 +20,7 @@ from featx.report import prepare_report
 from featx.store import export
 from featx.workflows.finetuning.settings import FinetuneSettings
 from featx.workflows.settings import (
+    ComparisonSettings,
     EvaluationSettings,
     ExplanationSettings,
     PredictionSettings,
@@ -33,6 +34,7 @@ VERBS = {
     "sweep": (options.SweepOptions, SweepSettings),
     "finetune": (options.FinetuneOptions, FinetuneSettings),
     "evaluate": (options.EvaluationOptions, EvaluationSettings),
+    "compare": (options.ComparisonOptions, ComparisonSettings),
     "predict": (options.PredictionOptions, PredictionSettings),
     "explain": (options.ExplanationOptions, ExplanationSettings),
     "report": (options.ReportOptions, prepare_report),
@@ -46,6 +48,7 @@ CLI_ONLY = {
     "sweep": {"cluster", "as_json", "quiet"},
     "finetune": {"tensorboard", "as_json", "quiet"},
     "evaluate": {"as_json", "quiet"},
+    "compare": {"as_json", "quiet"},
     "predict": {"cluster", "quiet"},
     "explain": {"output", "overwrite", "as_json", "quiet"},
     "report": {"as_json", "quiet"},

@@ -110,7 +110,17 @@ def test_verbs_list_no_settings_of_their_own():
             assert node.args.vararg is None
             assert node.args.kwarg is None
             found.setdefault(decorator, []).append(node.name)
-    verbs = {"evaluate", "explain", "extract", "finetune", "fit", "plan", "predict", "sweep"}
+    verbs = {
+        "compare",
+        "evaluate",
+        "explain",
+        "extract",
+        "finetune",
+        "fit",
+        "plan",
+        "predict",
+        "sweep",
+    }
     assert verbs <= set(found["prepared_by"])
     assert {name for name in found["takes_fields_of"] if name.startswith("prepare_")}
 
@@ -176,6 +186,7 @@ def help_of(call):
 @pytest.mark.parametrize(
     ("command", "verb"),
     [
+        ("compare", featx.compare),
         ("evaluate", featx.evaluate),
         ("explain", featx.explain),
         ("extract", featx.extract),

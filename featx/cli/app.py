@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from featx.cli import (
+    compare,
     evaluate,
     explain,
     export,
@@ -47,7 +48,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for verb in (
-    *(plan, extract, fit, sweep, finetune, evaluate, predict),
+    *(plan, extract, fit, sweep, finetune, evaluate, compare, predict),
     *(explain, report, export, layers, info),
 ):
     app.command(verb.__name__.rpartition(".")[2])(flat(verb.command))

@@ -434,8 +434,7 @@ class FinetuneOptions(_ListingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ModelOptions(Options):
-    model: Annotated[Path, option(_MODEL)] = Path("model.skops")
+class _ClassifyingOptions(Options):
     codes: _Codes = None
     trust: _Trust = False
     weights: Annotated[
@@ -447,16 +446,18 @@ class _ModelOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationOptions(_TableOptions, _ModelOptions):
-    """Options of `featx evaluate`."""
+class _ModelOptions(_ClassifyingOptions):
+    model: Annotated[Path, option(_MODEL)] = Path("model.skops")
 
+
+@dataclass(frozen=True, kw_only=True)
+class _LabelledInputOptions(_TableOptions, _ClassifyingOptions):
     inputs: Annotated[
         list[str] | None,
         typer.Argument(help="Folders of labelled images; or stores of the same images."),
     ] = None
     split: Annotated[Split | None, option("Use only the images of this split.")] = None
     duplicates: _Duplicates = "together"
-    positive: _Positive = None
     manifest: Annotated[
         Path | None,
         option(
@@ -464,6 +465,24 @@ class EvaluationOptions(_TableOptions, _ModelOptions):
             "group, instead of INPUTS."
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(_LabelledInputOptions, _ModelOptions):
+    """Options of `featx evaluate`."""
+
+    positive: _Positive = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PairOptions(Options):
+    baseline: Annotated[Path, typer.Argument(help="Model to compare with.")]
+    model: Annotated[Path, typer.Argument(help=_MODEL)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonOptions(_LabelledInputOptions, _PairOptions):
+    """Options of `featx compare`."""
 
 
 @dataclass(frozen=True, kw_only=True)

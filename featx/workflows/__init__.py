@@ -1,5 +1,12 @@
-"""The verbs that need several rooms: predict, evaluate, explain, sweep and finetune."""
+"""The verbs that need several rooms: predict, evaluate, compare, explain, sweep and finetune."""
 
+from featx.workflows.comparison import (
+    Comparison,
+    ComparisonJob,
+    compare,
+    prepare_comparison,
+    run_comparison,
+)
 from featx.workflows.evaluation import ModelEvaluation, evaluate, prepare_evaluation, run_evaluation
 from featx.workflows.explaining.prepare import ExplanationJob, figure_paths, prepare_explanation
 from featx.workflows.explaining.results import Explanation
@@ -17,6 +24,8 @@ from featx.workflows.sweeping.run import run_sweep, sweep
 from featx.workflows.sweeping.settings import SweepProgress
 
 __all__ = [
+    "Comparison",
+    "ComparisonJob",
     "Explanation",
     "ExplanationJob",
     "FinetuneProgress",
@@ -26,6 +35,7 @@ __all__ = [
     "Predictor",
     "Sweep",
     "SweepProgress",
+    "compare",
     "evaluate",
     "explain",
     "figure_paths",
@@ -33,11 +43,13 @@ __all__ = [
     "load_predictor",
     "predict",
     "predictions",
+    "prepare_comparison",
     "prepare_evaluation",
     "prepare_explanation",
     "prepare_finetune",
     "prepare_prediction",
     "prepare_sweep",
+    "run_comparison",
     "run_evaluation",
     "run_explanation",
     "run_finetune",

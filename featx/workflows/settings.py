@@ -17,6 +17,7 @@ from featx.fitting import Model
 from featx.tables import TableSource
 
 __all__ = [
+    "ComparisonSettings",
     "EvaluationSettings",
     "ExplanationSettings",
     "InputSettings",
@@ -131,23 +132,65 @@ class PredictionSettings(InputSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSettings(DuplicateSettings, LabelSettings, InputSettings):
-    """Settings of `evaluate`: images with labels, from class folders, a table or a store.
+class LabelledInputSettings(DuplicateSettings, LabelSettings, InputSettings):
+    """Images with labels, from class folders, a table or a store.
 
     Parameters
     ----------
     path_column : str, optional
         Column of paths in the table of `labels` or in the `manifest`.
     split : {"train", "val", "test"}, optional
-        Evaluate only the images of this split.
+        Use only the images of this split.
+    """
+
+    split: Split | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(LabelledInputSettings):
+    """Settings of `evaluate`.
+
+    Parameters
+    ----------
     positive : str, optional
         The class to find, if there are two: also score it by the area under the ROC curve, the
         average precision, its recall, its precision and its F1. By default, the class that the
         model was fitted with.
     """
 
-    split: Split | None = None
     positive: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSettings:
+    """The first of two models; as a base class of its own, it is the first argument.
+
+    Parameters
+    ----------
+    baseline : Path, str or Model
+        The model to compare with.
+    """
+
+    baseline: Path | str | Model = field(kw_only=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonSettings(LabelledInputSettings, BaselineSettings):
+    """Settings of `compare`: two models, and the images that both classify.
+
+    Parameters
+    ----------
+    model : Path, str or Model
+        The model whose accuracy is compared with that of the baseline.
+    inputs : Path, str or sequence of them
+        Images and folders of images, which may be archives or URLs; or stores of the same
+        images, which hold the codes of both models. Each model uses the stores of its recipe.
+    codes : Path, str or sequence of them, optional
+        The stores that the classifiers were fitted on, if they compare images with their codes
+        and the files have moved. Each model uses the stores of its recipe.
+    """
+
+    model: Path | str | Model = field(kw_only=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,14 @@ from featx.workflows.settings import (
     RunSettings,
 )
 
-__all__ = ["PredictionJob", "listed", "prepare_job", "prepare_network", "prepare_prediction"]
+__all__ = [
+    "PredictionJob",
+    "listed",
+    "prepare_job",
+    "prepare_network",
+    "prepare_prediction",
+    "read_model",
+]
 
 _NO_WEIGHTS = (
     "The model does not record the weights that its codes were extracted with, so the file was "
@@ -159,14 +166,18 @@ def prepare_prediction(settings: PredictionSettings) -> PredictionJob:
     return dataclasses.replace(job, top=settings.top, output=output)
 
 
+def read_model(model: Path | str | Model, *, trust: bool = False) -> Model:
+    """Return the model of a file of `featx fit` or `featx finetune`, or a model in memory."""
+    if isinstance(model, Model):
+        return model
+    if Path(model).suffix == ".keras":
+        return tuned_model(model)
+    return load_model(model, trust=trust)
+
+
 def _open_model(settings: ModelSettings) -> Model:
     """Return the model of the settings, ready to classify."""
-    if isinstance(settings.model, Model):
-        model = settings.model
-    elif Path(settings.model).suffix == ".keras":
-        model = tuned_model(settings.model)
-    else:
-        model = load_model(settings.model, trust=settings.trust)
+    model = read_model(settings.model, trust=settings.trust)
     if settings.codes and not model.lacks_codes:
         logger.warning("--codes was not needed: the model holds everything that it uses.")
     model.open_codes(settings.codes or None)
