@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.documents import conform
+from featx.metrics.decisions import predicted_columns
 from featx.metrics.intervals import (
     FEWEST_GROUPS,
     Sample,
@@ -444,7 +445,7 @@ def _score_rows(
 ) -> _Rows:
     names, every = np.asarray(classes), np.arange(len(y_true))
     if y_predicted is None:
-        y_predicted = names[probabilities.argmax(axis=1)]
+        y_predicted = names[predicted_columns(probabilities)]
     labels = np.unique(np.concatenate([y_true, y_predicted]))
     # A label that is not in `classes` has no column: clip to any valid one, and mask it below.
     of_true = np.searchsorted(names, y_true).clip(max=len(names) - 1)

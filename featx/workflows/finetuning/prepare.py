@@ -128,6 +128,12 @@ def prepare_finetune(settings: FinetuneSettings) -> FinetuneJob:
     fitted_before = frozenset() if model is None else frozenset(model.fitted_on)
     progress = settings.progress or FinetuneProgress()
     notes = (*notes, *extraction.notes)
+    if model is not None and model.positive is not None and model.positive.threshold is not None:
+        notes = (
+            *notes,
+            "The threshold of the model is left out: the fine-tuned network predicts the more "
+            "probable class.",
+        )
     return FinetuneJob(settings, extraction, probe, fitted_before, notes, progress)
 
 

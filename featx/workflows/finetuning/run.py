@@ -28,6 +28,7 @@ from featx.finetuning.trainer import logits
 from featx.finetuning.training import check_resumable, train
 from featx.finetuning.tuned import save_tuned
 from featx.fitting import Fit, Model, fit
+from featx.metrics.decisions import predicted_columns
 from featx.metrics.evaluation import Evaluation, majority_score, score_predictions
 from featx.metrics.intervals import paired_difference
 from featx.network import find_device, find_weights, read_weights
@@ -111,7 +112,7 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
     }
     by_probe = probe.model.predict_proba(store.flat_codes(job.cut)[split.test_rows])
     tuned_is_correct, probe_is_correct = (
-        np.array(classes)[each.argmax(axis=1)] == y for each in (found, by_probe)
+        np.array(classes)[predicted_columns(each)] == y for each in (found, by_probe)
     )
     gain = paired_difference(tuned_is_correct, probe_is_correct, groups)
     facts = {
