@@ -7,6 +7,7 @@ or none. This module does not know the contents of the files.
 import contextlib
 import csv
 import errno
+import logging
 import os
 import shutil
 import stat
@@ -25,15 +26,22 @@ from featx.text import quoted
 __all__ = [
     "check_output",
     "is_full",
+    "log_missing_names",
     "made_folder",
     "sole_writer",
     "whole_file",
     "write_csv",
 ]
 
+logger = logging.getLogger(__name__)
 
 # A lock is ".NAME.lock", an unfinished store "NAME.part".
 _ADDED_BYTES = len("..lock")
+#: Texts that pandas.read_csv takes for a missing value by default; an empty one is one here, too.
+_MISSING_IN_PANDAS = {
+    *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+    *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+}
 _NO_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 
 
@@ -156,6 +164,17 @@ def whole_file(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             temporary.unlink()
         os.close(file)
+
+
+def log_missing_names(path: Path | str, names: Iterable[str | None]) -> None:
+    """Log how to read a CSV file with names that pandas takes for missing values, such as NA."""
+    missing = sorted({name for name in names if name in _MISSING_IN_PANDAS})
+    if missing and Path(path).suffix.lower() == ".csv":
+        logger.warning(
+            "pandas.read_csv takes %s for a missing value. Read the table with: "
+            "pandas.read_csv(%r, keep_default_na=False, na_values=[''])",
+            *(" and ".join(map(quoted, missing)), str(path)),
+        )
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -2,10 +2,20 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from pandas._libs.parsers import STR_NA_VALUES
 
 from featx.errors import BusyError, ExistsError, OptionError, OutputError
-from featx.outputs import check_output, made_folder, sole_writer, whole_file
+from featx.outputs import (
+    _MISSING_IN_PANDAS,
+    check_output,
+    log_missing_names,
+    made_folder,
+    sole_writer,
+    whole_file,
+    write_csv,
+)
 
 
 def test_a_file_appears_complete_or_not_at_all(tmp_path):
@@ -101,3 +111,29 @@ def test_one_writer_at_a_time(tmp_path):
     with sole_writer(path), pytest.raises(BusyError, match=str(path)), sole_writer(path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["NA", "None", "nan", "null", "N/A"])
+def test_names_that_pandas_takes_for_missing_values(tmp_path, caplog, name):
+    """A note names them, and how to read the table; read so, they are names again."""
+    path = tmp_path / "table.csv"
+    write_csv(path, ["label", "p"], [[name, 0.5], ["b", None]])
+    log_missing_names(path, [name, "b", None])
+    assert pd.read_csv(path)["label"].isna().sum() == 1
+    assert f"'{name}'" in caplog.text
+    assert "keep_default_na=False, na_values=['']" in caplog.text
+    found = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    assert found["label"].tolist() == [name, "b"]
+    assert found["p"].isna().tolist() == [False, True]
+
+
+def test_other_names_and_formats_need_no_note(tmp_path, caplog):
+    """Parquet and JSON lines distinguish names and missing values; "na" is a name for pandas."""
+    log_missing_names(tmp_path / "table.csv", ["na", "none", "b", None, ""])
+    log_missing_names(tmp_path / "table.parquet", ["NA"])
+    assert caplog.records == []
+
+
+def test_the_names_are_those_of_pandas():
+    """All texts that pandas takes for missing values have a note."""
+    assert _MISSING_IN_PANDAS | {""} == STR_NA_VALUES

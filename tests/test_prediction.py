@@ -398,3 +398,23 @@ def test_an_error_of_the_store_is_not_reported_as_one_of_the_output(made, tmp_pa
     with pytest.raises(StoreError, match=rf"{made}/codes\.h5.*Input/output error"):
         featx.predict(made / "codes.h5", model=made / "model.skops", output=tmp_path / "out.csv")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_called_na_is_not_lost(store_of, tmp_path, caplog):
+    """Predictions and exports say how pandas reads them; so read, they are complete."""
+    labels = ["NA", "None", "oak"] * 8
+    path = store_of(labels)
+    model = featx.fit(path, C=1.0, baselines=False, output=tmp_path / "model.skops").model
+    assert model.classes == ("NA", "None", "oak")
+    for write in (
+        lambda output: featx.predict(path, model=tmp_path / "model.skops", output=output),
+        lambda output: featx.export(path, output),
+    ):
+        caplog.clear()
+        write(tmp_path / "out.csv")
+        assert "'NA' and 'None'" in caplog.text
+        assert "keep_default_na=False" in caplog.text
+        found = pd.read_csv(tmp_path / "out.csv", keep_default_na=False, na_values=[""])
+        assert set(found["label"]) == set(labels)
+        assert found.filter(regex="^(p|block1_conv1)_").dtypes.eq(float).all()
+        (tmp_path / "out.csv").unlink()

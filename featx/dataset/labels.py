@@ -83,8 +83,9 @@ def relabel(images: ImageTable, settings: LabelSettings) -> tuple[ImageTable, li
     -------
     images : ImageTable
         New facts, or the same if there is no table. Labels are text as in the table, without
-        spaces around it: "1" and "01" are two classes, and "NA" is one. Empty cells and images
-        without a row give None.
+        spaces around it: "1" and "01" are two classes, and "NA" is one. A column of whole
+        numbers with a decimal point, as pandas writes integers with gaps, is read as integers.
+        Empty cells and images without a row give None.
     notes : list of str
         Notes for the user: a column that was chosen, a folder that was removed, rows and
         images without a match.

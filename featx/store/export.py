@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import OptionError
-from featx.outputs import check_output, whole_file
+from featx.outputs import check_output, log_missing_names, whole_file
 from featx.store.frames import select_rows
 from featx.store.reading import Store, open_store
 from featx.text import storable
@@ -32,9 +32,10 @@ def export(
     Parquet and CSV files have the columns path, label, split and group, and one column for
     each feature. Parquet would need gigabytes of metadata for more than 20,000 columns, so
     codes with more features become one column for each layer, with a list in each cell.
-    Bytes of a name that are not UTF-8 become ``\xNN`` in Parquet. An npz file holds the
-    metadata as arrays of text, and an array of codes for each layer with the shape in the
-    store.
+    Bytes of a name that are not UTF-8 become ``\xNN`` in Parquet. A CSV file with names such as
+    NA is read by ``pandas.read_csv(path, keep_default_na=False, na_values=[""])``. An npz file
+    holds the metadata as arrays of text, and an array of codes for each layer with the shape in
+    the store.
 
     Parameters
     ----------
@@ -76,6 +77,7 @@ def export(
         raise OptionError(message)
     with whole_file(output) as temporary:
         _WRITERS[output.suffix](store, select_rows(store, split), temporary)
+    log_missing_names(output, (*store.images.label, *store.images.group))
     return output
 
 

@@ -19,7 +19,7 @@ from featx.dataset.folds import group_numbers, make_folds
 from featx.dataset.splits import Rows, leak_notes, make_split, usable_rows
 from featx.errors import FitError
 from featx.finetuning.trainer import Labels
-from featx.outputs import write_csv
+from featx.outputs import log_missing_names, write_csv
 from featx.store import Store
 from featx.text import counted
 
@@ -157,6 +157,7 @@ def write_split(path: Path, store: Store, split: FinetuneSplit) -> None:
     sets |= {int(row): ("test", "test") for row in split.test_rows}
     sets |= {int(row): ("early-stopping", "") for row in split.stopping_rows}
     images = store.images
+    log_missing_names(path, (*images.label, *images.group))
     table = (
         (images.path[row], images.label[row], of_fit, images.group[row], name)
         for row, (name, of_fit) in sorted(sets.items())

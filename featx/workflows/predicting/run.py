@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featx.cluster import Cluster
 from featx.metrics.decisions import ranked_columns
-from featx.outputs import whole_file
+from featx.outputs import log_missing_names, whole_file
 from featx.signatures import prepared_by
 from featx.text import storable
 from featx.workflows.predicting.classifying import Block, probability_blocks
@@ -40,7 +40,10 @@ def predict(job: PredictionJob) -> "pd.DataFrame":
         table if the model has one: label is then the positive class where its probability is
         at least the threshold, and otherwise the other class. The path is as in a store of the same
         folder, and the file as one opens it; the file of a row of a store is not known.
-        Images that cannot be read have no label, the probability NaN, and a reason.
+        Images that cannot be read have no label, the probability NaN, and a reason. The CSV
+        file of `output` is read by ``pandas.read_csv(path, keep_default_na=False,
+        na_values=[""])`` if a class has a name such as NA, None or nan, which pandas otherwise
+        takes for a missing value.
     """
     parts = [_no_rows(job), *_written(job, None)]
     return _frame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
@@ -111,6 +114,7 @@ def _written(job: PredictionJob, cluster: Cluster | None) -> Generator[Columns, 
     with contextlib.ExitStack() as stack:
         write: Callable[[Columns], None] | None = None
         if job.output is not None:
+            log_missing_names(job.output, job.model.classes)
             temporary = stack.enter_context(whole_file(job.output))
             write = stack.enter_context(WRITERS[job.output.suffix](temporary, _no_rows(job)))
         blocks = stack.enter_context(contextlib.closing(probability_blocks(job, cluster)))
