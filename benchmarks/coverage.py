@@ -33,7 +33,7 @@ from featx.metrics.intervals import Score, paired_difference
 
 NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier", "difference")
 RATES, LOSSES = NAMES[:3], NAMES[3:5]
-N_TRUTH = 20_000  # new images that the true score is computed from
+N_TRUTH = 10_000  # new images that the true score is computed from
 N_FEATURES = 8
 THIRDS, SKEWED, TENTHS = (1 / 3,) * 3, (0.7, 0.2, 0.1), (0.1,) * 10
 #: Images in each group; the largest of 20 groups has a fifth of the images.

@@ -195,8 +195,11 @@ class Sample:
         of_runs : callable
             From a sample to the variance of the score in each run, by the jackknife over groups.
         """
-        apart = Sample(self.run, self.image, self.image, self.n_runs, self.n_folds)
-        return float(np.mean(np.maximum(of_runs(self), of_runs(apart))))
+        found = of_runs(self)
+        if self.n_groups <= self.image.max():
+            apart = Sample(self.run, self.image, self.image, self.n_runs, self.n_folds)
+            found = np.maximum(found, of_runs(apart))
+        return float(np.mean(found))
 
 
 def proportion(

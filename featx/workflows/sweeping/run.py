@@ -210,7 +210,9 @@ def _held_out(folder: Path, fit: FitJob, cluster: Cluster | None) -> HeldOutPred
     held_out = cross_validate(fit, cluster=cluster)
     with whole_file(path) as temporary, temporary.open("wb") as file:
         notes = np.array(held_out.notes, dtype=str)  # an array of no notes would be of numbers
-        np.savez_compressed(file, **{**vars(held_out), "notes": notes})
+        # An array of None cannot be read again without pickle.
+        facts = {name: value for name, value in vars(held_out).items() if value is not None}
+        np.savez_compressed(file, **{**facts, "notes": notes})
     return held_out
 
 
