@@ -11,8 +11,8 @@ from featx.text import counted
 def command(options: EvaluationOptions, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Evaluate a model on labelled images.
 
-    Images that the model was fitted on are recognised by the bytes of their files and scored
-    separately.
+    Images that the model was fitted on, near-duplicates of them and images of their groups are
+    scored separately.
     """
     from featx.workflows import prepare_evaluation, run_evaluation
 
@@ -29,4 +29,4 @@ def command(options: EvaluationOptions, as_json: AsJson = False, quiet: Quiet = 
     print_scores(found.evaluation, quiet=quiet)
     if found.training_accuracy is not None:
         n_fitted = counted(found.n_training_images, "image")
-        show(f"accuracy on {n_fitted} that the model was fitted on: {found.training_accuracy}")
+        show(f"accuracy on {n_fitted} that are not new to the model: {found.training_accuracy}")

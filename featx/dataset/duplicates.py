@@ -59,6 +59,7 @@ __all__ = [
     "crowd_radius",
     "duplicate_notes",
     "find_duplicates",
+    "is_patterned",
     "sketches_of",
     "with_conflicting_labels",
 ]
@@ -189,8 +190,7 @@ def find_duplicates(
     (DuplicatePair(first=0, second=2, exact=True, correlation=1.0),)
     """
     pairs, rows = _same_bytes(sha256)
-    patterned = [_is_patterned(thumbnails[rows[part]]) for part in _parts(len(rows))]
-    rows = rows[np.concatenate([np.empty(0, bool), *patterned])]
+    rows = rows[is_patterned(thumbnails)[rows]]
     least_edges = _LEAST_EDGES_OF_FEW if len(rows) < FEWEST_FOR_MEAN else _LEAST_EDGES
     paired = np.zeros(len(rows), bool)
     for i, candidates in _candidates(phash[rows], thumbnails, rows, paired):
@@ -281,6 +281,15 @@ def duplicate_notes(
     return notes
 
 
+def is_patterned(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which thumbnails are not blank, (n,): blank images have no near-duplicates."""
+    found = np.zeros(len(thumbnails), bool)
+    for part in _parts(len(thumbnails)):
+        variances = thumbnails[part].astype(np.float32).var(axis=(1, 2))
+        found[part] = np.sqrt(variances.mean(1)) >= _BLANK
+    return found
+
+
 def sketches_of(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the sketches of thumbnails: differences between cells of 4x4 pixels.
 
@@ -339,12 +348,6 @@ def _parts(n: int) -> Iterator[slice]:
 def _rows_per_block(n: int) -> int:
     """Return how many rows of n distances are computed together."""
     return max(1, _BLOCK_BYTES // (16 * max(1, n)))  # two arrays of 8 bytes for each pair
-
-
-def _is_patterned(thumbnails: _Bytes) -> NDArray[np.bool_]:
-    """Return which thumbnails are not blank, (n,)."""
-    variances = thumbnails.astype(np.float32).var(axis=(1, 2))
-    return np.asarray(np.sqrt(variances.mean(1)) >= _BLANK)
 
 
 def _candidates(

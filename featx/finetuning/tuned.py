@@ -9,12 +9,13 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 
+from featx.dataset.fingerprints import Fingerprints
 from featx.documents import conform
 from featx.errors import ModelError
 from featx.finetuning.heads import Head, Normalise, dense_names
@@ -50,6 +51,7 @@ class _Facts:
     n_kernels: int
     fitted_on: tuple[str, ...]
     summary: dict[str, Any]
+    fingerprints: Fingerprints | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,8 @@ class TunedNetwork:
         sha256 of the files of the training images, early-stopping set included.
     summary : dict
         How the network was trained, and its accuracy.
+    fingerprints : Fingerprints or None
+        What tells near-duplicates of the training images, and their groups.
     """
 
     path: Path
@@ -75,10 +79,15 @@ class TunedNetwork:
     head: Head
     fitted_on: tuple[str, ...]
     summary: dict[str, Any]
+    fingerprints: Fingerprints | None
 
 
 def save_tuned(
-    network: Network, folder: Path, fitted_on: tuple[str, ...], summary: Mapping[str, Any]
+    network: Network,
+    folder: Path,
+    fitted_on: tuple[str, ...],
+    summary: Mapping[str, Any],
+    fingerprints: Fingerprints | None = None,
 ) -> tuple[Path, Path]:
     """Write tuned.keras and tuned.weights.h5; existing files of these names are replaced.
 
@@ -92,6 +101,8 @@ def save_tuned(
         sha256 of the files of the training images, early-stopping set included.
     summary : mapping of str to object
         Anything that JSON can hold.
+    fingerprints : Fingerprints, optional
+        What tells near-duplicates of the training images, and their groups.
 
     Returns
     -------
@@ -118,6 +129,7 @@ def save_tuned(
         "n_kernels": len(head.kernels),
         "fitted_on": list(fitted_on),
         "summary": dict(summary),
+        "fingerprints": None if fingerprints is None else asdict(fingerprints),
     }
     whole, weights = folder / "tuned.keras", folder / "tuned.weights.h5"
     with network.device.scope():
@@ -177,7 +189,7 @@ def read_tuned(path: Path | str) -> TunedNetwork:
                 f"the head takes {head.n_features} features, but codes have {recipe.n_features}"
             )
             raise ValueError(message)
-        return TunedNetwork(path, recipe, head, facts.fitted_on, facts.summary)
+        return TunedNetwork(path, recipe, head, facts.fitted_on, facts.summary, facts.fingerprints)
 
 
 def _read_head(path: Path, facts: _Facts) -> Head:

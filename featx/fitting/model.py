@@ -25,6 +25,7 @@ from sklearn.pipeline import Pipeline
 
 from featx.codes.gram import GramCoordinates
 from featx.codes.joining import join_stores
+from featx.dataset.fingerprints import Fingerprints
 from featx.documents import conform
 from featx.errors import FeatxError, ModelError, OptionError, RecipeMismatchError
 from featx.fitting.model_versions import one_version_note, saved_versions, version_remedy
@@ -101,6 +102,9 @@ class Model:
         How the classifier was chosen and scored; `featx fit --json` prints it.
     fitted_on : tuple of str
         SHA-256 of the files of the training images.
+    fingerprints : Fingerprints, optional
+        What tells near-duplicates of the training images, and their groups; models of
+        featx 0.1 have none.
     positive : PositiveClass, optional
         The class to find, of two, and the threshold that decides whether it is predicted.
     """
@@ -110,6 +114,7 @@ class Model:
     provenance: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     fitted_on: tuple[str, ...] = ()
+    fingerprints: Fingerprints | None = None
     positive: PositiveClass | None = None
 
     def __repr__(self) -> str:
@@ -323,6 +328,8 @@ class Model:
             "summary": json.dumps(self.summary),
             "fitted_on": json.dumps(self.fitted_on),
         }
+        if self.fingerprints is not None:
+            content["fingerprints"] = json.dumps(asdict(self.fingerprints))
         if self.positive is not None:
             content["positive"] = json.dumps(asdict(self.positive))
         with whole_file(path) as temporary:
@@ -491,7 +498,7 @@ def _checked(path: Path, content: Any) -> dict[str, Any]:
 
 
 def _model_of(content: dict[str, Any]) -> Model:
-    positive = content.get("positive")
+    positive, known = content.get("positive"), content.get("fingerprints")
     classifier = content["classifier"]
     if type(classifier) is Pipeline:  # of an earlier version: `fit` raises, and changes nothing
         classifier = CodePipeline(classifier.steps)
@@ -501,6 +508,7 @@ def _model_of(content: dict[str, Any]) -> Model:
         provenance=json.loads(content["provenance"]),
         summary=json.loads(content["summary"]),
         fitted_on=tuple(json.loads(content["fitted_on"])),
+        fingerprints=None if known is None else conform(Fingerprints, json.loads(known)),
         positive=None if positive is None else conform(PositiveClass, json.loads(positive)),
     )
     types = {"classifier": CodePipeline, "provenance": dict, "summary": dict}

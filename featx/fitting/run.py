@@ -19,6 +19,7 @@ import sklearn
 
 from featx.cluster import Cluster
 from featx.codes.matrix import Rows
+from featx.dataset.fingerprints import Fingerprints
 from featx.dataset.splits import DataSplit, small_class_notes
 from featx.fitting.baselines import score_baselines
 from featx.fitting.coordinates import coordinates_of
@@ -151,13 +152,15 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
         "numpy": np.__version__,
         "fitted": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    digests = job.joined.images.sha256[job.rows[fitted.rows]]
+    rows = job.rows[fitted.rows]
+    digests, names = job.joined.images.sha256[rows], job.joined.images.group[rows]
     model = Model(
         fitted.pipeline,
         job.joined.recipe,
         provenance,
         summary,
         tuple(map(str, digests)),
+        Fingerprints.of(names, job.joined.thumbnails(rows)),
         positive=_positive_class(job, fitted.threshold),
     )
     if output is not None:

@@ -1,7 +1,7 @@
 """Images: folders and tables become lists of images, and files become pixels."""
 
 from featx.images.colours import to_rgb
-from featx.images.decoding import MAX_PIXELS, DecodedImage, read_image
+from featx.images.decoding import MAX_PIXELS, THUMBNAIL_SIZE, DecodedImage, read_image
 from featx.images.digests import FileDigest, read_digest
 from featx.images.grey import GreyRule
 from featx.images.listing import ImageRecord, Listing, list_images
@@ -21,6 +21,7 @@ from featx.images.urls import (
 __all__ = [
     "MAX_PIXELS",
     "PAD_COLOUR",
+    "THUMBNAIL_SIZE",
     "DecodedImage",
     "File",
     "FileDigest",

@@ -1,8 +1,9 @@
 """Evaluation: labelled images or stores and a model come in, scores go out.
 
-Predictions are made by `featx.workflows.predicting`. Images that the model was fitted on,
-found by the sha256 of their files, are scored separately. Near-duplicates of them are not
-found, since a model holds no images.
+Predictions are made by `featx.workflows.predicting`. Images that tell nothing new about the model
+are scored separately: those that it was fitted on, found by the sha256 of their files, their
+near-duplicates and images of their groups, found by the fingerprints that a model holds instead of
+images.
 """
 
 import dataclasses
@@ -15,11 +16,13 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
+from featx.choices import Duplicates
+from featx.dataset.duplicates import find_duplicates
 from featx.dataset.folds import group_numbers
 from featx.dataset.labels import check_columns, relabel
 from featx.errors import ImagesError, OptionError
 from featx.fitting import Model
-from featx.images import read_digest
+from featx.images import THUMBNAIL_SIZE, read_digest
 from featx.metrics import Evaluation, Score, score_predictions
 from featx.metrics.decisions import PositiveClass
 from featx.metrics.intervals import Sample
@@ -45,14 +48,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """Scores of a model on images that it was not fitted on.
+    """Scores of a model on images that are new to it.
 
     Parameters
     ----------
     evaluation : Evaluation
         Scores on those images alone.
     n_training_images : int
-        Number of further images, which the model was fitted on.
+        Number of further images, which the model was fitted on, on near-duplicates of them or on
+        other images of their groups.
     training_accuracy : Score or None
         Accuracy on these; None if there are none. It has no interval, because it says nothing
         about new images.
@@ -95,7 +99,11 @@ class EvaluationJob(PredictionJob):
     groups : ndarray of int, shape (n,)
         Equal for images of one group or with equal bytes.
     fitted : ndarray of bool, shape (n,)
-        Whether the model was fitted on each image.
+        Whether the model was fitted on each image, by its bytes.
+    of_known_group : ndarray of bool, shape (n,)
+        Whether the model was fitted on an image of the same group.
+    duplicates : {"together", "keep"}
+        Whether near-duplicates are found.
     notes : tuple of str
         Warnings and other notes for the user.
     positive : str or None, default=None
@@ -105,6 +113,8 @@ class EvaluationJob(PredictionJob):
     y: NDArray[np.str_]
     groups: NDArray[np.int32]
     fitted: NDArray[np.bool_]
+    of_known_group: NDArray[np.bool_]
+    duplicates: Duplicates
     notes: tuple[str, ...]
     positive: str | None = None
 
@@ -139,7 +149,7 @@ def prepare_evaluation(settings: EvaluationSettings) -> EvaluationJob:
     if settings.positive is not None:
         check_positive(settings.positive, job.model.classes)
     job, notes = _relabelled(job, settings)
-    labelled = _labelled(job, settings.split, notes)
+    labelled = _labelled(job, settings, notes)
     return dataclasses.replace(labelled, positive=settings.positive or _positive_of(job.model))
 
 
@@ -148,7 +158,8 @@ def evaluate(job: EvaluationJob) -> ModelEvaluation:
     """Score a model on labelled images that it was not fitted on.
 
     Images that the model was fitted on are found by the sha256 of their files, and scored
-    separately. The probabilities of all images are in memory.
+    separately, and so are near-duplicates of them and images of their groups. The probabilities
+    and thumbnails of all images are in memory.
 
     Returns
     -------
@@ -162,18 +173,26 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
     """Run a job that `prepare_evaluation` returned; see `evaluate`."""
     classes, notes = job.model.classes, list(job.notes)
     probabilities = np.empty((len(job.y), len(classes)))
+    thumbnails = np.zeros((len(job.y), *THUMBNAIL_SIZE, 3), np.uint8)
+    if job.joined is not None:
+        thumbnails = job.joined.thumbnails(np.arange(len(job.y)))
     for block in probability_blocks(job):
         probabilities[block.images] = block.probabilities
+        if block.thumbnails is not None:
+            thumbnails[block.images] = block.thumbnails
+    known, groups, known_notes = _known(job, thumbnails)
+    notes += known_notes
     readable = ~np.isnan(probabilities).any(axis=1)
     if not readable.all():
         n_unreadable = counted(int(np.sum(~readable)), "image")
         notes.append(f"Left out: {n_unreadable} that cannot be read.")
-    scored = np.flatnonzero(readable & ~job.fitted)
+    scored = np.flatnonzero(readable & ~known)
     if not len(scored):
-        n_fitted, n_others = int(np.sum(job.fitted)), int(np.sum(~job.fitted))
+        n_fitted, n_others = int(np.sum(known)), int(np.sum(~known))
         message = (
-            f"No image is left to score: the model was fitted on {n_fitted} of the images, and the "
-            f"other {n_others} could not be read. Use images that the model was not fitted on."
+            f"No image is left to score: the model was fitted on {n_fitted} of the images, on "
+            f"near-duplicates of them or on their groups, and the other {n_others} could not be "
+            "read. Use other images, or --duplicates keep to count near-duplicates as new images."
         )
         raise ImagesError(message)
     every = slice(None)
@@ -183,7 +202,7 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
         job.y[scored],
         probabilities[scored],
         classes,
-        job.groups[scored],
+        groups[scored],
         predicted=labels[scored],
         paths=[names[row] for row in scored],
     )
@@ -194,15 +213,52 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
             probabilities[scored],
             labels[scored],
             classes,
-            Sample.of(len(scored), job.groups[scored]),
+            Sample.of(len(scored), groups[scored]),
         )
         evaluation = dataclasses.replace(evaluation, positive=positive)
-    fitted = np.flatnonzero(readable & job.fitted)
+    fitted = np.flatnonzero(readable & known)
     training_accuracy = None
     if len(fitted):
         training_accuracy = Score(float(np.mean(labels[fitted] == job.y[fitted])))
     notes += evaluation.notes
     return ModelEvaluation(evaluation, len(fitted), training_accuracy, tuple(notes))
+
+
+def _known(
+    job: EvaluationJob, thumbnails: NDArray[np.uint8]
+) -> tuple[NDArray[np.bool_], NDArray[np.int32], list[str]]:
+    """Return which images tell nothing new about the model, the groups of all, and notes.
+
+    These are the training images, near-duplicates of them, and images of their groups.
+    """
+    groups, near, notes = job.groups, np.zeros(len(job.y), bool), []
+    fingerprints = job.model.fingerprints
+    if job.duplicates == "together":
+        # Thumbnails decide, so that images and their store give the same pairs.
+        nothing = np.full(len(job.y), "", object), np.zeros(len(job.y), np.uint64)
+        pairs = [(pair.first, pair.second) for pair in find_duplicates(*nothing, thumbnails)]
+        groups = group_numbers(map(str, groups), pairs=pairs)
+        if fingerprints is not None:
+            near = fingerprints.are_near(thumbnails) & ~job.fitted
+    seen = job.fitted | near | job.of_known_group
+    related = np.isin(groups, groups[seen]) & ~job.fitted & ~near
+    if n_near := int(np.sum(near)):
+        notes.append(
+            f"{counted(n_near, 'near-duplicate')} of images that the model was fitted on, scored "
+            "with the training images. Use --duplicates keep to score them as new images."
+        )
+    if n_related := int(np.sum(related)):
+        notes.append(
+            f"{counted(n_related, 'image')} in the same group as an image that the model was "
+            "fitted on, scored with the training images."
+        )
+    if fingerprints is None and job.model.fitted_on and job.duplicates == "together":
+        notes.append(
+            "The scores may be too high if there are near-duplicates of training images, or "
+            "images of their groups: the model was fitted by featx 0.1, and does not know these. "
+            "Fit it again: featx fit --overwrite"
+        )
+    return seen | related, groups, notes
 
 
 def _positive_of(model: Model) -> str | None:
@@ -234,10 +290,10 @@ def _relabelled(
     return dataclasses.replace(job, joined=dataclasses.replace(job.joined, images=images)), notes
 
 
-def _labelled(job: PredictionJob, split: str | None, notes: list[str]) -> EvaluationJob:
+def _labelled(job: PredictionJob, settings: EvaluationSettings, notes: list[str]) -> EvaluationJob:
     """Keep the images of the split that have a label and, in a store, codes."""
     label, splits, group = (job.column(name) for name in ("label", "split", "group"))
-    chosen = np.ones(len(label), bool)
+    chosen, split = np.ones(len(label), bool), settings.split
     if split is not None:
         chosen = splits == split
         if not chosen.any():
@@ -267,11 +323,16 @@ def _labelled(job: PredictionJob, split: str | None, notes: list[str]) -> Evalua
             )
             raise ImagesError(message)
     kept = np.flatnonzero(rows)
-    return _compared(job.take(kept), label[kept].astype(str), group[kept], notes)
+    y = label[kept].astype(str)
+    return _compared(job.take(kept), y, group[kept], settings.duplicates, notes)
 
 
 def _compared(
-    job: PredictionJob, y: NDArray[np.str_], group: NDArray[np.object_], notes: list[str]
+    job: PredictionJob,
+    y: NDArray[np.str_],
+    group: NDArray[np.object_],
+    duplicates: Duplicates,
+    notes: list[str],
 ) -> EvaluationJob:
     """Find the images that the model was fitted on, and what else makes a score too high."""
     model, digests = job.model, _digests(job)
@@ -288,12 +349,18 @@ def _compared(
         notes.append(
             "The scores may be too high: the model does not record which images it was fitted on."
         )
-    if n_related := int(np.sum(np.isin(groups[~fitted], groups[fitted]))):
-        notes.append(
-            f"The scores may be too high: {counted(n_related, 'image')} in the same group as an "
-            "image that the model was fitted on."
-        )
-    return EvaluationJob(**vars(job), y=y, groups=groups, fitted=fitted, notes=tuple(notes))
+    of_known_group = np.zeros(len(y), bool)
+    if model.fingerprints is not None:
+        of_known_group = model.fingerprints.have_group(group)
+    return EvaluationJob(
+        **vars(job),
+        y=y,
+        groups=groups,
+        fitted=fitted,
+        of_known_group=of_known_group,
+        duplicates=duplicates,
+        notes=tuple(notes),
+    )
 
 
 def _digests(job: PredictionJob) -> list[str]:

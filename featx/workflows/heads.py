@@ -90,7 +90,8 @@ def tuned_model(path: Path | str) -> Model:
     recipe = dataclasses.replace(tuned.recipe, weights=source.identity)
     summary = json.dumps(tuned.summary)
     provenance = {"codes": [], "extraction": {"weights": weights}, "tuned": summary}
-    return Model(_pipeline(tuned.head), recipe, provenance, tuned.summary, tuned.fitted_on)
+    known = tuned.fitted_on, tuned.fingerprints
+    return Model(_pipeline(tuned.head), recipe, provenance, tuned.summary, *known)
 
 
 def _pipeline(head: Head) -> CodePipeline:

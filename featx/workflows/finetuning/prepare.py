@@ -52,8 +52,8 @@ class FinetuneJob:
         The extraction of the codes that the linear probe is fitted on.
     probe : mapping of str to object
         Settings of `featx.fit` for the linear probe.
-    fitted_before : frozenset of str
-        sha256 of the images that a given model was fitted on; they cannot be test images.
+    given_model : Model or None
+        The model of `from_model`. Images that it was fitted on cannot be test images.
     notes : tuple of str
         Warnings and other notes for the user.
     progress : FinetuneProgress
@@ -63,7 +63,7 @@ class FinetuneJob:
     settings: FinetuneSettings
     extraction: ExtractionJob
     probe: Mapping[str, Any]
-    fitted_before: frozenset[str]
+    given_model: Model | None
     notes: tuple[str, ...]
     progress: FinetuneProgress
 
@@ -125,7 +125,6 @@ def prepare_finetune(settings: FinetuneSettings) -> FinetuneJob:
     if settings.overwrite:
         for name in ("checkpoint.h5", "run.json"):
             (folder / name).unlink(missing_ok=True)
-    fitted_before = frozenset() if model is None else frozenset(model.fitted_on)
     progress = settings.progress or FinetuneProgress()
     notes = (*notes, *extraction.notes)
     if model is not None and model.positive is not None and model.positive.threshold is not None:
@@ -134,7 +133,7 @@ def prepare_finetune(settings: FinetuneSettings) -> FinetuneJob:
             "The threshold of the model is left out: the fine-tuned network predicts the more "
             "probable class.",
         )
-    return FinetuneJob(settings, extraction, probe, fitted_before, notes, progress)
+    return FinetuneJob(settings, extraction, probe, model, notes, progress)
 
 
 def _network_and_probe(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from featx.dataset.fingerprints import Fingerprints
 from featx.errors import FitError, ModelError
 from featx.extraction import extraction_of, run_extraction
 from featx.finetuning.heads import random_head
@@ -145,10 +146,10 @@ def run_finetune(job: FinetuneJob) -> Finetuned:
 
 def _split(job: FinetuneJob, store: Store) -> FinetuneSplit:
     try:
-        return split_images(store, job.fitted_before, job.settings.seed, job.settings.duplicates)
+        return split_images(store, job.given_model, job.settings.seed, job.settings.duplicates)
     except FitError:
         # Codes of unsuitable images are useless, unless another model is given next time.
-        if not job.fitted_before and [path.name for path in job.folder.iterdir()] == ["codes.h5"]:
+        if job.given_model is None and [path.name for path in job.folder.iterdir()] == ["codes.h5"]:
             (job.folder / "codes.h5").unlink()
             job.folder.rmdir()
         raise
@@ -223,7 +224,8 @@ def _save(
         "n_train": len(fitted_on),
         "accuracy": dataclasses.asdict(tuned.accuracy),
     }
-    save_tuned(network, job.folder, fitted_on, summary)
+    known = Fingerprints.of(store.images.group[rows], store.thumbnails()[rows])
+    save_tuned(network, job.folder, fitted_on, summary, known)
 
 
 def _head_facts(job: FinetuneJob) -> dict[str, Any]:

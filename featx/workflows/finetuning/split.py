@@ -6,7 +6,7 @@ and the test set is taken first. Nothing is fitted here.
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from featx.dataset.folds import group_numbers, make_folds
 from featx.dataset.splits import Rows, leak_notes, make_split, usable_rows
 from featx.errors import FitError
 from featx.finetuning.trainer import Labels
+from featx.fitting import Model
 from featx.outputs import log_missing_names, write_csv
 from featx.store import Store
 from featx.text import counted
@@ -59,7 +60,7 @@ class FinetuneSplit:
 
 
 def split_images(
-    store: Store, fitted_before: Set[str], seed: int, duplicates: Duplicates = "together"
+    store: Store, model: Model | None, seed: int, duplicates: Duplicates = "together"
 ) -> FinetuneSplit:
     """Split the images of a store.
 
@@ -67,8 +68,9 @@ def split_images(
     ----------
     store : Store
         Codes of labelled images.
-    fitted_before : set of str
-        sha256 of images that cannot be test images.
+    model : Model or None
+        A model. Images that it was fitted on, near-duplicates of these and images of their
+        groups cannot be test images.
     seed : int
         Random seed.
     duplicates : {"together", "keep"}, default="together"
@@ -89,7 +91,7 @@ def split_images(
     groups = group_numbers(images.group[rows], pairs=pairs)
     given, more = make_split(store.path, images.split[rows])
     notes += [*more, *duplicate_notes(found, images.path[rows], y)]
-    known = np.isin(images.sha256[rows].astype(str), list(fitted_before))
+    known = _known(model, store, rows, duplicates)
     if given.scored_on == "folds":
         free = given.fit_rows[~np.isin(groups[given.fit_rows], groups[known])]
         folds = make_folds(y[free], groups[free], seed, _TEST_FOLDS)
@@ -117,7 +119,7 @@ def split_images(
         if n_known:
             notes.append(
                 f"{counted(n_known, 'image')} of {test_from} left out of the test set, because "
-                "the model was fitted on them."
+                "the model was fitted on them, on near-duplicates of them or on their groups."
             )
         notes += leak_notes(y, groups, dataclasses.replace(given, score_rows=test))
         # If all three splits are given, val is the early-stopping set.
@@ -145,6 +147,21 @@ def split_images(
         test_from=test_from,
         notes=tuple(notes),
     )
+
+
+def _known(
+    model: Model | None, store: Store, rows: Rows, duplicates: Duplicates
+) -> NDArray[np.bool_]:
+    """Return which rows a model knows: by their bytes, group or fingerprint, (n_rows,)."""
+    if model is None:
+        return np.zeros(len(rows), bool)
+    images = store.images
+    known = np.isin(images.sha256[rows].astype(str), list(model.fitted_on))
+    if model.fingerprints is not None:
+        known |= model.fingerprints.have_group(images.group[rows])
+        if duplicates == "together":
+            known |= model.fingerprints.are_near(store.thumbnails()[rows])
+    return known
 
 
 def write_split(path: Path, store: Store, split: FinetuneSplit) -> None:

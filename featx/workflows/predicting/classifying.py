@@ -20,7 +20,7 @@ from featx.extraction.batching import flat_codes, settle_batch_size, whole_batch
 from featx.extraction.executors import cached_backbone, describe_workers
 from featx.extraction.pipeline import stream_codes
 from featx.fitting import Model
-from featx.images import File, local_file
+from featx.images import THUMBNAIL_SIZE, File, local_file
 from featx.network import Backbone, WeightsSource, load_backbone
 from featx.recipe import Recipe
 from featx.workflows.predicting.prepare import PredictionJob
@@ -43,10 +43,13 @@ class Block(NamedTuple):
     probabilities: NDArray[np.float64]
     #: Why images have no probabilities, by their number.
     reasons: dict[int, str]
+    #: Thumbnails, (n, 32, 32, 3), zeros for images without probabilities; None for a store.
+    thumbnails: NDArray[np.uint8] | None = None
 
 
-# Probabilities of consecutive images, and the numbers of those that could not be read, with why.
-_Batch = tuple[NDArray[np.float64], list[tuple[int, str]]]
+# Probabilities and thumbnails of consecutive images, and the numbers of those that could not be
+# read, with why.
+_Batch = tuple[NDArray[np.float64], NDArray[np.uint8], list[tuple[int, str]]]
 
 
 def probability_blocks(
@@ -135,12 +138,13 @@ def _of_images(job: PredictionJob, cluster: Cluster | None) -> Iterator[Block]:
     first = ""
     # Closing stops the decoding threads if the caller stops early.
     with contextlib.closing(batches):
-        for probabilities, failures in batches:
+        for probabilities, thumbnails, failures in batches:
             for row, reason in failures:
                 first = first or f"{files[start + row]}: {reason}"
             n_failed += len(failures)
             reasons = {start + row: reason for row, reason in failures}
-            yield Block(slice(start, start + len(probabilities)), probabilities, reasons)
+            own = slice(start, start + len(probabilities))
+            yield Block(own, probabilities, reasons, thumbnails)
             start += len(probabilities)
     if n_failed == len(files):
         message = f"No image could be read. The first of {len(files)} is {first}."
@@ -162,10 +166,16 @@ def _classified(
     with contextlib.closing(stream_codes(files, backbone, batch_size)) as batches:
         for batch in batches:
             probabilities = np.full((batch.n_images, len(model.classes)), np.nan)
+            thumbnails = np.zeros((batch.n_images, *THUMBNAIL_SIZE, 3), np.uint8)
             if len(batch.rows):
+                thumbnails[batch.rows - n_seen] = [each.thumbnail for each in batch.images]
                 codes = flat_codes(batch.codes, layers)
                 probabilities[batch.rows - n_seen] = model.predict_proba(codes)
-            yield probabilities, [(each.row - n_seen, each.reason) for each in batch.failures]
+            yield (
+                probabilities,
+                thumbnails,
+                [(each.row - n_seen, each.reason) for each in batch.failures],
+            )
             n_seen += batch.n_images
 
 

@@ -131,7 +131,7 @@ def _no_rows(job: PredictionJob) -> Columns:
 
 def _columns_of(job: PredictionJob, block: Block) -> Columns:
     """Return the columns of some images' rows."""
-    images, probabilities, reasons = block
+    images, probabilities, reasons, _ = block
     numbers = range(images.start, images.stop)
     first: Columns = {"path": _texts(job.paths(images)), "file": _texts(job.files(images))}
     last: Columns = {"reason": _texts(reasons.get(k) for k in numbers)}
