@@ -74,8 +74,9 @@ def domain_verdict(rows: Sequence[SweepRow]) -> Verdict:
     intervals, where k is the number of earlier layers: each has a confidence of 1 - 0.05 / k, and
     all of them contain their differences with a probability of at least 95 % [2]_.
 
-    Small images say nothing about their domain: the network was trained on 224 pixels, and below
-    160 pixels the last layer loses for the size of the images alone.
+    Small images say nothing about their domain. The network was trained at 224 pixels, where the
+    last feature map has 7 x 7 positions. Below 160 pixels it has 4 x 4 or fewer, and the last layer
+    loses accuracy for images of any kind, ImageNet's included.
 
     Parameters
     ----------
@@ -93,9 +94,9 @@ def domain_verdict(rows: Sequence[SweepRow]) -> Verdict:
     if min(size) < _SMALLEST_SIZE:
         height, width, _ = activation_shape(_LAST, size)
         evidence = (
-            f"at {pixels} pixels the feature map of {_LAST} has {height} x {width} positions, so "
-            "that it loses to earlier layers for the size of the images alone. Sweep with --size "
-            f"{_SMALLEST_SIZE} or larger"
+            f"at {pixels} pixels the feature map of {_LAST} has only {height} x {width} positions, "
+            "which lowers its accuracy for images of any kind. Use --size "
+            f"{_SMALLEST_SIZE} or more to find out"
         )
         return _verdict("", claim, evidence)
     own = [row for row in single if row.size == size]
