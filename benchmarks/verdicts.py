@@ -171,7 +171,7 @@ def show_equal(n_replicates: int) -> None:
 def show_permuted(n_seeds: int) -> None:
     """Print the table of permuted labels."""
     case = Case(n_images=45, n_classes=3)
-    print("| classifier | best layer | nested | intervals with chance: best layer | nested |")
+    print("| classifier | best layer | nested | intervals: best layer | nested |")
     print("| --- | --- | --- | --- | --- |")
     for clf in (*CLASSIFIERS, "auto"):
         cells = []
