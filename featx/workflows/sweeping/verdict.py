@@ -94,8 +94,9 @@ def domain_verdict(rows: Sequence[SweepRow]) -> Verdict:
     if min(size) < _SMALLEST_SIZE:
         height, width, _ = activation_shape(_LAST, size)
         evidence = (
-            f"at {pixels} pixels {_LAST} has a feature map of only {height} x {width}, which lowers "
-            f"its accuracy for images of any kind. Use --size {_SMALLEST_SIZE} or more to find out"
+            f"at {pixels} pixels {_LAST} has a feature map of only {height} x {width}, which "
+            "lowers its accuracy for images of any kind. Use --size "
+            f"{_SMALLEST_SIZE} or more to find out"
         )
         return _verdict("", claim, evidence)
     own = [row for row in single if row.size == size]
