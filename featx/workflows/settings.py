@@ -163,7 +163,7 @@ class EvaluationSettings(LabelledInputSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineSettings:
-    """The first of two models; as a base class of its own, it is the first argument.
+    """The first of two models; a separate base class makes it the first argument.
 
     Parameters
     ----------
