@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import featx
 from featx.cli.scores import print_scores
@@ -106,6 +107,59 @@ def test_training_images_alone_are_refused(made, monkeypatch, inputs, split):
     monkeypatch.setattr(workflow, "probability_blocks", None)
     with pytest.raises(ImagesError, match="18"):
         featx.evaluate(made / inputs, model=made / "model.skops", split=split)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A folder of 24 scenes, train/ and val/, and a model of train; groups are in a table."""
+    folder, rng = tmp_path_factory.mktemp("scenes"), np.random.default_rng(0)
+    for k in range(24):
+        cells = rng.integers(40, 190, (8, 8, 3), dtype=np.uint8)
+        name = folder / ("train" if k < 16 else "val") / "ab"[k % 2] / f"{k}.png"
+        name.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(cells).resize((64, 48), Image.Resampling.BICUBIC).save(name)
+    featx.extract(folder / "train", output=folder / "codes.h5", **TINY)
+    table = {"path": [f"{'ab'[k % 2]}/{k}.png" for k in range(16)]}
+    table |= {"label": list("ab") * 8, "group": [f"patient {k}" for k in range(16)]}
+    model = folder / "model.skops"
+    featx.fit(folder / "codes.h5", labels=table, baselines=False, output=model)
+    return folder
+
+
+def again(folder, target, names, factor=0.8):
+    """Save images again as JPEG, smaller."""
+    for name in names:
+        image = Image.open(folder / name)
+        image = image.resize((round(factor * image.width), round(factor * image.height)))
+        path = (target / name).with_suffix(".jpg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, quality=60)
+
+
+def test_training_images_that_were_saved_again_are_not_new(scenes, tmp_path):
+    """The bytes differ; --duplicates keep scores them as any other image."""
+    old = [f"train/{'ab'[k % 2]}/{k}.png" for k in range(6)]
+    new = [f"val/{'ab'[k % 2]}/{k}.png" for k in range(16, 24)]
+    again(scenes, tmp_path / "data", [*old, *new])
+    settings = {"model": scenes / "model.skops"}
+    found = featx.evaluate(tmp_path / "data", **settings)
+    assert (found.evaluation.n_images, found.n_training_images) == (8, 6)
+    assert sum(bool(re.search("6 near-dup.*--duplicates keep", note)) for note in found.notes) == 1
+    kept = featx.evaluate(tmp_path / "data", **settings, duplicates="keep")
+    assert (kept.evaluation.n_images, kept.n_training_images) == (14, 0)
+    featx.extract(tmp_path / "data", output=tmp_path / "again.h5", **TINY)
+    of_store = featx.evaluate(tmp_path / "again.h5", **settings)
+    assert (of_store.evaluation.n_images, of_store.n_training_images) == (8, 6)
+
+
+def test_images_of_a_known_group_are_not_new(scenes, tmp_path):
+    """Only the model knows the groups of its training images."""
+    files = [str(scenes / f"val/{'ab'[k % 2]}/{k}.png") for k in range(16, 24)]
+    table = {"path": files, "label": list("abababab")}
+    table["group"] = ["patient 3", "patient 33", *(f"new {k}" for k in range(5)), "patient 15"]
+    found = featx.evaluate(model=scenes / "model.skops", manifest=table)
+    assert (found.evaluation.n_images, found.n_training_images) == (6, 2)
+    assert not any("patient" in note for note in found.notes)
 
 
 def test_a_split_narrows(made):

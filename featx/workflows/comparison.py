@@ -26,8 +26,12 @@ from featx.recipe import Recipe
 from featx.signatures import prepared_by, takes_fields_of, values_of
 from featx.store import open_store
 from featx.text import counted, printable, quoted_list
-from featx.workflows.evaluation import EvaluationJob, prepare_evaluation
-from featx.workflows.predicting.classifying import probability_blocks
+from featx.workflows.evaluation import (
+    EvaluationJob,
+    classified,
+    known_images,
+    prepare_evaluation,
+)
 from featx.workflows.predicting.prepare import read_model
 from featx.workflows.settings import ComparisonSettings, Inputs, LabelledInputSettings, Progress
 
@@ -215,16 +219,28 @@ def compare(job: ComparisonJob) -> Comparison:
 
 def run_comparison(job: ComparisonJob) -> Comparison:
     """Run a job that `prepare_comparison` returned; see `compare`."""
-    labels = [_predicted(each) for each in (job.baseline, job.model)]
+    jobs = job.baseline, job.model
+    found = [classified(each) for each in jobs]
+    labels = [_labels(each, p) for each, (p, _) in zip(jobs, found, strict=True)]
+    known = [known_images(each, t) for each, (_, t) in zip(jobs, found, strict=True)]
     readable = np.array([each != "" for each in labels]).all(axis=0)
     notes = list(job.notes)
     if n_unreadable := int(np.sum(~readable)):
         notes.append(f"Left out: {counted(n_unreadable, 'image')} that cannot be read.")
-    if not readable.any():
-        message = "No image is left to compare the models on: none of the others can be read."
+    is_new = readable & ~known[0][0] & ~known[1][0]
+    if n_known := int(np.sum(readable & ~is_new)):
+        notes.append(
+            f"Left out: {counted(n_known, 'image')} that are near-duplicates, or of the groups, of "
+            "images that one of the models was fitted on."
+        )
+    if not is_new.any():
+        message = (
+            "No image is left to compare the models on: the others cannot be read, or are "
+            "near-duplicates of images that one of the models was fitted on. Use other images."
+        )
         raise ImagesError(message)
-    y, groups = job.baseline.y[readable], job.baseline.groups[readable]
-    by_baseline, by_model = (each[readable] for each in labels)
+    y, groups = job.baseline.y[is_new], known[0][1][is_new]
+    by_baseline, by_model = (each[is_new] for each in labels)
     old, new = by_baseline == y, by_model == y
     difference = paired_difference(new, old, groups)
     n_images, n_groups = len(y), len(np.unique(groups))
@@ -240,7 +256,7 @@ def run_comparison(job: ComparisonJob) -> Comparison:
         detectable = detectable_difference(n_images, discordant, effect)
         if difference.value and not (difference.is_above(0) or difference.is_below(0)):
             needed = _rounded_up(images_needed(difference.value, discordant, effect))
-    paths = np.array(job.baseline.paths(slice(None)), dtype=object)[readable]
+    paths = np.array(job.baseline.paths(slice(None)), dtype=object)[is_new]
     return Comparison(
         names=job.names,
         n_images=n_images,
@@ -263,15 +279,12 @@ def run_comparison(job: ComparisonJob) -> Comparison:
     )
 
 
-def _predicted(job: EvaluationJob) -> NDArray[np.str_]:
+def _labels(job: EvaluationJob, probabilities: NDArray[np.float64]) -> NDArray[np.str_]:
     """Return the label that the model predicts for each image; "" if it cannot be read."""
-    labels = np.full(len(job.y), "", dtype=object)
+    readable = ~np.isnan(probabilities).any(axis=1)
     classes = np.array(job.model.classes, dtype=object)
-    for block in probability_blocks(job):
-        readable = ~np.isnan(block.probabilities).any(axis=1)
-        found = classes[job.model.predicted_columns(block.probabilities)]
-        labels[block.images] = np.where(readable, found, "")
-    return labels.astype(str)
+    found = classes[job.model.predicted_columns(probabilities)]
+    return np.where(readable, found, "").astype(str)
 
 
 def _verdict(
@@ -406,7 +419,7 @@ def _on_same_images(
 
 def _only(job: EvaluationJob, rows: NDArray[np.integer]) -> EvaluationJob:
     """Return the job with only some of its images."""
-    taken = {name: getattr(job, name)[rows] for name in ("y", "groups", "fitted")}
+    taken = {name: getattr(job, name)[rows] for name in ("y", "groups", "fitted", "of_known_group")}
     fewer = job.take(rows)
     return dataclasses.replace(job, records=fewer.records, joined=fewer.joined, **taken)
 

@@ -37,7 +37,9 @@ from featx.workflows.settings import EvaluationSettings
 __all__ = [
     "EvaluationJob",
     "ModelEvaluation",
+    "classified",
     "evaluate",
+    "known_images",
     "prepare_evaluation",
     "run_evaluation",
 ]
@@ -172,15 +174,8 @@ def evaluate(job: EvaluationJob) -> ModelEvaluation:
 def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
     """Run a job that `prepare_evaluation` returned; see `evaluate`."""
     classes, notes = job.model.classes, list(job.notes)
-    probabilities = np.empty((len(job.y), len(classes)))
-    thumbnails = np.zeros((len(job.y), *THUMBNAIL_SIZE, 3), np.uint8)
-    if job.joined is not None:
-        thumbnails = job.joined.thumbnails(np.arange(len(job.y)))
-    for block in probability_blocks(job):
-        probabilities[block.images] = block.probabilities
-        if block.thumbnails is not None:
-            thumbnails[block.images] = block.thumbnails
-    known, groups, known_notes = _known(job, thumbnails)
+    probabilities, thumbnails = classified(job)
+    known, groups, known_notes = known_images(job, thumbnails)
     notes += known_notes
     readable = ~np.isnan(probabilities).any(axis=1)
     if not readable.all():
@@ -224,7 +219,20 @@ def run_evaluation(job: EvaluationJob) -> ModelEvaluation:
     return ModelEvaluation(evaluation, len(fitted), training_accuracy, tuple(notes))
 
 
-def _known(
+def classified(job: EvaluationJob) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Return the probabilities of all images, NaN if one cannot be read, and their thumbnails."""
+    probabilities = np.empty((len(job.y), len(job.model.classes)))
+    thumbnails = np.zeros((len(job.y), *THUMBNAIL_SIZE, 3), np.uint8)
+    if job.joined is not None:
+        thumbnails = job.joined.thumbnails(np.arange(len(job.y)))
+    for block in probability_blocks(job):
+        probabilities[block.images] = block.probabilities
+        if block.thumbnails is not None:
+            thumbnails[block.images] = block.thumbnails
+    return probabilities, thumbnails
+
+
+def known_images(
     job: EvaluationJob, thumbnails: NDArray[np.uint8]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int32], list[str]]:
     """Return which images tell nothing new about the model, the groups of all, and notes.
