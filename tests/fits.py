@@ -1,5 +1,6 @@
 """Codes, labels and plain scikit-learn counterparts for the tests of fits."""
 
+import copy
 from itertools import combinations
 
 import numpy as np
@@ -30,12 +31,16 @@ class CoupledSVC(SVC):
             return margins
         pairs = list(combinations(range(k), 2))
         differences = np.array([np.eye(k)[i] - np.eye(k)[j] for i, j in pairs])
-        return np.linalg.lstsq(differences, margins.T, rcond=None)[0].T
+        scores = np.linalg.lstsq(differences, margins.T, rcond=None)[0].T
+        for row, label in zip(scores, self.predict(X), strict=True):
+            own, largest = list(self.classes_).index(label), row.argmax()
+            row[[own, largest]] = row[[largest, own]]
+        return scores
 
     def predict(self, X):
-        scores = self.decision_function(X)
-        columns = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
-        return self.classes_[columns]
+        plain = copy.copy(self)
+        plain.__class__ = SVC
+        return plain.set_params(decision_function_shape="ovr", break_ties=True).predict(X)
 
 
 # What featx promises each classifier to be.

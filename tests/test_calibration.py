@@ -285,7 +285,7 @@ def test_the_largest_score_is_the_prediction(estimator, n_classes):
 
 @pytest.mark.parametrize("k", [3, 5])
 def test_scores_of_an_svm_are_closest_to_the_margins_of_pairs(k):
-    """By least squares; those of scikit-learn remain if they are asked for."""
+    """By least squares, with scikit-learn's prediction; its scores remain if asked for."""
     rng = np.random.default_rng(k)
     which = np.arange(90) % k
     X, y = rng.standard_normal((90, 6)) + 2 * np.eye(k, 6)[which], np.array(list("abcde"))[which]
@@ -293,7 +293,10 @@ def test_scores_of_an_svm_are_closest_to_the_margins_of_pairs(k):
     assert np.array_equal(decision_scores(plain, X), plain.decision_function(X))
     model = SVC(decision_function_shape="ovo").fit(X, y)
     expected = CoupledSVC().fit(X, y).decision_function(X)
-    np.testing.assert_allclose(decision_scores(model, X), expected, atol=1e-12)
+    found = decision_scores(model, X)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    plain.set_params(break_ties=True)
+    assert model.classes_[found.argmax(axis=1)].tolist() == plain.predict(X).tolist()
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -338,7 +341,7 @@ def test_an_svm_of_several_classes_is_calibrated():
     assert found["ovo"][0] < 0.07
     assert found["ovr"][0] > 0.1
     assert found["ovo"][1] < found["ovr"][1] - 0.1
-    assert found["ovo"][2] > found["ovr"][2] - 0.02
+    assert found["ovo"][2] == found["ovr"][2]
 
 
 def test_scores_of_votes_are_logarithms():

@@ -40,7 +40,7 @@ from sklearn.base import BaseEstimator
 from sklearn.svm import SVC
 
 from featx.codes.matrix import Matrix, split_columns
-from featx.fitting.calibration import decision_scores
+from featx.fitting.calibration import pair_means
 from featx.fitting.classifiers import CLASSIFIERS
 from featx.fitting.estimators import Perceptron
 from featx.fitting.model import Model
@@ -221,7 +221,8 @@ def _mean_margins(estimator: SVC, rows: Matrix) -> Matrix:
     """Return the mean score of each class against the others, (n, n_classes)."""
     pairwise = copy.copy(estimator).set_params(decision_function_shape="ovo")
     n_classes = len(pairwise.classes_)
-    return decision_scores(pairwise, rows) * n_classes / (n_classes - 1)
+    means = pair_means(pairwise.decision_function(rows), n_classes)
+    return means * n_classes / (n_classes - 1)
 
 
 def _weights_of(estimator: BaseEstimator, k: int) -> tuple[Matrix, float]:

@@ -37,6 +37,7 @@ __all__ = [
     "TemperatureScaling",
     "calibrate",
     "decision_scores",
+    "pair_means",
 ]
 
 # Smallest probability before the logarithm: a class without votes is unlikely, not impossible.
@@ -53,9 +54,10 @@ def decision_scores(estimator: BaseEstimator, X: Matrix) -> Matrix:
 
     An SVM of several classes has a margin for each pair of classes. Its decision scores are
     those whose differences are the closest to the margins, by least squares: their softmax
-    couples the pairwise logistic functions [3]_ at any temperature. scikit-learn's own decision
-    scores count the pairs that a class wins, and jump where one pair changes. They are only used
-    with decision_function_shape="ovr".
+    couples the pairwise logistic functions [3]_ at any temperature. If the class that wins most
+    pairs, which the SVM predicts, has not the largest score, both scores are exchanged.
+    scikit-learn's own decision scores count the pairs that a class wins, and jump where one pair
+    changes. They are only used with decision_function_shape="ovr".
     """
     if not hasattr(estimator, "decision_function"):
         return np.asarray(np.log(np.maximum(estimator.predict_proba(X), _LEAST_PROBABILITY)))
@@ -65,7 +67,7 @@ def decision_scores(estimator: BaseEstimator, X: Matrix) -> Matrix:
     return np.column_stack([-scores / 2, scores / 2]) if scores.ndim == 1 else scores
 
 
-def _coupled(margins: Matrix, k: int) -> Matrix:
+def pair_means(margins: Matrix, k: int) -> Matrix:
     """Return the scores, (n, k), whose differences are closest to margins of pairs of classes.
 
     The sum of squares is least for the mean of the margins against the k classes, itself
@@ -75,6 +77,23 @@ def _coupled(margins: Matrix, k: int) -> Matrix:
     for (i, j), margin in zip(itertools.combinations(range(k), 2), margins.T, strict=True):
         scores[:, i] += margin / k
         scores[:, j] -= margin / k
+    return scores
+
+
+def _coupled(margins: Matrix, k: int) -> Matrix:
+    """Return the means of the pairs, where the class that wins most pairs has the largest one.
+
+    Of classes that win equally many pairs, the one with the largest mean is predicted.
+    """
+    scores = pair_means(margins, k)
+    wins = np.zeros_like(scores)
+    for (i, j), margin in zip(itertools.combinations(range(k), 2), margins.T, strict=True):
+        wins[:, i] += margin >= 0
+        wins[:, j] += margin < 0
+    rows, largest = np.arange(len(scores)), scores.argmax(axis=1)
+    predicted = (wins + scores / (3 * (np.abs(scores) + 1))).argmax(axis=1)
+    ours, theirs = scores[rows, predicted], scores[rows, largest]
+    scores[rows, predicted], scores[rows, largest] = theirs, ours
     return scores
 
 

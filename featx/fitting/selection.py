@@ -75,7 +75,7 @@ class Choice(TriedSetting):
     tried : tuple of TriedSetting
         Best setting of each classifier, on the largest fraction of the rows that it reached.
     notes : tuple of str
-        Classifiers and settings that cannot be fitted, and why.
+        Failed fits of classifiers and settings, with their reasons.
     """
 
     rows: Rows
