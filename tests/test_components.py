@@ -240,7 +240,9 @@ def test_the_score_of_folds_is_that_of_scikit_learn(stores, name):
     codes, folds = codes_of(name), StratifiedKFold(5, shuffle=True, random_state=0)
     estimator = CoupledSVC(C=3.0, gamma=0.05)
     settings = {"C": 3.0, "gamma": 0.05}
-    found = quick(stores[name, False], "svm-rbf", components=30, whiten=True, settings=settings)
+    found = quick(
+        stores[name, False], "svm-rbf", components=30, whiten=True, settings=settings, repeats=1
+    )
     theirs = plain(estimator, whiten=True, n_components=30)
     expected = confusion_matrix(LABELS, cross_val_predict(theirs, codes, LABELS, cv=folds))
     assert np.array_equal(found.evaluation.confusion, expected)
@@ -291,7 +293,7 @@ def test_axes_of_a_fold_do_not_depend_on_held_out_rows(stores, tmp_path, make_st
         )
         view = coordinates_of(job)
         selected = select_classifier(view.problem, job, first)
-        pipeline = view.pipeline(selected, job.space)
+        pipeline = view.pipeline(selected, job.space, "temperature")
         weights.append(pipeline["decisions"].estimator_.coef_)
         kept.append(pipeline["components"])
     np.testing.assert_allclose(kept[0].axes_, kept[1].axes_, atol=1e-6)
@@ -299,7 +301,8 @@ def test_axes_of_a_fold_do_not_depend_on_held_out_rows(stores, tmp_path, make_st
     np.testing.assert_allclose(*weights, rtol=1e-4, atol=1e-4)
     # The axes of another fold differ.
     second = job.scored_splits[1]
-    elsewhere = view.pipeline(select_classifier(view.problem, job, second), job.space)
+    other = select_classifier(view.problem, job, second)
+    elsewhere = view.pipeline(other, job.space, "temperature")
     assert np.abs(elsewhere["components"].axes_ - kept[0].axes_).max() > 1e-3
 
 

@@ -8,6 +8,7 @@ is chosen. Which of several classifiers is the best is decided in `featx.fitting
 
 import copy
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,8 +53,9 @@ _DECADES_WITHOUT_GAIN = 2
 _DECADES_BEYOND = 3
 # Strong penalties on rows of unit length: from 1e-3 to 1.
 _STRONG_DECADES = 3
-# lda warns about a class with one image, whose covariance it takes as 0.
-_HARMLESS = "Only one sample available"
+# lda warns about a class with one image, whose covariance it takes as 0. sgd fits its classes with
+# joblib, which exchanges the filters of warnings: in several threads it finds those of another.
+_HARMLESS = "Only one sample available|`sklearn.utils.parallel.delayed`"
 
 Pairs = Sequence[tuple[Rows, Rows]]
 
@@ -512,7 +514,7 @@ def watch_convergence() -> Iterator[list[str]]:
     for warning in caught:
         if issubclass(warning.category, ConvergenceWarning):
             not_converged.append(str(warning.message))
-        else:
+        elif not re.match(_HARMLESS, str(warning.message)):
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
