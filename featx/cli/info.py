@@ -216,12 +216,12 @@ def _text(value: Any) -> str:
     if value is None or value in ({}, [], ()):
         return "none"
     if isinstance(value, dict):
+        from featx.metrics import Score
+
         if {"value", "low", "high"} <= value.keys():
             others = [_text(value[name]) for name in value if name not in {"value", "low", "high"}]
-            score = (
-                f"{value['value']:.3f} (95 % interval {value['low']:.3f} to {value['high']:.3f})"
-            )
-            return " ".join([*others, score])
+            score = Score(value["value"], value["low"], value["high"])
+            return " ".join([*others, str(score)])
         return ", ".join(f"{name} {_text(v)}" for name, v in value.items())
     if isinstance(value, list | tuple):
         joint = "x" if value and all(isinstance(v, int) for v in value) else ", "

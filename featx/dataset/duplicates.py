@@ -126,7 +126,7 @@ _Rows = NDArray[np.integer]
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicateSettings:
-    """What near-duplicates mean for a verb.
+    """How a verb treats near-duplicates.
 
     Parameters
     ----------
@@ -460,7 +460,7 @@ def _centred(vectors: _Reals) -> _Reals:
 def _compare(ones: _Bytes, others: _Bytes, least_edges: float) -> tuple[_Reals, NDArray[np.bool_]]:
     """Return the correlation of the values of pairs, and whether they are copies, each (n,).
 
-    Positions are matched only for pairs that are no copies at matched brightness alone.
+    Positions are matched only for pairs that are not copies at matched brightness alone.
     """
     whole, clipped = _ordered(ones, others)
     matched = _with_brightness(whole, clipped)
