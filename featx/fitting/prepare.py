@@ -67,6 +67,8 @@ class FitJob:
         What the search chooses from.
     notes : tuple of str
         Warnings and other notes for the user.
+    group_names : tuple of str or None, default=()
+        Names of the groups of the images, of which the model keeps digests.
     """
 
     settings: FitSettings
@@ -79,6 +81,7 @@ class FitJob:
     solver: SolverPlan
     space: SearchSpace
     notes: tuple[str, ...]
+    group_names: tuple[str | None, ...] = ()
 
     @property
     def scored_splits(self) -> list[DataSplit]:
@@ -150,7 +153,10 @@ def prepare_fit(settings: FitSettings) -> FitJob:
     if scores_folds and solver.is_exact:
         # The model stores the number, so that the same fit can be made again.
         settings = dataclasses.replace(settings, repeats=_n_repeats(settings, split))
-    return FitJob(settings, joined, rows, y, groups, split, duplicates, solver, space, tuple(notes))
+    names = tuple(images.group[rows].tolist())
+    return FitJob(
+        settings, joined, rows, y, groups, split, duplicates, solver, space, tuple(notes), names
+    )
 
 
 def _scored_splits(

@@ -153,7 +153,7 @@ def run_fit(job: FitJob, *, cluster: Cluster | None = None) -> Fit:
         "fitted": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     rows = job.rows[fitted.rows]
-    digests, names = job.joined.images.sha256[rows], job.joined.images.group[rows]
+    digests, names = job.joined.images.sha256[rows], [job.group_names[k] for k in fitted.rows]
     model = Model(
         fitted.pipeline,
         job.joined.recipe,
