@@ -262,6 +262,10 @@ def test_a_page_about_a_sweep(sweep):
     for source in (sweep, sweep / "sweep.json"):
         contents = gather(ReportSettings(source))
     assert list(map(str, contents.sweep.rows)) == [contents.sweep.cheapest, contents.sweep.best]
+    (headline, expected), (best, of_best) = contents.bars
+    assert "expected accuracy on new images (nested cross-validation)" in headline
+    assert "optimistic" in best
+    assert (expected, of_best.interval) == (contents.sweep.expected_accuracy, None)
     assert len(contents.image_results.images.path) == 47
     page = read(render(contents))
     for name in ("sweep", "curve", "confusion", "classes", "reliability", "images", "map"):
