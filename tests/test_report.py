@@ -141,7 +141,7 @@ def test_settings_of_the_fit_are_those_of_the_page(contents):
     """The fit had --C: the predictions are the same, and the command has --C."""
     assert contents.image_results.evaluation.confusion == contents.evaluation.confusion
     assert contents.image_results.note == ""
-    assert "--clf logistic --C 1 -o" in contents.commands["Classifier"]
+    assert "--clf logistic --C 1 --repeats 1 -o" in contents.commands["Classifier"]
 
 
 def test_a_command_of_a_page_makes_the_same_model(tmp_path, make_store, run):
