@@ -267,7 +267,7 @@ def test_models_of_other_recipes_are_compared_on_images_and_on_both_stores(made)
 
 def test_training_images_alone_are_refused_before_the_network_starts(made, monkeypatch):
     """The message names the model."""
-    monkeypatch.setattr(comparison, "probability_blocks", None)
+    monkeypatch.setattr(comparison, "classified", None)
     with pytest.raises(ImagesError, match=r"32\.skops.*18"):
         featx.compare(made / "32.skops", made / "48.skops", made / "data/train")
 

@@ -213,7 +213,9 @@ def test_before_training_the_network_is_the_probe(data, tmp_path, pool):
     assert facts["tuned_scores"]["log_loss"] == pytest.approx(
         facts["probe_scores"]["log_loss"], abs=1e-5
     )
-    assert facts["gain"] == {"value": 0, "low": 0, "high": 0}
+    # Equal predictions of few images do not prove that the two are equally good.
+    assert facts["gain"]["value"] == 0
+    assert facts["gain"]["low"] < 0 < facts["gain"]["high"]
     assert done.training.best == 0
 
 

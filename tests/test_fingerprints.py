@@ -1,4 +1,4 @@
-"""Fingerprints: near-duplicates and groups are known again, and nothing can be read from them."""
+"""Fingerprints: near-duplicates and groups are recognised, and nothing can be read from them."""
 
 import dataclasses
 import json

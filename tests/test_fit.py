@@ -415,6 +415,10 @@ def test_the_summary_has_plain_values_under_the_documented_keys(store_of):
         "notes",
         "seconds",
         "model",
+        "n_groups",
+        "n_folds",
+        "positive",
+        "threshold",
     }
     assert re.fullmatch(r"\d+\.\d+", str(found["seconds"]))
 

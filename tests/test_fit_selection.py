@@ -259,7 +259,8 @@ def test_the_defaults_of_scikit_learn_are_used_if_there_are_too_few_images_to_se
     found = fit(path, clf=name)
     assert set(found.to_dict()["parameters"]) == ({"gamma"} if name == "svm-rbf" else set())
     assert found.to_dict()["tried"] == []
-    assert len(found.notes) == (1 if name == "centroid" else 2)  # no calibration, no search
+    # No calibration, no search, and an interval from four images.
+    assert len(found.notes) == (2 if name == "centroid" else 3)
     np.testing.assert_allclose(
         found.model.predict_proba(make_codes(labels)["block1_conv1"]).sum(axis=1), 1
     )

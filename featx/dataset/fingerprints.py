@@ -1,21 +1,21 @@
-"""Fingerprints: what a model keeps to know its training images and their groups again.
+"""Fingerprints: what a model keeps to recognise its training images and their groups.
 
-Thumbnails and names of groups go in; `Fingerprints` are made of them, saved with a model, and tell
-later which images are near-duplicates of those, or of the same group. This module does not know
-models or files.
+Thumbnails and names of groups go in; `Fingerprints` come out, are saved with a model, and show later
+which images are near-duplicates of the training images or belong to their groups. This module does
+not know models or files.
 
 **What a fingerprint holds.** The signs of 128 random projections of the sketch of a thumbnail
 [1]_, 16 bytes in all: two images whose sketches have the angle a differ in about 128 a / pi bits. A
-sketch has the differences between 8x8 cells of the image, without its brightness, so that the
-most that anybody could rebuild is a blur of 8x8 cells, in which there is no face, no text and no
-lesion; and 128 bits are a twelfth of the bits of such a blur. That a given image is among the
-training images can be confirmed, as it is with the SHA-256 of the files.
+sketch holds the differences between 8x8 cells of the image, without its brightness. At best,
+somebody could rebuild a blur of 8x8 cells, in which there is no face, no text and no lesion; and
+128 bits are a twelfth of the bits of such a blur. As with the SHA-256 of the files, somebody who has
+an image can confirm that it is one of the training images.
 
-**What is held of groups.** For each group, 8 bytes of the keyed digest BLAKE2b of its name [2]_.
-Names cannot be computed from digests. The salt is another for each model, so that no table of names
-fits two models and models cannot be compared. Whoever has the model can try a name, and see
-whether it is there: numbers of patients should be replaced before they become names of groups, if
-that must not happen.
+**What is kept of groups.** For each group, 8 bytes of the salted digest BLAKE2b of its name [2]_.
+Names cannot be computed from digests. Each model has its own salt, so that a table of digests fits
+one model only, and the groups of two models cannot be compared. Somebody who has the model can try
+a name and see whether it is one of the groups. If that must not happen, replace the numbers of
+patients before they become names of groups.
 
 References
 ----------
@@ -55,9 +55,9 @@ _MOST_ALIKE, _FEW_ALIKE = 0.1, 3
 
 @dataclass(frozen=True, eq=False)
 class Fingerprints:
-    """What is needed to know images and groups again, and nothing that shows them.
+    """The facts that recognise images and groups, without showing them.
 
-    Its repr shows none of it.
+    The repr shows none of it.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class Fingerprints:
         Parameters
         ----------
         groups : iterable of str or None
-            Names of their groups; None and "" are no groups.
+            Names of their groups. An image with None or "" belongs to no group.
         thumbnails : ndarray of uint8, shape (n, 32, 32, 3)
             Thumbnails.
 

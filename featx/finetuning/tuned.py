@@ -257,9 +257,10 @@ def _portable_config(config: dict[str, Any]) -> dict[str, Any]:
             if (name != "name" if is_operation else name in _LAYER_SETTINGS)
         }
         layers.append({**layer, "config": kept})
-    # The one input and output: newer versions write it as ["images", 0, 0] and read both forms.
+    # The one input and output. Keras 3.6 writes [["images", 0, 0]], which newer versions take for a
+    # list of inputs and warn of; all of them read the other form.
     ends = {
-        name: [ends] if isinstance(ends[0], str) else ends
+        name: ends if isinstance(ends[0], str) else ends[0]
         for name, ends in network.items()
         if name in {"input_layers", "output_layers"}
     }

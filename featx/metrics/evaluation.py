@@ -368,7 +368,7 @@ def majority_score(y: NDArray[np.str_], groups: NDArray[np.integer]) -> Score:
     Examples
     --------
     >>> print(majority_score(np.array(["dog", "cat", "dog", "dog"]), np.arange(4)))
-    0.750 (95 % interval 0.112 to 0.987)
+    0.750 (95 % interval 0.145 to 0.982)
     """
     labels, counts = np.unique(y, return_counts=True)
     return proportion(y == labels[counts.argmax()], groups)

@@ -103,15 +103,47 @@ class Score:
         return None if self.low is None or self.high is None else (self.low, self.high)
 
     def is_above(self, value: float) -> bool:
-        """Return whether the interval is above a value; False if there is no interval."""
+        """Return whether the interval is above a value.
+
+        Parameters
+        ----------
+        value : float
+            Any number.
+
+        Returns
+        -------
+        bool
+            False if there is no interval.
+        """
         return self.low is not None and self.low > value
 
     def is_below(self, value: float) -> bool:
-        """Return whether the interval is below a value; False if there is no interval."""
+        """Return whether the interval is below a value.
+
+        Parameters
+        ----------
+        value : float
+            Any number.
+
+        Returns
+        -------
+        bool
+            False if there is no interval.
+        """
         return self.high is not None and self.high < value
 
     def ends(self, form: str = ".3f") -> str:
-        """Return both ends of the interval as text, or "none".
+        """Return both ends of the interval as text.
+
+        Parameters
+        ----------
+        form : str, default=".3f"
+            How a number is written, as in Python's `format`.
+
+        Returns
+        -------
+        str
+            "none" if there is no interval.
 
         Examples
         --------
