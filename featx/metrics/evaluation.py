@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from featx.documents import conform
 from featx.metrics.decisions import predicted_columns
 from featx.metrics.intervals import (
-    FEWEST_GROUPS,
     Sample,
     Score,
+    group_notes,
     loss_score,
     macro_score,
     proportion,
@@ -506,14 +506,7 @@ def _per_class(rows: _Rows, sample: Sample, matrix: NDArray[np.integer]) -> tupl
 
 def _notes(rows: _Rows, sample: Sample) -> tuple[str, ...]:
     """Return which intervals are approximate, and which images some scores leave out."""
-    notes = []
-    if sample.n_groups == 1:
-        notes.append("Scores have no intervals, because all scored images are of one group.")
-    elif sample.n_groups < FEWEST_GROUPS:
-        notes.append(
-            f"Intervals are approximate: the scored images are of {sample.n_groups} groups, and "
-            f"{FEWEST_GROUPS} or more are needed."
-        )
+    notes = group_notes(sample.n_groups)
     if not rows.known.all():
         unknown = Counter(np.asarray(rows.labels)[rows.true[~rows.known]].tolist())
         n_images = -(-unknown.total() // sample.n_runs)

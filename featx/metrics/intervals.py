@@ -49,9 +49,9 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 __all__ = [
-    "FEWEST_GROUPS",
     "Sample",
     "Score",
+    "group_notes",
     "jackknife_variance",
     "loss_score",
     "macro_score",
@@ -61,8 +61,8 @@ __all__ = [
     "share_score",
 ]
 
-#: With fewer groups, an interval is approximate.
-FEWEST_GROUPS = 5
+# With fewer groups, an interval is approximate.
+_FEWEST_GROUPS = 5
 _ROUNDING = 1e-9
 
 MacroKind = Literal["recall", "f1"]
@@ -400,6 +400,24 @@ def loss_score(losses: NDArray[np.floating], sample: Sample, *, bad: float) -> S
         return Score(padded.value)
     ratio = math.exp(_t(_weights(sample)) * padded.error / padded.middle)
     return _containing(padded.value, padded.middle / ratio, padded.middle * ratio, 0.0, math.inf)
+
+
+def group_notes(n_groups: int) -> list[str]:
+    """Return a note if the scored images are of too few groups for an interval, or for a good one.
+
+    Parameters
+    ----------
+    n_groups : int
+        Number of groups; each image without a group counts as one.
+    """
+    if n_groups == 1:
+        return ["Scores have no intervals, because all scored images are of one group."]
+    if n_groups < _FEWEST_GROUPS:
+        return [
+            f"Intervals are approximate: the scored images are of {n_groups} groups, and "
+            f"{_FEWEST_GROUPS} or more are needed."
+        ]
+    return []
 
 
 def rate_score(

@@ -20,7 +20,7 @@ from featx.errors import ImagesError, RecipeMismatchError
 from featx.fitting import Model
 from featx.hdf5 import is_hdf5
 from featx.metrics import Score
-from featx.metrics.intervals import FEWEST_GROUPS, paired_difference, proportion
+from featx.metrics.intervals import group_notes, paired_difference, proportion
 from featx.metrics.sample_size import design_effect, detectable_difference, images_needed
 from featx.recipe import Recipe
 from featx.signatures import prepared_by, takes_fields_of, values_of
@@ -244,11 +244,7 @@ def run_comparison(job: ComparisonJob) -> Comparison:
     old, new = by_baseline == y, by_model == y
     difference = paired_difference(new, old, groups)
     n_images, n_groups = len(y), len(np.unique(groups))
-    if 1 < n_groups < FEWEST_GROUPS:
-        notes.append(
-            f"Intervals are approximate: the images are of {n_groups} groups, and "
-            f"{FEWEST_GROUPS} or more are needed."
-        )
+    notes += group_notes(n_groups)
     discordant = float(np.mean(old != new))
     effect = design_effect(new.astype(float) - old, groups)
     needed = detectable = None
