@@ -165,8 +165,8 @@ def test_the_config_has_only_settings_that_keras_3_6_knows(saved):
         known = KERAS_3_6[layer["class_name"]]
         known = known if "keras.src.ops" in layer["module"] else known | of_every_layer
         assert set(layer["config"]) <= known, layer
-    assert config["input_layers"] == [["images", 0, 0]]
-    assert config["output_layers"] == [["probabilities", 0, 0]]
+    assert config["input_layers"] == ["images", 0, 0]
+    assert config["output_layers"] == ["probabilities", 0, 0]
 
 
 def test_keras_vgg19_loads_the_weights(saved):
