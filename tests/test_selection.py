@@ -1,7 +1,6 @@
 """Selection: the choice among several classifiers and normalisations."""
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
@@ -350,10 +349,8 @@ def test_a_classifier_that_fails_on_the_training_set_is_left_out(store_of):
     ("n_classes", "n_images", "grouped"),
     [
         *[(2, 2, False), (2, 3, False), (3, 3, False), (5, 2, False), (3, 5, True)],
-        *(
-            pytest.param(*shape, marks=pytest.mark.slow)
-            for shape in itertools.product((2, 3, 10), (2, 3, 4, 5), (False, True))
-        ),
+        pytest.param(10, 2, False, marks=pytest.mark.slow),
+        pytest.param(10, 4, True, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("normalise", ["l2", pytest.param("auto", marks=pytest.mark.slow)])
@@ -363,11 +360,7 @@ def test_auto_fits_few_images(store_of, n_classes, n_images, grouped, normalise)
     labels = [f"class {i % n_classes}" for i in range(n)]
     groups = [f"{i % n_classes}-{i // (2 * n_classes)}" for i in range(n)] if grouped else None
     path = store_of(labels, groups=groups)
-    if grouped and n_images == 2:  # one group a class: nothing can be held out
-        with pytest.raises(FitError, match="held out"):
-            prepare_fit(path, clf="auto", normalise=normalise)
-        return
-    found = fit(path, clf="auto", normalise=normalise, baselines=False)
+    found = fit(path, clf="auto", normalise=normalise, baselines=False, repeats=1)
     np.testing.assert_allclose(found.evaluation.n_images, n)
     left_out = [note for note in found.notes if "lda" in note and "was left out" in note]
     # Two folds of two or three images leave one image a class in the search.
