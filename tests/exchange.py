@@ -86,7 +86,7 @@ def write(folder: Path) -> None:
     for name, n_classes, settings in fits():
         path = folder / f"{name}.skops"
         store = folder / f"codes-{n_classes}.h5"
-        model = fit(store, baselines=False, folds=2, output=path, **settings).model
+        model = fit(store, baselines=False, folds=2, repeats=1, output=path, **settings).model
         codes = codes_of(50, n_classes, seed=1)
         np.savez(path.with_suffix(".npz"), codes=codes, expected=model.predict_proba(codes))
     for name, recipe, head in networks():
