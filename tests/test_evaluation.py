@@ -415,3 +415,11 @@ def test_an_evaluation_is_plain_values():
     assert (
         score_predictions(true, p[:, :5], classes[:5], each_alone(true)).to_dict()["top5"] is None
     )
+
+
+def test_the_interval_of_the_brier_score_ends_at_its_largest_value():
+    """With two groups, the interval would be wider than the range of the score."""
+    y, p = np.array(["a", "b"] * 4), np.array([[0.7, 0.3], [0.4, 0.6]] * 4)
+    found = score_predictions(y, p, ["a", "b"], np.arange(8) // 4)
+    assert found.brier.high == 2
+    assert found.log_loss.high > 2

@@ -326,8 +326,8 @@ def score_predictions(  # noqa: PLR0913 - each is a separate fact of the predict
     is_known, of_known = rows.known.any(), sample.take(rows.known)
     bad = 2 * math.log(max(2, k))
     log_loss, brier = (
-        loss_score(each[rows.known], of_known, bad=worst) if is_known else None
-        for each, worst in ((rows.log_loss, bad), (rows.brier, 1.0))
+        loss_score(each[rows.known], of_known, bad=worst, most=most) if is_known else None
+        for each, worst, most in ((rows.log_loss, bad, math.inf), (rows.brier, 1.0, 2.0))
     )
     return Evaluation(
         n_images=n_images,

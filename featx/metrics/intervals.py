@@ -376,7 +376,9 @@ def macro_score(
     )
 
 
-def loss_score(losses: NDArray[np.floating], sample: Sample, *, bad: float) -> Score:
+def loss_score(
+    losses: NDArray[np.floating], sample: Sample, *, bad: float, most: float = math.inf
+) -> Score:
     """Return a mean loss, with its interval.
 
     Parameters
@@ -389,6 +391,8 @@ def loss_score(losses: NDArray[np.floating], sample: Sample, *, bad: float) -> S
         Loss of a bad guess. One image with this loss is added to estimate the interval, since a
         few images seldom include the large losses that determine the mean; with groups, it is
         the square root of their mean size.
+    most : float, optional
+        Largest possible loss; by default there is no limit.
 
     Returns
     -------
@@ -399,7 +403,7 @@ def loss_score(losses: NDArray[np.floating], sample: Sample, *, bad: float) -> S
     if sample.n_groups < 2:
         return Score(padded.value)
     ratio = math.exp(_t(_weights(sample)) * padded.error / padded.middle)
-    return _containing(padded.value, padded.middle / ratio, padded.middle * ratio, 0.0, math.inf)
+    return _containing(padded.value, padded.middle / ratio, padded.middle * ratio, 0.0, most)
 
 
 def group_notes(n_groups: int) -> list[str]:
