@@ -19,7 +19,7 @@ from sklearn.metrics import (
 )
 from sklearn.metrics import log_loss as log_loss_score
 
-from featx.metrics.evaluation import ClassScore, Confusion, score_predictions
+from featx.metrics.evaluation import Confusion, score_predictions
 from featx.metrics.intervals import Score, proportion
 
 TRUE = np.array(list("aaaabbbccc"))
@@ -96,16 +96,15 @@ def test_scores_by_hand():
     assert found.confusion == ((3, 1, 0), (1, 2, 0), (0, 1, 2))
     # f1 is 2pr/(p + r).
     recalls = {n: proportion(np.arange(n) > 0, np.arange(n)) for n in (3, 4)}
-    assert found.per_class == tuple(
-        ClassScore(
-            label, *map(pytest.approx, (p, r, f)), n, *map(pytest.approx, recalls[n].interval)
-        )
-        for label, p, r, f, n in (
-            ("a", 3 / 4, 3 / 4, 3 / 4, 4),
-            ("b", 2 / 4, 2 / 3, 4 / 7, 3),
-            ("c", 1.0, 2 / 3, 4 / 5, 3),
-        )
+    expected = (
+        ("a", 3 / 4, 3 / 4, 3 / 4, 4),
+        ("b", 2 / 4, 2 / 3, 4 / 7, 3),
+        ("c", 1.0, 2 / 3, 4 / 5, 3),
     )
+    for each, (label, p, r, f, n) in zip(found.per_class, expected, strict=True):
+        assert (each.label, each.images) == (label, n)
+        values = (each.precision, each.recall, each.f1, each.recall_low, each.recall_high)
+        assert values == pytest.approx((p, r, f, *recalls[n].interval))
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,7 +2,9 @@
 
 import copy
 import dataclasses
+import functools
 import json
+import operator
 import os
 import shutil
 import tempfile
@@ -98,6 +100,27 @@ def test_an_odd_value_is_refused_by_name_or_harmless(document, tmp_path):
                 n_refused += 1
                 assert not place or RENAMED.get(place[0], place[0]) in message
     assert n_refused > 300
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_an_interval_without_one_end_is_refused(document, tmp_path):
+    """Both ends are numbers, or neither is."""
+    name, facts, read = DOCUMENTS[document]
+    ends = list(ends_of_intervals(facts))
+    assert ends
+    for place in ends:
+        (tmp_path / name).write_text(json.dumps(with_value(facts, place, None)))
+        assert "an interval has two ends" in refused(read, tmp_path / name), place
+
+
+def ends_of_intervals(facts):
+    """Yield the paths of the numbers that are an end of an interval."""
+    for place in places(facts):
+        key = str(place[-1]) if place else ""
+        bound_of_a_bin = key in {"low", "high"} and "reliability" in place
+        value = functools.reduce(operator.getitem, place, facts)
+        if key.endswith(("low", "high")) and not bound_of_a_bin and value is not None:
+            yield place
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

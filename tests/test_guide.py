@@ -12,10 +12,12 @@ COMING_FROM = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")
 
 @pytest.mark.slow
 def test_the_quick_start_runs_and_prints_what_it_shows(tmp_path):
-    """In a folder with data/ its commands run in order, then its Python on their files."""
+    """In a folder with data/ its commands run in order, then its Python in one process."""
     folder = folder_with_data(tmp_path)
     assert check_commands(QUICK_START, folder) >= 12
-    run_python(blocks(QUICK_START, "python"), folder)
+    code = "\n".join(blocks(QUICK_START, "python"))
+    assert "import featx" in code
+    run_python([code], folder)
 
 
 @pytest.mark.slow

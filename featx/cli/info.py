@@ -1,5 +1,6 @@
 """`featx info`: what a store, a model or a weights file contains."""
 
+import contextlib
 import dataclasses
 import json
 import zipfile
@@ -14,6 +15,7 @@ from featx.cli.check import check_command
 from featx.cli.console import gigabytes, print_json, print_table, show
 from featx.cli.options import AsJson, Quiet
 from featx.cli.parsing import option
+from featx.documents import FieldError, conform
 from featx.errors import OptionError, StoreError
 from featx.text import counted, storable
 
@@ -220,8 +222,9 @@ def _text(value: Any) -> str:
 
         if {"value", "low", "high"} <= value.keys():
             others = [_text(value[name]) for name in value if name not in {"value", "low", "high"}]
-            score = Score(value["value"], value["low"], value["high"])
-            return " ".join([*others, str(score)])
+            # A summary that another program changed is printed as it stands.
+            with contextlib.suppress(FieldError):
+                return " ".join([*others, str(conform(Score, value))])
         return ", ".join(f"{name} {_text(v)}" for name, v in value.items())
     if isinstance(value, list | tuple):
         joint = "x" if value and all(isinstance(v, int) for v in value) else ", "

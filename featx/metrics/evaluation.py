@@ -71,6 +71,10 @@ class ClassScore:
     recall_low: float | None
     recall_high: float | None
 
+    def __post_init__(self) -> None:
+        """Check the interval, which may come from a file."""
+        Score(self.recall, self.recall_low, self.recall_high)
+
     @property
     def recall_score(self) -> Score:
         """The recall with its interval."""
@@ -122,6 +126,10 @@ class ReliabilityBin:
     accuracy: float
     accuracy_low: float | None = None
     accuracy_high: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the interval, which may come from a file."""
+        Score(self.accuracy, self.accuracy_low, self.accuracy_high)
 
     @property
     def accuracy_score(self) -> Score:

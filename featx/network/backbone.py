@@ -278,20 +278,21 @@ def load_activations(
 def activation_bytes(recipe: Recipe) -> int:
     """Estimate the memory that one image takes in the network, in bytes.
 
-    A convolution needs its input, its output, and about as much again as the larger of
-    the two. The codes are added. The estimate is rough, since it ignores the backend.
+    A convolution needs its input, its output and, depending on the processor and the backend,
+    between nothing and as much again as the larger of the two; half of that is taken. The
+    codes are added. So the estimate is right to a factor of 1.5 on most machines.
 
     Examples
     --------
     >>> recipe = Recipe(weights="random:0", layers=("block5_pool",), pool="avg")
     >>> round(activation_bytes(recipe) / 1e6, 1)
-    38.5
+    32.1
     """
     names = [layer.name for layer in layers_up_to(deepest(recipe.layers))]
     sizes = [0, *(math.prod(activation_shape(name, recipe.size)) for name in names)]
-    largest = max(a + b + max(a, b) for a, b in itertools.pairwise(sizes))
+    largest = max(a + b + max(a, b) / 2 for a, b in itertools.pairwise(sizes))
     itemsize = 2 if recipe.precision == "bfloat16" else 4
-    return recipe.n_views * (largest * itemsize + recipe.code_bytes())
+    return recipe.n_views * (int(largest * itemsize) + recipe.code_bytes())
 
 
 def _check_precision(precision: Precision, device: Device) -> None:

@@ -29,6 +29,10 @@ class PixelScore:
     low: float | None
     high: float | None
 
+    def __post_init__(self) -> None:
+        """Check the interval, which comes from a file."""
+        Score(self.value, self.low, self.high)
+
     @property
     def score(self) -> Score:
         """The accuracy alone."""

@@ -127,8 +127,9 @@ def _note(found: Evaluation, expected: Evaluation | Missing) -> str:
     accuracy = f"{found.accuracy.value:.3f}"
     if expected.n_repeats > 1:
         return (
-            f"The score is the mean of {expected.n_repeats} repeats, but the images are shown as "
-            f"predicted in the first one, with an accuracy of {accuracy}."
+            f"The score is the mean of {expected.n_repeats} repeats, "
+            f"{expected.accuracy.value:.3f}, but the images are shown as predicted in the first "
+            f"one, with an accuracy of {accuracy}."
         )
     if found.confusion == expected.confusion:
         return ""
