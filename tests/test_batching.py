@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -194,7 +195,7 @@ def test_an_error_of_the_network_ends_the_run(image_folder):
 
 
 def test_timings_are_fractions_of_the_whole_time():
-    """Two threads at once count twice as work, and once as covered time."""
+    """Two threads at once are covered time once, and waiting is no work."""
     stage = Stage()
     ready = threading.Barrier(2)
 
@@ -208,10 +209,46 @@ def test_timings_are_fractions_of_the_whole_time():
         thread.start()
     for thread in threads:
         thread.join()
-    assert stage.worked >= 0.1
-    assert 0.05 <= stage.covered < stage.worked
-    pace = Pace(n_decoders=4)
-    pace.decode.worked, pace.network.covered, pace.write.covered = 8.0, 6.0, 1.0
+    assert stage.covered >= 0.05
+    assert stage.worked < 0.5 * stage.covered
+    pace = Pace(n_processors=4)
+    pace.decode.add(5.0)
+    pace.decode.add(3.0)
+    pace.network.covered, pace.write.covered = 6.0, 1.0
     timings = pace.timings(10.0)
     assert (timings.decode, timings.network, timings.write) == (0.2, 0.6, 0.1)
     assert timings.waiting == pytest.approx(0.4)
+
+
+def test_waiting_for_the_interpreter_is_not_work():
+    """Eight threads of Python code work as long as one that does all of it."""
+
+    def spin(n):
+        with stage.work():
+            for _ in range(n):
+                pass
+
+    worked = []
+    for n_threads in (1, 8):
+        stage = Stage()
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(spin, [4_000_000 // n_threads] * n_threads))
+        worked.append(stage.worked)
+    assert worked[1] < 3 * worked[0]
+
+
+def test_the_time_of_the_network_is_that_of_its_calls(image_folder):
+    """Decoding and stacking images do not count."""
+
+    class Sleeping(MeanColour):
+        def __call__(self, images):
+            time.sleep(0.02)
+            return super().__call__(images)
+
+    pace = Pace()
+    files = sorted(image_folder.rglob("*.png"))
+    started = time.perf_counter()
+    for _ in stream_codes(files, Sleeping(RECIPE), 9, pace=pace):
+        time.sleep(0.1)
+    seconds = time.perf_counter() - started
+    assert 0.04 < pace.network.covered < 0.5 * seconds

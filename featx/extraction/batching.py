@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from featx.errors import OptionError
 from featx.extraction.settings import BatchSize
+from featx.extraction.timings import Stage
 from featx.network import Backbone, VGG19Backbone, activation_bytes
 from featx.recipe import Recipe
 
@@ -144,11 +145,14 @@ class Batcher:
         Images per batch. If the recipe has scales, images have several shapes, and a batch
         has at most one image on a CPU and eight of a shape on a GPU. If memory runs out,
         the size is halved for this list and all later ones.
+    stage : Stage, optional
+        Records how long the network computes.
     """
 
-    def __init__(self, backbone: Backbone, batch_size: int) -> None:
+    def __init__(self, backbone: Backbone, batch_size: int, stage: Stage | None = None) -> None:
         self.backbone = backbone
         self.batch_size = batch_size
+        self._stage = stage or Stage()
         if backbone.recipe.scales:
             kind = backbone.device.kind if hasattr(backbone, "device") else "cpu"
             self.batch_size = min(batch_size, _MAX_OF_ONE_SHAPE[kind])
@@ -210,7 +214,9 @@ class Batcher:
     def _padded(self, images: Sequence[NDArray[np.uint8]], size: int) -> Codes:
         batch = np.zeros((size, *images[0].shape), np.uint8)
         np.stack(images, out=batch[: len(images)])
-        return {layer: codes[: len(images)] for layer, codes in self.backbone(batch).items()}
+        with self._stage.work():
+            found = self.backbone(batch)
+        return {layer: codes[: len(images)] for layer, codes in found.items()}
 
     def _halve(self, size: int, error: MemoryError) -> None:
         with self._lock:

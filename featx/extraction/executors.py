@@ -24,7 +24,6 @@ from featx.errors import FeatxError, OptionError, StoreError
 from featx.extraction.batching import settle_batch_size, whole_batches
 from featx.extraction.filling import fill_rows
 from featx.extraction.passes import Pass
-from featx.extraction.pipeline import n_decoders
 from featx.extraction.prepare import ExtractionJob
 from featx.extraction.timings import Pace
 from featx.images import File, local_file
@@ -311,8 +310,8 @@ def _fill_chunk(chunk: _Chunk) -> None:
     with contextlib.ExitStack() as files:
         writers = [files.enter_context(StoreWriter(path)) for path in chunk.targets]
         part, batch_size, images = chunk.part, chunk.batch_size, chunk.files
-        pace = Pace(n_decoders(images[row] for row in part.rows))
-        for _ in fill_rows(part, backbone, batch_size, images, chunk.max_pixels, writers, pace):
+        filling = fill_rows(part, backbone, batch_size, images, chunk.max_pixels, writers, Pace())
+        for _ in filling:
             pass
 
 

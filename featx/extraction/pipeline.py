@@ -127,7 +127,7 @@ def stream_codes(
     """
     recipe = backbone.recipe
     rows = range(len(files)) if rows is None else rows
-    pace = pace or Pace(n_decoders(files[row] for row in rows))
+    pace = pace or Pace()
     read = partial(
         pace.decode.work()(read_image),
         size=recipe.view_size,
@@ -137,13 +137,14 @@ def stream_codes(
         grey=GreyRule(recipe.grey, recipe.white),
         max_pixels=max_pixels,
     )
-    batcher = Batcher(backbone, batch_size)
+    batcher = Batcher(backbone, batch_size, pace.network)
     parts = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
     inside: deque[Future[CodeBatch]] = deque()
     doubts: Counter[str] = Counter()
     with ExitStack() as pools:
         # Waiting tasks are dropped if the consumer stops early.
-        decoders, network = ThreadPoolExecutor(pace.n_decoders), ThreadPoolExecutor(IN_NETWORK)
+        decoders = ThreadPoolExecutor(n_decoders(files[row] for row in rows))
+        network = ThreadPoolExecutor(IN_NETWORK)
         pools.callback(decoders.shutdown, cancel_futures=True)
         pools.callback(network.shutdown, cancel_futures=True)
 
@@ -151,7 +152,7 @@ def stream_codes(
         decoded = deque(itertools.islice(decoding, _AHEAD))
         while decoded or inside:
             while decoded and len(inside) < IN_NETWORK:
-                inside.append(network.submit(_compute, *decoded.popleft(), batcher, pace))
+                inside.append(network.submit(_compute, *decoded.popleft(), batcher))
                 decoded.extend(itertools.islice(decoding, 1))  # the next one, if any is left
             batch = inside.popleft().result()
             doubts.update(image.doubt for image in batch.images)
@@ -179,7 +180,7 @@ def _log_doubts(doubts: Counter[str], white: float | None) -> None:
 
 
 def _compute(
-    rows: Sequence[int], decoded: Sequence[Future[DecodedImage]], batcher: Batcher, pace: Pace
+    rows: Sequence[int], decoded: Sequence[Future[DecodedImage]], batcher: Batcher
 ) -> CodeBatch:
     """Wait for the images of a batch and compute the codes of the readable ones."""
     readable, images, failures = [], [], []
@@ -189,8 +190,5 @@ def _compute(
             readable.append(row)
         except ImageError as error:
             failures.append(Failure(row, str(error), error.sha256))
-    codes = {}
-    if images:
-        with pace.network.work():
-            codes = batcher([image.views for image in images])
+    codes = batcher([image.views for image in images]) if images else {}
     return CodeBatch(np.array(readable, np.int64), codes, tuple(images), tuple(failures))

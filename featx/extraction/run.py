@@ -31,7 +31,6 @@ from featx.extraction.executors import (
 )
 from featx.extraction.filling import copy_into, copy_rows
 from featx.extraction.passes import divide_into_passes
-from featx.extraction.pipeline import n_decoders
 from featx.extraction.prepare import ExtractionJob, prepare_extraction
 from featx.extraction.resuming import ReusableRow, cannot_extend
 from featx.extraction.timings import Pace, Timings
@@ -164,7 +163,7 @@ def run_extractions(
         See `run_extraction`.
     """
     _check_one_pass(jobs)
-    pace, started = Pace(n_decoders(jobs[0].files)), time.perf_counter()
+    pace, started = Pace(), time.perf_counter()
     unfinished = [job for job in jobs if not job.remaining.is_empty]
     if unfinished:
         with contextlib.ExitStack() as locks:

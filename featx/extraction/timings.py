@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import joblib
+
 __all__ = ["Pace", "Stage", "Timings"]
 
 
@@ -20,11 +22,12 @@ class Timings:
     Parameters
     ----------
     decode : float
-        Fraction of the time of all decoding threads in which they worked.
+        Fraction of the time of all processors that decoding took. Waiting for a file, for a
+        server, for another thread or for the lock of the interpreter is not work.
     network : float
-        Fraction of the time in which the network had a batch.
+        Fraction of the time in which the network computed a batch: the utilisation of its device.
     write : float
-        Fraction of the time in which codes were written.
+        Fraction of the time in which codes were written, waiting for the disk included.
     waiting : float
         Fraction of the time in which the network had no batch: 1 - network.
     """
@@ -41,9 +44,9 @@ class Stage:
     Attributes
     ----------
     worked : float
-        Seconds of all threads together.
+        Seconds of processor time, of all threads together and of other processes.
     covered : float
-        Seconds in which at least one thread was in the stage.
+        Seconds in which at least one thread of this process was in the stage.
     """
 
     def __init__(self) -> None:
@@ -55,20 +58,27 @@ class Stage:
     @contextmanager
     def work(self) -> Iterator[None]:
         """Count the time of the block, or of each call of the function that this decorates."""
-        entered = time.perf_counter()
+        # The clock of the thread stops while it waits, so threads that share the lock of the
+        # interpreter are not taken for threads that work.
+        used = time.thread_time()
         with self._lock:
             if self._n_inside == 0:
-                self._started = entered
+                self._started = time.perf_counter()
             self._n_inside += 1
         try:
             yield
         finally:
-            left = time.perf_counter()
+            used = time.thread_time() - used
             with self._lock:
                 self._n_inside -= 1
-                self.worked += left - entered
+                self.worked += used
                 if self._n_inside == 0:
-                    self.covered += left - self._started
+                    self.covered += time.perf_counter() - self._started
+
+    def add(self, seconds: float) -> None:
+        """Count work of another process, in seconds of its processor time."""
+        with self._lock:
+            self.worked += seconds
 
 
 class Pace:
@@ -76,19 +86,19 @@ class Pace:
 
     Parameters
     ----------
-    n_decoders : int
-        Number of decoding threads.
+    n_processors : int, optional
+        Number of processors that decode; by default all that this process may use.
     """
 
-    def __init__(self, n_decoders: int) -> None:
-        self.n_decoders = n_decoders
+    def __init__(self, n_processors: int | None = None) -> None:
+        self.n_processors = n_processors or int(joblib.cpu_count())
         self.decode, self.network, self.write = Stage(), Stage(), Stage()
 
     def timings(self, seconds: float) -> Timings:
         """Return how a run of so many seconds was spent."""
         network = min(1.0, self.network.covered / seconds)
         return Timings(
-            decode=min(1.0, self.decode.worked / (seconds * self.n_decoders)),
+            decode=min(1.0, self.decode.worked / (seconds * self.n_processors)),
             network=network,
             write=min(1.0, self.write.covered / seconds),
             waiting=1.0 - network,
