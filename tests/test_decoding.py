@@ -17,6 +17,7 @@ from PIL import Image
 
 from featx.errors import ImageError
 from featx.images import array_views, read_image, resized, to_rgb
+from featx.images.phash import perceptual_hash
 
 SIZE = (32, 32)
 
@@ -134,6 +135,21 @@ def test_phash_is_what_imagehash_prints(tmp_path, noise):
     imagehash = pytest.importorskip("imagehash")
     decoded = read_image(saved(tmp_path / "a.png", noise), SIZE, "squash")
     assert f"{decoded.phash:016x}" == str(imagehash.phash(Image.fromarray(decoded.thumbnail)))
+
+
+def test_phash_is_imagehash_also_where_frequencies_are_tied():
+    """Noise, gradients, symmetric images and images of one colour, whose bits are rounding."""
+    imagehash = pytest.importorskip("imagehash")
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    coarse = np.repeat(np.repeat(noise[:, ::8, ::8], 8, axis=1), 8, axis=2)
+    ramp = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None, None], (32, 32, 3))
+    tied = [ramp, ramp.transpose(1, 0, 2), *(noise[:10] // 128 * 255), *(noise[:10] // 250)]
+    mirrored = [np.maximum(each, each[::-1]) for each in coarse]
+    flat = [np.full((32, 32, 3), value, np.uint8) for value in (0, 7, 128, 255)]
+    for pixels in [*noise, *coarse, *tied, *mirrored, *flat]:
+        thumbnail = Image.fromarray(np.ascontiguousarray(pixels))
+        assert f"{perceptual_hash(thumbnail):016x}" == str(imagehash.phash(thumbnail))
 
 
 def test_bit_order_of_phash(tmp_path):

@@ -17,6 +17,7 @@ _MIN_SURPLUS = 3
 # Markers of frame headers; only DCT frames can be decoded at a fraction.
 _DCT_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, 0xD9)}
 
 _Turn = Image.Transpose
 
@@ -77,7 +78,7 @@ def _frame_marker(data: bytes) -> int:
         marker = data[at + 1]
         if data[at] != 0xFF or marker == 0xFF:  # between two segments
             at += 1
-        elif marker in {0x00, 0x01, *range(0xD0, 0xD9)}:  # without a length
+        elif marker in _WITHOUT_LENGTH:
             at += 2
         elif marker in _FRAMES or marker in {0xD9, 0xDA}:
             return marker if marker in _FRAMES else 0
