@@ -63,4 +63,6 @@ def perceptual_hash(thumbnail: Image.Image) -> int:
 def _cosines() -> NDArray[np.float64]:
     """Return the lowest frequencies of the cosine transform of type II, (8, 32)."""
     frequency, position = np.ogrid[:_N_FREQUENCIES, :_SIDE]
-    return 2 * np.cos(np.pi * frequency * (2 * position + 1) / (2 * _SIDE))
+    angles = np.pi * frequency * (2 * position + 1) / (2 * _SIDE)
+    cosines: NDArray[np.float64] = 2 * np.cos(angles)
+    return cosines
