@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -608,6 +610,60 @@ def test_epochs_use_the_augmented_copies_in_turn(tmp_path):
     ]
     assert [epoch.loss for epoch in trained.history[1:]] == pytest.approx(expected[1:], rel=1e-5)
     assert {round(epoch.stopping_loss, 4) for epoch in trained.history} == {round(expected[0], 4)}
+
+
+class Watched(Pixels):
+    """Images that count how many batches of an epoch were loaded, and fail after some of them."""
+
+    def __init__(self, pixels, fails_after=99):
+        super().__init__(pixels)
+        self.counts, self.changed, self.fails_after = Counter(), threading.Condition(), fails_after
+
+    def batch(self, rows, epoch):
+        if self.counts[epoch] == self.fails_after:
+            raise FileNotFoundError
+        with self.changed:
+            self.counts[epoch] += 1
+            self.changed.notify_all()
+        return super().batch(rows, epoch)
+
+    def wait_for(self, epoch, n):
+        """Wait until n batches of an epoch are loaded; return how many are."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.counts[epoch] >= n, timeout=30)
+            return self.counts[epoch]
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_the_next_batch_is_loaded_while_one_is_computed(trains, tmp_path):
+    """Each step waits for the batch after its own, and no batch is loaded any sooner."""
+    images = Watched(noise_images(10))
+    tuning = dataclasses.replace(RESUMED["adamw"], epochs=1)
+    network, epoch, steps = small_network(tuning), int(trains), itertools.count(1)
+    model, method = (
+        (network.training_model, "train_on_batch")
+        if trains
+        else (network.model, "predict_on_batch")
+    )
+    computed, found = getattr(model, method), []
+
+    def compute(*arguments, **how):
+        step = next(steps)
+        if step <= 3:  # an epoch has three batches, and the early-stopping set too
+            found.append(images.wait_for(epoch, min(step + 1, 3)))
+        return computed(*arguments, **how)
+
+    setattr(model, method, compute)
+    run(tuning, images, labels_of(np.arange(10) % 5, range(10)), tmp_path, network=network)
+    assert found == [2, 3, 3]
+
+
+def test_a_batch_that_cannot_be_loaded_ends_the_training(tmp_path):
+    images, n_threads = Watched(noise_images(10), fails_after=2), threading.active_count()
+    labels = labels_of(np.arange(10) % 5, range(10), range(4))
+    with pytest.raises(FileNotFoundError):
+        run(dataclasses.replace(RESUMED["adamw"], epochs=1), images, labels, tmp_path)
+    assert threading.active_count() <= n_threads
 
 
 # Runs that are stopped

@@ -1,15 +1,17 @@
 """The inputs of a training: decoded images, or activations from stores.
 
-Image files, or arrays of activations, come in; batches of rows go out. The decoded pixels
-are in a memory-mapped file without a name: the operating system keeps in memory what is
-used, and a killed run leaves no file behind.
+Image files, or arrays of activations, come in; batches of rows go out, each loaded while the
+one before it is used. The decoded pixels are in a memory-mapped file without a name: the
+operating system keeps in memory what is used, and a killed run leaves no file behind.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -19,7 +21,7 @@ from featx.errors import ImageError, ImagesError
 from featx.images import MAX_PIXELS, File, GreyRule, read_image
 from featx.recipe import Recipe
 
-__all__ = ["Activations", "Pixels", "TrainingInputs", "read_pixels"]
+__all__ = ["Activations", "Pixels", "TrainingInputs", "load_ahead", "read_pixels"]
 
 Rows = NDArray[np.integer]
 
@@ -71,6 +73,37 @@ class Activations:
 
 #: Inputs of a training: images, or activations of the last frozen layer.
 TrainingInputs = Pixels | Activations
+
+
+def load_ahead(
+    inputs: TrainingInputs, parts: Iterable[Rows], epoch: int
+) -> Generator[NDArray[Any], None, None]:
+    """Yield the inputs of each part; a thread loads the next part in the meantime.
+
+    Memory holds the inputs of two parts. Close the generator if not all parts are used.
+
+    Parameters
+    ----------
+    inputs : TrainingInputs
+        Images or activations.
+    parts : iterable of ndarray of int
+        The rows of each part.
+    epoch : int
+        Number of the epoch; 0 is without augmentation.
+
+    Yields
+    ------
+    ndarray, shape (m, ...)
+        The inputs of the next part, in the order of the parts.
+    """
+    loading: deque[Future[NDArray[Any]]] = deque()
+    with ThreadPoolExecutor(1) as thread:
+        for rows in parts:
+            loading.append(thread.submit(inputs.batch, rows, epoch))
+            if len(loading) > 1:
+                yield loading.popleft().result()
+        if loading:
+            yield loading.popleft().result()
 
 
 def read_pixels(

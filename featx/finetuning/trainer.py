@@ -2,8 +2,9 @@
 
 A network, its inputs and labels come in; its weights change. A batch goes through the
 network in micro-batches of as many images as the memory holds. Their gradients add up to
-those of the batch, so the memory does not change the result. This file does not decide when
-training ends, and writes nothing.
+those of the batch, so the memory does not change the result. The inputs of the next batch are
+loaded while a batch is computed. This file does not decide when training ends, and writes
+nothing.
 
 References
 ----------
@@ -12,6 +13,7 @@ References
    unfreezing. https://arxiv.org/abs/1801.06146
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,7 @@ from scipy.special import logsumexp
 
 from featx.finetuning.augmentation import reseed
 from featx.finetuning.history import EpochRecord
-from featx.finetuning.inputs import Rows, TrainingInputs
+from featx.finetuning.inputs import Rows, TrainingInputs, load_ahead
 from featx.finetuning.network import Network
 from featx.finetuning.settings import TrainingSettings
 from featx.layers import activation_shape, layers_up_to
@@ -193,25 +195,28 @@ class Trainer:
         rng = np.random.default_rng([settings.seed, epoch])
         order = rng.permutation(self._labels.train_rows)
         total, rate = np.zeros(2), 0.0
-        with self._network.computing():
-            for step in range(self._n_steps):
-                rows = order[step * n_images : (step + 1) * n_images]
+        parts = [order[k : k + n_images] for k in range(0, len(order), n_images)]
+        with (
+            self._network.computing(),
+            contextlib.closing(load_ahead(self._inputs, parts, epoch)) as batches,
+        ):
+            for step, (rows, batch) in enumerate(zip(parts, batches, strict=True)):
                 rate = plateau * self._rate((epoch - 1) * self._n_steps + step)
                 self._optimizer.learning_rate = rate
-                total += len(rows) * self._step(rows, epoch)
+                total += len(rows) * self._step(rows, batch)
                 if not np.isfinite(total).all():
                     break
         loss, accuracy = total / len(order)
         return float(loss), float(accuracy), rate
 
-    def _step(self, rows: Rows, epoch: int) -> NDArray[np.float64]:
-        """Train on a batch, and return the weighted means of its loss and accuracy.
+    def _step(self, rows: Rows, batch: Array) -> NDArray[np.float64]:
+        """Train on the inputs of rows, and return the weighted means of loss and accuracy.
 
         The weights of the rows are scaled to a sum of 1; padding has weight 0.
         """
         n, weights = self._micro_batch, np.zeros(self._n_parts * self._micro_batch, np.float32)
         weights[: len(rows)] = self._labels.weights[rows] / self._labels.weights[rows].sum()
-        x = _padded(self._inputs.batch(rows, epoch), len(weights))
+        x = _padded(batch, len(weights))
         y = _padded(self._labels.numbers[rows], len(weights))
         total = np.zeros(2)
         # Parts of the last batch may be padding only, because the optimizer counts the parts.
@@ -296,11 +301,12 @@ def logits(
     """
     model = network.tail if inputs.is_activations else network.model
     found = np.empty((len(rows), len(network.head.classes)))
-    with network.computing():
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            x = _padded(inputs.batch(part, 0), batch_size)
-            found[start : start + len(part)] = as_array(model.predict_on_batch(x))[: len(part)]
+    starts = range(0, len(rows), batch_size)
+    parts = [rows[start : start + batch_size] for start in starts]
+    with network.computing(), contextlib.closing(load_ahead(inputs, parts, 0)) as batches:
+        for start, part, batch in zip(starts, parts, batches, strict=True):
+            computed = as_array(model.predict_on_batch(_padded(batch, batch_size)))
+            found[start : start + len(part)] = computed[: len(part)]
     return found
 
 
