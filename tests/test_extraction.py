@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import h5py
+import joblib
 import numpy as np
 import pytest
 from running import TINY, MeanColour, job_in, run, stop_after
@@ -196,8 +197,9 @@ def test_several_layers_come_from_one_pass(folder):
     np.testing.assert_allclose(store.codes("block1_pool"), one, rtol=1e-6)
 
 
-def test_only_a_few_batches_are_in_memory(folder):
+def test_only_a_few_batches_are_in_memory(folder, monkeypatch):
     """At most three batches are decoded ahead of the two in the network."""
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
     files = [folder / "data/train/red/0.png"] * 40
     taken = []
 

@@ -197,6 +197,10 @@ class ExtractionOptions(_NetworkOptions, LayerOptions, _CodeLayerOptions, _Listi
         ScalesJoin, option("Average or concatenate the codes of several scales.")
     ] = "mean"
     batch_size: Annotated[str, option("Images per batch.", "auto|N")] = "auto"
+    decoders: Annotated[
+        str,
+        option("Decode images in N processes, or in threads of one.", "auto|threads|N"),
+    ] = "auto"
     max_pixels: Annotated[int, option("Treat images with more pixels as unreadable.", "N")] = (
         178_956_970
     )

@@ -27,6 +27,7 @@ __all__ = [
     "flat",
     "option",
     "read_batch_size",
+    "read_decoders",
     "read_numbers",
     "read_renames",
     "read_seconds",
@@ -156,6 +157,17 @@ def read_batch_size(text: str) -> Any:
     raise OptionError(message)
 
 
+def read_decoders(text: str) -> Any:
+    """Read a number of decoding processes; `prepare_extraction` checks it.
+
+    Examples
+    --------
+    >>> read_decoders("8"), read_decoders("threads")
+    (8, 'threads')
+    """
+    return int(text) if text.isdecimal() else text
+
+
 def read_renames(texts: list[str]) -> dict[str, str]:
     """Read renames, divided at the last "=": no layer of VGG19 has one in its name.
 
@@ -236,6 +248,7 @@ def _read_parameters(texts: list[str]) -> dict[str, Any]:
 _READERS: dict[str, Callable[[Any], Any]] = {
     "rename": read_renames,
     "batch_size": read_batch_size,
+    "decoders": read_decoders,
     "C": read_numbers,
     "budget": read_seconds,
     "settings": _read_parameters,

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from featx.errors import ExistsError, FeatxError, ImagesError
+from featx.extraction.decoders import n_decoders
 from featx.extraction.existing import find_existing
-from featx.extraction.pipeline import n_decoders
 from featx.extraction.prepare import columns_of
 from featx.extraction.resuming import remaining_work
 from featx.images import (

@@ -24,6 +24,7 @@ from featx.errors import FeatxError, OptionError, StoreError
 from featx.extraction.batching import settle_batch_size, whole_batches
 from featx.extraction.filling import fill_rows
 from featx.extraction.passes import Pass
+from featx.extraction.pipeline import stream_codes
 from featx.extraction.prepare import ExtractionJob
 from featx.extraction.timings import Pace
 from featx.images import File, local_file
@@ -81,7 +82,16 @@ def start_here(
         size = settle_batch_size(job.batch_size, each.recipe, len(each.rows), device)
         devices.append(device.description if device is not None else "")
         sizes.append(size)
-        fills.append(partial(fill_rows, each, backbone, size, job.files, job.max_pixels))
+        stream = partial(
+            stream_codes,
+            job.files,
+            backbone,
+            size,
+            each.rows,
+            max_pixels=job.max_pixels,
+            decoders=job.decoders,
+        )
+        fills.append(partial(fill_rows, each, stream))
     facts = {
         "batch_size": sizes[0],
         "device": devices[0],
@@ -114,6 +124,12 @@ def start_on_workers(
 ) -> tuple[dict[str, Any], list[Fill]]:
     """Check the workers of a cluster and load the network there; see `start_here`."""
     job, targets = jobs[0], tuple(each.remaining.target.absolute() for each in jobs)
+    if isinstance(job.decoders, int):
+        message = (
+            f"--decoders {job.decoders} was given with a cluster, whose workers decode in threads. "
+            "Leave it out, or start several workers on each machine: --cluster local:N."
+        )
+        raise OptionError(message)
     # A file of this run: the same folder name on another disk does not contain it.
     marker = targets[0].with_name(f".{targets[0].name}.{os.getpid()}.seen")
     marker.touch()
@@ -309,8 +325,17 @@ def _fill_chunk(chunk: _Chunk) -> None:
     backbone = cached_backbone(chunk.part.recipes, chunk.source, chunk.device)
     with contextlib.ExitStack() as files:
         writers = [files.enter_context(StoreWriter(path)) for path in chunk.targets]
-        part, batch_size, images = chunk.part, chunk.batch_size, chunk.files
-        filling = fill_rows(part, backbone, batch_size, images, chunk.max_pixels, writers, Pace())
+        # Processes would start again for each chunk, which takes as long as decoding it.
+        stream = partial(
+            stream_codes,
+            chunk.files,
+            backbone,
+            chunk.batch_size,
+            chunk.part.rows,
+            max_pixels=chunk.max_pixels,
+            decoders="threads",
+        )
+        filling = fill_rows(chunk.part, stream, writers, Pace())
         for _ in filling:
             pass
 

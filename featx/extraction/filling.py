@@ -6,7 +6,7 @@ may fill the same stores.
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from featx.errors import StoreError
 from featx.extraction.passes import Pass, PassOutput
-from featx.extraction.pipeline import CodeBatch, stream_codes
+from featx.extraction.pipeline import CodeBatch
 from featx.extraction.resuming import ReusableRow
 from featx.extraction.timings import Pace
-from featx.images import File
-from featx.network import Backbone
 from featx.store import ImageFacts, StoreWriter
 
 __all__ = ["copy_into", "copy_rows", "fill_rows"]
@@ -51,17 +49,17 @@ def copy_rows(writer: StoreWriter, rows: Sequence[ReusableRow]) -> Iterator[int]
             yield n_copied
 
 
-def fill_rows(  # noqa: PLR0917  both callers pass all of them
+def fill_rows(
     each: Pass,
-    backbone: Backbone,
-    batch_size: int,
-    files: Sequence[File] | Mapping[int, File],
-    max_pixels: int,
+    stream: Callable[..., Generator[CodeBatch, None, None]],
     writers: Sequence[StoreWriter],
     pace: Pace,
 ) -> Generator[int, None, None]:
-    """Compute and write the rows of a pass; yield the number of rows of each written batch."""
-    batches = stream_codes(files, backbone, batch_size, each.rows, max_pixels=max_pixels, pace=pace)
+    """Compute and write the rows of a pass; yield the number of rows of each written batch.
+
+    `stream` is `stream_codes` for the files and rows of the pass; it is called with the pace.
+    """
+    batches = stream(pace=pace)
     write = partial(_write, writers, each.outputs, pace)
     # The generator is always closed, so that nothing writes after the files are closed.
     with contextlib.closing(_write_in_background(batches, write)) as written:

@@ -10,32 +10,34 @@ to the batches.
 
 import itertools
 import logging
+import math
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import ImageError
 from featx.extraction.batching import IN_NETWORK, Batcher
+from featx.extraction.decoders import Chunks, Decoders, n_decoders
+from featx.extraction.settings import DecoderChoice
 from featx.extraction.timings import Pace
-from featx.images import MAX_PIXELS, DecodedImage, File, GreyRule, local_file, read_image
+from featx.images import MAX_PIXELS, DecodedImage, File, GreyRule, read_image
 from featx.network import Backbone
 from featx.text import counted
 
-__all__ = ["CodeBatch", "Failure", "n_decoders", "stream_codes"]
+__all__ = ["CodeBatch", "Failure", "stream_codes"]
 
 logger = logging.getLogger(__name__)
 
 # Batches that are decoded or waiting to be, in addition to those in the network.
 _AHEAD = 3
-# Threads per processor if images come from a server.
-_FETCHERS = 4
+# Images ahead for each decoder, if batches are small.
+_IMAGES_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,6 @@ class CodeBatch:
         return len(self.rows) + len(self.failures)
 
 
-def n_decoders(files: Iterable[File]) -> int:
-    """Return the number of decoding threads: one per available processor, or more.
-
-    There are more if images come from a server, since most threads wait for it then.
-    """
-    waits = any(local_file(file) is None for file in files)
-    return int(joblib.cpu_count()) * (_FETCHERS if waits else 1)
-
-
 def stream_codes(
     files: Sequence[File] | Mapping[int, File],
     backbone: Backbone,
@@ -101,6 +94,7 @@ def stream_codes(
     *,
     max_pixels: int = MAX_PIXELS,
     pace: Pace | None = None,
+    decoders: DecoderChoice = "auto",
 ) -> Generator[CodeBatch, None, None]:
     """Yield the codes of image files in batches, in order.
 
@@ -119,6 +113,8 @@ def stream_codes(
         An image with more pixels counts as unreadable.
     pace : Pace, optional
         Records how long the stages work.
+    decoders : int, "auto" or "threads", default="auto"
+        Number of processes that decode; see `Decoders`.
 
     Yields
     ------
@@ -129,7 +125,7 @@ def stream_codes(
     rows = range(len(files)) if rows is None else rows
     pace = pace or Pace()
     read = partial(
-        pace.decode.work()(read_image),
+        read_image,
         size=recipe.view_size,
         resize=recipe.resize,
         scales=recipe.scales,
@@ -141,20 +137,24 @@ def stream_codes(
     parts = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
     inside: deque[Future[CodeBatch]] = deque()
     doubts: Counter[str] = Counter()
+    n_threads = n_decoders(files[row] for row in rows)
     with ExitStack() as pools:
-        # Waiting tasks are dropped if the consumer stops early.
-        decoders = ThreadPoolExecutor(n_decoders(files[row] for row in rows))
+        decoding = Decoders(read, decoders, n_threads, pace)
         network = ThreadPoolExecutor(IN_NETWORK)
-        pools.callback(decoders.shutdown, cancel_futures=True)
+        # If the consumer stops early, the network must not wait for images that nobody needs.
+        pools.callback(decoding.close)
         pools.callback(network.shutdown, cancel_futures=True)
+        pools.callback(decoding.stop)
 
-        decoding = ((part, [decoders.submit(read, files[row]) for row in part]) for part in parts)
-        decoded = deque(itertools.islice(decoding, _AHEAD))
+        started = ((part, decoding.start([files[row] for row in part])) for part in parts)
+        ahead = max(_AHEAD, math.ceil(_IMAGES_AHEAD * decoding.n_workers / batch_size))
+        decoded = deque(itertools.islice(started, ahead))
         while decoded or inside:
             while decoded and len(inside) < IN_NETWORK:
-                inside.append(network.submit(_compute, *decoded.popleft(), batcher))
-                decoded.extend(itertools.islice(decoding, 1))  # the next one, if any is left
+                inside.append(network.submit(_compute, *decoded.popleft(), decoding, batcher))
+                decoded.extend(itertools.islice(started, 1))  # the next one, if any is left
             batch = inside.popleft().result()
+            decoding.reconsider()
             doubts.update(image.doubt for image in batch.images)
             yield batch
     _log_doubts(doubts, recipe.white)
@@ -180,15 +180,15 @@ def _log_doubts(doubts: Counter[str], white: float | None) -> None:
 
 
 def _compute(
-    rows: Sequence[int], decoded: Sequence[Future[DecodedImage]], batcher: Batcher
+    rows: Sequence[int], chunks: Chunks, decoders: Decoders, batcher: Batcher
 ) -> CodeBatch:
     """Wait for the images of a batch and compute the codes of the readable ones."""
     readable, images, failures = [], [], []
-    for row, future in zip(rows, decoded, strict=True):
-        try:
-            images.append(future.result())
+    for row, image in zip(rows, decoders.images(chunks), strict=True):
+        if isinstance(image, ImageError):
+            failures.append(Failure(row, str(image), image.sha256))
+        else:
+            images.append(image)
             readable.append(row)
-        except ImageError as error:
-            failures.append(Failure(row, str(error), error.sha256))
     codes = batcher([image.views for image in images]) if images else {}
     return CodeBatch(np.array(readable, np.int64), codes, tuple(images), tuple(failures))

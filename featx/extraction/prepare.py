@@ -13,9 +13,16 @@ from pathlib import Path
 
 from featx.errors import OptionError
 from featx.extraction.batching import check_batch_size
+from featx.extraction.decoders import check_decoders
 from featx.extraction.existing import ExistingStore, find_existing
 from featx.extraction.resuming import RemainingWork, remaining_work
-from featx.extraction.settings import BatchSize, ExtractionSettings, ImageSettings, Progress
+from featx.extraction.settings import (
+    BatchSize,
+    DecoderChoice,
+    ExtractionSettings,
+    ImageSettings,
+    Progress,
+)
 from featx.images import File, Listing, as_file, list_images
 from featx.network import WeightsSource, check_device, find_weights
 from featx.outputs import check_output
@@ -52,6 +59,8 @@ class ExtractionJob:
         Device of the network, as `extract` takes it.
     batch_size : int or "auto"
         Images per batch.
+    decoders : int, "auto" or "threads"
+        Number of processes that decode.
     max_pixels : int
         An image with more pixels is recorded as unreadable.
     output : Path
@@ -69,6 +78,7 @@ class ExtractionJob:
     source: WeightsSource
     device: str
     batch_size: BatchSize
+    decoders: DecoderChoice
     max_pixels: int
     output: Path
     remaining: RemainingWork
@@ -134,6 +144,7 @@ def prepare_extraction(settings: ExtractionSettings) -> ExtractionJob:
     check_sizes([image_size(settings.size)], settings.scales)
     recipe = settings.recipe(weights="", dtype=settings.dtype)
     check_batch_size(settings.batch_size)
+    check_decoders(settings.decoders)
     check_device(settings.device)
     if settings.max_pixels < 1:
         message = f"--max-pixels must be 1 or more, but it is {settings.max_pixels}."
@@ -171,6 +182,7 @@ def prepare_extraction(settings: ExtractionSettings) -> ExtractionJob:
         source=source,
         device=settings.device,
         batch_size=settings.batch_size,
+        decoders=settings.decoders,
         max_pixels=settings.max_pixels,
         output=output,
         remaining=RemainingWork(existing, output, resumes=False, rows=()),

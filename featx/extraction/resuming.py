@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import ExistsError, ImagesError, RecipeMismatchError
+from featx.extraction.decoders import n_decoders
 from featx.extraction.existing import Columns, ExistingStore, has_images, recipe_differences
-from featx.extraction.pipeline import n_decoders
 from featx.images import File, FileDigest, read_digest
 from featx.recipe import Recipe
 from featx.store import Status, Store

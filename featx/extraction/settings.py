@@ -19,6 +19,7 @@ from featx.tables import TableSource
 __all__ = [
     "BatchSize",
     "CodeSettings",
+    "DecoderChoice",
     "DeviceSettings",
     "ExtractionSettings",
     "GreySettings",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 BatchSize = int | Literal["auto"]
+DecoderChoice = int | Literal["auto", "threads"]
 Progress = Callable[[int, int], None]
 
 
@@ -222,6 +224,10 @@ class ExtractionSettings(CodeSettings, ImageSettings):
     ----------
     dtype : {"float32", "float16"}, default="float32"
         Number type in the store.
+    decoders : int, "auto" or "threads", default="auto"
+        Number of processes that decode images. "threads" decodes in threads of this process, one
+        for each processor, and "auto" starts a process for each processor if the network turns
+        out to wait for these threads.
     max_pixels : int, default=178956970
         An image with more pixels is recorded as unreadable.
     output : Path or str, default="codes.h5"
@@ -235,6 +241,7 @@ class ExtractionSettings(CodeSettings, ImageSettings):
     """
 
     dtype: Dtype = "float32"
+    decoders: DecoderChoice = "auto"
     max_pixels: int = MAX_PIXELS
     output: Path | str = "codes.h5"
     overwrite: bool = False

@@ -148,12 +148,15 @@ class Bytes:
     ----------
     data : bytes
         The content.
+    name : str, default="image in memory"
+        Its name, of which the suffix counts if the format is not found in the content.
     """
 
     data: bytes = field(repr=False)
+    name: str = "image in memory"
 
     def __str__(self) -> str:
-        return "image in memory"
+        return self.name
 
 
 def as_file(text: File | str, folder: File = Path()) -> File:
