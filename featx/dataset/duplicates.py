@@ -310,7 +310,7 @@ def sketches_of(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def crowd_radius(near: NDArray[np.floating], beyond: float) -> tuple[float, int]:
-    """Return how far the copies of an image are away, and how many there are.
+    """Return the largest distance between an image and its copies, and the number of copies.
 
     Parameters
     ----------
@@ -392,7 +392,7 @@ def _neighbourhoods(
     for start in range(0, n, step):
         distances = 1 - sketches[start : start + step] @ sketches.T
         own = np.arange(len(distances))
-        distances[own, start + own] = np.inf  # an image is no copy of itself
+        distances[own, start + own] = np.inf  # the image itself does not count
         near = distances <= MOST_DISTANCE
         crowded = []
         for k in np.flatnonzero(near.any(axis=1)):

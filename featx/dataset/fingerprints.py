@@ -6,10 +6,10 @@ does not know models or files.
 
 **What a fingerprint holds.** The signs of 128 random projections of the sketch of a thumbnail
 [1]_, 16 bytes in all: two images whose sketches have the angle a differ in about 128 a / pi bits. A
-sketch holds the differences between 8x8 cells of the image, without its brightness. At best,
-somebody could rebuild a blur of 8x8 cells, in which there is no face, no text and no lesion; and
-128 bits are a twelfth of the bits of such a blur. As with the SHA-256 of the files, somebody who
-has an image can confirm that it is one of the training images.
+sketch holds the differences between 8x8 cells of the image, without its brightness. At best, a
+reader could reconstruct an image of 8x8 cells, which shows no face, no text and no lesion; 128 bits
+are a twelfth of the information in such an image. As with the SHA-256 of the files, anyone who has
+an image can check whether it is one of the training images.
 
 **What is kept of groups.** For each group, 8 bytes of the salted digest BLAKE2b of its name [2]_.
 Names cannot be computed from digests. Each model has its own salt, so that a table of digests fits
