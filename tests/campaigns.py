@@ -16,7 +16,7 @@ FAST = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-LONG = settings(FAST, max_examples=150)
+LONG = settings(FAST, max_examples=100)
 
 
 def checked(found: dict) -> dict:

@@ -95,7 +95,7 @@ def test_damaged_images_are_decoded_or_have_a_reason(worker):
 @pytest.mark.slow
 def test_many_damaged_images_are_decoded_or_have_a_reason(worker):
     """The same with more examples."""
-    image_campaign(worker, settings(LONG, max_examples=3000))
+    image_campaign(worker, settings(LONG, max_examples=1200))
 
 
 # Parquet tables
@@ -177,7 +177,7 @@ def test_damaged_tables_are_read_or_refused(reader):
 @pytest.mark.slow
 def test_many_damaged_tables_are_read_or_refused(reader):
     """The same with more examples."""
-    table_campaign(reader, settings(LONG, max_examples=1500))
+    table_campaign(reader, settings(LONG, max_examples=800))
 
 
 def test_a_table_of_more_rows_than_bytes_is_refused(tmp_path):

@@ -137,7 +137,7 @@ def test_a_second_run_is_refused_while_the_first_writes(forker, folder):
 
 @pytest.mark.slow
 def test_real_runs_killed_at_random_moments(tmp_path):
-    """Fifteen kills of VGG19 on real images, from the creation of the store to the last byte."""
+    """Eight kills of VGG19 on real images, from the creation of the store to the last byte."""
     source = Path(__file__).parents[1] / "data"
     for k, file in enumerate(sorted(source.rglob("*.png"))[:160]):
         (tmp_path / "data" / f"class{k % 4}").mkdir(exist_ok=True, parents=True)
@@ -152,7 +152,7 @@ def test_real_runs_killed_at_random_moments(tmp_path):
     digests, codes = store.digests(), np.array(store.codes("block2_pool"))
     (tmp_path / "codes.h5").unlink()
     rng, n_kills, n_finished = random.Random(0), 0, 0
-    while n_kills < 15:
+    while n_kills < 8:
         status = forker.run(
             tmp_path, settings, real=True, killed_after=(0, rng.uniform(0, seconds))
         )

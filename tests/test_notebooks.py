@@ -1,10 +1,11 @@
-"""The notebooks run from a clean kernel, and give the committed output."""
+"""The notebooks run from a clean kernel, and give outputs of the committed kinds."""
 
 import json
 import re
 from pathlib import Path
 
 import pytest
+from transcripts import folder_with_half_of_data
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -78,11 +79,11 @@ def test_first_and_last_cells_guide_the_reader(path):
 @each_notebook
 @pytest.mark.filterwarnings("default")  # Jupyter itself may warn
 def test_notebook_runs(path, tmp_path):
-    """Every cell runs, has the committed output, and leaves no files next to the notebook."""
+    """Every cell runs on half of the images, has the committed kinds of output, and leaves no file."""
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
-    for name in ("data", "docs"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    folder_with_half_of_data(tmp_path)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     folder = tmp_path / "notebooks"
     folder.mkdir()
     notebook = nbformat.read(path, as_version=4)
