@@ -79,7 +79,7 @@ def test_first_and_last_cells_guide_the_reader(path):
 @each_notebook
 @pytest.mark.filterwarnings("default")  # Jupyter itself may warn
 def test_notebook_runs(path, tmp_path):
-    """Every cell runs on half of the images, has the committed kinds of output, and leaves no file."""
+    """Every cell runs on half of the images; its outputs are of the committed kinds."""
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
     folder_with_half_of_data(tmp_path)

@@ -5,7 +5,15 @@ import re
 
 import numpy as np
 import pytest
-from transcripts import ROOT, blocks, check_commands, folder_with_data, run_python, transcripts
+from transcripts import (
+    ROOT,
+    blocks,
+    check_commands,
+    folder_with_data,
+    folder_with_half_of_data,
+    run_python,
+    transcripts,
+)
 
 import featx
 
@@ -23,8 +31,8 @@ def test_every_command_runs_and_prints_what_is_shown(tmp_path):
 
 @pytest.mark.slow
 def test_the_tour_runs_and_prints_what_is_shown(tmp_path):
-    """In a folder with data/ the commands of docs/tour.md run in order."""
-    folder = folder_with_data(tmp_path)
+    """On half of the images of data/ the commands of docs/tour.md run in order."""
+    folder = folder_with_half_of_data(tmp_path)
     assert check_commands(TOUR, folder) >= 20
     run_python(blocks(TOUR, "python"), folder)
 

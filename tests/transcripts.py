@@ -51,7 +51,7 @@ def folder_with_data(folder: Path) -> Path:
 
 
 def folder_with_half_of_data(folder: Path) -> Path:
-    """Link every second group of each class of data/ into a folder, which takes half of the time."""
+    """Link every second group of each class of data/ into a folder, to save half of the time."""
     with (ROOT / "data/metadata.csv").open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
     groups: defaultdict[Path, list[str]] = defaultdict(list)
