@@ -78,6 +78,12 @@ def one_thread():
         yield
 
 
+@pytest.fixture
+def one_unsafe_batch(monkeypatch):
+    """A batch is in the store before the next one is written, so an interruption is exact."""
+    monkeypatch.setattr("featx.extraction.filling._UNSAFE_BATCHES", 1)
+
+
 @pytest.fixture(scope="module")
 def worker():
     """Return the process that opens malicious files."""

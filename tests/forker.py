@@ -48,7 +48,7 @@ def kill_at(place):
     elif place == "between codes and facts":
         StoreWriter._write_facts = kill
     elif place == "before rows are marked":
-        StoreWriter._mark = kill
+        StoreWriter.mark = kill
     elif place == "finishing":
         StoreWriter.finish = kill
     elif place == "before the part is renamed":

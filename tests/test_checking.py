@@ -112,6 +112,7 @@ def test_suspicious_codes_of_any_layer(folder, pool, dtype):
     assert found.zeros == tuple(paths[[10, 11]])
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 def test_rows_that_are_not_done_are_not_suspicious(folder):
     """NaN of a failed row and bytes of a pending row are what the format says."""
     (folder / "data/train/blue/0.png").write_bytes(b"no image")

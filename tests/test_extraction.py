@@ -76,6 +76,7 @@ def test_a_bad_image_is_a_row_with_a_reason(folder):
     assert np.isfinite(codes[~failed]).all()
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 def test_an_interrupted_run_resumes_and_ends_with_the_same_store(folder):
     """Only the remaining rows are computed, and the digests are those of one run."""
     job = job_in(folder, batch_size=4)
@@ -96,6 +97,7 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_store(folder):
     assert open_store(job.output).digests() == digests
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 def test_a_resumed_run_notices_edited_images(folder):
     """Images that were edited since the interruption are computed again."""
     job = job_in(folder, batch_size=4)

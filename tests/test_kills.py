@@ -19,7 +19,7 @@ from featx.images import read_image
 from featx.store import Status, open_store
 
 KILLED = -signal.SIGKILL
-IN_FLIGHT = 3  # two batches in the network, and one that is written
+IN_FLIGHT = 10  # two batches in the network, and eight that wait for the disk
 BATCH_SIZE = {"batch_size": 2}
 
 

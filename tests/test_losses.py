@@ -276,6 +276,7 @@ def test_a_layer_is_not_added_to_images_that_are_now_too_large(folder):
     assert (folder / "codes.h5").read_bytes() == whole
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 def test_an_interrupted_update_keeps_codes_too(folder):
     """Rows of an unfinished update whose files cannot be read now are kept as well."""
     table = folder / "data/table.csv"
@@ -413,6 +414,7 @@ def test_pruning_never_removes_everything(folder):
         job_in(folder, images=folder / "other", prune=True)
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 @pytest.mark.parametrize("layers", [["block1_pool"], LAYERS])
 def test_an_interrupted_update_is_not_removed(folder, layers):
     """Codes of an unfinished update are not removed by a run with other images or layers."""

@@ -149,6 +149,7 @@ def test_a_layer_is_added(folder):
     assert open_store(job.output).digests() == digests_of_one_run(folder, layer=layers)
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 @pytest.mark.parametrize("layers", [["block1_pool"], ["block1_conv1", "block1_pool"]])
 def test_an_interrupted_update_resumes(folder, layers):
     """The same command ends with the store of one run, and copies no row twice."""
@@ -169,6 +170,7 @@ def test_an_interrupted_update_resumes(folder, layers):
     assert names(folder) == ["codes.h5", "data"]
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 def test_an_interrupted_update_gets_more_images(folder):
     """Rows of the unfinished update are copied too."""
     for i in range(5):
@@ -183,6 +185,7 @@ def test_an_interrupted_update_gets_more_images(folder):
     assert names(folder) == ["codes.h5", "data"]
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 def test_an_incomplete_store_gets_more_images(folder):
     """Finished rows of the first run are copied."""
     with pytest.raises(KeyboardInterrupt):
@@ -193,6 +196,7 @@ def test_an_incomplete_store_gets_more_images(folder):
     assert open_store(job.output).digests() == digests_of_one_run(folder)
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 def test_a_part_without_its_store_is_resumed(folder):
     """If the store is deleted during an update, only the missing rows are computed."""
     a_new_image(folder / "data/train/blue/00.png")
@@ -215,6 +219,7 @@ def test_a_store_of_other_images_is_not_replaced(folder):
     assert len(open_store(folder / "codes.h5").images) == 1
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 @pytest.mark.parametrize("complete", [True, False])
 def test_other_settings_are_refused_field_by_field(folder, complete):
     """Each setting that differs is named, with the flags that resume the store."""
@@ -288,6 +293,7 @@ def test_leftovers_of_killed_runs_are_removed(folder):
     assert names(folder) == ["codes.h5", "data"]
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 def test_overwrite_removes_an_interrupted_update(folder):
     """--overwrite starts over and removes the unfinished update."""
     a_new_image(folder / "data/train/blue/00.png")

@@ -301,6 +301,7 @@ def test_a_bucket_is_a_folder(folder, bucket, straight):
     assert open_store(made.path).provenance["root"] == "memory://bucket/photos"
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 def test_a_stopped_run_resumes_and_finds_new_and_edited_images(folder, bucket, straight):
     """New and edited images are found by their bytes, as in a folder."""
     images = "memory://bucket/photos"
@@ -372,6 +373,7 @@ def test_a_table_of_urls_and_paths(folder, server):
     assert set(server.got.values()) == {1}
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 def test_images_are_downloaded_once_in_a_resumed_run(folder, server):
     """Finished images are checked first, and the others are downloaded when they are needed."""
     paths = [f"{server.url}/train/{name}/{i}.png" for name in ("red", "blue") for i in range(6)]

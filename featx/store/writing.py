@@ -2,8 +2,8 @@
 
 Codes and metadata of images come in; bytes are written to the addresses of the rows, and a
 row is marked as done only when its bytes are on the disk. HDF5 is not involved, so the file
-stays valid if the process is killed at any time. This file does not know how codes are
-computed.
+stays valid if the process is killed at any time. Rows have addresses, so several threads may
+write different rows without a lock. This file does not know how codes are computed.
 """
 
 import contextlib
@@ -118,11 +118,8 @@ class StoreWriter:
         StoreError
             The disk is full, a code is not finite, or a code is too large for float16.
         """
-        for layer in self._layers:
-            region = self._regions[f"codes/{layer}"]
-            self._write(f"codes/{layer}", rows, _fitting(codes[layer], region.dtype, layer))
-        self._write_facts(rows, facts, [""] * len(rows))
-        self._mark(rows, Status.DONE)
+        self.write_codes(rows, codes, facts)
+        self.mark(done=rows)
 
     def write_failed(
         self, rows: NDArray[np.integer], reasons: Sequence[str], digests: Sequence[str | None]
@@ -138,6 +135,31 @@ class StoreWriter:
         digests : sequence of str or None, length m
             sha256 of the image files that could be read.
         """
+        self.write_reasons(rows, reasons, digests)
+        self.mark(failed=rows)
+
+    def write_codes(
+        self,
+        rows: NDArray[np.integer],
+        codes: Mapping[str, NDArray[np.floating]],
+        facts: Sequence[ImageFacts],
+    ) -> None:
+        """Write the codes of some rows, which `mark` must follow; see `write_done`.
+
+        Several threads may write different rows at once.
+        """
+        for layer in self._layers:
+            region = self._regions[f"codes/{layer}"]
+            self._write(f"codes/{layer}", rows, _fitting(codes[layer], region.dtype, layer))
+        self._write_facts(rows, facts, [""] * len(rows))
+
+    def write_reasons(
+        self, rows: NDArray[np.integer], reasons: Sequence[str], digests: Sequence[str | None]
+    ) -> None:
+        """Write the reasons of some rows, which `mark` must follow; see `write_failed`.
+
+        Several threads may write different rows at once.
+        """
         for layer in self._layers:
             region = self._regions[f"codes/{layer}"]
             nan = np.full((1, *region.row_shape), np.nan, region.dtype)
@@ -146,12 +168,33 @@ class StoreWriter:
         nothing = np.zeros(THUMBNAIL_SHAPE, np.uint8)
         facts = [ImageFacts(digest or "", 0, nothing) for digest in digests]
         self._write_facts(rows, facts, reasons)
-        self._mark(rows, Status.FAILED)
+
+    def mark(
+        self, *, done: NDArray[np.integer] | None = None, failed: NDArray[np.integer] | None = None
+    ) -> None:
+        """Sync everything that has been written, then mark rows as done or failed.
+
+        Parameters
+        ----------
+        done, failed : ndarray of int, shape (m,), optional
+            Rows whose codes or reasons have been written.
+
+        Raises
+        ------
+        StoreError
+            The disk is full or broken; the rows stay pending.
+        """
+        # The order matters: the codes of a row must be on the disk before it is marked as done.
+        self._sync()
+        for rows, status in ((done, Status.DONE), (failed, Status.FAILED)):
+            if rows is not None:
+                self._write_status(rows, status)
 
     def mark_pending(self, rows: NDArray[np.integer]) -> None:
         """Mark rows as pending and the store as incomplete, before rows are written again."""
         self._write("complete", np.array([0]), np.zeros(1, np.uint8))
-        self._mark(rows, Status.PENDING)
+        self._sync()
+        self._write_status(rows, Status.PENDING)
         self._sync()
 
     def finish(self) -> None:
@@ -179,9 +222,7 @@ class StoreWriter:
         self._write("images/phash", rows, np.array([f.phash for f in facts], np.uint64))
         self._write("images/thumbnail", rows, np.stack([f.thumbnail for f in facts]))
 
-    def _mark(self, rows: NDArray[np.integer], status: Status) -> None:
-        # The order matters: the codes of a row must be on the disk before it is marked as done.
-        self._sync()
+    def _write_status(self, rows: NDArray[np.integer], status: Status) -> None:
         self._write("images/status", rows, np.full(len(rows), status, np.uint8))
 
     def _write(self, name: str, rows: NDArray[np.integer], values: NDArray[np.generic]) -> None:
