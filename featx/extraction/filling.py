@@ -100,7 +100,7 @@ def fill_rows(
 
 @dataclass(frozen=True)
 class _Batch:
-    """What is written of a `CodeBatch`; the pixels of its images are not kept in memory."""
+    """The part of a `CodeBatch` that is written; the pixels of its images are not kept."""
 
     rows: NDArray[np.integer]
     codes: dict[str, NDArray[np.floating]]
