@@ -4,7 +4,14 @@ import re
 import tomllib
 
 import pytest
-from transcripts import ROOT, blocks, check_commands, folder_with_half_of_data, run_python
+from transcripts import (
+    ROOT,
+    blocks,
+    check_commands,
+    folder_with_data,
+    folder_with_half_of_data,
+    run_python,
+)
 
 QUICK_START = (ROOT / "docs" / "quick-start.md").read_text(encoding="utf-8")
 COMING_FROM = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")
@@ -12,8 +19,8 @@ COMING_FROM = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")
 
 @pytest.mark.slow
 def test_the_quick_start_runs_and_prints_what_it_shows(tmp_path):
-    """On half of the images of data/ its commands run in order, then its Python in one process."""
-    folder = folder_with_half_of_data(tmp_path)
+    """In a folder with data/ its commands run in order, then its Python in one process."""
+    folder = folder_with_data(tmp_path)
     assert check_commands(QUICK_START, folder) >= 12
     code = "\n".join(blocks(QUICK_START, "python"))
     assert "import featx" in code
