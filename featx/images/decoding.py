@@ -198,10 +198,10 @@ def read_image(
     except ImageError as error:
         error.sha256 = sha256
         raise
-    thumbnail = resized(rgb, THUMBNAIL_SIZE, "squash", box)
+    thumbnail = _pixels(resized(rgb, THUMBNAIL_SIZE, "squash", box))
     return DecodedImage(
         views=tuple(_pixels(resized(rgb, each, resize, box)) for each in sizes),
-        thumbnail=_pixels(thumbnail),
+        thumbnail=thumbnail,
         phash=perceptual_hash(thumbnail),
         sha256=sha256,
         doubt=doubt,

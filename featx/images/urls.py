@@ -259,7 +259,8 @@ def read_file(file: File | Bytes) -> bytes:
     try:
         if isinstance(file, Path):
             _check_regular(file)
-            return file.read_bytes()
+            with file.open("rb", buffering=0) as stream:  # it is read in one piece
+                return stream.readall()
         if file.archive is not None:
             return _opened(file.scheme, file.archive).read(file.name)
         system, path = _filesystem(file)
