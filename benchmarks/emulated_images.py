@@ -1,4 +1,4 @@
-"""Images whose decoding and resizing take a given time and no processor.
+"""Images whose decoding takes a given time and no processor.
 
 Another process that decodes finds these functions by their names. Importing this module replaces
 the decoder of featx in the whole process.
@@ -19,11 +19,26 @@ def noise(height: int, width: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def read_asleep(file: object, seconds: float, **settings: object) -> DecodedImage:
+@functools.cache
+def read_once(file: object, size: tuple[int, int]) -> DecodedImage:
+    return decoding.read_image(file, size, "squash")
+
+
+def read_asleep(
+    file: object, seconds: float, size: tuple[int, int], **settings: object
+) -> DecodedImage:
     """Read a file as `read_image` does, but sleep instead of decoding and resizing."""
     if seconds:  # time.sleep(0) lets other processes run
         time.sleep(seconds)
-    return decoding.read_image(file, **settings)
+    return decoding.read_image(file, size, **settings)
+
+
+def sleep_only(
+    file: object, seconds: float, size: tuple[int, int], **settings: object
+) -> DecodedImage:
+    """Sleep, and return an image that was read before."""
+    time.sleep(seconds)
+    return read_once(file, size)
 
 
 decoding._load = lambda image, data: None
