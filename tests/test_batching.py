@@ -127,6 +127,23 @@ def test_a_batch_is_halved_if_memory_runs_out(caplog):
     assert backbone.shapes[-1] == (2, 32, 32, 3)
 
 
+def test_the_padding_of_a_smaller_batch_is_black():
+    """The array of a batch is used again, and images of the batch before must not stay in it."""
+    last = []
+
+    class Keeping(MeanColour):
+        def __call__(self, images):
+            last[:] = [images.copy()]
+            return super().__call__(images)
+
+    batcher = Batcher(Keeping(RECIPE), 4)
+    batcher(images(4))
+    np.testing.assert_array_equal(last[0], pixels(4))
+    batcher(images(2))
+    np.testing.assert_array_equal(last[0][:2], pixels(2))
+    assert not last[0][2:].any()
+
+
 def test_memory_for_less_than_one_image_is_an_error():
     """The error names the flags that need less memory."""
     with pytest.raises(OptionError, match=r"--size.*--layer.*--device"):

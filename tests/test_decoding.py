@@ -528,11 +528,11 @@ def test_reasons_before_any_byte(tmp_path):
 def test_permission_denied(tmp_path, monkeypatch):
     """A file without permission has a reason; simulated, because root may read all."""
 
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     (tmp_path / "a.png").touch()
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     assert reason_of(tmp_path / "a.png") == "permission denied"
 
 

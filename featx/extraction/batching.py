@@ -157,6 +157,7 @@ class Batcher:
             kind = backbone.device.kind if hasattr(backbone, "device") else "cpu"
             self.batch_size = min(batch_size, _MAX_OF_ONE_SHAPE[kind])
         self._lock = threading.Lock()
+        self._own = threading.local()
 
     def __call__(self, images: Sequence[Views]) -> Codes:
         """Return the codes of images, one array for each layer.
@@ -212,11 +213,19 @@ class Batcher:
                 return {layer: np.concatenate([p[layer] for p in parts]) for layer in parts[0]}
 
     def _padded(self, images: Sequence[NDArray[np.uint8]], size: int) -> Codes:
-        batch = np.zeros((size, *images[0].shape), np.uint8)
+        batch = self._batch_of((size, *images[0].shape))
         np.stack(images, out=batch[: len(images)])
+        batch[len(images) :] = 0
         with self._stage.work():
             found = self.backbone(batch)
         return {layer: codes[: len(images)] for layer, codes in found.items()}
+
+    def _batch_of(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Return an array that this thread uses again: new memory takes longer than the images."""
+        batch: NDArray[np.uint8] | None = getattr(self._own, "batch", None)
+        if batch is None or batch.shape != shape:
+            self._own.batch = batch = np.empty(shape, np.uint8)
+        return batch
 
     def _halve(self, size: int, error: MemoryError) -> None:
         with self._lock:

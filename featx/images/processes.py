@@ -28,12 +28,14 @@ import sys
 import tempfile
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featx.errors import ImageError, OptionError
 from featx.images.decoding import DecodedImage
@@ -241,12 +243,13 @@ class _Memory:
             with tempfile.TemporaryFile() as file:
                 self.number = os.dup(file.fileno())
         self._map: mmap.mmap | None = None
+        self._free: list[mmap.mmap] = []
 
     def images(self, answer: Answer) -> Iterator[Decoded]:
         """Yield the images of an answer; their pixels are copied, since the next chunk follows."""
         if self._map is None or len(self._map) < answer.n_bytes:
             self._map = mmap.mmap(self.number, answer.n_bytes) if answer.n_bytes else None
-        pixels = np.empty(answer.n_bytes, np.uint8)
+        pixels = self._block(answer.n_bytes)
         if self._map is not None:
             pixels[...] = np.frombuffer(self._map, np.uint8, answer.n_bytes)
         pixels.flags.writeable = False
@@ -264,6 +267,16 @@ class _Memory:
             # A thumbnail is kept longer than pixels, and must not keep those of the whole chunk.
             thumbnail = np.frombuffer(thumbnail.tobytes(), np.uint8).reshape(thumbnail.shape)
             yield DecodedImage(tuple(views), thumbnail, each.phash, each.sha256, each.doubt)
+
+    def _block(self, n_bytes: int) -> NDArray[np.uint8]:
+        """Return memory that is used again when no image refers to it: new pages are slow."""
+        memory = self._free.pop() if self._free else None
+        if memory is None or len(memory) < n_bytes:
+            memory = mmap.mmap(-1, max(1, n_bytes))
+        block = np.frombuffer(memory, np.uint8, n_bytes)
+        # Views of a view refer to the array that refers to the memory.
+        weakref.finalize(block, self._free.append, memory).atexit = False
+        return block
 
     def close(self) -> None:
         """Release the memory."""

@@ -68,7 +68,10 @@ class Backbone(Protocol):
         """The settings that determine the codes."""
 
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        """Compute the codes, (n, ...) by layer, of RGB images, (n, height, width, 3)."""
+        """Compute the codes, (n, ...) by layer, of RGB images, (n, height, width, 3).
+
+        The array of the images holds other images after the call.
+        """
 
 
 class VGG19Backbone:
