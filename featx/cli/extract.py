@@ -112,11 +112,10 @@ def _next(job: "ExtractionJob", done: "Extraction") -> str:
 def _run(job: "ExtractionJob", cluster: "Cluster | None", *, quiet: bool) -> "Extraction":
     """Run a job, and print the device if it is of this process."""
     from featx.extraction import run_extraction
-    from featx.extraction.batching import settle_batch_size
 
     if job.n_to_compute and cluster is None:
         found, name = start_backend(job.device)
-        n_images = settle_batch_size(job.batch_size, job.recipe, job.n_to_compute, found)
+        n_images = job.images_per_batch(job.recipe, found)
         say(f"device {name}, {counted(n_images, 'image')} per batch", quiet=quiet)
     with progress_bar("extract", quiet=quiet) as progress:
         shown = progress if cluster is not None else _with_forecast(job, progress, quiet)

@@ -6,8 +6,8 @@ out. This module knows neither files nor stores.
 
 import logging
 import threading
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, cast
 
 import joblib
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from featx.errors import OptionError
 from featx.extraction.settings import BatchSize
 from featx.extraction.timings import Stage
-from featx.network import Backbone, VGG19Backbone, activation_bytes
+from featx.network import Backbone, PossibleMemoryError, VGG19Backbone, activation_bytes
 from featx.recipe import Recipe
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Codes",
     "Memory",
     "Views",
+    "aligned_batches",
     "check_batch_size",
     "flat_codes",
     "settle_batch_size",
@@ -84,6 +85,43 @@ class Memory(Protocol):
         """Return the free memory in bytes; None if unknown."""
 
 
+def aligned_batches(rows: Iterable[int], batch_size: int) -> Iterator[list[int]]:
+    """Divide rows into batches in which each row has its place in the batches of all rows.
+
+    Row r has place ``r % batch_size``, whichever other rows are computed. The last bits of a
+    code depend on the place (with TensorFlow on a CPU, at the end of a batch), so a run that
+    computes only some rows gives them the codes that a run of all rows gives them.
+
+    Parameters
+    ----------
+    rows : iterable of int
+        Rows, ascending.
+    batch_size : int
+        Images per batch.
+
+    Yields
+    ------
+    list of int
+        Rows of one batch, ascending, all with different places.
+
+    Examples
+    --------
+    >>> list(aligned_batches(range(6), 4)), list(aligned_batches([0, 4, 5, 6, 7], 4))
+    ([[0, 1, 2, 3], [4, 5]], [[0, 5, 6, 7], [4]])
+    """
+    waiting: list[deque[int]] = [deque() for _ in range(batch_size)]
+    n_empty = batch_size
+    for row in rows:
+        same_place = waiting[row % batch_size]
+        n_empty -= not same_place
+        same_place.append(row)
+        if not n_empty:
+            yield sorted(each.popleft() for each in waiting)
+            n_empty = sum(not each for each in waiting)
+    while any(waiting):
+        yield sorted(each.popleft() for each in waiting if each)
+
+
 def whole_batches(n_images: int, batch_size: int) -> int:
     """Return the largest multiple of a batch size up to `n_images`, but at least one batch.
 
@@ -96,12 +134,17 @@ def whole_batches(n_images: int, batch_size: int) -> int:
 
 
 def settle_batch_size(
-    batch_size: BatchSize, recipe: Recipe, n_images: int, device: Memory | None = None
+    batch_size: BatchSize,
+    recipe: Recipe,
+    n_images: int,
+    device: Memory | None = None,
+    *,
+    earlier: int | None = None,
 ) -> int:
     """Return the number of images per batch, at most `n_images`.
 
-    "auto" is the number that keeps the device busy, or fewer if two such batches would fill
-    more than half of its free memory.
+    "auto" is the number of an earlier run that is resumed, or the number that keeps the device
+    busy; and fewer if two such batches would fill more than half of its free memory.
 
     Parameters
     ----------
@@ -113,6 +156,8 @@ def settle_batch_size(
         Number of images in total.
     device : Memory, optional
         Device of the network, such as a `Device`; a CPU by default.
+    earlier : int, optional
+        Images per batch of the rows that the store already has.
 
     Returns
     -------
@@ -127,11 +172,12 @@ def settle_batch_size(
     size = pixels // (recipe.size[0] * recipe.size[1] * recipe.n_views)
     if recipe.scales and kind == "cpu":
         size = _MAX_OF_ONE_SHAPE["cpu"]
+    size = min(size, _LARGEST[kind]) if earlier is None else earlier
     free = device.free_bytes() if device is not None else None
     if free is not None:
         affordable = _FRACTION_OF_MEMORY * free / (IN_NETWORK * activation_bytes(recipe))
         size = min(size, int(affordable))
-    return max(1, min(size, _LARGEST[kind], n_images))
+    return max(1, min(size, n_images))
 
 
 class Batcher:
@@ -153,19 +199,23 @@ class Batcher:
         self.backbone = backbone
         self.batch_size = batch_size
         self._stage = stage or Stage()
+        self._n_places = batch_size
         if backbone.recipe.scales:
             kind = backbone.device.kind if hasattr(backbone, "device") else "cpu"
             self.batch_size = min(batch_size, _MAX_OF_ONE_SHAPE[kind])
         self._lock = threading.Lock()
         self._own = threading.local()
 
-    def __call__(self, images: Sequence[Views]) -> Codes:
+    def __call__(self, images: Sequence[Views], rows: Sequence[int] | None = None) -> Codes:
         """Return the codes of images, one array for each layer.
 
         Parameters
         ----------
         images : sequence of tuple of ndarray, each of shape (height, width, 3), uint8
             Each image at the recipe's `view_size`, or at each of its scales.
+        rows : sequence of int, optional
+            Row of each image, which determines its place in a batch, as `aligned_batches`
+            says; 0, 1, 2, … by default. Not used with scales.
 
         Returns
         -------
@@ -176,49 +226,65 @@ class Batcher:
         ------
         OptionError
             Memory runs out with a single image.
+        Exception
+            The network fails with one image too, so that the error was not for its memory.
         """
-        of_scales = [self._codes(each) for each in zip(*images, strict=True)]
         if not self.backbone.recipe.scales:
-            return of_scales[0]
+            places = [row % self._n_places for row in rows or range(len(images))]
+            return self._codes_of_one_shape([image for (image,) in images], places)
+        of_scales = [self._codes_of_shapes(each) for each in zip(*images, strict=True)]
         codes = {name: [each[name] for each in of_scales] for name in of_scales[0]}
         # Only the backbone of VGG19 has scales.
         return cast("VGG19Backbone", self.backbone).join_scales(codes)
 
-    def _codes(self, images: Sequence[NDArray[np.uint8]]) -> Codes:
+    def _codes_of_shapes(self, images: Sequence[NDArray[np.uint8]]) -> Codes:
         """Return the codes of images of any shapes, in order."""
         by_shape: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for k, image in enumerate(images):
             by_shape[image.shape].append(k)
-        if len(by_shape) == 1:
-            return self._codes_of_one_shape(images)
-        found: Codes = {}
+        found: list[tuple[list[int], Codes]] = []
         for indices in by_shape.values():
-            for name, codes in self._codes_of_one_shape([images[k] for k in indices]).items():
-                if name not in found:
-                    found[name] = np.empty((len(images), *codes.shape[1:]), codes.dtype)
-                found[name][indices] = codes
-        return found
+            own = [images[k] for k in indices]
+            found.append((indices, self._codes_of_one_shape(own, range(len(own)))))
+        return _in_order(found)
 
-    def _codes_of_one_shape(self, images: Sequence[NDArray[np.uint8]]) -> Codes:
+    def _codes_of_one_shape(
+        self, images: Sequence[NDArray[np.uint8]], places: Sequence[int]
+    ) -> Codes:
+        size, doubt = self.batch_size, None
         while True:
-            size = self.batch_size
+            batches: defaultdict[int, list[int]] = defaultdict(list)
+            for k, place in enumerate(places):
+                batches[place // size].append(k)
             try:
-                starts = range(0, len(images), size)
-                parts = [self._padded(images[start : start + size], size) for start in starts]
+                found = [
+                    (part, self._padded([images[k] for k in part], [places[k] for k in part], size))
+                    for part in batches.values()
+                ]
+            except PossibleMemoryError as error:
+                doubt = doubt or error
+                if size == 1:
+                    raise doubt.backend_error from None
+                size //= 2
             except MemoryError as error:
-                self._halve(size, error)
+                size = self._halve(size, error)
             else:
-                if len(parts) == 1:
-                    return parts[0]
-                return {layer: np.concatenate([p[layer] for p in parts]) for layer in parts[0]}
+                self._reduce(size)
+                return _in_order(found)
 
-    def _padded(self, images: Sequence[NDArray[np.uint8]], size: int) -> Codes:
+    def _padded(
+        self, images: Sequence[NDArray[np.uint8]], places: Sequence[int], size: int
+    ) -> Codes:
         batch = self._batch_of((size, *images[0].shape))
-        np.stack(images, out=batch[: len(images)])
-        batch[len(images) :] = 0
+        own = [place % size for place in places]
+        for place, image in zip(own, images, strict=True):
+            batch[place] = image
+        batch[sorted({*range(size)} - {*own})] = 0
         with self._stage.work():
             found = self.backbone(batch)
-        return {layer: codes[: len(images)] for layer, codes in found.items()}
+        if own == list(range(len(own))):  # without a copy
+            return {layer: codes[: len(own)] for layer, codes in found.items()}
+        return {layer: codes[own] for layer, codes in found.items()}
 
     def _batch_of(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Return an array that this thread uses again: new memory takes longer than the images."""
@@ -227,15 +293,35 @@ class Batcher:
             self._own.batch = batch = np.empty(shape, np.uint8)
         return batch
 
-    def _halve(self, size: int, error: MemoryError) -> None:
+    def _halve(self, size: int, error: MemoryError) -> int:
+        """Halve batches of a size that the memory does not hold; return the new size."""
+        if size == 1:
+            message = (
+                "Memory runs out with a single image in the network. Use a smaller --size, an "
+                "earlier --layer, or --device cpu."
+            )
+            raise OptionError(message) from error
+        self._reduce(size // 2)
+        return min(size // 2, self.batch_size)
+
+    def _reduce(self, size: int) -> None:
+        """Use at most this size from now on."""
         with self._lock:
-            if self.batch_size < size:  # the other batch in the network has halved it already
+            larger = self.batch_size
+            if larger <= size:  # perhaps the other batch in the network has halved it already
                 return
-            if size == 1:
-                message = (
-                    "Memory runs out with a single image in the network. Use a smaller --size, an "
-                    "earlier --layer, or --device cpu."
-                )
-                raise OptionError(message) from error
-            self.batch_size = size // 2
-        logger.warning("out of memory: batch size reduced from %d to %d", size, self.batch_size)
+            self.batch_size = size
+        logger.warning("out of memory: batch size reduced from %d to %d", larger, size)
+
+
+def _in_order(parts: Sequence[tuple[Sequence[int], Codes]]) -> Codes:
+    """Join the codes of images whose numbers are given."""
+    if len(parts) == 1:
+        return parts[0][1]
+    order = np.concatenate([indices for indices, _ in parts])
+    found: Codes = {}
+    for layer, first in parts[0][1].items():
+        found[layer] = np.empty((len(order), *first.shape[1:]), first.dtype)
+        for indices, codes in parts:
+            found[layer][indices] = codes[layer]
+    return found

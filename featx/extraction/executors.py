@@ -9,6 +9,7 @@ same numbers.
 
 import contextlib
 import dataclasses
+import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -21,7 +22,7 @@ import numpy as np
 
 from featx.cluster import Cluster, Task, run_tasks
 from featx.errors import FeatxError, OptionError, StoreError
-from featx.extraction.batching import settle_batch_size, whole_batches
+from featx.extraction.batching import Memory, whole_batches
 from featx.extraction.filling import fill_rows
 from featx.extraction.passes import Pass
 from featx.extraction.pipeline import stream_codes
@@ -44,6 +45,8 @@ __all__ = [
     "start_here",
     "start_on_workers",
 ]
+
+logger = logging.getLogger(__name__)
 
 LoadBackbone = Callable[[Recipe], Backbone]
 Fill = Callable[[Sequence[StoreWriter], Pace], Generator[int, None, None]]
@@ -79,7 +82,7 @@ def start_here(
             load(each.recipe) if load else load_backbone(each.recipes, job.source, job.device)
         )
         device = getattr(backbone, "device", None)
-        size = settle_batch_size(job.batch_size, each.recipe, len(each.rows), device)
+        size = _batch_size(job, each, device)
         devices.append(device.description if device is not None else "")
         sizes.append(size)
         stream = partial(
@@ -99,6 +102,22 @@ def start_here(
         "keras": keras.__version__,
     }
     return facts, fills
+
+
+def _batch_size(job: ExtractionJob, each: Pass, device: Memory | None) -> int:
+    """Return the images per batch of a pass; say so if it is not that of the earlier rows."""
+    size, earlier = job.images_per_batch(each.recipe, device), job.remaining.batch_size
+    if job.remaining.resumes and earlier is not None and size != earlier:
+        logger.warning(
+            "The earlier rows were computed with %s per batch and the others with %d, so their "
+            "codes may differ in the last bits from those of one run. %s",
+            counted(earlier, "image"),
+            size,
+            "The memory does not hold more."
+            if job.batch_size == "auto"
+            else f"Use --batch-size {earlier} to avoid that.",
+        )
+    return size
 
 
 @dataclass(frozen=True)
@@ -147,7 +166,7 @@ def start_on_workers(
             targets=targets,
             source=job.source,
             device=job.device,
-            batch_size=settle_batch_size(job.batch_size, each.recipe, len(each.rows), workers),
+            batch_size=_batch_size(job, each, workers),
             max_pixels=job.max_pixels,
         )
         for each in passes

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.errors import ImageError
-from featx.extraction.batching import IN_NETWORK, Batcher
+from featx.extraction.batching import IN_NETWORK, Batcher, aligned_batches
 from featx.extraction.decoders import Chunks, Decoders, n_decoders
 from featx.extraction.settings import DecoderChoice
 from featx.extraction.timings import Pace
@@ -96,7 +96,7 @@ def stream_codes(
     pace: Pace | None = None,
     decoders: DecoderChoice = "auto",
 ) -> Generator[CodeBatch, None, None]:
-    """Yield the codes of image files in batches, in order.
+    """Yield the codes of image files in batches.
 
     Parameters
     ----------
@@ -105,10 +105,11 @@ def stream_codes(
     backbone : Backbone
         Turns images into codes; it is called from two threads.
     batch_size : int
-        Images per batch. The last batch is padded, so that the network always gets the
+        Images per batch. Incomplete batches are padded, so that the network always gets the
         same shape. If memory runs out, batches are halved.
     rows : sequence of int, optional
-        Indices of the files to use; all by default.
+        Indices of the files to use, ascending; all by default. Each file has the place in its
+        batch that it has if all are used; see `aligned_batches`.
     max_pixels : int, default=178956970
         An image with more pixels counts as unreadable.
     pace : Pace, optional
@@ -119,7 +120,8 @@ def stream_codes(
     Yields
     ------
     CodeBatch
-        Codes of `batch_size` images, except in the last batch.
+        Codes of `batch_size` images, except in the last batches. All files come in order, some
+        of them in the order of `aligned_batches`.
     """
     recipe = backbone.recipe
     rows = range(len(files)) if rows is None else rows
@@ -134,7 +136,7 @@ def stream_codes(
         max_pixels=max_pixels,
     )
     batcher = Batcher(backbone, batch_size, pace.network)
-    parts = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+    parts = aligned_batches(rows, batch_size)
     inside: deque[Future[CodeBatch]] = deque()
     doubts: Counter[str] = Counter()
     n_threads = n_decoders(files[row] for row in rows)
@@ -190,5 +192,5 @@ def _compute(
         else:
             images.append(image)
             readable.append(row)
-    codes = batcher([image.views for image in images]) if images else {}
+    codes = batcher([image.views for image in images], readable) if images else {}
     return CodeBatch(np.array(readable, np.int64), codes, tuple(images), tuple(failures))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 
-from featx.extraction.batching import IN_NETWORK, settle_batch_size
+from featx.extraction.batching import IN_NETWORK
 from featx.extraction.prepare import ExtractionJob, extraction_of, prepare_extraction
 from featx.extraction.run import run_extraction
 from featx.network import Backbone, load_backbone
@@ -186,7 +186,7 @@ def plan_extraction(job: ExtractionJob) -> ExtractionPlan:
         if job.n_to_compute:
             backbone = load_backbone(job.recipe, job.source, device=job.device)
             device = backbone.device.description
-            size = settle_batch_size(job.batch_size, job.recipe, job.n_to_compute, backbone.device)
+            size = job.images_per_batch(job.recipe, backbone.device)
             _run_sample(job, backbone, size, forecast)
     n_copied = len(job.remaining.copied)
     copying = n_copied * job.recipe.code_bytes() / _COPIED_BYTES_PER_SECOND

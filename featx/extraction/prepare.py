@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featx.errors import OptionError
-from featx.extraction.batching import check_batch_size
+from featx.extraction.batching import Memory, check_batch_size, settle_batch_size
 from featx.extraction.decoders import check_decoders
 from featx.extraction.existing import ExistingStore, find_existing
 from featx.extraction.resuming import RemainingWork, remaining_work
@@ -114,6 +114,22 @@ class ExtractionJob:
     def n_to_compute(self) -> int:
         """Number of images that go through the network."""
         return len(self.remaining.rows) + len(self.remaining.extended)
+
+    def images_per_batch(self, recipe: Recipe, device: Memory | None) -> int:
+        """Return the batch size of a run, for all rows of the store and not only those left.
+
+        Codes of batches of other sizes may differ in their last bits, so a resumed run uses the
+        size of the earlier run, and an incomplete batch is padded.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            Recipe of the codes that are computed.
+        device : Memory or None
+            See `settle_batch_size`.
+        """
+        earlier = self.remaining.batch_size
+        return settle_batch_size(self.batch_size, recipe, self.n_images, device, earlier=earlier)
 
     def columns(self) -> dict[str, list[str | None]]:
         """Return what is known of the images before they are read."""

@@ -112,6 +112,21 @@ class RemainingWork:
         )
 
     @property
+    def batch_size(self) -> int | None:
+        """Images per batch of the existing rows, or None if a store from the start has its own.
+
+        An update of a store that was smaller than a batch is not bound to that size.
+        """
+        existing = self.existing
+        stores = [each for each in (existing.store, existing.part) if each is not None]
+        resumed = [each for each in stores if self.resumes and each.path == self.target]
+        for store in resumed or stores:
+            size = store.provenance.get("batch_size")
+            if isinstance(size, int) and 1 <= size < len(store.images) + bool(resumed):
+                return size
+        return None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """A note on the images that cannot be read now."""
         if not self.unreadable:

@@ -27,6 +27,7 @@ from featx.finetuning.inputs import TrainingInputs
 from featx.finetuning.network import Network
 from featx.finetuning.settings import TrainingSettings
 from featx.finetuning.trainer import Array, Labels, Trainer, as_array, choose_micro_batch
+from featx.network import PossibleMemoryError
 from featx.signatures import values_of
 from featx.text import counted
 
@@ -191,6 +192,8 @@ def _read(path: Path) -> tuple[dict[str, list[Array]], _Known]:
 
 def _halved(size: int, error: MemoryError) -> int:
     if size == 1:
+        if isinstance(error, PossibleMemoryError):
+            raise error.backend_error
         message = (
             "The memory is too small for one image in the network. Use a smaller --size, "
             "--freeze-until with a later layer, or --device cpu."

@@ -23,6 +23,7 @@ from featx.text import counted, did_you_mean
 __all__ = [
     "BACKENDS",
     "Device",
+    "PossibleMemoryError",
     "check_device",
     "count_gpus",
     "find_device",
@@ -38,11 +39,34 @@ _Gpu = tuple[str, tuple[int, int]]
 # How the backends report too little memory: by classes, or only in messages.
 _MEMORY_ERROR = re.compile(
     "ResourceExhaustedError|OutOfMemoryError|RESOURCE_EXHAUSTED|out of memory|OUT_OF_MEMORY|"
-    "ALLOC_FAILED|can't allocate memory|bad_alloc"
+    "ALLOC_FAILED|can't allocate memory|bad_alloc|"
+    # TensorFlow, where the copy of a batch to the GPU, or each algorithm of cuDNN, finds none
+    "Dst tensor is not initialized|No algorithm worked!"
+)
+
+# Errors that too little memory causes, but also a wrong driver or a type without a kernel.
+_PERHAPS_MEMORY_ERROR = re.compile(
+    "Failed to allocate|DNN library initialization failed|unable to find an engine", re.IGNORECASE
 )
 
 # Compute capability of NVIDIA's Ampere generation, the first with TF32 and bfloat16.
 _AMPERE = (8, 0)
+
+
+class PossibleMemoryError(MemoryError):
+    """An error of a backend that is due to too little memory if fewer images work.
+
+    Parameters
+    ----------
+    message : str
+        The message of the MemoryError.
+    backend_error : Exception
+        The error of the backend.
+    """
+
+    def __init__(self, message: str, backend_error: Exception) -> None:
+        super().__init__(message)
+        self.backend_error = backend_error
 
 
 @dataclass(frozen=True)
@@ -181,16 +205,21 @@ def memory_errors(n_images: int) -> Iterator[None]:
     ------
     MemoryError
         The device has too little memory for them.
+    PossibleMemoryError
+        The error has this or another cause.
     """
     try:
         yield
     except Exception as error:
         kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
-        if not _MEMORY_ERROR.search(f"{kinds}: {error}"):
-            raise
+        text = f"{kinds}: {error}"
         need = counted(n_images, "image at a time needs", "images at a time need")
         message = f"{need} more memory than is available"
-        raise MemoryError(message) from error
+        if _MEMORY_ERROR.search(text):
+            raise MemoryError(message) from error
+        if _PERHAPS_MEMORY_ERROR.search(text):
+            raise PossibleMemoryError(message, error) from error
+        raise
 
 
 def _start_backend() -> str:
