@@ -100,6 +100,7 @@ class Decoders:
         self._read, self._choice, self._pace = read, choice, pace
         self._n_workers = n_threads
         self._processes: list[DecodingProcess] = []
+        self._in_processes = False
         self._idle: queue.LifoQueue[DecodingProcess] = queue.LifoQueue()
         self._stopped = False
         self._watch: _Watch | None = None
@@ -158,9 +159,10 @@ class Decoders:
         self._processes, self._n_workers = new, n_processes
         for each in new:
             self._idle.put(each)
+        self._in_processes = True
 
     def _decode(self, files: Sequence[File]) -> list[Decoded]:
-        if not self._processes:
+        if not self._in_processes:
             return self._decode_here(files)
         sources = [source_of(file) for file in files]  # before a process is occupied
         process = self._idle.get()
@@ -169,8 +171,9 @@ class Decoders:
         except OptionError as error:
             if isinstance(self._choice, int):
                 raise
-            logger.warning("%s", error)  # once: later chunks are decoded here
-            self._processes = []
+            if self._in_processes:  # later chunks are decoded here
+                self._in_processes = False
+                logger.warning("%s", error)
             return self._decode_here(files)
         finally:
             self._idle.put(process)
