@@ -9,6 +9,8 @@ Section "feeding": decoding and resizing an image are emulated by sleeping for 2
 * Processes: those parts belong to other processes with their own locks and cores, which this
   machine need not have, so they are part of the 2 ms. The pixels cross to this process as usual.
 * Cost: the processor time per image in this process of everything but decoding and resizing.
+
+Section "writer": see `benchmarks/writer.py`.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from emulated_images import noise, read_asleep, sleep_only
+from writer import writer
 
 from featx.extraction import pipeline
 from featx.extraction.pipeline import stream_codes
@@ -89,7 +92,7 @@ def feeding() -> None:
             print(f"cost of an image, {name}: {1e3 * seconds:.3f} ms", flush=True)
 
 
-SECTIONS = {"feeding": feeding}
+SECTIONS = {"feeding": feeding, "writer": writer}
 
 
 def main() -> None:

@@ -58,14 +58,15 @@ def test_the_main_job(folder, run):
     """extract, fit and predict run without options in a folder with data/, and report results."""
     code, out, err = run("extract", "--layer", "block1_pool", *TINY)
     assert (code, listing(folder)) == (0, ["codes.h5", "data"])
-    assert re.fullmatch(r"codes.h5: codes of 27 images in \d+ s, [\d.]+ images/s.\n", out)
+    line = r"codes.h5: codes of 27 images in \d+ s, [\d.]+ images/s, network busy (\d+)% .*\.\n"
+    assert 0 <= int(re.fullmatch(line, out)[1]) <= 100
     images, layer, disk, weights, device, times, following = err.splitlines()
     assert ("data" in images, numbers(images)) == (True, ["27", "18", "9", "3"])
     assert re.match("block1_pool: 64 .*float32", layer)
     assert re.match(r"codes.h5: 0.13 MB .*\([\d.]+ [GM]B", disk)
     assert re.match(r"weights random:0 \(random:0\): 2 layers", weights)
     assert re.match(r"device CPU \(tensorflow\), 27 images", device)
-    assert len(re.findall(r"\d+%", times)) == 4
+    assert len(re.findall(r"\d+%", times)) == 2
     assert "featx fit codes.h5 --clf logistic" in following
     code, out, err = run("fit", "--clf", "ridge")
     assert code == 0

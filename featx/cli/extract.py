@@ -160,15 +160,15 @@ def _report(job: "ExtractionJob", done: "Extraction", *, strict: bool, quiet: bo
     elif not done.n_computed:
         show(f"{what}, copied in {done.seconds:.0f} s.{failed}")
     else:
-        speed = f"{done.images_per_second:.1f} images/s"
-        show(f"{what} in {done.seconds:.0f} s, {speed}.{failed}")
-        times = done.timings
+        times, speed = done.timings, f"{done.images_per_second:.1f} images/s"
         if times.network > 0:  # on a cluster, the time of the workers is not known
             say(
-                f"network busy {times.network:.0%} of the time, waiting for images "
-                f"{times.waiting:.0%}; decoding {times.decode:.0%}, writing {times.write:.0%}",
+                f"decoding used {times.decode:.0%} of the processors' time, and codes were "
+                f"written {times.write:.0%} of the time",
                 quiet=quiet,
             )
+            speed += f", network busy {times.network:.0%} of the time"
+        show(f"{what} in {done.seconds:.0f} s, {speed}.{failed}")
     if strict and (n_unread := done.n_failed + len(job.remaining.unreadable)):
         if not done.n_failed:
             reasons = f"featx info --check {done.path}"
