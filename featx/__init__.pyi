@@ -3,10 +3,10 @@ from featx.extraction import PRESETS as PRESETS
 from featx.extraction import Extraction as Extraction
 from featx.extraction import ExtractionPlan as ExtractionPlan
 from featx.extraction import StoreCheck as StoreCheck
-from featx.extraction import VGG19Codes as VGG19Codes
 from featx.extraction import check_store as check_store
 from featx.extraction import extract as extract
 from featx.extraction import plan as plan
+from featx.extraction.transformer import VGG19Codes as VGG19Codes
 from featx.fitting import Fit as Fit
 from featx.fitting import Model as Model
 from featx.fitting import fit as fit

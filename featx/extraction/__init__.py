@@ -5,7 +5,6 @@ from featx.extraction.plan import ExtractionPlan, plan, plan_extraction
 from featx.extraction.prepare import ExtractionJob, extraction_of, prepare_extraction
 from featx.extraction.presets import PRESETS, Preset
 from featx.extraction.run import Extraction, extract, run_extraction, run_extractions
-from featx.extraction.transformer import VGG19Codes
 
 __all__ = [
     "PRESETS",
@@ -15,7 +14,6 @@ __all__ = [
     "Preset",
     "ResumeForecast",
     "StoreCheck",
-    "VGG19Codes",
     "check_store",
     "extract",
     "extraction_of",
