@@ -114,6 +114,12 @@ def test_a_short_batch_is_padded():
     np.testing.assert_array_equal(codes, expected)
 
 
+@pytest.mark.parametrize("size", [1, 3, 4, 8])
+def test_more_images_than_a_batch_holds_keep_their_codes(size):
+    codes = Batcher(MeanColour(RECIPE), size)(images(8))["block1_pool"]
+    np.testing.assert_array_equal(codes, MeanColour(RECIPE)(pixels(8))["block1_pool"])
+
+
 def test_a_batch_is_halved_if_memory_runs_out(caplog):
     """All codes are computed in order, and later lists start with the smaller size."""
     backbone = Small(RECIPE, most=2)

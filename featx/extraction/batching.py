@@ -215,7 +215,8 @@ class Batcher:
             Each image at the recipe's `view_size`, or at each of its scales.
         rows : sequence of int, optional
             Row of each image, which determines its place in a batch, as `aligned_batches`
-            says; 0, 1, 2, … by default. Not used with scales.
+            says; all places must differ. By default, images fill one batch after another.
+            Not used with scales.
 
         Returns
         -------
@@ -230,7 +231,9 @@ class Batcher:
             The network fails with one image too, so that the error was not for its memory.
         """
         if not self.backbone.recipe.scales:
-            places = [row % self._n_places for row in rows or range(len(images))]
+            places: Sequence[int] = range(len(images))
+            if rows is not None:
+                places = [row % self._n_places for row in rows]
             return self._codes_of_one_shape([image for (image,) in images], places)
         of_scales = [self._codes_of_shapes(each) for each in zip(*images, strict=True)]
         codes = {name: [each[name] for each in of_scales] for name in of_scales[0]}
