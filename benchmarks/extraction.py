@@ -7,7 +7,7 @@ and (c) writing alone, in processor seconds per image; (d) featx from files to t
 simple script with Keras; (f) PyTorch with a DataLoader, if it is installed.
 
 On a CPU, the stages share the processors, and the bound of (d) is 1 / (a + (b + c) / processors).
-On a GPU, the stages overlap, and the bound is the slowest of them: min(1 / a, processors / (b + c)).
+On a GPU, the stages overlap, and the bound is the slowest: min(1 / a, processors / (b + c)).
 Networks are compiled, and computed once, before the clock starts.
 """
 

@@ -17,6 +17,9 @@ from featx.store.layout import store_bytes
 # measured, see benchmarks/README.md
 DECODED = 300  # images per second and core: "Extraction", JPEGs of 400x400
 WRITTEN = 500e6  # bytes of codes per second and core: "Extraction", block2_pool
+ONE_THREAD = 370e6  # bytes per second of one thread that writes and syncs in series, on two cores
+IN_THREADS = 2500  # images per second: 16 threads of one process share the interpreter's lock
+INTERPRETER = 1e-4  # seconds of that lock per image in the process of the network, at most
 CHUNKS = 400  # chunks per second of Dask's scheduler: "Scheduling and scaling"
 LISTED = 520  # bytes per image in the client, at least: "Scheduling and scaling"
 CPU = 444e9  # FLOP/s of two cores in bfloat16: "Scales and mirror images"
@@ -43,11 +46,17 @@ def recipe_of(layer: str, pool: str, dtype: str) -> Recipe:
 
 
 def limits(recipe: Recipe, n_gpus: int, n_images: int = 10**7) -> dict[str, float]:
-    """Return the images per second that each part allows; the smallest is the rate."""
+    """Return the images per second that each part allows; the smallest is the rate.
+
+    Each machine has one process with one GPU. Other processes of the machine decode, and
+    the threads that write share one file, which the kernel fills with one core at a time.
+    """
     (layer,), code = recipe.layers, recipe.code_bytes()
     return {
         "GPU": n_gpus * REACHED * PEAK / (1e9 * gflop(layer, recipe.size)),
         "cores": n_gpus * CORES / (1 / DECODED + code / WRITTEN),
+        "interpreter": n_gpus / INTERPRETER,
+        "writer": n_gpus * WRITTEN / code,
         "link": n_gpus * LINK / max(JPEG, code),
         "file system": DISK / (JPEG + code),
         "scheduler": CHUNKS * images_per_chunk(n_images, n_gpus),
@@ -120,6 +129,25 @@ def fits() -> str:
     return table(head, rows)
 
 
+def hosts() -> str:
+    """Return the speed of the host of one GPU, with threads or processes, one writer or several."""
+    rows = []
+    for layer, pool in CASES:
+        for dtype in DTYPES:
+            recipe = recipe_of(layer, pool, dtype)
+            code, found = recipe.code_bytes(), limits(recipe, 1)
+            cells = []
+            for decoding in (min(found["cores"], IN_THREADS), min(found["cores"], 1 / INTERPRETER)):
+                for written in (ONE_THREAD, WRITTEN):
+                    host = {"decoding": decoding, "writing": written / code}
+                    limit = min(host, key=host.__getitem__)
+                    cells.append(f"{host[limit]:,.0f}, {limit}")
+            rows.append([named(layer, pool), dtype, *cells])
+    head = ["codes", "store", "threads, one writer", "threads, several writers",
+            "processes, one writer", "processes, several writers"]  # fmt: skip
+    return table(head, rows)
+
+
 def example() -> str:
     """Return one example with all terms."""
     n_gpus, recipe = 16, recipe_of("block2_pool", "none", "float16")
@@ -131,6 +159,8 @@ def example() -> str:
         ("code", "56 * 56 * 128 * 2", f"{code / 1e6:.3f} MB"),
         ("GPU", f"{n_gpus} * {REACHED} * {PEAK / 1e12:.0f} TFLOP/s / {cost:.2f} GFLOP", "GPU"),
         ("cores", f"{n_gpus} * {CORES} / (1/{DECODED} s + {code / WRITTEN * 1e3:.2f} ms)", "cores"),
+        ("interpreter", f"{n_gpus} / {INTERPRETER * 1e3:.1f} ms", "interpreter"),
+        ("writer", f"{n_gpus} * {WRITTEN / 1e6:.0f} MB/s / {code / 1e6:.3f} MB", "writer"),
         ("link", f"{n_gpus} * {LINK / 1e9:.3f} GB/s / {max(JPEG, code) / 1e6:.3f} MB", "link"),
         ("file system", f"{DISK / 1e9:.0f} GB/s / {(JPEG + code) / 1e6:.3f} MB", "file system"),
         ("scheduler", f"{CHUNKS} chunks/s * {chunk:,} images", "scheduler"),
@@ -162,7 +192,8 @@ def format_seconds(seconds: float) -> str:
 
 def parts() -> dict[str, str]:
     """Return the tables of the page by name."""
-    return {"rates": rates(), "stores": stores(), "fits": fits(), "example": example()}
+    tables = {"rates": rates(), "hosts": hosts(), "stores": stores()}
+    return tables | {"fits": fits(), "example": example()}
 
 
 def main() -> None:

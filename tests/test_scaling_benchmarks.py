@@ -36,6 +36,8 @@ def test_the_terms_of_the_rate(benchmarks):
     flop = 2 * 9 * (224**2 * (3 * 64 + 64 * 64) + 112**2 * (64 * 128 + 128 * 128))
     assert found["GPU"] == pytest.approx(2 * 0.4 * 989e12 / flop)
     assert found["cores"] == pytest.approx(2 * 16 / (1 / 300 + code / 500e6))
+    assert found["interpreter"] == pytest.approx(2 / 1e-4)
+    assert found["writer"] == pytest.approx(2 * 500e6 / code)
     assert found["link"] == pytest.approx(2 * 3.125e9 / code)
     assert found["file system"] == pytest.approx(10e9 / (100e3 + code))
 

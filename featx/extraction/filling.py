@@ -26,8 +26,8 @@ from featx.store import ImageFacts, StoreWriter
 
 __all__ = ["copy_into", "copy_rows", "fill_rows"]
 
-# Threads that write. The kernel copies rows into its cache with one thread of a file at a time,
-# but checking, converting and syncing rows take as long.
+# Threads that write. The kernel copies bytes into a file with one thread at a time, but the others
+# check, convert and sync rows meanwhile (benchmarks/writer.py).
 _WRITERS = 3
 # Batches that are written or wait to be, at most: a kill loses them, and they are in memory.
 _UNSAFE_BATCHES = 8
