@@ -108,7 +108,8 @@ def test_views_of_several_shapes(folder):
         assert first.thumbnail.base is not first.views[0].base
         assert seconds > 0
         before = first.pixels.copy()
-        small.decode([source_of(file) for file in files_of(folder)[3:9]])
+        for stop in (4, 5, 9):  # of the same size, and larger
+            small.decode([source_of(file) for file in files_of(folder)[3:stop]])
         np.testing.assert_array_equal(first.pixels, before)
         assert not first.pixels.flags.writeable
     read = partial(pipeline.read_image, **SETTINGS, scales=(32, 96))
