@@ -175,7 +175,7 @@ def test_the_free_memory_of_a_gpu_is_unknown_in_tensorflow():
 
 
 def test_tensorflow_allocates_gpu_memory_as_needed(monkeypatch):
-    """Memory growth is set, unless TensorFlow has started already."""
+    """Memory growth is set, unless TensorFlow has started already, or the GPU is divided."""
     import tensorflow as tf
 
     calls = []
@@ -184,15 +184,22 @@ def test_tensorflow_allocates_gpu_memory_as_needed(monkeypatch):
         calls.append((gpu, wanted))
         if gpu == "second":
             raise RuntimeError("Physical devices cannot be modified after being initialized")
+        if gpu == "divided":
+            raise ValueError("Cannot set memory growth on device when virtual devices configured")
 
     facts = {"device_name": "Tesla T4", "compute_capability": (7, 5)}
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["first", "second"])
+    # A hidden GPU is among the physical devices only.
+    shown = ["first", "second", "divided"]
+    parts = {"divided": [object(), object()]}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["hidden", *shown])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: shown)
+    monkeypatch.setattr(tf.config, "get_logical_device_configuration", parts.get)
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grow)
     monkeypatch.setattr(
         tf.config.experimental, "get_device_details", lambda gpu: facts if gpu == "first" else {}
     )
-    assert devices._tensorflow_gpus() == [("Tesla T4", (7, 5)), ("", (0, 0))]
-    assert calls == [("first", True), ("second", True)]
+    assert devices._tensorflow_gpus() == [("Tesla T4", (7, 5)), *[("", (0, 0))] * 3]
+    assert calls == [("first", True), ("second", True), ("divided", True)]
 
 
 def test_backends_that_cannot_be_used_are_refused():
@@ -265,3 +272,71 @@ def test_devices_of_other_backends(backend, code, expected):
     real, _, faked = run_python(DEVICES + code, KERAS_BACKEND=backend)[0].partition("\n")
     assert re.fullmatch(rf"(cpu|gpu) True false .* gpu:31: .* {backend} .* cpu.*", real)
     assert faked == expected
+
+
+PLACES = """
+import numpy as np
+from test_backbone import random_weights
+from featx.errors import OptionError
+from featx.network import Device, VGG19Backbone
+from featx.recipe import Recipe
+recipe = Recipe(weights="t", layers=("block1_pool",), size=(32, 32))
+images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+weights = random_weights("block1_pool")
+codes = []
+for index in (0, N):
+    backbone = VGG19Backbone(recipe, weights, Device("cpu", index, "CPU", False, False))
+    codes.append(backbone(images)["block1_pool"])
+    places = {str(each.device) for layer in backbone._layers.values() for each in VALUES}
+print(places, np.array_equal(*codes))
+try:
+    VGG19Backbone(recipe, weights, Device("gpu", 0, "GPU:0", True, True))(images)
+except (OptionError, RuntimeError, AssertionError) as error:
+    print(type(error).__name__, "GPU:0" in str(error))
+"""
+PREPARED = {
+    "tensorflow": (
+        "import tensorflow as tf\nmade = tf.config.LogicalDeviceConfiguration()\n"
+        "(cpu,) = tf.config.list_physical_devices('CPU')\n"
+        "tf.config.set_logical_device_configuration(cpu, [made, made])\n"
+    ),
+    "jax": "import os\nos.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=3'\n",
+}
+
+
+@pytest.mark.parametrize(("backend", "last"), [("tensorflow", "CPU:1"), ("jax", "cpu:1")])
+def test_the_network_is_on_the_chosen_device(backend, last):
+    """Weights and results are on the second of several CPUs, and never silently elsewhere."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    code = PREPARED[backend] + PLACES.replace("N)", "1)").replace(
+        "VALUES", "[w.value for w in layer.weights]"
+    )
+    paths = os.pathsep.join([os.fspath(Path(__file__).parent), *sys.path])
+    found, error = run_python(code, KERAS_BACKEND=backend, PYTHONPATH=paths)
+    first, second = found.splitlines() or ["", error[-2000:]]
+    assert last in first
+    assert first.endswith("True")
+    assert first.count(",") == 0
+    assert second.split()[0] in {"OptionError", "RuntimeError"}, second
+    assert backend != "tensorflow" or second == "OptionError True"
+
+
+TF32_OF_TORCH = """
+import torch
+from featx.network.compiling import arithmetic
+b = torch.backends
+b.fp32_precision = "tf32"
+parts = b.cuda.matmul, b.cudnn.conv, b.mkldnn.conv, b.mkldnn.matmul
+for precision in ("float32", "tf32", "bfloat16"):
+    with arithmetic(precision):
+        print(*(each.fp32_precision for each in parts))
+"""
+
+
+def test_float32_under_pytorch_is_float32_when_a_program_allowed_tf32():
+    """The switch of the whole of PyTorch does not reach the products of featx."""
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    found = run_python(TF32_OF_TORCH, KERAS_BACKEND="torch")[0].splitlines()
+    assert found == [" ".join([each] * 4) for each in ("ieee", "tf32", "ieee")]

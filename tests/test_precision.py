@@ -4,10 +4,13 @@ import importlib.util
 
 import numpy as np
 import pytest
+from running import MeanColour
 from test_backbone import random_weights
 
 from featx.errors import OptionError
+from featx.extraction.batching import Batcher
 from featx.network import Device, VGG19Backbone, activation_bytes
+from featx.network.devices import memory_errors
 from featx.recipe import Recipe
 
 CPU = Device("cpu", 0, "CPU", bfloat16=True, tf32=False)
@@ -85,6 +88,8 @@ def out_of_memory():
     import tensorflow as tf
 
     yield tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+    yield tf.errors.InternalError(None, None, "Dst tensor is not initialized.")
+    yield tf.errors.NotFoundError(None, None, "No algorithm worked!  Error messages: …")
     if importlib.util.find_spec("jax"):
         import jax
 
@@ -121,3 +126,38 @@ def test_the_memory_of_an_image_is_estimated():
     assert activation_bytes(recipe) == 2.5 * 4 * 224 * 224 * 64 + 512 * 4
     half = Recipe(weights="t", layers=("block5_pool",), pool="avg", precision="bfloat16")
     assert activation_bytes(half) == 2.5 * 2 * 224 * 224 * 64 + 512 * 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Failed to allocate 1073741824 bytes for new constant",
+        "FAILED_PRECONDITION: DNN library initialization failed. Look at the errors above",
+        "GET was unable to find an engine to execute this computation",
+    ],
+)
+def test_an_error_is_of_memory_only_if_fewer_images_work(text, caplog):
+    """If a smaller batch works, it is used from then on; if none does, the error is raised."""
+
+    class Refusing(MeanColour):
+        def __init__(self, recipe, most):
+            super().__init__(recipe)
+            self.most = most
+
+        def __call__(self, images):
+            self.shapes.append(images.shape)
+            with memory_errors(len(images)):
+                if len(images) > self.most:
+                    raise RuntimeError(text)
+            return super().__call__(images)
+
+    recipe = Recipe(weights="t", layers=("block1_pool",), pool="avg", size=(32, 32))
+    views = [(np.full((32, 32, 3), k, np.uint8),) for k in range(8)]
+    batcher = Batcher(Refusing(recipe, 2), 8)
+    expected = Batcher(MeanColour(recipe), 8)(views)["block1_pool"]
+    np.testing.assert_array_equal(batcher(views)["block1_pool"], expected)
+    assert batcher.batch_size == 2
+    assert [record.args for record in caplog.records] == [(8, 2)]
+    with pytest.raises(RuntimeError, match=text[:10]) as caught:
+        Batcher(Refusing(recipe, 0), 8)(views)
+    assert type(caught.value) is RuntimeError

@@ -109,9 +109,9 @@ def _batch_size(job: ExtractionJob, each: Pass, device: Memory | None) -> int:
     size, earlier = job.images_per_batch(each.recipe, device), job.remaining.batch_size
     if job.remaining.resumes and earlier is not None and size != earlier:
         logger.warning(
-            "The earlier rows were computed with %s per batch and the others with %d, so their "
-            "codes may differ in the last bits from those of one run. %s",
-            counted(earlier, "image"),
+            "The earlier rows were computed in batches of %d images and the others in batches of "
+            "%d, so their codes may differ in the last bits from those of one run. %s",
+            earlier,
             size,
             "The memory does not hold more."
             if job.batch_size == "auto"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.choices import Precision
+from featx.errors import OptionError
 from featx.network.devices import Device
 
 __all__ = ["Run", "arithmetic", "compiled"]
@@ -43,12 +44,16 @@ def _on_tensorflow(model: Any, precision: Precision, device: Device) -> Run:
             return model(images, training=False)
 
     # Traced once for any number of images, and here, since two threads might both trace it.
+    _check_place(device, _place_on_tensorflow(model.weights[0].value))
     images = tf.TensorSpec(model.inputs[0].shape, tf.uint8)
     compiled = tf.function(forward, jit_compile=False).get_concrete_function(images)
 
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
         with arithmetic(precision), device.scope():
-            return {k: np.asarray(v) for k, v in compiled(tf.convert_to_tensor(images)).items()}
+            found = compiled(tf.convert_to_tensor(images))
+            for each in found.values():
+                _check_place(device, _place_on_tensorflow(each))
+            return {k: np.asarray(v) for k, v in found.items()}
 
     return run
 
@@ -69,6 +74,9 @@ def _on_jax(model: Any, precision: Precision, device: Device) -> Run:
 
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
         found = compiled(trained, fixed, jax.device_put(images, place))
+        for each in found.values():
+            (where,) = each.devices()
+            _check_place(device, (device.kind if where == place else str(where), device.index))
         # Waiting raises errors such as too little memory; np.asarray would end the process.
         return {k: np.asarray(v.block_until_ready()) for k, v in found.items()}
 
@@ -79,12 +87,45 @@ def _on_torch(model: Any, precision: Precision, device: Device) -> Run:
     import keras
     import torch
 
+    _check_place(device, _place_on_torch(model.weights[0].value))
+
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
         with arithmetic(precision), device.scope(), torch.no_grad():
             found = model(keras.ops.convert_to_tensor(images), training=False)
+            for each in found.values():
+                _check_place(device, _place_on_torch(each))
             return {k: v.cpu().numpy() for k, v in found.items()}
 
     return run
+
+
+def _place_on_tensorflow(tensor: Any) -> tuple[str, int]:
+    # Such as "/job:localhost/replica:0/task:0/device:GPU:0".
+    kind, index = tensor.device.rpartition("device:")[2].split(":")
+    return kind.lower(), int(index)
+
+
+def _place_on_torch(tensor: Any) -> tuple[str, int]:
+    kind = "gpu" if tensor.device.type == "cuda" else tensor.device.type
+    return kind, tensor.device.index or 0
+
+
+def _check_place(device: Device, found: tuple[str, int]) -> None:
+    """Check that weights or results are on the device, since backends use another one silently.
+
+    Raises
+    ------
+    OptionError
+        They are on another device.
+    """
+    kind, index = found
+    if found != (device.kind, device.index):
+        message = (
+            f"The network was built for {device.description}, but it computes on {kind}:{index}. "
+            "Expected a device that this program has not hidden from the backend. Use --device "
+            "cpu, or make the GPU visible before the backend starts."
+        )
+        raise OptionError(message)
 
 
 @contextmanager
@@ -121,8 +162,16 @@ def _allow_on_tensorflow(allow: bool) -> None:
 def _allow_on_torch(allow: bool) -> None:
     import torch
 
-    torch.backends.cuda.matmul.allow_tf32 = allow
-    torch.backends.cudnn.allow_tf32 = allow
+    backends = torch.backends
+    if not hasattr(backends, "fp32_precision"):  # before PyTorch 2.9
+        backends.cuda.matmul.allow_tf32 = allow
+        backends.cudnn.allow_tf32 = allow
+        return
+    # The flags of each operation override torch.backends.fp32_precision, which a program may
+    # have set for all of them, oneDNN's on CPUs too.
+    on_cpu = backends.mkldnn.matmul, backends.mkldnn.conv
+    for each in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, *on_cpu):
+        each.fp32_precision = "tf32" if allow else "ieee"
 
 
 class _Switch:

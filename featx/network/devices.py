@@ -253,12 +253,14 @@ def _tensorflow_gpus() -> list[_Gpu]:
     import tensorflow as tf
 
     gpus = []
-    for device in tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):  # raised if TensorFlow has started already
+    for device in tf.config.get_visible_devices("GPU"):  # the program may have hidden others
+        # Errors: TensorFlow has started already, or the program has divided the GPU itself.
+        with contextlib.suppress(RuntimeError, ValueError):
             tf.config.experimental.set_memory_growth(device, True)
         facts = tf.config.experimental.get_device_details(device)
         capability = facts.get("compute_capability", (0, 0))
-        gpus.append((facts.get("device_name", ""), tuple(capability)))
+        parts = tf.config.get_logical_device_configuration(device) or [None]
+        gpus += [(facts.get("device_name", ""), tuple(capability))] * len(parts)
     return gpus
 
 
