@@ -1,6 +1,6 @@
 """The threads that decode images, themselves or each with the help of another process.
 
-Files come in, and futures of their images go out. Threads share the lock of the interpreter. They
+Files come in, and futures of their images go out. Threads share the global interpreter lock. They
 need it for a small part of each image, but with many cores these parts add up, and more threads
 only wait. Other processes have their own locks, but each takes a moment to start and tens of
 megabytes. So threads start, and the first batches tell whether processes would be faster. This

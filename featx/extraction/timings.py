@@ -23,7 +23,7 @@ class Timings:
     ----------
     decode : float
         Fraction of the time of all processors that decoding took. Waiting for a file, for a
-        server, for another thread or for the lock of the interpreter is not work.
+        server, for another thread or for the global interpreter lock is not work.
     network : float
         Fraction of the time in which the network computed a batch: the utilisation of its device.
     write : float

@@ -1,4 +1,4 @@
-"""Decoding in another process, where the interpreter's lock does not make threads wait.
+"""Decoding in another process, which does not wait for the global interpreter lock of this one.
 
 Files come in, and decoded images or the reasons against them go out, as from `read_image`. One
 object is one other process, which one thread at a time may use:
