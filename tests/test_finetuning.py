@@ -522,6 +522,7 @@ def test_augmented_copies_are_stored_and_used_again(data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_unsafe_batch")
 def test_augmented_copies_are_the_same_after_an_interruption(data, tmp_path):
     """The augmentation of an image does not depend on the other images of its batch."""
     settings = {"cache": 1, "augment": "lecture"} | TINY | {"epochs": 1}

@@ -81,14 +81,14 @@ def a_pipe(path, monkeypatch):
 
 def failing_with(code):
     def fail(path, monkeypatch):
-        real = Path.read_bytes
+        real = Path.open
 
-        def read_bytes(self):
+        def open_file(self, *arguments, **options):
             if self == path:
                 raise OSError(code, os.strerror(code), str(path))
-            return real(self)
+            return real(self, *arguments, **options)
 
-        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+        monkeypatch.setattr(Path, "open", open_file)
 
     fail.__name__ = errno.errorcode[code]
     return fail

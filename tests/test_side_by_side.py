@@ -81,6 +81,7 @@ def test_the_stores_are_those_of_separate_runs(prepare, alone, seen):
     assert [found.path for found in made] == [job.output for job in jobs]
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 def test_interrupted_runs_resume(prepare, alone, seen):
     """Few images are computed twice."""
 
@@ -100,6 +101,7 @@ def test_interrupted_runs_resume(prepare, alone, seen):
     assert sum(seen) <= 16
 
 
+@pytest.mark.usefixtures("one_unsafe_batch")
 def test_stores_that_lack_different_rows(prepare, alone, seen):
     """One store is complete, one lacks a few rows, and one is missing."""
     run_extraction(prepare("some", ["avg"])[0])
