@@ -81,7 +81,7 @@ def test_first_and_last_cells_guide_the_reader(path):
 @each_notebook
 @pytest.mark.filterwarnings("default")  # Jupyter itself may warn
 def test_notebook_runs(path, tmp_path):
-    """Every cell runs, on half of the images if that is enough; the kinds of output are the same."""
+    """Every cell runs, on half of the images if they suffice; the kinds of output are the same."""
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
     (folder_with_data if path.stem in NEED_ALL_IMAGES else folder_with_half_of_data)(tmp_path)
