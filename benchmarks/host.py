@@ -4,11 +4,11 @@
 
 Section "feeding": decoding and resizing an image are emulated by sleeping for 2 ms.
 
-* Threads: files are read, hashed and handed over as usual. These parts need the lock of the
-  interpreter, of which the threads have one.
-* Processes: those parts belong to other processes with their own locks and cores, which this
-  machine need not have, so they are part of the 2 ms. The pixels cross to this process as usual.
-* Cost: the processor time per image in this process of everything but decoding and resizing.
+* Threads: files are read, hashed and handed over as usual. These parts need the global interpreter
+  lock, which all threads share.
+* Processes: other processes do those parts. They need cores that this machine may not have, so the
+  parts count as included in the 2 ms. The pixels are copied to this process as usual.
+* Cost: the processor time per image in this process, without decoding and resizing.
 
 Section "writer": see `benchmarks/writer.py`.
 """

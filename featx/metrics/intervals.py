@@ -391,8 +391,8 @@ def loss_score(
         Loss of a bad guess. One image with this loss is added to estimate the interval, since a
         few images seldom include the large losses that determine the mean; with groups, it is
         the square root of their mean size.
-    most : float, optional
-        Largest possible loss; by default there is no limit.
+    most : float, default=inf
+        Largest possible value of the loss.
 
     Returns
     -------
